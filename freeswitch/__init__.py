@@ -1,0 +1,1 @@
+"""The switch and nothing of ours: event socket, dial strings, commands, events, the simulator."""

@@ -1,0 +1,95 @@
+"""Where a switch's event socket is, and what it wants to hear before it talks."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import unquote
+
+DEFAULT_PORT = 8021
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_HOST_PORT = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[^\]\s]+)?)\]|(?P<host>[^\[\]:/?#\s]+))(?::(?P<port>[0-9]*))?"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchAddress:
+    """One switch: `user` is None for the password of the socket, a name for `userauth`."""
+
+    name: str
+    host: str
+    port: int = DEFAULT_PORT
+    password: str = field(kw_only=True, repr=False)
+    user: str | None = field(kw_only=True, default=None)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `name=esl://[user]:password@host[:port]`, such as `a=esl://:ClueCon@127.0.0.1`.
+
+        The name has 1 to 32 letters, digits, `-` and `_`; user and password are percent-decoded;
+        an IPv6 address stands in brackets; the port is 8021 unless given. Raises ValueError, whose
+        text quotes nothing of the input, since any part of it may be a piece of the password.
+        """
+        name, _, url = text.strip().partition("=")
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                "a switch is written name=esl://:password@host:port,"
+                " its name with 1 to 32 letters, digits, '-' and '_'"
+            )
+        scheme, _, rest = url.partition("://")
+        if scheme != "esl":
+            raise ValueError("after the name and '=' the address begins with esl://")
+        credentials, at, place = rest.rpartition("@")
+        user, colon, password = credentials.partition(":")
+        if not (at and colon and password):
+            raise ValueError("the address says esl://:password@ or esl://user:password@")
+        found = _HOST_PORT.fullmatch(place.removesuffix("/"))
+        if not found:
+            raise ValueError(
+                "after the '@' stands host or host:port, an IPv6 address in brackets"
+                " ('@', ',' and '%' of a password are written %40, %2C and %25)"
+            )
+        port = found["port"]
+        if port is not None and not (0 < len(port) <= 5 and 0 < int(port) < 65536):
+            raise ValueError("the port is a number from 1 to 65535")
+        user = _decode(user)
+        if ":" in user:
+            raise ValueError("the user holds no ':', encoded or not")
+        return cls(
+            name,
+            found["ipv6"] or found["host"],
+            int(port) if port else DEFAULT_PORT,
+            password=_decode(password),
+            user=user or None,
+        )
+
+
+def parse_list(text: str) -> list[SwitchAddress]:
+    """Read several addresses with commas between, at least one.
+
+    A comma in a password is written `%2C`. Raises ValueError, which says which of them is wrong by
+    its number, the first being 1; also when two have the same name.
+    """
+    addresses: dict[str, SwitchAddress] = {}
+    for number, part in enumerate(text.split(","), start=1):
+        try:
+            address = SwitchAddress.parse(part)
+        except ValueError as error:
+            raise ValueError(f"switch {number}: {error}") from None
+        if address.name in addresses:
+            raise ValueError(f"switch {number}: its name is taken by an earlier one")
+        addresses[address.name] = address
+    return list(addresses.values())
+
+
+def _decode(text: str) -> str:
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        # Without its cause: that one holds the bytes of the password.
+        raise ValueError("user and password are UTF-8 once percent-decoded") from None
+    if _CONTROL.search(decoded):
+        raise ValueError("user and password hold no control characters")
+    return decoded

@@ -1,0 +1,100 @@
+"""Addresses of switches, and errors that keep the password to themselves."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freeswitch.address import SwitchAddress, parse_list
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a=esl://:ClueCon@127.0.0.1", SwitchAddress("a", "127.0.0.1", password="ClueCon")),
+        (" a=esl://:ClueCon@h:1/ ", SwitchAddress("a", "h", 1, password="ClueCon")),
+        (
+            "A-_9=esl://u:p@fs.example.com",
+            SwitchAddress("A-_9", "fs.example.com", 8021, password="p", user="u"),
+        ),
+        ("a=esl://:p@[::1]", SwitchAddress("a", "::1", password="p")),
+        (
+            "a=esl://:p@[fe80::1%eth0]:65535",
+            SwitchAddress("a", "fe80::1%eth0", 65535, password="p"),
+        ),
+        (
+            "a=esl://u%40d:%2C%25%3A%40%20=é@h",
+            SwitchAddress("a", "h", password=",%:@ =é", user="u@d"),
+        ),
+        ("a=esl://:p:q@r@h", SwitchAddress("a", "h", password="p:q@r")),
+    ],
+)
+def test_parse(text: str, expected: SwitchAddress) -> None:
+    assert SwitchAddress.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "name=esl://"),
+        ("esl://:SECRET@h", "name=esl://"),
+        ("a b=esl://:SECRET@h", "name=esl://"),
+        ("é=esl://:SECRET@h", "name=esl://"),
+        ("a" * 33 + "=esl://:SECRET@h", "name=esl://"),
+        ("a=http://:SECRET@h", "esl://"),
+        ("a=SECRET", "esl://"),
+        ("a=esl://SECRET", "password@"),
+        ("a=esl://SECRET@h", "password@"),
+        ("a=esl://@h", "password@"),
+        ("a=esl://u:@h", "password@"),
+        ("a=esl://:SECRET@", "host"),
+        ("a=esl://:x@SECRET/y", "host"),
+        ("a=esl://:SECRET@::1", "host"),
+        ("a=esl://:SECRET@[::1", "host"),
+        ("a=esl://:SECRET@h:", "port"),
+        ("a=esl://:SECRET@h:0", "port"),
+        ("a=esl://:SECRET@h:65536", "port"),
+        ("a=esl://:SECRET@h:8o21", "host"),
+        ("a=esl://:SECRET%0A@h", "control"),
+        ("a=esl://:SECRET%FF@h", "UTF-8"),
+        ("a=esl://u%3Av:SECRET@h", "user"),
+    ],
+)
+def test_what_is_no_address(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        SwitchAddress.parse(text)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_repr_hides_the_password() -> None:
+    assert "SECRET" not in repr(SwitchAddress("a", "h", password="SECRET"))
+
+
+def test_parse_list() -> None:
+    assert parse_list("a=esl://:p@h, b=esl://:p@h:1") == [
+        SwitchAddress("a", "h", password="p"),
+        SwitchAddress("b", "h", 1, password="p"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "switch 1: "),
+        ("a=esl://:p@h,", "switch 2: "),
+        ("a=esl://:p@h,b=esl://:SECRET", "switch 2: "),
+        ("a=esl://:p@h,a=esl://:SECRET@i", "switch 2: its name is taken"),
+        ("a=esl://:p@h,SECRET=x@h", "switch 2: "),
+    ],
+)
+def test_what_is_no_list(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        parse_list(text)
+    assert "SECRET" not in str(caught.value)
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert parse_list("a=esl://" + text)

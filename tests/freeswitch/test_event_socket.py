@@ -1,0 +1,876 @@
+"""The event socket against a switch with bad manners: real loopback sockets, no sleeping."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import gevent
+import gevent.socket
+import greenswitch
+import pytest
+from gevent.event import AsyncResult
+from gevent.event import Event as Flag
+from gevent.queue import Queue
+from gevent.server import StreamServer
+
+from freeswitch import event_socket
+from freeswitch.address import SwitchAddress
+from freeswitch.event_socket import (
+    AuthenticationFailed,
+    CommandRefused,
+    CommandTimeout,
+    ConnectFailed,
+    EventSocket,
+    EventSocketError,
+    NotConnected,
+    SwitchConnection,
+)
+from freeswitch.events import Event
+
+LIMIT = 10.0  # seconds; nothing here takes as long unless it hangs
+SHORT = 0.1  # seconds; for time limits that are meant to strike
+CORE = "6b0653e6-5563-4757-960a-afcc4b93bd98"
+CHALLENGE = b"Content-Type: auth/request\n\n"
+NOTICE = b"Content-Type: text/disconnect-notice\nContent-Length: 8\n\nGoodbye\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_hangs() -> Iterator[None]:
+    with gevent.Timeout(LIMIT):
+        yield
+
+
+class Peer:
+    """The switch's end of one connection."""
+
+    def __init__(self, sock: gevent.socket.socket) -> None:
+        self.sock = sock
+        self.file = sock.makefile("rb")
+
+    def write(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def read(self) -> str:
+        """The next command with its header lines; the empty string at the end of the connection."""
+        lines = []
+        while (line := self.file.readline()) not in (b"\n", b""):
+            lines.append(line)
+        return b"".join(lines).decode().rstrip("\n")
+
+    def reply(self, text: str) -> None:
+        self.write(f"Content-Type: command/reply\nReply-Text: {text}\n\n".encode())
+
+    def response(self, body: str) -> None:
+        data = body.encode()
+        self.write(b"Content-Type: api/response\nContent-Length: %d\n\n%b" % (len(data), data))
+
+    def event(self, name: str, **headers: str) -> None:
+        self.raw_event(json.dumps({"Event-Name": name, **headers}).encode())
+
+    def raw_event(self, data: bytes) -> None:
+        self.write(b"Content-Length: %d\nContent-Type: text/event-json\n\n%b" % (len(data), data))
+
+    def login(self, expected: str = "auth ClueCon") -> None:
+        self.write(CHALLENGE)
+        assert self.read() == expected
+        self.reply("+OK accepted")
+
+    def serve(self) -> list[str]:
+        """Answer as a switch does, until the end; return the commands."""
+        commands = []
+        while command := self.read():
+            commands.append(command)
+            if command == "api global_getvar core_uuid":
+                self.response(CORE)
+            elif command.startswith("api "):
+                self.response(command.removeprefix("api "))
+            else:
+                self.reply("+OK")
+        return commands
+
+
+class Switch:
+    """A server that treats each connection as `manners` says, and ends it when that returns."""
+
+    def __init__(self, manners: Callable[[Peer], object], host: str) -> None:
+        self.manners = manners
+        self.results: Queue = Queue()
+        self.server = StreamServer((host, 0), self.handle)
+        self.server.start()
+        self.port: int = self.server.server_port
+        self.host = host
+
+    def handle(self, sock: gevent.socket.socket, _: object) -> None:
+        with sock:
+            try:
+                result = self.manners(Peer(sock))
+            except (Exception, gevent.Timeout) as error:
+                result = error
+        self.results.put(result)
+
+    def result(self) -> object:
+        """What `manners` returned for the next connection that ended; raises what it raised."""
+        result = self.results.get(timeout=LIMIT)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+@contextmanager
+def switch(manners: Callable[[Peer], object], host: str = "127.0.0.1") -> Iterator[Switch]:
+    server = Switch(manners, host)
+    try:
+        yield server
+    finally:
+        server.server.stop(timeout=0)
+
+
+@contextmanager
+def connected(
+    manners: Callable[[Peer], object],
+    on_event: Callable[[Event], object] | None = None,
+    on_close: Callable[[str], object] | None = None,
+) -> Iterator[EventSocket]:
+    """An event socket that has logged in; `manners` goes on from there."""
+
+    def log_in_first(peer: Peer) -> object:
+        peer.login()
+        return manners(peer)
+
+    with switch(log_in_first) as server:
+        esl = EventSocket(
+            server.host, server.port, "ClueCon", timeout=LIMIT, on_event=on_event, on_close=on_close
+        )
+        esl.connect()
+        try:
+            yield esl
+        finally:
+            esl.close()
+            assert_nothing_left(esl)
+        server.result()
+
+
+def assert_nothing_left(esl: EventSocket) -> None:
+    for greenlet in (esl._receive_events_greenlet, esl._process_events_greenlet):
+        if greenlet is not None:
+            greenlet.join()
+    assert not esl.connected
+    assert esl.sock is None or esl.sock.fileno() == -1
+    assert not esl._commands_sent
+
+
+def hold(peer: Peer) -> None:
+    """Say nothing more until the other end closes."""
+    while peer.sock.recv(65536):
+        pass
+
+
+# --- connecting
+
+
+def fail_to_connect(manners: Callable[[Peer], object], timeout: float = LIMIT) -> ConnectFailed:
+    closed: list[str] = []
+    with switch(manners) as server:
+        esl = EventSocket(
+            server.host, server.port, "ClueCon", timeout=timeout, on_close=closed.append
+        )
+        with pytest.raises(ConnectFailed) as caught:
+            esl.connect()
+        assert_nothing_left(esl)
+        server.result()
+    assert closed == []
+    assert "ClueCon" not in str(caught.value)
+    with pytest.raises(NotConnected):
+        esl.api("status")
+    return caught.value
+
+
+def test_wrong_password() -> None:
+    def refuse(peer: Peer) -> None:
+        peer.write(CHALLENGE)
+        peer.read()
+        peer.reply("-ERR invalid")
+        peer.write(NOTICE)
+
+    assert isinstance(fail_to_connect(refuse), AuthenticationFailed)
+
+
+def test_rude_rejection() -> None:
+    body = b"Access Denied, go away.\n"
+
+    def reject(peer: Peer) -> None:
+        head = b"Content-Type: text/rude-rejection\nContent-Length: %d\n\n"
+        peer.write(head % len(body) + body)
+
+    error = fail_to_connect(reject)
+    assert not isinstance(error, AuthenticationFailed)
+    assert "rude-rejection: Access Denied" in str(error)
+
+
+@pytest.mark.parametrize("greeting", [b"", b"Content-Ty", CHALLENGE])
+def test_end_of_file_before_the_login_is_done(greeting: bytes) -> None:
+    fail_to_connect(lambda peer: peer.write(greeting))
+
+
+@pytest.mark.parametrize("greeting", [b"", b"Content-Ty", CHALLENGE])
+def test_silence_before_the_login_is_done(greeting: bytes) -> None:
+    def stall(peer: Peer) -> None:
+        peer.write(greeting)
+        hold(peer)
+
+    assert f"{SHORT} s" in str(fail_to_connect(stall, timeout=SHORT))
+
+
+def test_talk_without_a_challenge_does_not_stretch_the_time_limit() -> None:
+    def chatter(peer: Peer) -> None:
+        with suppress(OSError):
+            while True:
+                peer.write(b"Content-Type: log/data\n\n" * 100)
+
+    assert f"{SHORT} s" in str(fail_to_connect(chatter, timeout=SHORT))
+
+
+def test_not_an_event_socket() -> None:
+    assert "bad frame" in str(fail_to_connect(lambda peer: peer.write(b"SSH-2.0-x\r\n\n\n")))
+
+
+def test_nothing_listens() -> None:
+    with switch(hold) as server:
+        pass
+    esl = EventSocket("127.0.0.1", server.port, "ClueCon")
+    with pytest.raises(ConnectFailed, match="refused"):
+        esl.connect()
+    assert_nothing_left(esl)
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "x" * 70 + ".invalid", "a..b"])
+def test_a_name_without_address(host: str) -> None:
+    with pytest.raises(ConnectFailed):
+        EventSocket(host, 8021, "ClueCon").connect()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_ipv6() -> None:
+    def manners(peer: Peer) -> None:
+        peer.login()
+        peer.serve()
+
+    try:
+        context = switch(manners, "::1")
+        server = context.__enter__()
+    except OSError:
+        pytest.skip("no IPv6 loopback here")
+    with EventSocket(server.host, server.port, "ClueCon") as esl:
+        assert esl.api("status") == "status"
+    server.result()
+    context.__exit__(None, None, None)
+
+
+def test_login_as_a_user() -> None:
+    def manners(peer: Peer) -> None:
+        peer.login("userauth me@example.com:ClueCon")
+        peer.serve()
+
+    with (
+        switch(manners) as server,
+        EventSocket(server.host, server.port, "ClueCon", user="me@example.com") as esl,
+    ):
+        assert esl.connected
+
+
+def test_a_password_with_a_line_break_is_refused() -> None:
+    for user, password in ((None, "Clue\n\nCon"), ("Clue\n", "ClueCon")):
+        with pytest.raises(ValueError, match="line break") as caught:
+            EventSocket("127.0.0.1", 8021, password, user=user)
+        assert "Clue" not in str(caught.value)
+
+
+def test_it_connects_once() -> None:
+    with connected(hold) as esl, pytest.raises(RuntimeError):
+        esl.connect()
+
+
+# --- commands
+
+
+def test_what_goes_over_the_wire() -> None:
+    commands = AsyncResult()
+    with connected(lambda peer: commands.set(peer.serve())) as esl:
+        assert esl.command("event json CHANNEL_CREATE").text == "+OK"
+        assert esl.command("sendmsg x", {"call-command": "hangup", "a": ""}).text == "+OK"
+        assert esl.api("eval é") == "eval é"
+        with pytest.raises(CommandRefused):  # the scripted switch names no job
+            esl.bgapi("status", "job-1")
+        assert esl.send("sendmsg x\ncall-command: hangup").headers["Reply-Text"] == "+OK"
+        assert esl.send("api status").data == "status"
+    assert commands.get() == [
+        "event json CHANNEL_CREATE",
+        "sendmsg x\ncall-command: hangup\na: ",
+        "api eval é",
+        "bgapi status\nJob-UUID: job-1",
+        "sendmsg x\ncall-command: hangup",
+        "api status",
+    ]
+
+
+def test_refusals() -> None:
+    def refuse(peer: Peer) -> None:
+        peer.read()
+        peer.reply("-ERR command not found")
+        peer.read()
+        peer.response("-ERR no such channel\n")
+        peer.read()
+        peer.reply("-ERR permission denied")
+        peer.read()
+        peer.reply("+OK Job-UUID: job-1")
+        peer.read()
+        peer.reply("-ERR permission denied")
+        peer.read()
+        peer.reply("-ERR command not found")
+        hold(peer)
+
+    with connected(refuse) as esl:
+        with pytest.raises(CommandRefused, match="not found") as caught:
+            esl.command("nosuch")
+        assert caught.value.reply.headers["Reply-Text"] == "-ERR command not found"
+        assert esl.api("uuid_kill x") == "-ERR no such channel\n"
+        with pytest.raises(CommandRefused, match="permission"):
+            esl.api("system x")
+        esl.bgapi("status", "job-1")
+        with pytest.raises(CommandRefused, match="permission"):
+            esl.bgapi("status", "job-1")
+        assert esl.send("nosuch").data == "-ERR command not found"
+
+
+def test_every_greenlet_gets_its_own_reply() -> None:
+    def work(number: int) -> None:
+        for turn in range(20):
+            text = f"{number} {turn} " + "x" * (100_000 if turn == number % 20 else turn)
+            assert esl.api(text) == text
+
+    with connected(Peer.serve) as esl:
+        # The long commands do not go out at once, and wait half written.
+        esl.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        greenlets = [gevent.spawn(work, number) for number in range(50)]
+        gevent.joinall(greenlets, raise_error=True)
+
+
+def test_a_late_reply_goes_to_nobody_else() -> None:
+    go_on = Flag()
+
+    def late(peer: Peer) -> None:
+        first = peer.read()
+        second = peer.read()
+        go_on.wait()
+        peer.response(first)
+        peer.response(second)
+        hold(peer)
+
+    with connected(late) as esl:
+        with pytest.raises(CommandTimeout, match="api eval: no reply") as caught:
+            esl.api("eval secret", timeout=SHORT)
+        assert "secret" not in str(caught.value)
+        second = gevent.spawn(esl.api, "second")
+        gevent.idle()
+        go_on.set()
+        assert second.get() == "api second"
+        assert esl.connected
+
+
+def test_a_time_limit_of_the_caller_passes_through() -> None:
+    with connected(hold) as esl:
+        with pytest.raises(gevent.Timeout) as caught, gevent.Timeout(SHORT) as own:
+            esl.api("status")
+        assert caught.value is own
+        assert esl.connected
+
+
+def test_half_a_command_on_the_wire_ends_the_connection() -> None:
+    stop = Flag()
+
+    with connected(lambda peer: stop.wait()) as esl:
+        waiting = gevent.spawn(esl.api, "status")
+        gevent.idle()
+        with pytest.raises(CommandTimeout):  # nobody reads: it cannot all be written
+            esl.api("x" * 20_000_000, timeout=SHORT)
+        assert not esl.connected
+        with pytest.raises(NotConnected, match="write failed"):
+            waiting.get()
+        with pytest.raises(NotConnected, match="write failed"):
+            esl.api("status")
+        stop.set()
+
+
+@pytest.mark.parametrize("bad", ["\n", "\r", "\0", "\n\n", "a\nb", "\nJob-UUID: forged"])
+def test_a_line_break_is_refused_before_anything_is_sent(bad: str) -> None:
+    commands = AsyncResult()
+    with connected(lambda peer: commands.set(peer.serve())) as esl:
+        for call in (
+            lambda: esl.command(f"api {bad}"),
+            lambda: esl.command("sendmsg x", {"a": bad}),
+            lambda: esl.command("sendmsg x", {bad: "a"}),
+            lambda: esl.command("sendmsg x", {f"a{bad}": "a"}),
+            lambda: esl.api(f"status{bad}"),
+            lambda: esl.bgapi(f"status{bad}", "job-1"),
+            lambda: esl.bgapi("status", f"job-1{bad}"),
+            lambda: esl.send(f"api status\n\n{bad}"),
+        ):
+            with pytest.raises(ValueError):
+                call()
+        assert esl.api("still here") == "still here"
+    assert commands.get() == ["api still here"]
+
+
+@pytest.mark.parametrize(
+    ("line", "headers"),
+    [
+        ("", {}),
+        (" ", {}),
+        ("sendmsg x", {"": "a"}),
+        ("sendmsg x", {"a: b": "c"}),
+        ("sendmsg x", {"a b": "c"}),
+        ("sendmsg x", {"content-LENGTH": "1"}),
+    ],
+)
+def test_what_is_no_command(line: str, headers: dict[str, str]) -> None:
+    with connected(hold) as esl, pytest.raises(ValueError):
+        esl.command(line, headers)
+
+
+def test_a_long_job_uuid_would_break_the_framing_of_the_reply() -> None:
+    with connected(hold) as esl:
+        for job_uuid in ("", "a b", "é", "j" * 129):
+            with pytest.raises(ValueError, match="Job-UUID"):
+                esl.bgapi("status", job_uuid)
+
+
+def test_errors_for_those_who_know_greenswitch() -> None:
+    esl = EventSocket("127.0.0.1", 1, "ClueCon")
+    assert isinstance(esl, greenswitch.InboundESL)
+    with pytest.raises(greenswitch.esl.NotConnectedError):
+        esl.send("api status")
+    with pytest.raises(NotImplementedError):
+        esl.register_handle("*", print)
+    assert issubclass(NotConnected, EventSocketError)
+
+
+# --- the end of a connection
+
+
+@pytest.mark.parametrize(
+    ("last_words", "reason"),
+    [
+        (b"", "end of file"),
+        (b"Content-Type: comm", "end of file"),
+        (b"Content-Type: api/response\nContent-Length: 100\n\nhalf", "end of file"),
+        (b"no header\n\n", "bad frame: no header line"),
+        (b"Content-Type: api/response\nContent-Length: x\n\n", "bad frame: Content-Length"),
+        (NOTICE, "disconnect-notice: Goodbye"),
+    ],
+)
+def test_the_end_wakes_everyone_and_is_told_once(last_words: bytes, reason: str) -> None:
+    closed: Queue = Queue()
+
+    def manners(peer: Peer) -> None:
+        for _ in range(20):
+            peer.read()
+        peer.write(last_words)
+
+    with connected(manners, on_close=closed.put) as esl:
+        waiting = [gevent.spawn(esl.api, "status") for _ in range(20)]
+        for greenlet in waiting:
+            with pytest.raises(NotConnected, match=reason):
+                greenlet.get()
+        assert not esl.connected
+        assert closed.get(timeout=LIMIT).startswith(reason)
+    assert closed.empty()
+
+
+def test_a_reply_to_no_command_ends_the_connection() -> None:
+    def manners(peer: Peer) -> None:
+        peer.reply("+OK")
+        hold(peer)
+
+    closed = AsyncResult()
+    with connected(manners, on_close=closed.set):
+        assert closed.get() == "a reply to no command"
+
+
+def test_a_reader_that_fails_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("Content-Type")
+
+    closed = AsyncResult()
+    with connected(Peer.serve, on_close=closed.set) as esl:
+        monkeypatch.setattr(esl, "handle_event", fail)
+        with pytest.raises(NotConnected, match="read failed: KeyError"):
+            esl.api("status")
+        assert "KeyError" in closed.get()
+
+
+def test_close_wakes_those_who_wait() -> None:
+    closed: Queue = Queue()
+    with connected(hold, on_close=closed.put) as esl:
+        waiting = gevent.spawn(esl.api, "status")
+        gevent.idle()
+        esl.close()
+        esl.close("again")
+        with pytest.raises(NotConnected, match="closed on our side"):
+            waiting.get()
+        assert closed.get(timeout=LIMIT) == "closed on our side"
+    assert closed.empty()
+
+
+def test_close_while_connecting() -> None:
+    with switch(hold) as server:
+        esl = EventSocket(server.host, server.port, "ClueCon", timeout=LIMIT)
+        connecting = gevent.spawn(esl.connect)
+        gevent.idle()
+        esl.close()
+        with pytest.raises(ConnectFailed, match="closed on our side"):
+            connecting.get()
+        assert_nothing_left(esl)
+
+
+# --- events
+
+
+def test_events_come_in_order_and_do_not_hold_up_replies() -> None:
+    seen: list[str] = []
+    all_seen, handler_may_go_on = Flag(), Flag()
+
+    def on_event(event: Event) -> None:
+        handler_may_go_on.wait()
+        seen.append(event.headers["number"])
+        if len(seen) == 500:
+            all_seen.set()
+
+    def manners(peer: Peer) -> None:
+        for number in range(500):
+            peer.event("HEARTBEAT", number=str(number))
+        peer.serve()
+
+    with connected(manners, on_event) as esl:
+        assert esl.api("status") == "status"
+        assert seen == []
+        handler_may_go_on.set()
+        all_seen.wait()
+    assert seen == [str(number) for number in range(500)]
+
+
+def test_a_burst_leaves_others_their_turn() -> None:
+    class Burst:
+        """A socket that always has more to read, until it ends."""
+
+        chunks = 1000
+
+        def recv(self, _: int) -> bytes:
+            self.chunks -= 1
+            return b"Content-Type: log/data\n\n" if self.chunks else b""
+
+        def close(self) -> None:
+            pass
+
+    esl = EventSocket("127.0.0.1", 8021, "ClueCon")
+    esl.sock = burst = Burst()
+    reader = gevent.spawn(esl.receive_events)
+    gevent.sleep(0)
+    gevent.sleep(0)
+    assert 0 < burst.chunks < 1000
+    reader.join()
+
+
+def test_a_bad_event_or_handler_stops_nothing() -> None:
+    seen: Queue = Queue()
+
+    def on_event(event: Event) -> None:
+        seen.put(event.name)
+        if event.name == "RAISES":
+            raise KeyError("Unique-ID")
+        if event.name == "TIMES_OUT":
+            raise gevent.Timeout(1)
+
+    def manners(peer: Peer) -> None:
+        peer.write(b"Content-Length: 3\nContent-Type: text/event-plain\n\nabc")
+        peer.event("RAISES")
+        peer.raw_event(b'{"Event-Name":')
+        peer.event("TIMES_OUT")
+        peer.raw_event(b"[]")
+        peer.event("LAST")
+        peer.serve()
+
+    with connected(manners, on_event) as esl:
+        assert [seen.get(timeout=LIMIT) for _ in range(3)] == ["RAISES", "TIMES_OUT", "LAST"]
+        assert esl.bad_events == 2
+        assert esl.api("status") == "status"
+
+
+def test_events_before_the_end_come_before_on_close() -> None:
+    def manners(peer: Peer) -> None:
+        for number in range(50):
+            peer.event("CUSTOM", number=str(number))
+
+    seen: Queue = Queue()
+    with connected(manners, lambda event: seen.put(event.headers["number"]), seen.put):
+        order = [seen.get(timeout=LIMIT) for _ in range(51)]
+    assert order == [*map(str, range(50)), "end of file"]
+
+
+def test_a_handler_may_send_commands_and_close() -> None:
+    answer, closed = AsyncResult(), AsyncResult()
+
+    def on_event(_: Event) -> None:
+        answer.set(esl.api("from the handler"))
+        esl.close()
+
+    def manners(peer: Peer) -> None:
+        peer.event("HEARTBEAT")
+        peer.event("HEARTBEAT")
+        peer.serve()
+
+    with connected(manners, lambda event: on_event(event), closed.set) as esl:
+        assert answer.get() == "from the handler"
+        assert closed.get() == "closed on our side"
+
+
+def test_a_full_queue_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_socket, "MAX_QUEUED_EVENTS", 10)
+    closed, go_on = AsyncResult(), Flag()
+    seen: list[str] = []
+
+    def on_event(event: Event) -> None:
+        seen.append(event.name)
+        go_on.wait()
+
+    def manners(peer: Peer) -> None:
+        for _ in range(20):
+            peer.event("HEARTBEAT")
+        hold(peer)
+
+    with connected(manners, on_event, closed.set) as esl:
+        with pytest.raises(NotConnected, match="event queue full"):
+            esl.api("status")
+        go_on.set()
+        assert closed.get() == "event queue full"
+    assert len(seen) <= 1
+
+
+# --- a connection that is kept
+
+
+class Watch:
+    """Callbacks of a SwitchConnection that can be waited for."""
+
+    def __init__(self) -> None:
+        self.calls: Queue = Queue()
+
+    def on_event(self, event: Event) -> None:
+        self.calls.put(("event", event.name))
+
+    def on_up(self, connection: SwitchConnection) -> None:
+        self.calls.put(("up", connection.core_uuid))
+
+    def on_down(self, reason: str) -> None:
+        self.calls.put(("down", reason))
+
+    def next(self) -> tuple[str, str]:
+        call: tuple[str, str] = self.calls.get(timeout=LIMIT)
+        return call
+
+
+def connection_to(server: Switch, **options: Any) -> SwitchConnection:
+    return SwitchConnection(
+        SwitchAddress("a", server.host, server.port, password="ClueCon"),
+        events=("CHANNEL_ANSWER", "BACKGROUND_JOB"),
+        filters=(("variable_call_id", "/.+/"), ("Event-Name", "BACKGROUND_JOB")),
+        **{"timeout": LIMIT, "heartbeat": LIMIT, "min_delay": 0.001, "max_delay": 0.01, **options},
+    )
+
+
+@contextmanager
+def kept(server: Switch, watch: Watch, **options: float) -> Iterator[SwitchConnection]:
+    connection = connection_to(
+        server, on_event=watch.on_event, on_up=watch.on_up, on_down=watch.on_down, **options
+    )
+    connection.start()
+    try:
+        yield connection
+    finally:
+        connection.stop()
+        assert not connection.up
+
+
+SUBSCRIPTION = [
+    "api global_getvar core_uuid",
+    "filter variable_call_id /.+/",
+    "filter Event-Name BACKGROUND_JOB",
+    "event json CHANNEL_ANSWER BACKGROUND_JOB",
+]
+
+
+def accept(peer: Peer) -> None:
+    """Log in and take the subscription."""
+    peer.login()
+    for expected in SUBSCRIPTION:
+        assert peer.read() == expected
+        if expected.startswith("api "):
+            peer.response(CORE)
+        else:
+            peer.reply("+OK")
+
+
+def test_it_subscribes_again_on_every_connection() -> None:
+    def manners(peer: Peer) -> None:
+        accept(peer)
+        peer.event("CHANNEL_ANSWER")
+        peer.read()
+
+    watch = Watch()
+    with switch(manners) as server, kept(server, watch) as connection:
+        for _ in range(3):
+            assert connection.wait_up(LIMIT)
+            calls = {watch.next(), watch.next()}
+            assert calls == {("up", CORE), ("event", "CHANNEL_ANSWER")}
+            assert connection.core_uuid == CORE
+            with pytest.raises(NotConnected, match="end of file"):
+                connection.api("the switch dies of it")
+            assert not connection.up
+            assert watch.next() == ("down", "end of file")
+            assert connection.last_error == "end of file"
+            server.result()
+
+
+def test_it_takes_every_failure_and_comes_back() -> None:
+    def wrong_password(peer: Peer) -> None:
+        peer.write(CHALLENGE)
+        peer.read()
+        peer.reply("-ERR invalid")
+
+    def no_core_uuid(peer: Peer) -> None:
+        peer.login()
+        peer.read()
+        peer.response("-ERR no reply\n")
+
+    def no_permission(peer: Peer) -> None:
+        peer.login()
+        peer.read()
+        peer.reply("-ERR permission denied")
+
+    def good(peer: Peer) -> None:
+        accept(peer)
+        hold(peer)
+
+    def not_an_event_socket(peer: Peer) -> None:
+        peer.write(b"SSH-2.0\n\n")
+
+    failures: Iterator[Callable[[Peer], object]] = iter(
+        [Peer.login, not_an_event_socket, wrong_password, no_core_uuid, no_permission]
+    )
+
+    def manners(peer: Peer) -> None:
+        next(failures, good)(peer)
+
+    watch = Watch()
+    with switch(manners) as server, kept(server, watch) as connection:
+        assert connection.wait_up(LIMIT)
+        assert watch.next() == ("up", CORE)  # no on_down without an on_up before it
+    assert watch.next() == ("down", "stopped")
+    assert watch.calls.empty()
+
+
+def test_a_half_open_link_is_noticed() -> None:
+    connections = iter([hold, Peer.serve])
+
+    def manners(peer: Peer) -> None:
+        accept(peer)
+        next(connections)(peer)
+
+    watch = Watch()
+    with (
+        switch(manners) as server,
+        kept(server, watch, timeout=1.0, heartbeat=SHORT),
+    ):
+        assert watch.next() == ("up", CORE)
+        assert watch.next() == ("down", "api global_getvar: no reply within 1.0 s")
+        assert watch.next() == ("up", CORE)
+
+
+def test_while_down_commands_say_why() -> None:
+    with switch(hold) as server:
+        pass
+    connection = connection_to(server)
+    assert not connection.wait_up(0)
+    with pytest.raises(NotConnected, match="a is down: not started"):
+        connection.api("status")
+    connection.start()
+    connection.start()
+    assert not connection.wait_up(SHORT)
+    for call in (
+        lambda: connection.api("status"),
+        lambda: connection.command("exit"),
+        lambda: connection.bgapi("status", "job-1"),
+    ):
+        with pytest.raises(NotConnected, match=r"a is down: .*refused"):
+            call()
+    connection.stop()
+    connection.stop()
+
+
+def test_an_on_up_that_raises_is_tried_again() -> None:
+    calls: Queue = Queue()
+    errors = iter([KeyError("redis"), gevent.Timeout(1)])
+
+    def on_up(connection: SwitchConnection) -> None:
+        assert connection.up
+        calls.put(connection.api("show channels as json"))
+        if error := next(errors, None):
+            raise error
+
+    def manners(peer: Peer) -> None:
+        accept(peer)
+        peer.serve()
+
+    with switch(manners) as server:
+        connection = connection_to(server, on_up=on_up, on_down=calls.put)
+        connection.start()
+        order = [calls.get(timeout=LIMIT) for _ in range(5)]
+        connection.stop()
+    assert order[0::2] == ["show channels as json"] * 3
+    assert "KeyError" in order[1]
+    assert "Timeout" in order[3] or "1 second" in order[3]
+
+
+@pytest.mark.parametrize("where", ["on_event", "on_up", "on_down"])
+def test_stop_from_a_callback(where: str) -> None:
+    stopped = Flag()
+    connection: SwitchConnection
+
+    def stop(_: object) -> None:
+        connection.stop()
+        stopped.set()
+
+    def manners(peer: Peer) -> None:
+        accept(peer)
+        if where == "on_event":
+            peer.event("CHANNEL_ANSWER")
+        if where != "on_down":
+            hold(peer)
+
+    with switch(manners) as server:
+        # Waiting for itself would strike the limit of the test first.
+        connection = connection_to(server, timeout=LIMIT * 2, **{where: stop})
+        connection.start()
+        keeper = connection._keeper
+        stopped.wait()
+        assert keeper is not None
+        keeper.join()
+        assert not connection.up
+        server.result()
+
+
+@pytest.mark.parametrize("bad", [{"events": ("A\nB",)}, {"filters": (("a", "b\n\napi c"),)}])
+def test_a_subscription_with_a_line_break_is_refused(bad: dict[str, tuple[str]]) -> None:
+    with pytest.raises(ValueError):
+        SwitchConnection(SwitchAddress("a", "h", password="p"), **bad)  # type: ignore[arg-type]

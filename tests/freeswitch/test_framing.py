@@ -1,0 +1,193 @@
+"""Frames and events from bytes that a real switch sent, however the network cuts them."""
+
+import json
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freeswitch.events import Event
+from freeswitch.framing import MAX_BODY, MAX_HEADERS, Frame, FrameParser, FramingError
+
+DATA = Path(__file__).parent / "data"
+RECORDED = {form: (DATA / f"raw-{form}.bin").read_bytes() for form in ("plain", "json")}
+FRAMES = {form: FrameParser().feed(data) for form, data in RECORDED.items()}
+
+
+def events(form: str) -> list[Event]:
+    read = {"plain": Event.from_plain, "json": Event.from_json}[form]
+    return [read(f.body) for f in FRAMES[form] if f.content_type == f"text/event-{form}"]
+
+
+@pytest.mark.parametrize("form", RECORDED)
+def test_a_recorded_connection_is_read_to_its_last_byte(form: str) -> None:
+    frames = FRAMES[form]
+    assert frames[0] == Frame({"Content-Type": "auth/request"})
+    assert frames[1].headers["Reply-Text"] == "+OK accepted"
+    assert frames[-1].content_type == "text/disconnect-notice"
+    assert frames[-1].body.endswith(b"http://www.cluecon.com/\n")
+    assert [e.name for e in events(form)] == [
+        "CHANNEL_CREATE",
+        "CHANNEL_ANSWER",
+        "BACKGROUND_JOB",
+        "CHANNEL_HANGUP_COMPLETE",
+    ]
+    spelled = "".join(
+        "".join(f"{key}: {value}\n" for key, value in frame.headers.items())
+        + "\n"
+        + frame.body.decode()
+        for frame in frames
+    )
+    assert spelled.encode() == RECORDED[form]
+
+
+@pytest.mark.parametrize("form", RECORDED)
+def test_split_in_two_at_every_offset(form: str) -> None:
+    data = RECORDED[form]
+    for offset in range(len(data) + 1):
+        parser = FrameParser()
+        assert parser.feed(data[:offset]) + parser.feed(data[offset:]) == FRAMES[form], offset
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(RECORDED)), st.data())
+def test_any_chunks_give_the_same_frames(form: str, choice: st.DataObject) -> None:
+    data = RECORDED[form]
+    cuts = choice.draw(st.lists(st.integers(0, len(data)), max_size=60).map(sorted))
+    parser, frames = FrameParser(), []
+    for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        frames += parser.feed(data[start:end])
+    assert frames == FRAMES[form]
+
+
+@pytest.mark.parametrize("form", RECORDED)
+def test_byte_by_byte(form: str) -> None:
+    parser = FrameParser()
+    frames = [frame for byte in RECORDED[form] for frame in parser.feed(bytes([byte]))]
+    assert frames == FRAMES[form]
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@settings(deadline=None)
+@given(st.lists(st.dictionaries(text, text), max_size=5), st.integers(1, 50))
+def test_any_json_body_comes_back(bodies: list[dict[str, str]], size: int) -> None:
+    spelled = [json.dumps(b, ensure_ascii=False, indent=1).encode() for b in bodies]
+    data = b"".join(
+        b"Content-Length: %d\nContent-Type: text/event-json\n\n%b" % (len(s), s) for s in spelled
+    )
+    parser, frames = FrameParser(), []
+    for start in range(0, len(data), size):
+        frames += parser.feed(data[start : start + size])
+    assert [frame.body for frame in frames] == spelled
+
+
+def test_outer_headers_are_taken_as_they_are() -> None:
+    data = "Content-Type: command/reply\nReply-Text: 100%25 %0A: a: b \x0b\x85\u2028c\r\n\n"
+    (frame,) = FrameParser().feed(data.encode())
+    assert frame.headers["Reply-Text"] == "100%25 %0A: a: b \x0b\x85\u2028c\r"
+    (frame,) = FrameParser().feed(b"Reply-Text: \n\n")
+    assert frame.headers == {"Reply-Text": ""}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no header\n\n",
+        b"\n\n",
+        b"\nContent-Type: a\n\n",
+        b"Content-Type:a\n\n",
+        b": a\n\n",
+        b"A: b\nc\n\n",
+        b"Content-Length: \n\n",
+        b"Content-Length: -1\n\n",
+        b"Content-Length: +1\n\n",
+        b"Content-Length: 1_0\n\n",
+        b"Content-Length: 0x10\n\n",
+        "Content-Length: ٣\n\n".encode(),
+        b"Content-Length: %d\n\n" % (MAX_BODY + 1),
+        b"Content-Length: " + b"9" * 9999 + b"\n\n",
+        b"a: " + b"b" * MAX_HEADERS,
+        b"a: " + b"b" * MAX_HEADERS + b"\n\n",
+    ],
+)
+def test_bytes_that_are_no_frames(data: bytes) -> None:
+    parser = FrameParser()
+    with pytest.raises(FramingError):
+        parser.feed(b"A: b\n\n" + data)
+
+
+def test_the_largest_body_comes_in_small_pieces() -> None:
+    parser, piece = FrameParser(), b"x" * 4096
+    assert parser.feed(b"Content-Length: %d\n\n" % MAX_BODY) == []
+    frames = [f for _ in range(MAX_BODY // len(piece)) for f in parser.feed(piece)]
+    assert [len(f.body) for f in frames] == [MAX_BODY]
+
+
+def test_both_formats_say_the_same() -> None:
+    for plain, exact in zip(events("plain"), events("json"), strict=True):
+        assert plain.name == exact.name
+        assert plain.headers.keys() == exact.headers.keys()
+    assert events("json")[0].headers["variable_note"] == "café"
+    assert events("plain")[0].headers["variable_note"] == "café"
+
+
+@pytest.mark.parametrize("form", RECORDED)
+def test_the_result_of_a_background_job_is_its_body(form: str) -> None:
+    job = events(form)[2]
+    assert job.body is not None
+    assert job.body.startswith("+OK ")
+    assert job.headers["Content-Length"] == str(len(job.body)) == "41"
+    assert "_body" not in job.headers
+    assert events(form)[0].body is None
+
+
+def test_no_value_of_a_plain_event_becomes_a_header() -> None:
+    forged = "x%0AUnique-ID%3A%20forged%0A%0A%2BOK%0D%C2%85%E2%80%A8variable_a%3A%20b"
+    plain = f"Event-Name: CHANNEL_CREATE\nUnique-ID: own\nvariable_name: {forged}\n\n".encode()
+    event = Event.from_plain(plain)
+    assert event.headers == {
+        "Event-Name": "CHANNEL_CREATE",
+        "Unique-ID": "own",
+        "variable_name": unquote(forged),
+    }
+    assert event.body is None
+
+
+def test_no_line_of_an_inner_body_becomes_a_header() -> None:
+    body = "-ERR\nUnique-ID: forged\n\nEvent-Name: forged\n"
+    plain = f"Event-Name: BACKGROUND_JOB\nContent-Length: {len(body)}\n\n{body}"
+    event = Event.from_plain(plain.encode())
+    assert event.headers == {"Event-Name": "BACKGROUND_JOB", "Content-Length": str(len(body))}
+    assert event.body == body
+
+
+@settings(deadline=None)
+@given(text, text)
+def test_a_json_value_is_only_a_value(name: str, body: str) -> None:
+    value = f"{name}\nUnique-ID: forged\n\n%0AUnique-ID%3A%20forged"
+    data = json.dumps({"Event-Name": "CUSTOM", "variable_name": value, "_body": body})
+    event = Event.from_json(data.encode())
+    assert event == Event("CUSTOM", {"Event-Name": "CUSTOM", "variable_name": value}, body)
+
+
+def test_a_name_in_latin_1_costs_no_event() -> None:
+    event = Event.from_json(b'{"Event-Name":"CUSTOM","name":"Jos\xe9","array":["a","b"]}')
+    assert dict(event.headers) == {"Event-Name": "CUSTOM", "name": "Jos\ufffd", "array": ["a", "b"]}
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"1", b"{}", b'{"Event-Name":1}', b"\xff\xfe"])
+def test_no_event_in_json(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        Event.from_json(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"A: b\n\n", b"Event-Name: A\nx\n\n", b"Event-Name: A\nContent-Length: 3\n\nab"]
+)
+def test_no_event_in_plain(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        Event.from_plain(data)
