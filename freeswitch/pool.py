@@ -1,0 +1,56 @@
+"""The connections of one process to all its switches."""
+
+from collections.abc import Iterable
+
+from gevent.event import Event as Flag
+
+from freeswitch.address import SwitchAddress
+from freeswitch.event_socket import SwitchConnection
+
+
+class SwitchPool:
+    """Keeps a connection to each switch open, for commands; events come elsewhere."""
+
+    def __init__(self, addresses: Iterable[SwitchAddress]) -> None:
+        self._changed = Flag()
+        self.stopped = False
+        self._connections = {
+            address.name: SwitchConnection(address, on_up=self._up) for address in addresses
+        }
+        self._order = list(self._connections)
+
+    def start(self) -> None:
+        for connection in self._connections.values():
+            connection.start()
+
+    def stop_waiting(self) -> None:
+        """Whoever waits for a switch gets none; commands under way are finished."""
+        self.stopped = True
+        self._changed.set()
+
+    def stop(self) -> None:
+        """Close all connections."""
+        for connection in self._connections.values():
+            connection.stop()
+
+    def get(self, name: str) -> SwitchConnection | None:
+        """The connection to the switch of that name, up or not."""
+        return self._connections.get(name)
+
+    def choose(self, timeout: float) -> SwitchConnection | None:
+        """A switch for a new call, each in turn, of those that are up.
+
+        Waits at most ``timeout`` seconds for one to come up; None where none does.
+        """
+        for name in self._order:
+            if self._connections[name].up:
+                self._order.remove(name)
+                self._order.append(name)
+                return self._connections[name]
+        self._changed.clear()
+        if timeout > 0 and not self.stopped and self._changed.wait(timeout):
+            return self.choose(0)
+        return None
+
+    def _up(self, _: SwitchConnection) -> None:
+        self._changed.set()

@@ -1,0 +1,160 @@
+"""A FreeSWITCH for people without one: the event socket, the dialler, telephones with manners.
+
+    with Simulator(speed=20) as simulator:
+        ...connect to 127.0.0.1, simulator.port with the password ClueCon...
+
+Numbers behave by their last two digits (`telephones`). What the switch was told to dial stands in
+`Simulator.originates`, and in the reply to its own api command `simulator originates`.
+"""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from .endpoints import Gateway
+from .originate import DialledLeg, Originated
+from .server import Connection
+from .switch import Switch
+
+__all__ = ["GATEWAYS", "DialledLeg", "Gateway", "Originated", "Simulator", "run"]
+
+GATEWAYS: Mapping[str, Gateway] = {"pstn": "up", "pstn2": "dead"}
+"""The gateways of the lab."""
+
+
+class Simulator:
+    """A simulated switch in a daemon thread of its own, from entering until leaving the `with`.
+
+    `port` 0 takes a free one. `speed=20` makes every duration of the switch and its telephones 20
+    times shorter; time stamps stay those of the wall clock. With the same `seed` the telephones
+    that follow chance do the same again. `gateways` maps names to `up`, `dead` (nobody answers
+    SIP there) or `down` (the switch knows).
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        password: str = "ClueCon",
+        *,
+        speed: float = 1.0,
+        seed: int = 0,
+        gateways: Mapping[str, Gateway] = GATEWAYS,
+    ) -> None:
+        self.host = host
+        self.port = port
+        """The TCP port of the event socket, once started."""
+        self.core_uuid = ""
+        """Another one each time a switch starts."""
+        self.password = password
+        self._speed = speed
+        self._seed = seed
+        self._gateways = gateways
+        self._switch: Switch | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._started = threading.Event()
+        self._error: BaseException | None = None
+
+    @property
+    def originates(self) -> list[Originated]:
+        """The originate commands so far, the last 100,000, oldest first."""
+        return list(self._switch.originates) if self._switch else []
+
+    def start(self) -> None:
+        """Start the switch and wait until it listens. Raises OSError if it cannot."""
+        self._thread = threading.Thread(target=self._run, name="freeswitch-simulator", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._error:
+            self._thread.join()
+            raise self._error
+
+    def stop(self) -> None:
+        """Close all connections and end all calls without a word, as a crash would."""
+        if self._thread and self._thread.is_alive() and self._loop and self._stop:
+            with contextlib.suppress(RuntimeError):  # it ended this moment
+                self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        switch = Switch(speed=self._speed, seed=self._seed, gateways=self._gateways)
+        async with listening(switch, self.host, self.port, self.password) as port:
+            self._switch, self.port, self.core_uuid = switch, port, switch.core_uuid
+            self._started.set()
+            await self._stop.wait()
+
+
+@contextlib.asynccontextmanager
+async def listening(switch: Switch, host: str, port: int, password: str):  # type: ignore[no-untyped-def]
+    """Serve the event socket of a switch; yields the port."""
+    loop = asyncio.get_running_loop()
+    connections: set[Connection] = set()
+
+    def connect() -> Connection:
+        connection = Connection(switch, password)
+        connections.add(connection)
+        return connection
+
+    server = await loop.create_server(connect, host, port)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for connection in connections:
+            connection.abort()
+        await switch.close()
+
+
+def run(
+    host: str = "127.0.0.1",
+    port: int = 8021,
+    password: str = "ClueCon",
+    speed: float = 1.0,
+    seed: int = 0,
+    *,
+    announce: Callable[[str], object] | None = None,
+) -> None:
+    """Be a simulated switch until SIGTERM or SIGINT. Raises OSError if it cannot listen.
+
+    `announce` gets one line when it listens.
+    """
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+        switch = Switch(speed=speed, seed=seed, gateways=GATEWAYS)
+        async with listening(switch, host, port, password) as actual_port:
+            if announce:
+                announce(f"simulated switch listening on {host}:{actual_port}")
+            await stop.wait()
+
+    asyncio.run(serve())

@@ -1,0 +1,344 @@
+"""The api commands of the switch, and their exact replies."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from . import applications, causes
+from .channel import Channel
+from .dialstring import application, split
+from .originate import Originated, Request, originate, whole_number
+from .switch import VERSION
+
+if TYPE_CHECKING:
+    from .switch import Switch
+
+Command = Callable[["Switch", str], str]
+
+_NO_CHANNEL = "-ERR No such channel!\n"
+_ORIGINATE_USAGE = (
+    "-USAGE: <call url> <exten>|&<application_name>(<app_args>) [<dialplan>] [<context>]"
+    " [<cid_name>] [<cid_num>] [<timeout_sec>]\n"
+)
+_FSCTL_USAGE = (
+    "[api_expansion [on|off]|recover|send_sighup|hupall|pause [inbound|outbound]"
+    "|resume [inbound|outbound]|shutdown [cancel|elegant|asap|now|restart]|sps|sps_peak_reset"
+    "|sync_clock|sync_clock_when_idle|reclaim_mem|max_sessions|min_dtmf_duration [num]"
+    "|max_dtmf_duration [num]|default_dtmf_duration [num]|min_idle_cpu|loglevel [level]"
+    "|debug_level [level]|mdns_resolve [enable|disable]]\n"
+)
+_SHOW_USAGE = (
+    "-USAGE: codec|endpoint|application|api|dialplan|file|timer|calls [count]"
+    "|channels [count|like <match string>]|calls|detailed_calls|bridged_calls"
+    "|detailed_bridged_calls|aliases|complete|chat|management|modules|nat_map|say|interfaces"
+    "|interface_types|tasks|limits|status\n"
+)
+
+
+async def execute(switch: "Switch", name: str, argument: str, job_uuid: str | None = None) -> str:
+    """Carry out one api command; the reply is what the event socket sends, perhaps empty."""
+    if name == "originate":
+        return await _originate(switch, argument, job_uuid)
+    command = _COMMANDS.get(name.lower())
+    if command is None:
+        return f"-ERR {name} Command not found!\n"
+    return command(switch, argument)
+
+
+async def _originate(switch: "Switch", argument: str, job_uuid: str | None) -> str:
+    record = Originated(job_uuid, argument)
+    switch.originates.append(record)
+    record.result = await _dial(switch, argument, record)
+    return record.result
+
+
+async def _dial(switch: "Switch", argument: str, record: Originated) -> str:
+    words = split(argument, " ", 10)
+    if not 2 <= len(words) <= 7 or "undef" in (words[0].lower(), words[1].lower()):
+        return _ORIGINATE_USAGE
+    given: list[str | None] = [word if word.lower() != "undef" else None for word in words]
+    dial_string, destination, _, _, name, number, seconds = given + [None] * (7 - len(given))
+    variables = {}
+    if name:
+        variables["origination_caller_id_name"] = name
+    if number:
+        variables["origination_caller_id_number"] = number
+    request = Request(switch, record, timeout=whole_number(seconds), variables=variables)
+    channel, cause = await originate(request, dial_string or "")
+    if channel is None:
+        return f"-ERR {cause}\n"
+    called = application(destination or "")
+    if called:
+        switch.spawn(applications.run(channel, *called))
+    else:
+        # There is no dialplan here: the extension is not found.
+        channel.hangup("NO_ROUTE_DESTINATION")
+    channel.release()
+    return f"+OK {channel.uuid}\n"
+
+
+def _hupall(switch: "Switch", argument: str) -> str:
+    words = split(argument, " ", 11)
+    cause = causes.named(words[0]) if words else "MANAGER_REQUEST"
+    pairs = dict(zip(words[1::2], words[2::2], strict=False))
+    switch.hang_up_all(cause, pairs)
+    if not pairs:
+        return f"+OK hangup all channels with cause {cause}\n"
+    more = "..." if len(pairs) > 1 else ""
+    matching = f"[{words[1]}]=[{words[2]}]{more}"
+    return f"+OK hangup all channels matching {matching} with cause: {cause}\n"
+
+
+def _uuid_kill(switch: "Switch", argument: str) -> str:
+    if not argument:
+        return "-USAGE: <uuid> [cause]\n"
+    channel_uuid, _, cause = argument.partition(" ")
+    channel = switch.locate(channel_uuid)
+    if channel is None:
+        return _NO_CHANNEL
+    channel.hangup(causes.named(cause))
+    return "+OK\n"
+
+
+def _uuid_exists(switch: "Switch", argument: str) -> str:
+    return "true" if switch.locate(argument) else "false"
+
+
+def _uuid_getvar(switch: "Switch", argument: str) -> str:
+    words = split(argument, " ", 4)
+    if len(words) < 2:
+        return "-USAGE: <uuid> <var>\n"
+    channel = switch.locate(words[0])
+    if channel is None:
+        return _NO_CHANNEL
+    return channel.get(words[1]) or "_undef_"
+
+
+def _uuid_setvar(switch: "Switch", argument: str) -> str:
+    words = split(argument, " ", 3)
+    if len(words) < 2:
+        return "-USAGE: <uuid> <var> [value]\n"
+    channel = switch.locate(words[0])
+    if channel is None:
+        return _NO_CHANNEL
+    channel.set(words[1], words[2] if len(words) > 2 else None)
+    return "+OK\n"
+
+
+def _uuid_dump(switch: "Switch", argument: str) -> str:
+    words = split(argument, " ", 2)
+    if not words:
+        return "-USAGE: <uuid> [format]\n"
+    channel = switch.locate(words[0])
+    if channel is None:
+        return _NO_CHANNEL
+    headers = switch.dump(channel)
+    if words[1:] == ["json"]:
+        return json.dumps(headers, ensure_ascii=False, separators=(",", ":"))
+    return "".join(f"{name}: {value}\n" for name, value in headers.items()) + "\n"
+
+
+def _sched_hangup(switch: "Switch", argument: str) -> str:
+    words = split(argument, " ", 4)
+    if not words:
+        return "-USAGE: [+]<time> <uuid> [<cause>]\n"
+    channel = switch.locate(words[1]) if len(words) > 1 else None
+    if channel is None:
+        return _NO_CHANNEL
+    applications.schedule_hangup(channel, words[0], *words[2:3])
+    return "+OK\n"
+
+
+def _not_simulated(missing: str) -> Command:
+    """A command on a channel that the simulator has not learnt; without the channel the reply is
+    the switch's own."""
+
+    def command(switch: "Switch", argument: str) -> str:
+        channel_uuid = argument.partition(" ")[0]
+        return "-ERR not simulated\n" if switch.locate(channel_uuid) else missing
+
+    return command
+
+
+def _fsctl(switch: "Switch", argument: str) -> str:
+    words = argument.split()
+    match words:
+        case []:
+            return f"-USAGE: {_FSCTL_USAGE}"
+        case ["pause" | "resume" as what, *rest]:
+            ways = {"inbound", "outbound"} & set(rest) or {"inbound", "outbound"}
+            switch.paused = switch.paused | ways if what == "pause" else switch.paused - ways
+            return "+OK\n"
+        case ["pause_check", *rest]:
+            ways = {"inbound", "outbound"} & set(rest) or {"inbound", "outbound"}
+            return "true" if ways <= switch.paused else "false"
+        case ["sps", *rest]:
+            # It counts from the next second on.
+            if limit := whole_number("".join(rest[:1])):
+                switch.sessions_per_second = limit
+            return f"+OK sessions per second: {switch.sessions_per_second}\n"
+        case ["max_sessions", *rest]:
+            if limit := whole_number("".join(rest[:1])):
+                switch.max_sessions = limit
+            return f"+OK max sessions: {switch.max_sessions}\n"
+    return f"-ERR Invalid command\nUSAGE: fsctl {_FSCTL_USAGE}"
+
+
+def _global_getvar(switch: "Switch", argument: str) -> str:
+    known = {"core_uuid": switch.core_uuid, "hostname": "simulator", "domain": "127.0.0.1"}
+    return known.get(argument.strip(), "")
+
+
+def _status(switch: "Switch", argument: str) -> str:
+    used = switch.sessions_this_second()
+    return (
+        f"UP {switch.uptime_text()}\n"
+        f"FreeSWITCH (Version {VERSION} simulator) is ready\n"
+        f"{switch.sessions_since_startup} session(s) since startup\n"
+        f"{len(switch.channels)} session(s) - peak {switch.peak}, last 5min {switch.peak} \n"
+        f"{used} session(s) per Sec out of max {switch.sessions_per_second},"
+        f" peak {used}, last 5min {used} \n"
+        f"{switch.max_sessions} session(s) max\n"
+        "min idle cpu 0.00/100.00\n"
+        "Current Stack Size/Max 240K/8192K\n"
+    )
+
+
+def _version(switch: "Switch", argument: str) -> str:
+    return f"FreeSWITCH Version {VERSION} (simulator)\n"
+
+
+def _simulator(switch: "Switch", argument: str) -> str:
+    """The simulator's own command: its record of the originate commands."""
+    if argument.strip() != "originates":
+        return "-USAGE: originates\n"
+    return json.dumps([asdict(record) for record in switch.originates], ensure_ascii=False)
+
+
+def _show(switch: "Switch", argument: str) -> str:
+    words = argument.split()
+    what, rest = (words[0], words[1:]) if words else ("", [])
+    rows: list[dict[str, str]]
+    if what == "channels":
+        rows = [_channel_row(channel) for channel in switch.channels.values()]
+    elif what == "calls":
+        rows = [row for channel in switch.channels.values() if (row := _call_row(switch, channel))]
+    else:
+        return _SHOW_USAGE
+    as_json = rest[-2:] == ["as", "json"]
+    if rest[:1] == ["count"]:
+        # The switch forgets the number here; only its text has it.
+        return '{"row_count":0,"rows":[]}' if as_json else f"\n{len(rows)} total.\n"
+    if as_json:
+        if not rows:
+            return '{"row_count": 0}\n'
+        table = {"row_count": len(rows), "rows": rows}
+        return json.dumps(table, ensure_ascii=False, separators=(",", ":"))
+    if not rows:
+        return "\n0 total.\n"
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    return "\n".join(lines) + f"\n\n{len(rows)} total.\n"
+
+
+def _channel_row(channel: Channel) -> dict[str, str]:
+    profile = channel.profile
+    sent = channel.get("last_sent_callee_id_number") or ""
+    media = ("PCMU", "8000", "64000") if channel.answered else ("", "", "")
+    return {
+        **_party(channel),
+        "application": (channel.get("current_application") or ""),
+        "application_data": (channel.get("current_application_data") or ""),
+        "dialplan": profile.dialplan,
+        "context": profile.context,
+        "read_codec": media[0],
+        "read_rate": media[1],
+        "read_bit_rate": media[2],
+        "write_codec": media[0],
+        "write_rate": media[1],
+        "write_bit_rate": media[2],
+        "secure": "",
+        "hostname": "simulator",
+        "presence_id": channel.get("presence_id") or "",
+        "presence_data": "",
+        "accountcode": channel.get("accountcode") or "",
+        "callstate": channel.call_state,
+        "callee_name": profile.callee_id_name,
+        "callee_num": profile.callee_id_number,
+        "callee_direction": "SEND" if sent else "",
+        "call_uuid": channel.get("call_uuid") or channel.uuid,
+        "sent_callee_name": sent,
+        "sent_callee_num": sent,
+        "initial_cid_name": channel.initial_caller_id[0],
+        "initial_cid_num": channel.initial_caller_id[1],
+        "initial_ip_addr": "",
+        "initial_dest": profile.destination_number,
+        "initial_dialplan": profile.dialplan,
+        "initial_context": profile.context,
+    }
+
+
+def _party(channel: Channel) -> dict[str, str]:
+    profile = channel.profile
+    created = channel.times.created // 1_000_000
+    return {
+        "uuid": channel.uuid,
+        "direction": "outbound",
+        "created": channel.created_stamp(),
+        "created_epoch": str(created),
+        "name": channel.name,
+        "state": channel.state,
+        "cid_name": profile.caller_id_name,
+        "cid_num": profile.caller_id_number,
+        "ip_addr": profile.network_addr if channel.get("originator") else "",
+        "dest": profile.destination_number,
+    }
+
+
+_CALL_PARTY = """
+    presence_id presence_data accountcode callstate callee_name callee_num callee_direction
+    call_uuid hostname sent_callee_name sent_callee_num
+""".split()
+
+
+def _call_row(switch: "Switch", channel: Channel) -> dict[str, str] | None:
+    """A row of `show calls`: a bridge, or a channel that is in none."""
+    if channel.get("originator"):
+        return None
+    row = _call_party(channel)
+    peer = switch.locate(channel.get("bridge_to") or "")
+    theirs = _call_party(peer) if peer else dict.fromkeys(row, "")
+    for name in ("call_uuid", "hostname"):
+        del theirs[name]
+    bridged = str(channel.times.bridged // 1_000_000) if peer else ""
+    return {
+        **row,
+        **{f"b_{name}": value for name, value in theirs.items()},
+        "call_created_epoch": bridged,
+    }
+
+
+def _call_party(channel: Channel) -> dict[str, str]:
+    row = _channel_row(channel)
+    return _party(channel) | {name: row[name] for name in _CALL_PARTY}
+
+
+_COMMANDS: dict[str, Command] = {
+    "fsctl": _fsctl,
+    "global_getvar": _global_getvar,
+    "hupall": _hupall,
+    "sched_hangup": _sched_hangup,
+    "show": _show,
+    "simulator": _simulator,
+    "status": _status,
+    "uuid_bridge": _not_simulated("-ERR Invalid uuid\n"),
+    "uuid_dump": _uuid_dump,
+    "uuid_exists": _uuid_exists,
+    "uuid_getvar": _uuid_getvar,
+    "uuid_kill": _uuid_kill,
+    "uuid_park": _not_simulated(_NO_CHANNEL),
+    "uuid_record": _not_simulated("-ERR Cannot locate session!\n"),
+    "uuid_setvar": _uuid_setvar,
+    "uuid_transfer": _not_simulated(_NO_CHANNEL),
+    "version": _version,
+}

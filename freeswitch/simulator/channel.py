@@ -1,0 +1,529 @@
+"""A channel: one leg of a call, from CHANNEL_CREATE to CHANNEL_DESTROY."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from . import causes
+from .clock import TICK, microseconds
+from .events import Event, Value
+from .telephones import Manner
+
+if TYPE_CHECKING:
+    from .originate import Originated
+    from .switch import Switch
+
+_STATE_NUMBERS = {
+    "CS_NONE": "0",
+    "CS_INIT": "2",
+    "CS_EXECUTE": "4",
+    "CS_EXCHANGE_MEDIA": "5",
+    "CS_CONSUME_MEDIA": "7",
+}
+_HANGUP, _REPORTING, _DESTROY = "10", "11", "12"
+
+_CODECS = {
+    f"Channel-{way}-Codec-{what}": value
+    for way in ("Read", "Write")
+    for what, value in (("Name", "PCMU"), ("Rate", "8000"), ("Bit-Rate", "64000"))
+}
+_MEDIA_VARIABLES = {
+    "variable_rtp_use_codec_string": "PCMU",
+    "variable_read_codec": "PCMU",
+    "variable_read_rate": "8000",
+    "variable_write_codec": "PCMU",
+    "variable_write_rate": "8000",
+    "variable_dtmf_type": "rfc2833",
+    "variable_local_media_ip": "127.0.0.1",
+    "variable_remote_media_ip": "127.0.0.1",
+}
+
+
+@dataclass(slots=True)
+class Profile:
+    """Who calls whom, as the Caller-* headers have it."""
+
+    destination_number: str
+    callee_id_number: str
+    caller_id_name: str = ""
+    caller_id_number: str = "0000000000"
+    orig_caller_id_name: str = ""
+    orig_caller_id_number: str = "0000000000"
+    ani: str = "0000000000"
+    callee_id_name: str = "Outbound Call"
+    network_addr: str = ""
+    dialplan: str = ""
+    source: str = "src/switch_ivr_originate.c"
+    context: str = "default"
+
+
+@dataclass(slots=True)
+class Times:
+    """Microseconds since 1970, 0 for what has not happened."""
+
+    created: int = 0
+    answered: int = 0
+    progress: int = 0
+    progress_media: int = 0
+    hangup: int = 0
+    bridged: int = 0
+
+
+class Channel:
+    """One leg. `watchers` are called after every change of its state."""
+
+    def __init__(
+        self,
+        switch: "Switch",
+        uuid: str,
+        name: str,
+        profile: Profile,
+        manner: Manner,
+        variables: dict[str, Value],
+        *,
+        sip: bool = True,
+    ) -> None:
+        self.switch = switch
+        self.uuid = uuid
+        self.name = name
+        self.profile = profile
+        self.initial_caller_id = profile.caller_id_name, profile.caller_id_number
+        self.manner = manner
+        self.sip = sip
+        self.times = Times()
+        self.state = "CS_INIT"
+        self.state_number = _STATE_NUMBERS["CS_INIT"]
+        self.call_state = "DOWN"
+        self.answer_state = "ringing"
+        self.hit_dialplan = "false"
+        self.cause: str | None = None
+        self.record: Originated | None = None
+        """The originate command that this channel comes from."""
+        self.disposition: str | None = None
+        self.other_leg: dict[str, str] = {}
+        self.watchers: list[Callable[[], None]] = []
+        self.variables: dict[str, Value] = {
+            "variable_direction": "outbound",
+            "variable_is_outbound": "true",
+            "variable_uuid": uuid,
+            "variable_call_uuid": uuid,
+            "variable_session_id": str(switch.next_session_id()),
+            **variables,
+        }
+        self._media: dict[str, str] = {}
+        self._timers: list[asyncio.TimerHandle] = []
+        self._busy = False
+        self._holds = 0
+        self._hangup_time = 0
+        self._finished = False
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.name} {self.uuid}>"
+
+    # Variables
+
+    def get(self, variable: str) -> str | None:
+        """The value of a variable; of several values the first."""
+        value = self.variables.get("variable_" + variable)
+        return value[0] if isinstance(value, list) else value
+
+    def set(self, variable: str, value: str | None) -> None:
+        """Set a variable, or take it away with None or an empty value."""
+        name = "variable_" + variable
+        if value:
+            self.variables[name] = value
+        else:
+            self.variables.pop(name, None)
+
+    def push(self, variable: str, value: str) -> None:
+        """Add a value to a variable: the second one makes it an array."""
+        name = "variable_" + variable
+        known = self.variables.get(name)
+        if known is None:
+            self.variables[name] = value
+        else:
+            self.variables[name] = [*([known] if isinstance(known, str) else known), value]
+
+    # State
+
+    @property
+    def answered(self) -> bool:
+        return bool(self.times.answered)
+
+    @property
+    def early(self) -> bool:
+        return bool(self.times.progress_media)
+
+    @property
+    def progressed(self) -> bool:
+        return bool(self.times.progress or self.times.progress_media)
+
+    @property
+    def up(self) -> bool:
+        """Not hung up."""
+        return self.cause is None
+
+    @property
+    def finished(self) -> bool:
+        """Its end is reported: no command finds it any more, but its uuid is still taken."""
+        return self._finished
+
+    def enter(self, state: str) -> None:
+        self.state = state
+        if self.up:
+            self.state_number = _STATE_NUMBERS[state]
+
+    def _changed(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher()
+
+    def _later(self, seconds: float, step: Callable[[], object]) -> None:
+        self._timers.append(self.switch.clock.call_later(seconds, step))
+
+    # The called telephone
+
+    def launch(self) -> None:
+        """Announce the channel and call the telephone."""
+        self.times.created = microseconds()
+        self.fire("CHANNEL_CREATE")
+        self.fire("CHANNEL_ORIGINATE")
+        self.enter("CS_CONSUME_MEDIA")
+        manner = self.manner
+        if manner.rings:
+            self._later(TICK, self._ring)
+        elif manner.early_media:
+            self._later(TICK, self._send_early_media)
+        if manner.answer_after is not None:
+            self._later(TICK + manner.answer_after, self._answer)
+        elif manner.refusal:
+            self._later(TICK + manner.refuse_after, self._refuse)
+
+    def _reached(self) -> None:
+        profile = self.profile
+        if self.sip:
+            profile.callee_id_name = profile.callee_id_number
+            profile.network_addr = "127.0.0.1"
+            number = profile.destination_number
+            self.variables |= {
+                "variable_sip_network_ip": "127.0.0.1",
+                "variable_sip_network_port": "5090",
+                "variable_sip_from_user": profile.caller_id_number,
+                "variable_sip_to_user": number,
+                "variable_sip_call_id": self.uuid,
+            }
+
+    def _ring(self) -> None:
+        self._reached()
+        self.times.progress = microseconds()
+        if self.other_leg:
+            # The switch writes the leg's own progress into its copy of the caller's times.
+            self.other_leg["Other-Leg-Channel-Progress-Time"] = str(self.times.progress)
+        self.fire("CHANNEL_PROGRESS")
+        self.call_state = "RINGING"
+        self._changed()
+
+    def _send_early_media(self) -> None:
+        self._reached()
+        self.times.progress_media = microseconds()
+        self.answer_state = "early"
+        self.set("endpoint_disposition", "EARLY MEDIA")
+        self.fire("CHANNEL_PROGRESS_MEDIA")
+        self.call_state = "EARLY"
+        self._start_media()
+        self._changed()
+
+    def hears_ringing(self) -> None:
+        """The leg this channel dials rings."""
+        if self.answered:
+            self.call_state = "RING_WAIT"
+        elif not self.times.progress:
+            self.times.progress = microseconds()
+
+    def hears_early_media(self) -> None:
+        """The leg this channel dials sends early media."""
+        self.times.progress_media = microseconds()
+        self.call_state = "RING_WAIT"
+
+    def _answer(self) -> None:
+        self._reached()
+        self.times.answered = microseconds()
+        self.answer_state = "answered"
+        self._start_media()
+        self.fire("CHANNEL_ANSWER")
+        self.set("endpoint_disposition", "ANSWER")
+        if command := self.get("execute_on_answer"):
+            self.switch.execute_on_answer(self, command)
+        self.call_state = "ACTIVE"
+        if self.up and self.manner.talk is not None:
+            clock = self.switch.clock
+            if self.manner.talk_whole_seconds:
+                timer = clock.call_at_second(
+                    clock.second() + round(self.manner.talk), self._far_hangup
+                )
+            else:
+                timer = clock.call_later(self.manner.talk, self._far_hangup)
+            self._timers.append(timer)
+        self._changed()
+
+    def _start_media(self) -> None:
+        self._media = _CODECS
+        self.variables |= _MEDIA_VARIABLES
+
+    def _far_hangup(self) -> None:
+        self.hangup("NORMAL_CLEARING", "recv_bye")
+
+    def _refuse(self) -> None:
+        cause = self.manner.refusal
+        assert cause is not None
+        status, _, phrase = self.manner.status.partition(" ")
+        if self.sip:
+            self.profile.network_addr = "127.0.0.1"
+            self.set("sip_hangup_disposition", "recv_refuse")
+            self.set("sip_invite_failure_status", status)
+            self.set("sip_invite_failure_phrase", phrase)
+            self.set("sip_term_status", status)
+            self.set("proto_specific_hangup_cause", f"sip:{status}")
+            self.set("sip_term_cause", str(causes.q850(cause)))
+        self.hangup(cause, "recv_refuse")
+
+    # The end
+
+    def hangup(self, cause: str, disposition: str | None = None) -> None:
+        """Hang up, once; CHANNEL_HANGUP is sent here, what follows comes a moment later.
+
+        `disposition` tells who ended it, by default this side.
+        """
+        if not self.up:
+            return
+        self.cause = cause
+        self.state_number = _HANGUP
+        self.answer_state = "hangup"
+        self._hangup_time = microseconds()
+        self.disposition = disposition or ("send_bye" if self.answered else "send_cancel")
+        for timer in self._timers:
+            timer.cancel()
+        self.fire("CHANNEL_HANGUP")
+        if self.sip and disposition == "recv_bye":
+            self.set("sip_term_status", "200")
+            self.set("proto_specific_hangup_cause", "sip:200")
+            self.set("sip_term_cause", str(causes.q850(cause)))
+            self.set("sip_hangup_disposition", disposition)
+        partner = self.switch.channels.get(
+            self.get("signal_bond") or self.get("originate_signal_bond") or ""
+        )
+        if partner:
+            partner.set("last_bridge_hangup_cause", cause)
+        if not self._busy:
+            self.switch.clock.call_later(TICK / 2, self.finish)
+        self._changed()
+
+    def finish(self) -> None:
+        """Report the end: CHANNEL_HANGUP_COMPLETE, and CHANNEL_DESTROY unless it is held."""
+        if self._finished or self.cause is None:
+            return
+        self._finished = True
+        self.state, self.state_number = "CS_REPORTING", _REPORTING
+        self.call_state = "HANGUP"
+        self.times.hangup = self._hangup_time
+        self.set("hangup_cause", self.cause)
+        self.set("hangup_cause_q850", str(causes.q850(self.cause)))
+        self.variables |= self._report()
+        if self.sip:
+            self.set("sip_hangup_disposition", self.disposition)
+        self.fire("CHANNEL_HANGUP_COMPLETE", before={"Hangup-Cause": self.cause})
+        self.state_number = _DESTROY
+        self._changed()
+        self._destroy()
+
+    def hold(self) -> None:
+        """Keep the channel from being destroyed, until `release`."""
+        self._holds += 1
+
+    def release(self) -> None:
+        self._holds -= 1
+        self._destroy()
+
+    def _destroy(self) -> None:
+        if self._finished and not self._holds and self.uuid in self.switch.channels:
+            del self.switch.channels[self.uuid]
+            self.fire("CHANNEL_DESTROY")
+
+    def _report(self) -> dict[str, Value]:
+        """The times of the whole call, as the last events have them."""
+        times = self.times
+        moments = {
+            "start": times.created,
+            "profile_start": times.created,
+            "answer": times.answered,
+            "bridge": times.bridged,
+            "last_hold": 0,
+            "resurrect": 0,
+            "progress": times.progress,
+            "progress_media": times.progress_media,
+            "end": times.hangup,
+        }
+        answered_until = times.hangup if times.answered else 0
+        spans = (
+            ("duration", times.created, times.hangup),
+            ("bill", times.answered, answered_until),
+            ("progress", times.created, times.progress),
+            ("answer", times.created, times.answered),
+            ("wait", times.created, times.bridged),
+            ("progress_media", times.created, times.progress_media),
+            ("flow_bill", times.created, answered_until),
+        )
+        report: dict[str, Value] = {"variable_digits_dialed": "none"}
+        for name, moment in moments.items():
+            if moment:
+                report[f"variable_{name}_stamp"] = _stamp(moment // 1_000_000)
+        for name, moment in moments.items():
+            report[f"variable_{name}_epoch"] = str(moment // 1_000_000)
+            report[f"variable_{name}_uepoch"] = str(moment)
+        if application := self.get("current_application"):
+            report["variable_last_app"] = application
+            if argument := self.get("current_application_data"):
+                report["variable_last_arg"] = argument
+        name, number = self.profile.caller_id_name, self.profile.caller_id_number
+        report["variable_caller_id"] = f'"{name}" <{number}>' if name else number
+        for unit, micros in (("sec", 1_000_000), ("msec", 1000), ("usec", 1)):
+            for name, start, end in spans:
+                length = str(end // micros - start // micros if end else 0)
+                if name == "duration":
+                    report[f"variable_{unit[:-3]}duration"] = length
+                else:
+                    report[f"variable_{name}{unit}"] = length
+        return report
+
+    def created_stamp(self) -> str:
+        """Local time of creation, as `show channels` has it."""
+        return _stamp(self.times.created // 1_000_000)
+
+    # Applications
+
+    def enter_execution(self) -> None:
+        """Turn to executing applications."""
+        self.enter("CS_EXECUTE")
+        if self.hit_dialplan == "false":
+            self._flip_caller_id()
+
+    def application_started(self, name: str, argument: str) -> None:
+        """An application has the channel until `application_ended`."""
+        self._busy = True
+        self.set("current_application", name)
+        self.set("current_application_data", argument)
+
+    def application_ended(self) -> None:
+        """The last application is over: the channel is hung up, or its end reported."""
+        self._busy = False
+        if self.up:
+            self.hangup("NORMAL_CLEARING")
+        else:
+            self.finish()
+
+    # Events
+
+    def fire(
+        self,
+        name: str,
+        *,
+        before: dict[str, str] | None = None,
+        after: dict[str, str] | None = None,
+    ) -> None:
+        """Send an event of this channel, with more headers before or after the usual ones."""
+        headers = self.switch.event_headers(name)
+        if headers is None:
+            return
+        if before:
+            headers |= before
+        self.add_headers(headers)
+        if after:
+            headers |= after
+        self.switch.fire(Event(name, headers))
+
+    def add_headers(self, headers: dict[str, Value]) -> None:
+        headers["Channel-State"] = self.state
+        headers["Channel-Call-State"] = self.call_state
+        headers["Channel-State-Number"] = self.state_number
+        headers["Channel-Name"] = self.name
+        headers["Unique-ID"] = self.uuid
+        headers["Call-Direction"] = headers["Presence-Call-Direction"] = "outbound"
+        headers["Channel-HIT-Dialplan"] = self.hit_dialplan
+        headers["Channel-Call-UUID"] = self.variables.get("variable_call_uuid", self.uuid)
+        headers["Answer-State"] = self.answer_state
+        if self.cause is not None:
+            headers.setdefault("Hangup-Cause", self.cause)
+        headers.update(self._media)
+        headers.update(self._profile_headers("Caller-", self.times))
+        headers.update(self.other_leg)
+        headers.update(self.variables)
+
+    def _profile_headers(self, prefix: str, times: Times) -> dict[str, str]:
+        profile = self.profile
+        headers = {prefix + "Direction": "outbound"}
+        own = prefix == "Caller-"
+        headers[prefix + "Logical-Direction"] = "outbound" if own else "inbound"
+        if profile.dialplan:
+            headers[prefix + "Dialplan"] = profile.dialplan
+        if profile.caller_id_name:
+            headers[prefix + "Caller-ID-Name"] = profile.caller_id_name
+        headers[prefix + "Caller-ID-Number"] = profile.caller_id_number
+        if profile.orig_caller_id_name:
+            headers[prefix + "Orig-Caller-ID-Name"] = profile.orig_caller_id_name
+        headers[prefix + "Orig-Caller-ID-Number"] = profile.orig_caller_id_number
+        if profile.callee_id_name:
+            headers[prefix + "Callee-ID-Name"] = profile.callee_id_name
+        headers[prefix + "Callee-ID-Number"] = profile.callee_id_number
+        if profile.network_addr:
+            headers[prefix + "Network-Addr"] = profile.network_addr
+        headers[prefix + "ANI"] = profile.ani
+        headers[prefix + "Destination-Number"] = profile.destination_number
+        headers[prefix + "Unique-ID"] = self.uuid
+        headers[prefix + "Source"] = profile.source
+        headers[prefix + "Context"] = profile.context
+        headers[prefix + "Channel-Name"] = self.name
+        if own:
+            headers[prefix + "Profile-Index"] = "1"
+        headers[prefix + "Profile-Created-Time"] = str(times.created)
+        headers[prefix + "Channel-Created-Time"] = str(times.created)
+        headers[prefix + "Channel-Answered-Time"] = str(times.answered)
+        headers[prefix + "Channel-Progress-Time"] = str(times.progress)
+        headers[prefix + "Channel-Progress-Media-Time"] = str(times.progress_media)
+        headers[prefix + "Channel-Hangup-Time"] = str(times.hangup)
+        headers[prefix + "Channel-Transfer-Time"] = "0"
+        headers[prefix + "Channel-Resurrect-Time"] = "0"
+        headers[prefix + "Channel-Bridged-Time"] = str(times.bridged)
+        headers[prefix + "Channel-Last-Hold"] = "0"
+        headers[prefix + "Channel-Hold-Accum"] = "0"
+        headers[prefix + "Screen-Bit"] = "true"
+        headers[prefix + "Privacy-Hide-Name"] = "false"
+        headers[prefix + "Privacy-Hide-Number"] = "false"
+        return headers
+
+    def as_originator(self) -> dict[str, str]:
+        """The Other-Leg-* headers of a leg that this channel calls: who, but not when."""
+        return {"Other-Type": "originator"} | self._profile_headers("Other-Leg-", Times())
+
+    def as_originatee(self) -> dict[str, str]:
+        """The Other-Leg-* headers of the channel that called this leg, as it now stands."""
+        return {"Other-Type": "originatee"} | self._profile_headers("Other-Leg-", self.times)
+
+    def _flip_caller_id(self) -> None:
+        """An outbound channel that executes an application shows the called as the caller."""
+        profile = self.profile
+        self.set("pre_transfer_caller_id_name", profile.caller_id_name)
+        self.set("pre_transfer_caller_id_number", profile.caller_id_number)
+        self.set("channel_cid_flipped", "yes")
+        self.profile = replace(
+            profile,
+            caller_id_name=profile.callee_id_name,
+            caller_id_number=profile.callee_id_number,
+            callee_id_name=profile.caller_id_name,
+            callee_id_number=profile.caller_id_number,
+        )
+        self.hit_dialplan = "true"
+
+
+def _stamp(second: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))

@@ -1,0 +1,120 @@
+"""Events, and the bytes they become on the event socket."""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+
+Value = str | list[str]
+
+_CORE = "switch_core_state_machine.c"
+_CHANNEL = "switch_channel.c"
+_SESSION = "switch_core_session.c"
+_BRIDGE = ("switch_ivr_bridge.c", "switch_ivr_multi_threaded_bridge")
+CALLING = {
+    "CHANNEL_CREATE": (_CORE, "switch_core_session_run", "626"),
+    "CHANNEL_ORIGINATE": (_CORE, "switch_core_session_run", "632"),
+    "CHANNEL_PROGRESS": (_CHANNEL, "switch_channel_perform_mark_ring_ready_value", "3505"),
+    "CHANNEL_PROGRESS_MEDIA": (_CHANNEL, "switch_channel_perform_mark_pre_answered", "3560"),
+    "CHANNEL_ANSWER": (_CHANNEL, "switch_channel_perform_mark_answered", "3846"),
+    "CHANNEL_HANGUP": (_CHANNEL, "switch_channel_perform_hangup", "3445"),
+    "CHANNEL_EXECUTE": (_SESSION, "switch_core_session_exec", "2944"),
+    "CHANNEL_EXECUTE_COMPLETE": (_SESSION, "switch_core_session_exec", "2967"),
+    "CHANNEL_PARK": ("switch_ivr.c", "switch_ivr_park", "1002"),
+    "CHANNEL_UNPARK": ("switch_ivr.c", "switch_ivr_park", "1213"),
+    "CHANNEL_BRIDGE": (*_BRIDGE, "1689"),
+    "CHANNEL_UNBRIDGE": (*_BRIDGE, "1879"),
+    "CHANNEL_HANGUP_COMPLETE": (_CORE, "switch_core_session_reporting_state", "943"),
+    "CHANNEL_DESTROY": (_SESSION, "switch_core_session_perform_destroy", "1584"),
+    "CHANNEL_DATA": ("mod_commands.c", "uuid_dump_function", "6468"),
+    "BACKGROUND_JOB": ("mod_event_socket.c", "api_exec", "1572"),
+    "HEARTBEAT": ("switch_core.c", "send_heartbeat", "95"),
+}
+"""Where in the switch an event comes from: file, function and line, as its headers say."""
+
+# Bytes that are no UTF-8 travel as they came, as they do through the switch.
+_ERRORS = "surrogateescape"
+_encode_carefully = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_TO_ESCAPE = bytes(range(32)) + b"\\"
+_UNSAFE = re.compile(rb"[^ -~]|[\r\n #&+:;<=>?@\[\\\]^`{|}\"]|%(?![0-9A-F]{2})")
+
+
+class Event:
+    """One event: its headers in order, and the body of a BACKGROUND_JOB."""
+
+    __slots__ = ("_json", "_lower", "_plain", "body", "headers", "name")
+
+    def __init__(self, name: str, headers: Mapping[str, Value], body: str | None = None) -> None:
+        self.name = name
+        self.headers = headers
+        self.body = body
+        self._json: bytes | None = None
+        self._plain: bytes | None = None
+        self._lower: dict[str, Value] | None = None
+
+    def header(self, name: str) -> Value | None:
+        """A header by its name in any case."""
+        if self._lower is None:
+            self._lower = {key.lower(): value for key, value in self.headers.items()}
+        return self._lower.get(name.lower())
+
+    def json(self) -> bytes:
+        """The frame of a listener that asked for JSON."""
+        if self._json is None:
+            headers: dict[str, Value] = dict(self.headers)
+            if self.body is not None:
+                headers["Content-Length"] = str(len(self.body.encode(errors=_ERRORS)))
+                headers["_body"] = self.body
+            self._json = _frame(b"json", _encode_json(headers))
+        return self._json
+
+    def plain(self) -> bytes:
+        """The frame of a listener that asked for plain text: values URL-encoded."""
+        if self._plain is None:
+            lines = [
+                f"{name}: ".encode(errors=_ERRORS) + _plain_value(value) + b"\n"
+                for name, value in self.headers.items()
+            ]
+            if self.body is None:
+                lines.append(b"\n")
+            else:
+                body = self.body.encode(errors=_ERRORS)
+                lines.append(b"Content-Length: %d\n\n" % len(body) + body)
+            self._plain = _frame(b"plain", b"".join(lines))
+        return self._plain
+
+
+def _encode_json(headers: Mapping[str, Value]) -> bytes:
+    """JSON of headers. More than twice as fast as the encoder where nothing needs escaping, which
+    is nearly always: no quotation marks but those put here, no backslash, no control character."""
+    try:
+        text = '","'.join(map('":"'.join, headers.items()))  # type: ignore[arg-type]
+    except TypeError:  # an array
+        return _encode_carefully(headers).encode(errors=_ERRORS)
+    data = text.encode(errors=_ERRORS)
+    marks = 4 * len(headers) - 2
+    if data.count(b'"') == marks and len(data.translate(None, _TO_ESCAPE)) == len(data):
+        return b'{"%b"}' % data
+    return _encode_carefully(headers).encode(errors=_ERRORS)
+
+
+def _frame(kind: bytes, content: bytes) -> bytes:
+    head = b"Content-Length: %d\nContent-Type: text/event-%s\n\n"
+    return head % (len(content), kind) + content
+
+
+def _plain_value(value: Value) -> bytes:
+    """A value as plain events have it; an existing %XX is left alone, so it is not exact."""
+    text = value if isinstance(value, str) else "ARRAY::" + "|:".join(value)
+    encoded = _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], text.encode(errors=_ERRORS))
+    return encoded or b"_undef_"
+
+
+@lru_cache(maxsize=4)
+def dates(second: int) -> tuple[str, str]:
+    """Event-Date-Local and Event-Date-GMT of a second since 1970."""
+    return (
+        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second)),
+        time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second)),
+    )

@@ -1,0 +1,403 @@
+"""The event socket: commands in, replies and events out, over TCP."""
+
+import asyncio
+import re
+import uuid
+from collections import deque
+from dataclasses import dataclass, field
+
+from . import api
+from .events import Event, Value
+from .switch import Switch
+
+QUEUE_LIMIT = 100_000
+"""Events kept for a reader that is too slow."""
+LOST_LIMIT = 500
+"""Events dropped in a row before the switch gives a listener up."""
+MAX_COMMAND = 10_485_760
+
+_GOODBYE = b"Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
+_END = re.compile(rb"\n\r*\n")
+_LINES = re.compile(r"[\r\n]+")
+_HIGH_WATER = 1 << 20
+
+
+@dataclass(slots=True)
+class Command:
+    """One command: its first line, and the headers below it."""
+
+    line: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class CommandParser:
+    """Cuts what a client sends into commands, however the segments fall."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._command: Command | None = None
+        self._body_left = 0
+
+    def feed(self, data: bytes) -> list[Command]:
+        """The commands that `data` completes. Raises ValueError for one of over 10 MB."""
+        self._buffer += data
+        commands = []
+        while command := self._next():
+            commands.append(command)
+        if len(self._buffer) > MAX_COMMAND:
+            raise ValueError("command too long")
+        return commands
+
+    def _next(self) -> Command | None:
+        if self._command is None:
+            self._buffer = self._buffer.lstrip(b"\r\n")
+            end = _END.search(self._buffer)
+            if not end:
+                return None
+            text = self._buffer[: end.start()].decode(errors="surrogateescape")
+            self._buffer = self._buffer[end.end() :]
+            self._command = _command(text)
+            length = self._command.headers.get("content-length", "")
+            self._body_left = int(length) if length.isascii() and length.isdigit() else 0
+        if len(self._buffer) < self._body_left:
+            return None
+        # No command here has a use for its body.
+        self._buffer = self._buffer[self._body_left :]
+        command, self._command = self._command, None
+        return command
+
+
+def _command(text: str) -> Command:
+    line, *rest = _LINES.split(text)
+    headers = {}
+    for header in rest:
+        name, colon, value = header.partition(":")
+        if colon:
+            headers[name.lower()] = value.lstrip(" ")
+    return Command(line, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One `filter` of a listener, by the rules of mod_event_socket."""
+
+    header: str
+    value: str
+    positive: bool
+    wanted: str
+
+    @classmethod
+    def parse(cls, header: str, value: str) -> "Filter":
+        signs = len(value) - len(value.lstrip(" +-"))
+        positive = True
+        for sign in value[:signs]:
+            positive = {"+": True, "-": False}.get(sign, positive)
+        return cls(header, value, positive, value[signs:])
+
+    def matches(self, value: str) -> bool:
+        # Only a value that begins with the slash is a pattern, so there is no `-/…/`.
+        if self.value.startswith("/"):
+            return _matches_pattern(self.wanted, value)
+        return value.lower() == self.wanted.lower()
+
+
+def _matches_pattern(text: str, value: str) -> bool:
+    pattern, _, flags = text[1:].rpartition("/")
+    try:
+        return bool(re.search(pattern, value, re.IGNORECASE if "i" in flags else 0))
+    except re.error:
+        return False
+
+
+def passes(event: Event, filters: list[Filter]) -> bool:
+    """Whether an event gets through: one positive filter that matches lets it, a negative one
+    that matches drops it; without filters everything passes."""
+    if not filters:
+        return True
+    send = False
+    for each in filters:
+        value = event.header(each.header)
+        if value is None or (send and each.positive):
+            continue
+        text = value if isinstance(value, str) else "ARRAY::" + "|:".join(value)
+        if each.matches(text):
+            if not each.positive:
+                return False
+            send = True
+    return send
+
+
+class Connection(asyncio.Protocol):
+    """One client of the event socket."""
+
+    def __init__(self, switch: Switch, password: str) -> None:
+        self._switch = switch
+        self._password = password
+        self._parser = CommandParser()
+        self._transport: asyncio.Transport | None = None
+        self._authenticated = False
+        self._format: str | None = None
+        self._listening = False
+        self._names: set[str] = set()
+        self._all = False
+        self._filters: list[Filter] = []
+        self._events: deque[Event] = deque()
+        self._lost_in_a_row = 0
+        self.lost = 0
+        """Events dropped because the client reads too slowly."""
+        self._blocked = False
+        self._flushing = False
+        self._commands: deque[Command] = deque()
+        self._working = False
+        self._closed = False
+
+    # The transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_HIGH_WATER)
+        transport.write(b"Content-Type: auth/request\n\n")
+        self._switch.listeners.append(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        if self in self._switch.listeners:
+            self._switch.listeners.remove(self)
+        self._events.clear()
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._flush_soon()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._commands.extend(self._parser.feed(data))
+        except ValueError:
+            self.close()
+            return
+        self._work()
+
+    def close(self) -> None:
+        """Say goodbye and close, once everything written has gone out."""
+        if self._closed or self._transport is None:
+            return
+        self._closed = True
+        if self in self._switch.listeners:
+            self._switch.listeners.remove(self)
+        head = b"Content-Type: text/disconnect-notice\nContent-Length: %d\n\n"
+        self._transport.write(head % len(_GOODBYE) + _GOODBYE)
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Events
+
+    def wants(self, name: str) -> bool:
+        return self._listening and (self._all or name in self._names)
+
+    def deliver(self, event: Event) -> None:
+        if self._filters and not passes(event, self._filters):
+            return
+        if len(self._events) >= QUEUE_LIMIT:
+            self.lost += 1
+            self._lost_in_a_row += 1
+            if self._lost_in_a_row > LOST_LIMIT:
+                self.close()
+            return
+        self._lost_in_a_row = 0
+        self._events.append(event)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing and not self._blocked:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        # `api` runs in the listener's own thread: no event is sent until it is done.
+        if self._closed or self._working or self._transport is None:
+            return
+        while self._events and not self._blocked:
+            count = min(len(self._events), 100)
+            batch = [self._events.popleft() for _ in range(count)]
+            frames = (each.json() if self._format == "json" else each.plain() for each in batch)
+            self._transport.write(b"".join(frames))
+
+    # Commands
+
+    def _work(self) -> None:
+        """Carry out what has come in, one after the other."""
+        while self._commands and not self._working and not self._closed:
+            self._carry_out(self._commands.popleft())
+
+    def _carry_out(self, command: Command) -> None:
+        line = command.line
+        verb = line.partition(" ")[0].lower()
+        argument = line[len(verb) + 1 :]
+        if line[:4].lower() == "exit" or line.startswith("..."):
+            self._reply("+OK bye")
+            self.close()
+        elif not self._authenticated:
+            self._authenticate(verb, argument)
+        elif verb == "api" and " " in line:
+            self._working = True
+            self._switch.spawn(self._api(argument))
+        elif verb == "bgapi" and " " in line:
+            self._bgapi(argument, command.headers.get("job-uuid"))
+        elif verb == "filter" and argument:
+            self._reply(self._filter(argument))
+        elif verb == "event":
+            self._reply(self._event(argument))
+        elif verb == "nixevent":
+            self._reply(self._nixevent(argument))
+        elif verb == "noevents":
+            self._reply(self._noevents())
+        else:
+            self._reply("-ERR command not found")
+
+    def _reply(self, text: str, more: str = "") -> None:
+        head = f"Content-Type: command/reply\nReply-Text: {text}\n{more}\n"
+        self._write(head.encode(errors="surrogateescape"))
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._closed:
+            self._transport.write(data)
+
+    def _authenticate(self, verb: str, argument: str) -> None:
+        if verb == "auth" and argument == self._password:
+            self._authenticated = True
+            self._reply("+OK accepted")
+        elif verb == "userauth" and _user_password(argument) == self._password:
+            self._authenticated = True
+            allowed = "Allowed-Events: all\nAllowed-API: all\nAllowed-LOG: true\n"
+            self._reply("+OK accepted", allowed)
+        elif verb in ("auth", "userauth"):
+            self._reply("-ERR invalid")
+            self.close()
+        else:
+            self._reply("-ERR command not found")
+
+    async def _api(self, text: str) -> None:
+        name, _, argument = text.partition(" ")
+        try:
+            answer = await api.execute(self._switch, name, argument) or "-ERR no reply\n"
+            content = answer.encode(errors="surrogateescape")
+            head = b"Content-Type: api/response\nContent-Length: %d\n\n"
+            self._write(head % len(content) + content)
+        finally:
+            self._working = False
+        self._flush_soon()
+        self._work()
+
+    def _bgapi(self, text: str, job_uuid: str | None) -> None:
+        job_uuid = job_uuid or str(uuid.uuid4())
+        self._reply(f"+OK Job-UUID: {job_uuid}", f"Job-UUID: {job_uuid}\n")
+        name, _, argument = text.partition(" ")
+        self._switch.spawn(_background_job(self._switch, job_uuid, name, argument))
+
+    def _event(self, argument: str) -> str:
+        words = argument.split(" ")
+        if words[0].lower() in ("plain", "json", "xml"):
+            form = words.pop(0).lower()
+            if form == "xml":
+                return "-ERR xml is not simulated"
+            self._format = form
+        else:
+            self._format = self._format or "plain"
+        names = {word.upper() for word in words if _is_event_name(word)}
+        if not names:
+            return "-ERR no keywords supplied"
+        self._all = self._all or "ALL" in names
+        self._names |= names
+        self._listening = True
+        return f"+OK event listener enabled {self._format}"
+
+    def _nixevent(self, argument: str) -> str:
+        names = {word.upper() for word in argument.split(" ") if _is_event_name(word)}
+        if not names:
+            return "-ERR no keywords supplied"
+        if "ALL" in names:
+            self._all = False
+            self._names.clear()
+        else:
+            if self._all:
+                self._all = False
+                self._names |= set(_EVENT_NAMES)
+            self._names -= names
+        return "+OK events nixed"
+
+    def _noevents(self) -> str:
+        self._events.clear()
+        if not self._listening:
+            return "-ERR not listening for events"
+        self._listening = self._all = False
+        self._names.clear()
+        return "+OK no longer listening for events"
+
+    def _filter(self, argument: str) -> str:
+        header, space, value = argument.lstrip(" ").partition(" ")
+        if header.lower() == "delete" and space:
+            header, _, value = value.partition(" ")
+            self._filters = [
+                each
+                for each in self._filters
+                if header.lower() != "all"
+                and (
+                    each.header.lower() != header.lower()
+                    or (value and each.value.lower() != value.lower())
+                )
+            ]
+            return f"+OK filter deleted. [{header}][{value}]"
+        if not space:
+            return "-ERR invalid syntax"
+        if header.lower() == "add":
+            header, _, value = value.partition(" ")
+        self._filters.append(Filter.parse(header, value))
+        return f"+OK filter added. [{header}]=[{value}]"
+
+
+def _user_password(argument: str) -> str | None:
+    """The password of `user@domain:password`; without a domain the switch knows no user."""
+    user, colon, password = argument.partition(":")
+    return password if colon and user.partition("@")[2] and user.partition("@")[0] else None
+
+
+async def _background_job(switch: Switch, job_uuid: str, name: str, argument: str) -> None:
+    body = await api.execute(switch, name, argument, job_uuid)
+    headers: dict[str, Value] = {"Job-UUID": job_uuid, "Job-Command": name}
+    if argument:
+        headers["Job-Command-Arg"] = argument
+    switch.send("BACKGROUND_JOB", headers, body)
+
+
+_EVENT_NAMES = frozenset(
+    """
+        CUSTOM CLONE CHANNEL_CREATE CHANNEL_DESTROY CHANNEL_STATE CHANNEL_CALLSTATE CHANNEL_ANSWER
+        CHANNEL_HANGUP CHANNEL_HANGUP_COMPLETE CHANNEL_EXECUTE CHANNEL_EXECUTE_COMPLETE CHANNEL_HOLD
+        CHANNEL_UNHOLD CHANNEL_BRIDGE CHANNEL_UNBRIDGE CHANNEL_PROGRESS CHANNEL_PROGRESS_MEDIA
+        CHANNEL_OUTGOING CHANNEL_PARK CHANNEL_UNPARK CHANNEL_APPLICATION CHANNEL_ORIGINATE
+        CHANNEL_UUID API LOG INBOUND_CHAN OUTBOUND_CHAN STARTUP SHUTDOWN PUBLISH UNPUBLISH TALK
+        NOTALK SESSION_CRASH MODULE_LOAD MODULE_UNLOAD DTMF MESSAGE PRESENCE_IN NOTIFY_IN
+        PRESENCE_OUT PRESENCE_PROBE MESSAGE_WAITING MESSAGE_QUERY ROSTER CODEC BACKGROUND_JOB
+        DETECTED_SPEECH DETECTED_TONE PRIVATE_COMMAND HEARTBEAT TRAP ADD_SCHEDULE DEL_SCHEDULE
+        EXE_SCHEDULE RE_SCHEDULE RELOADXML NOTIFY PHONE_FEATURE PHONE_FEATURE_SUBSCRIBE SEND_MESSAGE
+        RECV_MESSAGE REQUEST_PARAMS CHANNEL_DATA GENERAL COMMAND SESSION_HEARTBEAT
+        CLIENT_DISCONNECTED SERVER_DISCONNECTED SEND_INFO RECV_INFO RECV_RTCP_MESSAGE
+        SEND_RTCP_MESSAGE CALL_SECURE NAT RECORD_START RECORD_STOP PLAYBACK_START PLAYBACK_STOP
+        CALL_UPDATE FAILURE SOCKET_DATA MEDIA_BUG_START MEDIA_BUG_STOP CONFERENCE_DATA_QUERY
+        CONFERENCE_DATA CALL_SETUP_REQ CALL_SETUP_RESULT CALL_DETAIL DEVICE_STATE TEXT
+        SHUTDOWN_REQUESTED
+    """.split()
+)
+
+
+def _is_event_name(word: str) -> bool:
+    return word.upper() in _EVENT_NAMES or word.upper() == "ALL"

@@ -1,0 +1,237 @@
+"""The core of the simulated switch: its channels, limits and events."""
+
+import asyncio
+import itertools
+import random
+import uuid
+from collections import deque
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import applications
+from .channel import Channel
+from .clock import Clock, microseconds
+from .events import CALLING, Event, Value, dates
+
+if TYPE_CHECKING:
+    from .endpoints import Gateway
+    from .originate import Originated
+
+VERSION = "1.10.12-release"
+HEARTBEAT_SECONDS = 20.0
+MAX_RECORDS = 100_000
+"""Originate commands kept in the switch's own record."""
+
+
+class Listener(Protocol):
+    """Who gets events."""
+
+    def wants(self, name: str) -> bool: ...
+
+    def deliver(self, event: Event) -> None: ...
+
+
+class Switch:
+    """Everything a switch has but its doors. It lives in the event loop that makes it."""
+
+    def __init__(self, *, speed: float, seed: int, gateways: "Mapping[str, Gateway]") -> None:
+        self.clock = Clock(speed)
+        self.core_uuid = str(uuid.uuid4())
+        self.gateways = gateways
+        self.channels: dict[str, Channel] = {}
+        self.listeners: list[Listener] = []
+        self.originates: deque[Originated] = deque(maxlen=MAX_RECORDS)
+        self.paused: set[str] = set()
+        self.max_sessions = 20_000
+        self.sessions_per_second = 10_000
+        self.sessions_since_startup = 0
+        self.peak = 0
+        self._seed = seed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls_to: dict[str, int] = {}
+        self._left_this_second = self.sessions_per_second
+        self._sequence = itertools.count(1)
+        self._base = {
+            "Core-UUID": self.core_uuid,
+            "FreeSWITCH-Hostname": "simulator",
+            "FreeSWITCH-Switchname": "simulator",
+            "FreeSWITCH-IPv4": "127.0.0.1",
+            "FreeSWITCH-IPv6": "::1",
+        }
+        self._every_second()
+        self.clock.call_later(HEARTBEAT_SECONDS, self._heartbeat)
+
+    # Limits
+
+    def _every_second(self) -> None:
+        self._left_this_second = self.sessions_per_second
+        self.clock.call_at_second(self.clock.second() + 1, self._every_second)
+
+    def admits(self, channel_uuid: str, *, unlimited: bool = False) -> bool:
+        """Count one more channel, unless the switch is paused, full or too busy, or has it.
+
+        The caller cannot tell these apart: all end DESTINATION_OUT_OF_ORDER. `unlimited`: only
+        what is paused or there already counts (no_throttle_limits).
+        """
+        if "outbound" in self.paused or channel_uuid in self.channels:
+            return False
+        if unlimited:
+            return True
+        self._left_this_second -= 1
+        # The last of a second is refused too: N sessions per second are N - 1.
+        return self._left_this_second > 0 and len(self.channels) < self.max_sessions
+
+    def next_session_id(self) -> int:
+        self.sessions_since_startup += 1
+        return self.sessions_since_startup
+
+    def add(self, channel: Channel) -> None:
+        self.channels[channel.uuid] = channel
+        self.peak = max(self.peak, len(self.channels))
+
+    def luck(self, number: str) -> random.Random:
+        """What chance brings this call to a number: the seed, the number and how many calls it
+        had decide, not what else goes on."""
+        nth = self._calls_to[number] = self._calls_to.get(number, 0) + 1
+        return random.Random(f"{self._seed}:{number}:{nth}")
+
+    # Events
+
+    def event_headers(self, name: str) -> dict[str, Value] | None:
+        """The headers every event starts with; None if nobody listens to it."""
+        for listener in self.listeners:
+            if listener.wants(name):
+                return self._event_headers(name)
+        next(self._sequence)
+        return None
+
+    def _event_headers(self, name: str) -> dict[str, Value]:
+        now = microseconds()
+        local, gmt = dates(now // 1_000_000)
+        file, function, line = CALLING[name]
+        return {
+            "Event-Name": name,
+            **self._base,
+            "Event-Date-Local": local,
+            "Event-Date-GMT": gmt,
+            "Event-Date-Timestamp": str(now),
+            "Event-Calling-File": file,
+            "Event-Calling-Function": function,
+            "Event-Calling-Line-Number": line,
+            "Event-Sequence": str(next(self._sequence)),
+        }
+
+    def fire(self, event: Event) -> None:
+        for listener in self.listeners:
+            if listener.wants(event.name):
+                listener.deliver(event)
+
+    def send(self, name: str, headers: dict[str, Value], body: str | None = None) -> None:
+        """Send an event that belongs to no channel."""
+        base = self.event_headers(name)
+        if base is not None:
+            self.fire(Event(name, base | headers, body))
+
+    def _heartbeat(self) -> None:
+        self.send(
+            "HEARTBEAT",
+            {
+                "Event-Info": "System Ready",
+                "Up-Time": self.uptime_text(),
+                "FreeSWITCH-Version": VERSION,
+                "Uptime-msec": str(int(self.clock.uptime() * 1000)),
+                "Session-Count": str(len(self.channels)),
+                "Max-Sessions": str(self.max_sessions),
+                "Session-Per-Sec": str(self.sessions_per_second),
+                "Session-Per-Sec-Last": str(self.sessions_this_second()),
+                "Session-Per-Sec-Max": str(self.sessions_per_second),
+                "Session-Per-Sec-FiveMin": str(self.sessions_this_second()),
+                "Session-Since-Startup": str(self.sessions_since_startup),
+                "Session-Peak-Max": str(self.peak),
+                "Session-Peak-FiveMin": str(self.peak),
+                "Idle-CPU": "100.000000",
+            },
+        )
+        self.clock.call_later(HEARTBEAT_SECONDS, self._heartbeat)
+
+    def sessions_this_second(self) -> int:
+        return max(0, self.sessions_per_second - self._left_this_second)
+
+    def uptime_text(self) -> str:
+        micros = int(self.clock.uptime() * 1_000_000)
+        parts = []
+        for unit, size in _UNITS:
+            count, micros = divmod(micros, size)
+            parts.append(f"{count} {unit}{'' if count == 1 else 's'}")
+        return ", ".join(parts)
+
+    # Work under way
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something run beside everything else, until it ends or the switch does."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Drop everything under way."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Channels
+
+    def locate(self, channel_uuid: str) -> Channel | None:
+        """The channel a command means."""
+        channel = self.channels.get(channel_uuid)
+        return channel if channel and not channel.finished else None
+
+    def announce_stillborn(self, channel_uuid: str) -> None:
+        """A channel that failed before it had a name: only its CHANNEL_DESTROY is seen."""
+        self.send(
+            "CHANNEL_DESTROY",
+            {
+                "Channel-State": "CS_NONE",
+                "Channel-Call-State": "DOWN",
+                "Channel-State-Number": "0",
+                "Channel-Name": "N/A",
+                "Unique-ID": channel_uuid,
+                "Call-Direction": "outbound",
+                "Presence-Call-Direction": "outbound",
+                "Channel-HIT-Dialplan": "false",
+                "Channel-Call-UUID": channel_uuid,
+                "Answer-State": "ringing",
+                "variable_direction": "outbound",
+                "variable_is_outbound": "true",
+                "variable_uuid": channel_uuid,
+                "variable_call_uuid": channel_uuid,
+                "variable_session_id": str(self.next_session_id()),
+            },
+        )
+
+    def execute_on_answer(self, channel: Channel, command: str) -> None:
+        applications.execute_on_answer(channel, command)
+
+    def hang_up_all(self, cause: str, variables: Mapping[str, str]) -> None:
+        """Hang up every channel whose variables have all these values."""
+        for channel in reversed(tuple(self.channels.values())):
+            if all(channel.get(name) == value for name, value in variables.items()):
+                channel.hangup(cause)
+
+    def dump(self, channel: Channel) -> dict[str, Value]:
+        """A channel as an event has it, for uuid_dump."""
+        headers = self._event_headers("CHANNEL_DATA")
+        channel.add_headers(headers)
+        return headers
+
+
+_UNITS = (
+    ("year", 365 * 86_400_000_000),
+    ("day", 86_400_000_000),
+    ("hour", 3_600_000_000),
+    ("minute", 60_000_000),
+    ("second", 1_000_000),
+    ("millisecond", 1000),
+    ("microsecond", 1),
+)

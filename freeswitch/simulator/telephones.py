@@ -1,0 +1,96 @@
+"""How telephones behave: the last two digits of a number decide.
+
+The numbers of the telephone network are those of the lab's far end; those of the sandbox are
+reached as `loopback/0003*05/ringback-sandbox`.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+
+SANDBOX = "ringback-sandbox"
+"""The dialplan context of the sandbox numbers."""
+
+# 0003*05: zeros but for the last digit, after the organization or alone.
+_SANDBOX_NUMBER = re.compile(r"(?:[0-9]+\*)?0*([0-9])", re.ASCII)
+_DIGITS = re.compile(r"\+?[0-9]*([0-9]{2})", re.ASCII)
+_UNKNOWN_STATUS = "404 Not Found"
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """What a called telephone does; times in seconds.
+
+    It refuses at once if `refusal` is set and it does not ring; it rings (or sends early media),
+    then answers after `answer_after`, or ends with `refusal` after `refuse_after`; an answered
+    call ends by itself `talk` seconds later.
+    """
+
+    rings: bool = True
+    early_media: bool = False
+    answer_after: float | None = None
+    refusal: str | None = None
+    status: str = ""
+    """The SIP status line of the refusal: `486 Busy Here`."""
+    refuse_after: float = 0.0
+    talk: float | None = None
+    talk_whole_seconds: bool = False
+    """`talk` counts whole seconds of the clock (sched_hangup), so it is up to a second shorter."""
+
+
+def _refuses(cause: str, status: str) -> Manner:
+    return Manner(rings=False, refusal=cause, status=status)
+
+
+DEAD_GATEWAY = _refuses("NORMAL_TEMPORARY_FAILURE", "503 Service Unavailable")
+"""Nobody answers SIP where the gateway should be."""
+
+NO_ROUTE = _refuses("NO_ROUTE_DESTINATION", _UNKNOWN_STATUS)
+_ANSWERS = Manner(answer_after=0.3)
+_NETWORK = {
+    "08": Manner(
+        refusal="NORMAL_CLEARING", status="480 Temporarily Unavailable", refuse_after=120.0
+    ),
+    "09": _refuses("USER_BUSY", "486 Busy Here"),
+    "11": Manner(answer_after=0.2, talk=2.0, talk_whole_seconds=True),
+    "12": Manner(answer_after=2.0),
+    "13": _refuses("CALL_REJECTED", "603 Decline"),
+    "14": _refuses("UNALLOCATED_NUMBER", _UNKNOWN_STATUS),
+    "15": DEAD_GATEWAY,
+    "16": Manner(rings=False, early_media=True),
+    "17": Manner(rings=False, answer_after=0.04),
+}
+
+
+def network(number: str) -> Manner:
+    """The manner of a number of the telephone network."""
+    digits = _DIGITS.fullmatch(number)
+    if digits:
+        return _NETWORK.get(digits[1], _ANSWERS)
+    return _ANSWERS if re.fullmatch(r"\+?[0-9]", number, re.ASCII) else NO_ROUTE
+
+
+_SANDBOX_TALK = 180.0
+
+
+def _sandbox_answers(after: float) -> Manner:
+    return Manner(answer_after=after, talk=_SANDBOX_TALK)
+
+
+def sandbox(number: str, luck: random.Random) -> Manner:
+    """The manner of a sandbox number for one call; `luck` decides for 05, 06 and 07."""
+    digit = _SANDBOX_NUMBER.fullmatch(number)
+    match digit[1] if digit else "":
+        case "0" | "1" | "2" | "3" | "4" as ending:
+            return _sandbox_answers(1.0 + int(ending))
+        case "5" | "6" as ending:
+            if luck.random() < 0.5:
+                return _sandbox_answers(3.0 if ending == "5" else 5.0)
+            return _refuses("USER_BUSY", "486 Busy Here")
+        case "7":
+            return _sandbox_answers(luck.uniform(0.0, 20.0))
+        case "8":
+            return Manner(refusal="NO_ANSWER", refuse_after=120.0)
+        case "9":
+            return _refuses("USER_BUSY", "486 Busy Here")
+    return NO_ROUTE

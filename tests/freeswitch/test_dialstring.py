@@ -1,0 +1,172 @@
+"""What we build, read back by the simulator's parser, which knows FreeSWITCH's rules alone."""
+
+import re
+from urllib.parse import unquote
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freeswitch.dialstring import (
+    CallerId,
+    Channel,
+    check_name,
+    check_target,
+    gateway_target,
+    originate,
+    sandbox_target,
+)
+from freeswitch.simulator.dialstring import application, enterprise_parts, parse, split
+
+NAMES = st.text(
+    st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters='"\\'),
+    min_size=1,
+    max_size=64,
+).filter(lambda name: not re.search(r"%[0-9A-Fa-f]{2}|\$\{", name))
+NUMBERS = st.from_regex(r"\A\+?[0-9*#]{1,20}\Z")
+GATEWAYS = st.from_regex(r"\A[A-Za-z0-9_.-]{1,16}\Z")
+CHANNELS = st.builds(
+    lambda gateway, number: Channel(str(uuid4()), gateway_target(gateway, number)),
+    GATEWAYS,
+    NUMBERS,
+)
+PARTIES = st.lists(st.lists(CHANNELS, min_size=1, max_size=3), min_size=1, max_size=4)
+
+
+def build(sources: list[list[Channel]], destinations: list[list[Channel]], name: str = "A") -> str:
+    return originate(
+        sources,
+        destinations,
+        variables={"ringback_call": "c0ffee"},
+        ring_timeout=25,
+        duration=600,
+        source_sees=CallerId("1111", name),
+        destination_sees=CallerId("+2222", name),
+        video_codecs="PCMU,H264",
+    )
+
+
+def read(text: str) -> tuple[dict[str, str], list[list[list[tuple[str, str]]]]]:
+    """The variables of all, and the parties, each a list of alternatives (uuid, target)."""
+    enterprise = enterprise_parts(text)
+    if enterprise is not None:
+        shared, parts = enterprise
+        parties = [party for part in parts for party in read(part)[1]]
+        return shared, parties
+    dialled = parse(text)
+    rows = [
+        [(peer.variables["origination_uuid"], f"{peer.endpoint}/{peer.data}") for peer in peers]
+        for peers in dialled.alternatives
+    ]
+    for peers in dialled.alternatives:
+        for peer in peers:
+            dialled.variables.update(
+                {k: v for k, v in peer.variables.items() if k != "origination_uuid"}
+            )
+    if len(rows) == 1:
+        return dialled.variables, [[row] for row in rows[0]]
+    # Alternatives of one party.
+    return dialled.variables, [[row for (row,) in rows]]
+
+
+def expected(parties: list[list[Channel]]) -> list[list[tuple[str, str]]]:
+    return [[(channel.uuid, channel.target) for channel in party] for party in parties]
+
+
+@given(PARTIES, PARTIES, NAMES)
+def test_it_is_read_as_it_was_meant(
+    sources: list[list[Channel]], destinations: list[list[Channel]], name: str
+) -> None:
+    command = build(sources, destinations, name)
+    # The API splits its arguments at blanks: nothing else may stand beside these two.
+    verb, dialled, rest = split(command, " ", 8)
+    assert verb == "originate"
+    bridge = application(rest)
+    assert bridge is not None and bridge[0] == "bridge"
+    variables, parties = read(dialled)
+    assert parties == expected(sources)
+    shown = {
+        key: unquote(value) for key, value in variables.items() if key.endswith("_caller_id_name")
+    }
+    assert shown == {"origination_caller_id_name": name, "effective_caller_id_name": name}
+    assert variables["origination_caller_id_number"] == "1111"
+    assert variables["effective_caller_id_number"] == "+2222"
+    assert variables["execute_on_answer"] == "sched_hangup +600 allotted_timeout"
+    assert (variables["originate_timeout"], variables["call_timeout"]) == ("25", "25")
+    assert variables["ringback_call"] == "c0ffee"
+    inner, parties = read(bridge[1])
+    assert parties == expected(destinations)
+    # What a client sent never stands where the switch expands ${system(...)}.
+    assert set(inner) <= {"ringback_call", "absolute_codec_string", "fail_on_single_reject"}
+    assert "$" not in command and "\n" not in command and '"' not in command
+
+
+@given(st.text())
+def test_no_number_or_gateway_gets_through(text: str) -> None:
+    for make in (lambda: gateway_target("pstn", text), lambda: gateway_target(text, "1")):
+        try:
+            make()
+        except ValueError:
+            continue
+        assert text.isascii() and not set(text) & set(" ,|:{}[]()<>'\"\\$&^%;=@/\n")
+
+
+@given(st.text())
+def test_a_target_is_one_endpoint(text: str) -> None:
+    try:
+        check_target(text)
+    except ValueError:
+        return
+    command = build([[Channel(str(uuid4()), text)]], [[Channel(str(uuid4()), text)]])
+    _, dialled, rest = split(command, " ", 8)
+    assert [len(party) for party in read(dialled)[1]] == [1]
+    assert application(rest) is not None
+
+
+@pytest.mark.parametrize(
+    "name", ['say "hi"', "back\\slash", "a\nb", "zero\0", "x" * 65, "\ud800", "%0A", "a%41", "${x}"]
+)
+def test_a_name_that_would_not_arrive_is_refused(name: str) -> None:
+    with pytest.raises(ValueError):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        "user",
+        "user/1,user/2",
+        "user/1|user/2",
+        "a/b:_:c/d",
+        "[x=1]user/1",
+        "user/$1",
+        "user/1 &",
+    ],
+)
+def test_a_target_that_is_more_is_refused(target: str) -> None:
+    with pytest.raises(ValueError):
+        check_target(target)
+
+
+def test_a_call_needs_two_sides_and_fits_one_originate() -> None:
+    one = [[Channel(str(uuid4()), sandbox_target("0003*00"))]]
+    for sources, destinations in (([], one), (one, []), (one, [[]]), (one * 128, one)):
+        with pytest.raises(ValueError):
+            build(sources, destinations)
+
+
+@pytest.mark.parametrize("value", ["a,b", "a}b", "${x}", "a b", "a:_:b", "a'b"])
+def test_a_variable_that_needs_quoting_is_refused(value: str) -> None:
+    one = [[Channel(str(uuid4()), "user/1")]]
+    with pytest.raises(ValueError):
+        originate(
+            one,
+            one,
+            variables={"x": value},
+            ring_timeout=1,
+            duration=1,
+            source_sees=CallerId("1"),
+            destination_sees=CallerId("1"),
+        )
