@@ -1,0 +1,1 @@
+"""Who may ask for calls, and as whom: organizations, users, extensions, apps and routes."""

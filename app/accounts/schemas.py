@@ -1,0 +1,194 @@
+"""The accounts file: its form, and every rule that ties its parts together."""
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
+from marshmallow.validate import Length, Range, Regexp
+
+from app.accounts.model import (
+    Accounts,
+    App,
+    Compatibility,
+    Extension,
+    ExtensionType,
+    Level,
+    Organization,
+    Route,
+    User,
+    token_sha256,
+)
+from app.caller_id import parse_caller_id
+
+# The tokens of the demo accounts, which every reader of the documentation knows.
+DEMO_TOKENS = (
+    "demo-user-token",
+    "demo-organization-token",
+    "demo-administrator-token",
+    "demo-voipnow-token",
+)
+
+_ID = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
+_NUMBER = Regexp(r"\A\d{1,16}\Z", error="Takes digits.")
+_EXTENDED = Regexp(r"\A\d{1,16}\*\d{1,16}\Z", error="Takes an extended number: 0003*210.")
+_DIAL_STRING = Regexp(
+    r"\A(?!.*:_:)[A-Za-z0-9_]+(/[A-Za-z0-9_.@:;=+*#%~-]+)+\Z",
+    error="Takes one endpoint such as user/210@example.com, without blanks or variables.",
+)
+
+
+def _name(required: bool = True) -> fields.String:
+    return fields.String(required=required, validate=Length(int(required), 128))
+
+
+class OrganizationSchema(Schema):
+    id = fields.String(required=True, validate=_ID)
+    number = fields.String(required=True, validate=_NUMBER)
+    name = _name()
+    extension_digits = fields.Integer(validate=Range(1, 16))
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Organization:
+        return Organization(**data)
+
+
+class UserSchema(Schema):
+    id = fields.String(required=True, validate=_ID)
+    organization = fields.String(required=True, validate=_NUMBER)
+    name = _name(required=False)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> User:
+        return User(**data)
+
+
+class ExtensionSchema(Schema):
+    number = fields.String(required=True, validate=_EXTENDED)
+    type = fields.Enum(ExtensionType, by_value=True, required=True)
+    owner = fields.String(required=True, validate=_ID)
+    dial_string = fields.String(validate=_DIAL_STRING)
+    caller_id = fields.String()
+    may_set_caller_id = fields.Boolean()
+
+    @validates_schema(skip_on_field_errors=True)
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        if data["type"].rings and "dial_string" not in data:
+            raise ValidationError("Is required: how the switch reaches it.", "dial_string")
+        if "caller_id" in data:
+            try:
+                parse_caller_id(data["caller_id"])
+            except ValueError as error:
+                raise ValidationError(str(error), "caller_id") from error
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Extension:
+        return Extension(**data)
+
+
+class AppSchema(Schema):
+    id = fields.String(required=True, validate=_ID)
+    level = fields.Enum(Level, by_value=True, required=True)
+    token = fields.String(validate=Regexp(r"\A[A-Za-z0-9_.-]{10,255}\Z"))
+    token_sha256 = fields.String(validate=Regexp(r"\A[0-9a-f]{64}\Z"))
+    user = fields.String(validate=_ID)
+    organization = fields.String(validate=_NUMBER)
+    compatibility = fields.Enum(Compatibility, by_value=True)
+
+    @validates_schema(skip_on_field_errors=True)
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        if ("token" in data) == ("token_sha256" in data):
+            raise ValidationError("Give token or token_sha256, one of them.", "token")
+        needed = {Level.USER: {"user"}, Level.ORGANIZATION: {"organization"}}
+        given = {"user", "organization"} & data.keys()
+        if given != (wanted := needed.get(data["level"], set())):
+            name = next(iter(wanted | given))
+            verb = "Is required" if name in wanted else "Is not taken"
+            raise ValidationError(f"{verb} at level {data['level']}.", name)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> App:
+        if token := data.pop("token", None):
+            data["token_sha256"] = token_sha256(token)
+        return App(**data)
+
+
+class RouteSchema(Schema):
+    prefix = fields.String(required=True, validate=Regexp(r"\A\+?\d{0,32}\Z"))
+    gateways = fields.List(
+        fields.String(validate=Regexp(r"\A[A-Za-z0-9_.-]{1,64}\Z")),
+        required=True,
+        validate=Length(1, 8),
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Route:
+        return Route(data["prefix"], tuple(data["gateways"]))
+
+
+class AccountsSchema(Schema):
+    """The whole file. ``demo`` in the context allows the demo's tokens."""
+
+    organizations = fields.List(fields.Nested(OrganizationSchema), load_default=list)
+    users = fields.List(fields.Nested(UserSchema), load_default=list)
+    extensions = fields.List(fields.Nested(ExtensionSchema), load_default=list)
+    apps = fields.List(fields.Nested(AppSchema), load_default=list)
+    routes = fields.List(fields.Nested(RouteSchema), load_default=list)
+
+    def __init__(self, *, demo: bool = False) -> None:
+        super().__init__()
+        self._demo = demo
+
+    @validates_schema(skip_on_field_errors=True)
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        """One name stands for one thing, and every name stands for something."""
+        errors = _Errors()
+        errors.unique("organizations", "number", data["organizations"])
+        errors.unique("organizations", "id", data["organizations"])
+        errors.unique("users", "id", data["users"])
+        errors.unique("extensions", "number", data["extensions"])
+        errors.unique("apps", "id", data["apps"])
+        errors.unique("apps", "token_sha256", data["apps"])
+        errors.unique("routes", "prefix", data["routes"])
+        organizations = {o.number: o for o in data["organizations"]}
+        users = {u.id: u for u in data["users"]}
+        for index, user in enumerate(data["users"]):
+            if user.organization not in organizations:
+                errors.add("users", index, "organization", "Is no organization's number.")
+        for index, extension in enumerate(data["extensions"]):
+            owner = users.get(extension.owner)
+            if owner is None:
+                errors.add("extensions", index, "owner", "Is no user's id.")
+            elif owner.organization != extension.organization:
+                errors.add("extensions", index, "owner", "Is of another organization.")
+            else:
+                digits = organizations[owner.organization].extension_digits
+                if len(extension.number.partition("*")[2]) != digits:
+                    errors.add("extensions", index, "number", f"Takes {digits} digits after *.")
+        demo = {token_sha256(token) for token in DEMO_TOKENS}
+        for index, app in enumerate(data["apps"]):
+            if app.user is not None and app.user not in users:
+                errors.add("apps", index, "user", "Is no user's id.")
+            if app.organization is not None and app.organization not in organizations:
+                errors.add("apps", index, "organization", "Is no organization's number.")
+            if app.token_sha256 in demo and not self._demo:
+                errors.add("apps", index, "token", "Is a token of the demo: anyone knows it.")
+        if errors.found:
+            raise ValidationError(errors.found)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Accounts:
+        return Accounts.of(**data)
+
+
+class _Errors:
+    def __init__(self) -> None:
+        self.found: dict[str, dict[int, dict[str, list[str]]]] = {}
+
+    def add(self, table: str, index: int, key: str, text: str) -> None:
+        self.found.setdefault(table, {}).setdefault(index, {}).setdefault(key, []).append(text)
+
+    def unique(self, table: str, key: str, rows: list[Any]) -> None:
+        seen = set()
+        for index, row in enumerate(rows):
+            if (value := getattr(row, key)) in seen:
+                self.add(table, index, key, "Is taken by an earlier one.")
+            seen.add(value)

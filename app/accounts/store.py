@@ -1,0 +1,96 @@
+"""Accounts: read from the file at start, kept in Redis, looked up in memory."""
+
+import json
+import tomllib
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from marshmallow import ValidationError
+from redis import Redis
+
+from app.accounts.model import Accounts
+from app.accounts.schemas import AccountsSchema
+from app.calls.store import Keys
+from app.settings import SettingsError
+
+
+def read_accounts(path: Path | None) -> Accounts:
+    """Read a TOML file, or the demo accounts where there is none.
+
+    Raises SettingsError whose text names the line, or the keys, that cannot be used.
+    """
+    if path is None:
+        demo = tomllib.loads(files("app.accounts").joinpath("demo.toml").read_text())
+        return _load(demo, "the demo accounts", demo=True)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"RINGBACK_ACCOUNTS: {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"RINGBACK_ACCOUNTS: {path}: {error}.") from error
+    return _load(document, str(path), demo=False)
+
+
+def _load(document: dict[str, Any], name: str, *, demo: bool) -> Accounts:
+    try:
+        accounts: Accounts = AccountsSchema(demo=demo).load(document)
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in _lines(error.messages))
+        raise SettingsError(f"RINGBACK_ACCOUNTS: {name} cannot be used:\n{lines}") from error
+    return accounts
+
+
+def _lines(messages: Any, path: str = "") -> list[str]:
+    """``extensions[2].owner: Is no user's id.``, an index counting from 1 as a reader does."""
+    if isinstance(messages, list):
+        return [f"{path}: {text}" for text in messages]
+    lines = []
+    for key, below in messages.items():
+        if isinstance(key, int):
+            lines += _lines(below, f"{path}[{key + 1}]")
+        elif key == "_schema":
+            lines += _lines(below, path)
+        else:
+            lines += _lines(below, f"{path}.{key}" if path else key)
+    return lines
+
+
+class AccountStore:
+    """The accounts in Redis: one document and its version, so that all processes see a change."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._key = keys.accounts
+        self._version: bytes | None = None
+        self._accounts = Accounts()
+
+    def replace(self, accounts: Accounts) -> None:
+        """Write the accounts in place of those that are there. Tokens are kept as hashes."""
+        document = {
+            "organizations": [asdict(o) for o in accounts.organizations.values()],
+            "users": [asdict(u) for u in accounts.users.values()],
+            "extensions": [_without_none(asdict(e)) for e in accounts.extensions.values()],
+            "apps": [_without_none(asdict(a)) for a in accounts.apps.values()],
+            "routes": [asdict(r) for r in accounts.routes],
+        }
+        with self._redis.pipeline() as pipe:
+            pipe.hset(self._key, "document", json.dumps(document))
+            pipe.hincrby(self._key, "version", 1)
+            pipe.execute()
+
+    def current(self) -> Accounts:
+        """The accounts as Redis has them; read anew only where they changed."""
+        version: Any = self._redis.hget(self._key, "version")
+        if version != self._version:
+            found: Any = self._redis.hmget(self._key, "version", "document")
+            if found[1] is not None:
+                # Checked when it was written; the demo's tokens were allowed or refused then.
+                self._accounts = AccountsSchema(demo=True).load(json.loads(found[1]))
+            self._version = found[0]
+        return self._accounts
+
+
+def _without_none(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}

@@ -1,0 +1,31 @@
+"""The UAPI-Caller-Id: ``John Doe <+3334444>``."""
+
+import re
+import unicodedata
+
+_FORM = re.compile(r"\s*(?P<name>[^<>]*?)\s*<\s*(?P<number>\+?[0-9*]{1,32})\s*>\s*")
+_BARE = re.compile(r"\s*(?P<number>\+?[0-9*]{1,32})\s*")
+NAME_LENGTH = 64
+# What would not arrive as sent. The switch's SIP stack writes the name between quotation marks
+# and escapes neither these nor the backslash; a FreeSWITCH at the far end decodes %41 and takes
+# ${…} apart.
+_REFUSED = re.compile(r'["\\]|\$\{|%[0-9A-Fa-f]{2}')
+
+
+def parse_caller_id(text: str) -> str:
+    """Check a caller id and return it in its plain form, ``Name <number>`` or ``<number>``.
+
+    A name that would not reach the called phone as it was sent is refused. Raises ValueError.
+    """
+    match = _FORM.fullmatch(text) or _BARE.fullmatch(text)
+    if match is None:
+        raise ValueError("Takes the form John Doe <+3334444>.")
+    name = match.groupdict().get("name") or ""
+    if len(name) > NAME_LENGTH:
+        raise ValueError(f"Takes a name of at most {NAME_LENGTH} characters.")
+    if (found := _REFUSED.search(name)) is not None:
+        raise ValueError(f"Takes no {found[0]} in the name.")
+    # Cc control, Cs surrogate, Zl and Zp line ends.
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+        raise ValueError("Takes printable characters in the name.")
+    return f"{name} <{match['number']}>" if name else f"<{match['number']}>"

@@ -1,0 +1,63 @@
+"""RQ jobs, enqueued by dotted name: this side never imports what carries them out."""
+
+from redis import Redis
+from redis.client import Pipeline
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from app.calls.model import Call
+
+# Calls to place, and what is done to calls: the second never waits behind the first.
+CALLS = "calls"
+ACTIONS = "actions"
+
+PLACE_CALL = "workers.jobs.place_call"
+HANG_UP = "workers.jobs.hang_up"
+
+# Seconds a job's own record stays in RQ; what became of the call stands in the call.
+_RESULT_TTL = 60
+_FAILURE_TTL = 86_400
+# Seconds beyond the time a call may wait for a switch.
+_JOB_MARGIN = 30
+
+
+class JobQueue:
+    """The queues as the API sees them. JSON only: who can write to Redis runs no code."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.calls = Queue(CALLS, connection=redis, serializer=JSONSerializer)
+        self.actions = Queue(ACTIONS, connection=redis, serializer=JSONSerializer)
+
+    def place_call(self, call: Call, pipeline: Pipeline) -> None:
+        """Add the job that places the call to a transaction; its id is the call's."""
+        job = self.calls.create_job(
+            PLACE_CALL,
+            args=(call.id,),
+            job_id=call.id,
+            description=f"place call {call.id}",
+            timeout=call.queue_timeout + _JOB_MARGIN,
+            result_ttl=_RESULT_TTL,
+            failure_ttl=_FAILURE_TTL,
+        )
+        self.calls.enqueue_job(job, pipeline=pipeline)
+
+    def place_again(self, call: Call) -> None:
+        """Give back the job of a call that was not claimed, ahead of all others."""
+        self.calls.enqueue_call(
+            PLACE_CALL,
+            args=(call.id,),
+            at_front=True,
+            timeout=call.queue_timeout + _JOB_MARGIN,
+            result_ttl=_RESULT_TTL,
+            failure_ttl=_FAILURE_TTL,
+        )
+
+    def hang_up(self, call: Call, number: str | None = None) -> None:
+        """Have a worker hang up the call, or its legs with one number."""
+        self.actions.enqueue_call(
+            HANG_UP,
+            args=(call.id, number),
+            timeout=_JOB_MARGIN,
+            result_ttl=_RESULT_TTL,
+            failure_ttl=_FAILURE_TTL,
+        )

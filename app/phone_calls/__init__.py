@@ -1,0 +1,1 @@
+"""The PhoneCalls service of the UAPI: create, list and hang up."""

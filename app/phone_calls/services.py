@@ -1,0 +1,327 @@
+"""What the PhoneCalls service does, apart from HTTP."""
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.accounts.model import (
+    Accounts,
+    App,
+    Compatibility,
+    Extension,
+    ExtensionType,
+    Level,
+    Organization,
+    User,
+)
+from app.calls import transitions
+from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
+from app.calls.queue import JobQueue
+from app.calls.store import CallStore, Note
+from app.errors import ApiError
+from app.phone_calls.schemas import invalid
+from app.settings import Settings
+
+# Two URI words for the authenticated user, one for the extension's owner, one for all extensions.
+ME = ("@me", "@viewer")
+OWNER = "@owner"
+SELF = "@self"
+
+_TYPES = {"simple": ExtensionType.PHONE_TERMINAL, "callback": ExtensionType.CALLBACK}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An app as it asks: what it may see and name."""
+
+    app: App
+    accounts: Accounts
+
+    @property
+    def organization(self) -> Organization | None:
+        return self.accounts.organization_of(self.app)
+
+    @property
+    def voipnow(self) -> bool:
+        return self.app.compatibility is Compatibility.VOIPNOW
+
+    def may_act_for(self, user: User) -> bool:
+        if self.app.level is Level.USER:
+            return user.id == self.app.user
+        organization = self.organization
+        return organization is None or organization.number == user.organization
+
+    def user(self, name: str) -> User | None:
+        """The user of a URI; None for ``@owner``. Raises ApiError ``user_invalid``."""
+        if name == OWNER:
+            return None
+        if name in ME:
+            # Only a user's app has an authenticated user.
+            name = self.app.user or ""
+        user = self.accounts.users.get(name)
+        if user is None or not self.may_act_for(user):
+            raise ApiError(
+                400,
+                "user_invalid",
+                "userId takes @me, @viewer or @owner of a user's app, or an id.",
+            )
+        return user
+
+    def extended(self, number: str) -> str:
+        """A short extension number in its extended form, where the app may use short ones."""
+        organization = self.organization
+        if organization is None or not number.isdecimal():
+            return number
+        return f"{organization.number}*{number}"
+
+    def extension(self, number: str, user: User | None) -> Extension:
+        """The extension of that number which the user (any the app may act for: None) owns.
+
+        Raises ApiError ``extension_invalid``, the same for another's as for none.
+        """
+        extension = self.accounts.extensions.get(self.extended(number))
+        if extension is not None:
+            owner = self.accounts.users[extension.owner]
+            if self.may_act_for(owner) and user in (None, owner):
+                return extension
+        raise invalid("extension_invalid")
+
+
+@dataclass(frozen=True)
+class Created:
+    calls: Sequence[Call]
+    new: bool
+
+
+class PhoneCalls:
+    """Create, find and hang up calls."""
+
+    def __init__(self, settings: Settings, store: CallStore, queue: JobQueue) -> None:
+        self._settings = settings
+        self._store = store
+        self._queue = queue
+
+    # Create
+
+    def create(
+        self, caller: Caller, user_name: str, kind: str, query: dict[str, Any], body: dict[str, Any]
+    ) -> Created:
+        """Accept one call for each view: all or none. Raises ApiError."""
+        user = caller.user(user_name)
+        number = body.get("extension")
+        if number is None:
+            if kind != "simple":
+                raise invalid("extension_invalid")
+            number = body["phoneCallView"][0]["source"][0]
+        extension = caller.extension(number, user)
+        if extension.type is not _TYPES[kind]:
+            raise invalid("extension_invalid")
+        owner = caller.accounts.users[extension.owner]
+        calls = [
+            self._new_call(caller, owner, extension, kind, query, view, body.get("nonce"))
+            for view in body["phoneCallView"]
+        ]
+        nonce_app = None if caller.voipnow else caller.app.id
+        digest = _digest(calls)
+        calls = [replace(call, request_digest=digest) for call in calls]
+        accepted = self._store.accept(calls, self._queue.place_call, nonce_app=nonce_app)
+        if not accepted.new and accepted.calls[0].request_digest != digest:
+            raise invalid("pc_nonce_invalid", "This nonce was used for another request.")
+        return Created(accepted.calls, accepted.new)
+
+    def _new_call(
+        self,
+        caller: Caller,
+        user: User,
+        extension: Extension,
+        kind: str,
+        query: dict[str, Any],
+        view: dict[str, Any],
+        nonce: str | None,
+    ) -> Call:
+        if not extension.may_set_caller_id and (
+            "callerId" in view or "callerIdDestination" in view
+        ):
+            raise invalid("pc_callerid_invalid", "You are not allowed to set the callerId field.")
+        organization = caller.accounts.organizations[user.organization]
+        # 20 hex digits, as the ids of VoipNow are.
+        call_id = secrets.token_hex(10)
+        caller_id = extension.caller_id or f"<{extension.number}>"
+        return Call(
+            id=call_id,
+            kind=kind,
+            app=caller.app.id,
+            user=user.id,
+            organization=organization.id,
+            organization_name=organization.name,
+            extension=extension.number,
+            accepted=round(time.time(), 6),
+            wait_for_pickup=query["waitForPickup"],
+            call_duration=query.get("callDuration", self._settings.call_duration),
+            queue_timeout=self._settings.queue_timeout,
+            retention=self._settings.retention,
+            job_uuid=job_uuid(call_id),
+            nonce=nonce,
+            caller_id=view.get("callerId", caller_id),
+            caller_id_destination=view.get("callerIdDestination", caller_id),
+            allow_public_transfer=query["allowPublicTransfer"],
+            video=query["video"],
+            legs=(
+                *self._legs(caller, call_id, Role.SOURCE, view["source"]),
+                *self._legs(caller, call_id, Role.DESTINATION, view["destination"]),
+            ),
+        )
+
+    def _legs(
+        self, caller: Caller, call_id: str, role: Role, numbers: Iterable[str]
+    ) -> Iterable[Leg]:
+        code = "pc_source_invalid" if role is Role.SOURCE else "pc_destination_invalid"
+        letter = "a" if role is Role.SOURCE else "b"
+        # The same number twice would ring one phone twice.
+        ways = dict(self._ways(caller, number, code) for number in numbers)
+        for party, ((kind, number), attempts) in enumerate(ways.items(), start=1):
+            for attempt, way in enumerate(attempts, start=1):
+                yield Leg(
+                    id=f"{letter}{party}" if attempt == 1 else f"{letter}{party}.{attempt}",
+                    role=role,
+                    number=number,
+                    kind=kind,
+                    uuid=leg_uuid(call_id, role, party, attempt),
+                    gateway=way.get("gateway"),
+                    dial_string=way.get("dial_string"),
+                )
+
+    def _ways(
+        self, caller: Caller, number: str, code: str
+    ) -> tuple[tuple[NumberKind, str], list[dict[str, str]]]:
+        """What a number is, and the ways to reach it in order. Raises ApiError with ``code``."""
+        accounts = caller.accounts
+        extension = accounts.extensions.get(caller.extended(number))
+        if extension is not None and extension.type.rings:
+            return (NumberKind.EXTENSION, extension.number), [
+                {"dial_string": extension.dial_string or ""}
+            ]
+        if accounts.is_sandbox(number):
+            return (NumberKind.SANDBOX, number), [{}]
+        if extension is None and "*" not in number:
+            gateways = accounts.gateways_to(number)
+            if gateways:
+                return (NumberKind.PUBLIC, number), [{"gateway": name} for name in gateways]
+        raise invalid(code)
+
+    # Find
+
+    def find(
+        self,
+        caller: Caller,
+        user_name: str,
+        extension: str,
+        call_id: str | None = None,
+        nonce: str | None = None,
+    ) -> list[Call]:
+        """The live calls of an extension, newest first; or one call, live or kept; or that
+        of a nonce. A call that the app may not see is not found."""
+        user = caller.user(user_name)
+        own = None if extension == SELF else caller.extension(extension, user)
+        if call_id is not None:
+            calls = self._store.get_many([call_id])
+        elif nonce is not None and not caller.voipnow:
+            calls = list(self._store.by_nonce(caller.app.id, nonce))
+        else:
+            calls = self._live(caller, user, own)
+        return [
+            call
+            for call in calls
+            if call is not None
+            and _is_in(caller, user, own, call)
+            and nonce in (None, call.nonce)
+            and not (caller.voipnow and call.state is State.ENDED)
+        ]
+
+    def _live(
+        self, caller: Caller, user: User | None, extension: Extension | None
+    ) -> list[Call | None]:
+        accounts = caller.accounts
+        if extension is not None:
+            ids = self._store.live_of([extension.number])
+        elif user is not None:
+            ids = self._store.live_of([e.number for e in accounts.extensions_of(user)], user.id)
+        else:
+            users = filter(caller.may_act_for, accounts.users.values())
+            ids = self._store.live_of(e.number for u in users for e in accounts.extensions_of(u))
+        calls = self._store.get_many(ids)
+        return [call for call in calls if call and call.state is not State.ENDED]
+
+    # Hang up
+
+    def hang_up(self, caller: Caller, calls: Sequence[Call], number: str | None) -> list[Call]:
+        """End the calls, or what of them goes to one number; return those concerned as they
+        stand once the switch has done it, or after RINGBACK_ACTION_TIMEOUT."""
+        if number is not None:
+            number = self._of_number(caller, number, calls)
+            calls = [c for c in calls if any(leg.number == number for leg in c.legs)]
+        concerned = [self._request_hang_up(call, number) for call in calls]
+        end = time.monotonic() + self._settings.action_timeout
+        return [self._await(call, number, end - time.monotonic()) for call in concerned]
+
+    def _of_number(self, caller: Caller, number: str, calls: Sequence[Call]) -> str:
+        """A short number stands for an extension that is in one of the calls."""
+        extended = caller.extended(number)
+        known = {leg.number for call in calls for leg in call.legs}
+        return extended if extended in known else number
+
+    def _request_hang_up(self, call: Call, number: str | None) -> Call:
+        at = round(time.time(), 6)
+        note = Note("request", "hang up", data=number)
+
+        def transition(current: Call) -> Call:
+            return transitions.hang_up_number(current, number, at=at)
+
+        try:
+            changed = self._store.change(call, transition, note)
+        except KeyError:
+            return call
+        if changed is call and call.state is not State.ENDED:
+            # A leg alone is hung up: that changes nothing before the switch has done it.
+            self._store.note(call.id, note)
+        call = changed
+        if call.state is not State.ENDED and call.switch is not None:
+            whole = call.hangup_requested is not None
+            self._queue.hang_up(call, None if whole else number)
+        return call
+
+    def _await(self, call: Call, number: str | None, timeout: float) -> Call:
+        def done(current: Call) -> bool:
+            if current.hangup_requested is not None or current.state is State.ENDED:
+                return current.state is State.ENDED
+            return not any(leg.live and leg.number == number for leg in current.legs)
+
+        return self._store.wait(call.id, done, max(0.0, timeout)) or call
+
+
+def _is_in(caller: Caller, user: User | None, extension: Extension | None, call: Call) -> bool:
+    """Whether the call is one of the extension, or of ``@self``: of any of the user's extensions,
+    or (``@owner``) of any user's that the app may act for."""
+    if extension is not None:
+        return extension.number in call.extensions
+    accounts = caller.accounts
+    owners = [accounts.extensions[n].owner for n in call.extensions if n in accounts.extensions]
+    owned = (accounts.users[o] for o in (*owners, call.user) if o in accounts.users)
+    return any(u == user if user is not None else caller.may_act_for(u) for u in owned)
+
+
+def _digest(calls: Sequence[Call]) -> str:
+    """What makes two requests the same: all that was asked, nothing that was chosen for it."""
+    asked = [
+        [
+            *(call.kind, call.user, call.extension, call.wait_for_pickup, call.call_duration),
+            *(call.caller_id, call.caller_id_destination, call.allow_public_transfer, call.video),
+            *((leg.id, leg.number, leg.gateway, leg.dial_string) for leg in call.legs),
+        ]
+        for call in calls
+    ]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()

@@ -1,0 +1,77 @@
+"""A client for a Redis server, or for the master that Sentinels name."""
+
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from app.settings import SettingsError
+
+_SENTINEL_PORT = 26_379
+# Seconds that a blocking command may wait at most.
+BLOCK_LIMIT = 2.0
+
+
+def connect(url: str, **options: Any) -> Redis:
+    """Connect lazily to ``redis://``, ``rediss://``, ``unix://`` or
+    ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]``.
+
+    Replies are bytes, as RQ needs them. Raises SettingsError for another form.
+    """
+    options = {
+        "socket_connect_timeout": 2.0,
+        # Whoever blocks in a command does so for less: see BLOCK_LIMIT.
+        "socket_timeout": 5.0,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        # A command whose answer was lost is sent again. That is safe here: every change of a
+        # call names the version it changes, and a job that runs twice finds the call claimed.
+        "retry": Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 3),
+        **options,
+    }
+    if url.startswith("redis+sentinel://"):
+        return _sentinel(url, options)
+    try:
+        return Redis.from_url(url, **options)
+    except ValueError as error:
+        raise SettingsError(f"RINGBACK_REDIS_URL cannot be used: {error}") from error
+
+
+def _sentinel(url: str, options: dict[str, Any]) -> Redis:
+    parts = urlsplit(url)
+    service, _, db = parts.path.strip("/").partition("/")
+    hosts = parts.netloc.rpartition("@")[2]
+    if not service or not hosts or (db and not db.isdecimal()):
+        raise SettingsError(
+            "RINGBACK_REDIS_URL must be redis+sentinel://host:port,host:port/service/db."
+        )
+    try:
+        sentinels = [
+            (host.strip("[]"), int(port or _SENTINEL_PORT))
+            for host, _, port in (h.partition(":") for h in hosts.split(","))
+        ]
+    except ValueError as error:
+        raise SettingsError(f"RINGBACK_REDIS_URL has a bad Sentinel port: {error}") from error
+    if parts.username:
+        options["username"] = unquote(parts.username)
+    if parts.password:
+        options["password"] = unquote(parts.password)
+    pool: Any = Sentinel(sentinels, socket_timeout=2.0)  # type: ignore[no-untyped-call]
+    master: Redis = pool.master_for(service, db=int(db or 0), **options)
+    return master
+
+
+# What a command raises while Redis is away, failing over, loading or full.
+UNAVAILABLE = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    ReadOnlyError,
+    OutOfMemoryError,
+)

@@ -1,0 +1,111 @@
+"""Every RINGBACK_* variable, with its default and unit."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import environs
+from marshmallow import ValidationError
+from marshmallow.validate import Length, OneOf, Range, Regexp
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the text is a sentence for an operator."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one process. The README lists each with default and unit."""
+
+    # Where to find what: None means that `ringback up` starts one of its own.
+    redis_url: str | None
+    switches: str | None
+    accounts: Path | None
+    http: str
+    simulator: str | None
+    simulator_speed: float
+    simulator_seed: int
+    key_prefix: str
+    # Seconds.
+    action_timeout: float
+    queue_timeout: int
+    call_duration: int
+    retention: int
+    reconcile_interval: float
+    # Names and words.
+    video_codecs: str
+    log_level: str
+
+    def require_redis(self) -> str:
+        """The Redis URL. Raises SettingsError where none is set."""
+        if not self.redis_url:
+            raise SettingsError(
+                "RINGBACK_REDIS_URL is not set: give the URL of a Redis server "
+                "(redis://127.0.0.1:6379/0), or run `ringback up`, which starts one."
+            )
+        return self.redis_url
+
+    def require_switches(self) -> str:
+        """The switches. Raises SettingsError where none is set."""
+        if not self.switches:
+            raise SettingsError(
+                "RINGBACK_SWITCHES is not set: give name=esl://:password@host:port of each "
+                "FreeSWITCH, or run `ringback up`, which starts a simulator."
+            )
+        return self.switches
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        return split_address(self.http, "RINGBACK_HTTP")
+
+    @property
+    def simulator_address(self) -> tuple[str, int]:
+        return split_address(self.simulator or "127.0.0.1:8021", "RINGBACK_SIMULATOR")
+
+
+def split_address(text: str, variable: str) -> tuple[str, int]:
+    """``host:port`` as a pair; port 0 asks for any free one. Raises SettingsError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65_535:
+        raise SettingsError(f"{variable} must be host:port, not {text!r}.")
+    return host.strip("[]"), int(port)
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises SettingsError that names the variable and what it takes."""
+    env = environs.Env(prefix="RINGBACK_")
+    try:
+        settings = Settings(
+            redis_url=env.str("REDIS_URL", None),
+            switches=env.str("SWITCHES", None),
+            accounts=env.path("ACCOUNTS", None),
+            http=env.str("HTTP", "127.0.0.1:8080"),
+            simulator=env.str("SIMULATOR", None),
+            simulator_speed=env.float(
+                "SIMULATOR_SPEED", 1.0, validate=Range(0, 1000, min_inclusive=False)
+            ),
+            simulator_seed=env.int("SIMULATOR_SEED", 0),
+            key_prefix=env.str("KEY_PREFIX", "ringback:", validate=Length(1, 64)),
+            action_timeout=env.float("ACTION_TIMEOUT", 5.0, validate=Range(0, 60)),
+            queue_timeout=env.int("QUEUE_TIMEOUT", 60, validate=Range(1, 86_400)),
+            call_duration=env.int("CALL_DURATION", 7_200, validate=Range(1, 86_400)),
+            retention=env.int("RETENTION", 86_400, validate=Range(1)),
+            reconcile_interval=env.float("RECONCILE_INTERVAL", 30.0, validate=Range(0.1, 3_600)),
+            video_codecs=env.str(
+                "VIDEO_CODECS",
+                "OPUS,G722,PCMU,PCMA,H264,VP8",
+                validate=Regexp(r"\A[A-Za-z0-9.@_-]+(,[A-Za-z0-9.@_-]+)*\Z"),
+            ),
+            log_level=env.str(
+                "LOG_LEVEL", "INFO", validate=OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
+            ),
+        )
+    except (environs.EnvError, ValidationError) as error:
+        raise SettingsError(str(error)) from error
+    # Read once here, so that a bad address stops the start of whatever is started.
+    _ = settings.http_address, settings.simulator_address
+    return settings
+
+
+def setting_names() -> list[str]:
+    """The variables that are read, for the test that holds the README to them."""
+    return [f"RINGBACK_{field.name.upper()}" for field in fields(Settings)]

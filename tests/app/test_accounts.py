@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from app.accounts.model import ExtensionType
+from app.accounts.store import AccountStore, read_accounts
+from app.calls.store import Keys
+from app.settings import SettingsError
+
+GOOD = """
+[[organizations]]
+id = "3"
+number = "0003"
+name = "One"
+
+[[users]]
+id = "12"
+organization = "0003"
+
+[[extensions]]
+number = "0003*210"
+type = "phone_terminal"
+owner = "12"
+dial_string = "user/210@example.com"
+
+[[apps]]
+id = "crm"
+level = "user"
+user = "12"
+token = "a-long-secret-token"
+
+[[routes]]
+prefix = "+44"
+gateways = ["uk", "pstn"]
+
+[[routes]]
+prefix = ""
+gateways = ["pstn"]
+"""
+
+
+def test_the_demo_accounts_are_the_contract() -> None:
+    demo = read_accounts(None)
+    assert set(demo.extensions) == {f"0003*{n}" for n in ("210", "211", "212", "024", "003")}
+    assert demo.extensions["0003*212"].type is ExtensionType.CALLBACK
+    assert demo.extensions["0003*003"].type is ExtensionType.CONFERENCE
+    levels = {
+        token: demo.app_of_token(token).level.value  # type: ignore[union-attr]
+        for token in ("demo-user-token", "demo-organization-token", "demo-administrator-token")
+    }
+    assert list(levels.values()) == ["user", "organization", "administrator"]
+    voipnow = demo.app_of_token("demo-voipnow-token")
+    assert voipnow is not None and voipnow.compatibility.value == "voipnow"
+    assert demo.gateways_to("5354353") == ("pstn",)
+
+
+def test_a_file(accounts_file: Path) -> None:
+    accounts_file.write_text(GOOD)
+    accounts = read_accounts(accounts_file)
+    assert accounts.gateways_to("+442071234567") == ("uk", "pstn")
+    assert accounts.gateways_to("442071234567") == ("uk", "pstn")
+    assert accounts.gateways_to("3235742879") == ("pstn",)
+    assert accounts.is_sandbox("0003*00") and accounts.is_sandbox("0003*09")
+    assert not any(map(accounts.is_sandbox, ("0003*10", "0003*9", "0003*000", "0004*00", "00")))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (('number = "0003"', "number = 0003"), r"line 4"),
+        (('name = "One"', ""), r"organizations\[1\]\.name"),
+        (('owner = "12"', 'owner = "13"'), r"extensions\[1\]\.owner: Is no user's id"),
+        (('owner = "12"', ""), r"extensions\[1\]\.owner"),
+        (('"phone_terminal"', '"telephone"'), r"extensions\[1\]\.type"),
+        (('"user/210@example.com"', '"user/210 &system(x)"'), r"extensions\[1\]\.dial_string"),
+        (('"user/210@example.com"', '"user/1,user/2"'), r"extensions\[1\]\.dial_string"),
+        (('"user/210@example.com"', '"a/b:_:c/d"'), r"extensions\[1\]\.dial_string"),
+        (('dial_string = "user/210@example.com"', ""), r"extensions\[1\]\.dial_string"),
+        (('number = "0003*210"', 'number = "0003*2100"'), r"extensions\[1\]\.number: Takes 3"),
+        (('user = "12"\ntoken', "token"), r"apps\[1\]\.user: Is required"),
+        (('"a-long-secret-token"', '"demo-user-token"'), r"apps\[1\]\.token: .*demo"),
+        (('"a-long-secret-token"', '"short"'), r"apps\[1\]\.token"),
+        (('["uk", "pstn"]', "[]"), r"routes\[1\]\.gateways"),
+        (('prefix = "+44"', 'prefix = ""'), r"routes\[2\]\.prefix: Is taken"),
+        (('prefix = "+44"', 'prefix = "+44"\ncolour = "red"'), r"routes\[1\]\.colour: Unknown"),
+    ],
+)
+def test_what_is_wrong_is_named(accounts_file: Path, change: tuple[str, str], named: str) -> None:
+    assert change[0] in GOOD
+    accounts_file.write_text(GOOD.replace(*change, 1))
+    with pytest.raises(SettingsError, match=named):
+        read_accounts(accounts_file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml"):
+        read_accounts(tmp_path / "none.toml")
+
+
+def test_redis_holds_no_token_and_a_change_is_seen(redis: Redis, accounts_file: Path) -> None:
+    keys = Keys()
+    writer, reader = AccountStore(redis, keys), AccountStore(redis, keys)
+    writer.replace(read_accounts(None))
+    assert reader.current() == read_accounts(None)
+    document = redis.hget(keys.accounts, "document")
+    assert b"demo-user" in document and b"demo-user-token" not in document
+    accounts_file.write_text(GOOD)
+    writer.replace(read_accounts(accounts_file))
+    assert reader.current().app_of_token("demo-user-token") is None
+    assert reader.current().app_of_token("a-long-secret-token") is not None

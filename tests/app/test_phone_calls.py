@@ -1,0 +1,612 @@
+"""The API against a real Redis; no switch is needed for what it answers."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from app import create_app
+from app.calls import transitions
+from app.calls.model import State
+from app.calls.store import CallStore, Keys, Note
+from app.phone_calls.schemas import MAX_PARTIES
+from app.settings import Settings
+from tests.conftest import await_ready
+from workers.embedded_redis import EmbeddedRedis
+from workers.up import free_port
+
+USER = "demo-user-token"
+ORGANIZATION = "demo-organization-token"
+ADMINISTRATOR = "demo-administrator-token"
+VOIPNOW = "demo-voipnow-token"
+
+SIMPLE = "/uapi/phoneCalls/@me/simple"
+CALLBACK = "/uapi/phoneCalls/@me/callback"
+
+# The requests of the two create pages.
+VIEW = {
+    "source": ["5354353", "5302040"],
+    "destination": ["3235742879"],
+    "callerId": "John Doe <4242425>",
+}
+BODY: dict[str, Any] = {"extension": "210", "phoneCallView": [VIEW]}
+CALLBACK_BODY: dict[str, Any] = {
+    "extension": "212",
+    "phoneCallView": [
+        {
+            "source": ["3334444"],
+            "destination": ["3235742879"],
+            "callerId": "John Doe <4242425>",
+        }
+    ],
+}
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def client(settings: Settings, redis: Redis) -> FlaskClient:
+    return create_app(replace(settings, action_timeout=0.05)).test_client()
+
+
+@pytest.fixture
+def ask(client: FlaskClient) -> Ask:
+    def _ask(
+        method: str, path: str, body: Any = None, token: str | None = USER, **query: Any
+    ) -> Any:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        data = body if isinstance(body, str | bytes) or body is None else json.dumps(body)
+        return client.open(path, method=method, data=data, headers=headers, query_string=query)
+
+    return _ask
+
+
+@pytest.fixture
+def store(redis: Redis) -> CallStore:
+    return CallStore(redis, Keys())
+
+
+def body(**view: Any) -> dict[str, Any]:
+    return {"extension": "210", "phoneCallView": [{**VIEW, **view}]}
+
+
+def written(redis: Redis) -> set[bytes]:
+    """Every key but the accounts."""
+    return set(redis.keys("*")) - {b"ringback:accounts"}
+
+
+def only_call(redis: Redis, store: CallStore) -> Any:
+    (key,) = [k for k in redis.keys("ringback:call:*") if not k.endswith(b":timeline")]
+    call = store.get(re.search(rb"{(\w+)}", key)[1].decode())  # type: ignore[index]
+    assert call is not None
+    return call
+
+
+def is_error(answer: Any, status: int, code: str) -> None:
+    assert (answer.status_code, answer.json["error"]["code"]) == (status, code), answer.json
+    assert set(answer.json["error"]) == {"code", "message"}
+    assert answer.json["error"]["message"]
+
+
+# Create
+
+
+def test_the_simple_pages_example(ask: Ask, redis: Redis, store: CallStore) -> None:
+    answer = ask("POST", SIMPLE, BODY)
+    assert answer.status_code == 202
+    (entry,) = answer.json
+    assert re.fullmatch(r"[0-9a-f]{20}", entry["id"])
+    link = f"http://localhost/uapi/phoneCalls/@me/210/{entry['id']}"
+    assert entry == {
+        "id": entry["id"],
+        "extension": "210",
+        "link": {"self": link},
+        "links": {"self": link},
+    }
+    call = store.get(entry["id"])
+    assert call is not None
+    assert (call.extension, call.user, call.organization) == ("0003*210", "12", "3")
+    assert [leg.number for leg in call.legs] == ["5354353", "5302040", "3235742879"]
+    assert (call.wait_for_pickup, call.video, call.allow_public_transfer) == (25, False, False)
+    assert call.caller_id == "John Doe <4242425>"
+    assert call.caller_id_destination == "Demo Desk <0003210>"
+    assert len({leg.uuid for leg in call.legs} | {call.job_uuid}) == 4
+
+
+def test_the_job_is_enqueued_with_the_calls_id(ask: Ask, redis: Redis) -> None:
+    (entry,) = ask("POST", SIMPLE, BODY).json
+    queue = Queue("calls", connection=redis, serializer=JSONSerializer)
+    (job,) = queue.jobs
+    assert (job.id, job.func_name) == (entry["id"], "workers.jobs.place_call")
+    assert job.args == [entry["id"]]
+
+
+def test_the_callback_pages_example(ask: Ask, redis: Redis, store: CallStore) -> None:
+    answer = ask("POST", CALLBACK, CALLBACK_BODY)
+    assert answer.status_code == 202
+    assert answer.json[0]["extension"] == "212"
+    call = only_call(redis, store)
+    assert (call.kind, call.extension) == ("callback", "0003*212")
+
+
+def test_every_parameter(ask: Ask, redis: Redis, store: CallStore) -> None:
+    ask(
+        "POST",
+        SIMPLE,
+        body(callerIdDestination="Shop <4242400>"),
+        waitForPickup="40",
+        callDuration="600",
+        allowPublicTransfer="true",
+        video="true",
+    )
+    call = only_call(redis, store)
+    assert (call.wait_for_pickup, call.call_duration) == (40, 600)
+    assert (call.allow_public_transfer, call.video) == (True, True)
+    assert call.caller_id_destination == "Shop <4242400>"
+
+
+@pytest.mark.parametrize(
+    ("token", "user", "extension"),
+    [
+        (USER, "@me", "210"),
+        (USER, "@viewer", "210"),
+        (USER, "@owner", "0003*210"),
+        (USER, "12", "0003*210"),
+        (ORGANIZATION, "12", "210"),
+        (ORGANIZATION, "@owner", "0003*210"),
+        (ADMINISTRATOR, "12", "0003*210"),
+        (ADMINISTRATOR, "@owner", "0003*210"),
+    ],
+)
+def test_who_may_ask(ask: Ask, token: str, user: str, extension: str) -> None:
+    answer = ask(
+        "POST", f"/uapi/phoneCalls/{user}/simple", {**BODY, "extension": extension}, token=token
+    )
+    assert answer.status_code == 202, answer.json
+    assert f"/uapi/phoneCalls/{user}/{extension}/" in answer.json[0]["links"]["self"]
+
+
+@pytest.mark.parametrize(
+    ("token", "user", "extension", "code"),
+    [
+        (ORGANIZATION, "@me", "210", "user_invalid"),
+        (ORGANIZATION, "@viewer", "210", "user_invalid"),
+        (ADMINISTRATOR, "@me", "0003*210", "user_invalid"),
+        (USER, "13", "210", "user_invalid"),
+        (ADMINISTRATOR, "nobody", "0003*210", "user_invalid"),
+        # An administrator's app has no organization whose short numbers it could mean.
+        (ADMINISTRATOR, "12", "210", "extension_invalid"),
+        (USER, "@me", "999", "extension_invalid"),
+        (USER, "@me", "0004*210", "extension_invalid"),
+        (USER, "@me", "@self", "extension_invalid"),
+        (USER, "@me", "", "extension_invalid"),
+        (USER, "@me", "212", "extension_invalid"),
+        (USER, "@me", "003", "extension_invalid"),
+    ],
+)
+def test_who_may_not(
+    ask: Ask, redis: Redis, token: str, user: str, extension: str, code: str
+) -> None:
+    answer = ask(
+        "POST", f"/uapi/phoneCalls/{user}/simple", {**BODY, "extension": extension}, token=token
+    )
+    is_error(answer, 400, code)
+    assert written(redis) == set()
+
+
+def test_without_an_extension_the_first_source_is_charged(
+    ask: Ask, redis: Redis, store: CallStore
+) -> None:
+    view = {"source": ["211", "5354353"], "destination": ["3235742879"]}
+    answer = ask("POST", SIMPLE, {"phoneCallView": [view]})
+    assert answer.status_code == 202
+    assert only_call(redis, store).extension == "0003*211"
+    is_error(ask("POST", SIMPLE, {"phoneCallView": [VIEW]}), 400, "extension_invalid")
+    is_error(ask("POST", CALLBACK, {"phoneCallView": [view]}), 400, "extension_invalid")
+
+
+@pytest.mark.parametrize(
+    ("path", "changed", "query", "code"),
+    [
+        (SIMPLE, body(source=[]), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=None), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=["12a"]), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=["1", None]), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=[""]), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=["1\n2"]), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=["0003*999"]), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=["0003*212"]), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=[True]), {}, "pc_source_invalid"),
+        (SIMPLE, body(source={"a": 1}), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=["1" * 33]), {}, "pc_source_invalid"),
+        (SIMPLE, body(source=["+"]), {}, "pc_source_invalid"),
+        (
+            SIMPLE,
+            body(source=[str(n) for n in range(1000, 1001 + MAX_PARTIES)]),
+            {},
+            "pc_source_invalid",
+        ),
+        (SIMPLE, {"extension": "210"}, {}, "pc_source_invalid"),
+        (SIMPLE, {**BODY, "phoneCallView": []}, {}, "pc_source_invalid"),
+        (SIMPLE, {**BODY, "phoneCallView": "x"}, {}, "pc_source_invalid"),
+        (SIMPLE, {**BODY, "phoneCallView": [7]}, {}, "pc_source_invalid"),
+        (
+            SIMPLE,
+            {**BODY, "phoneCallView": [VIEW, {**VIEW, "source": []}]},
+            {},
+            "pc_source_invalid",
+        ),
+        (SIMPLE, body(destination=[]), {}, "pc_destination_invalid"),
+        (SIMPLE, body(destination=None), {}, "pc_destination_invalid"),
+        (SIMPLE, body(destination=["sip:x@y"]), {}, "pc_destination_invalid"),
+        (SIMPLE, body(destination=["0004*210"]), {}, "pc_destination_invalid"),
+        (SIMPLE, body(destination=["1 &system(x)"]), {}, "pc_destination_invalid"),
+        (SIMPLE, body(destination=["${x}"]), {}, "pc_destination_invalid"),
+        (SIMPLE, body(callerId=""), {}, "pc_callerid_invalid"),
+        (SIMPLE, body(callerId="John Doe"), {}, "pc_callerid_invalid"),
+        (SIMPLE, body(callerId=["John <1>"]), {}, "pc_callerid_invalid"),
+        (SIMPLE, body(callerId='say "hi" <1>'), {}, "pc_callerid_invalid"),
+        (SIMPLE, body(callerId="a\\ <1>"), {}, "pc_callerid_invalid"),
+        (SIMPLE, body(callerId="a\nb <1>"), {}, "pc_callerid_invalid"),
+        (SIMPLE, body(callerIdDestination="Shop"), {}, "pc_callerid_invalid"),
+        (SIMPLE, {**BODY, "nonce": ""}, {}, "pc_nonce_invalid"),
+        (SIMPLE, {**BODY, "nonce": "x" * 256}, {}, "pc_nonce_invalid"),
+        (SIMPLE, {**BODY, "nonce": "a\tb"}, {}, "pc_nonce_invalid"),
+        (SIMPLE, {**BODY, "nonce": 7}, {}, "pc_nonce_invalid"),
+        (SIMPLE, {**BODY, "extension": ["210"]}, {}, "extension_invalid"),
+        (SIMPLE, BODY, {"waitForPickup": "0"}, "pc_timeout_invalid"),
+        (SIMPLE, BODY, {"waitForPickup": "601"}, "pc_timeout_invalid"),
+        (SIMPLE, BODY, {"waitForPickup": "-1"}, "pc_timeout_invalid"),
+        (SIMPLE, BODY, {"waitForPickup": "1.5"}, "pc_timeout_invalid"),
+        (SIMPLE, BODY, {"waitForPickup": "soon"}, "pc_timeout_invalid"),
+        (SIMPLE, BODY, {"waitForPickup": ""}, "pc_timeout_invalid"),
+        (SIMPLE, BODY, {"callDuration": "0"}, "pc_duration_invalid"),
+        (SIMPLE, BODY, {"callDuration": "86401"}, "pc_duration_invalid"),
+        (SIMPLE, BODY, {"callDuration": "long"}, "pc_duration_invalid"),
+        (SIMPLE, BODY, {"allowPublicTransfer": "perhaps"}, "pc_transfer_invalid"),
+        (SIMPLE, BODY, {"video": "perhaps"}, "pc_video_invalid"),
+        (SIMPLE, BODY, {"fields": "colour"}, "fields_invalid"),
+        (CALLBACK, {**CALLBACK_BODY, "extension": "210"}, {}, "extension_invalid"),
+        (CALLBACK, {**CALLBACK_BODY, "extension": None}, {}, "extension_invalid"),
+        (CALLBACK, CALLBACK_BODY, {"waitForPickup": "0"}, "pc_timeout_invalid"),
+        (CALLBACK, CALLBACK_BODY, {"callDuration": "0"}, "pc_duration_invalid"),
+    ],
+)
+def test_bad_input_has_its_code_and_writes_nothing(
+    ask: Ask, redis: Redis, path: str, changed: Any, query: dict[str, str], code: str
+) -> None:
+    is_error(ask("POST", path, changed, **query), 400, code)
+    assert written(redis) == set()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", '"x"', '{"extension": "210" "x"}', b"\xff"])
+def test_a_body_that_is_no_json_object(ask: Ask, redis: Redis, text: str | bytes) -> None:
+    is_error(ask("POST", SIMPLE, text), 400, "request_invalid")
+    assert written(redis) == set()
+
+
+def test_a_body_too_large(ask: Ask, redis: Redis) -> None:
+    is_error(ask("POST", SIMPLE, " " * (64 * 1024 + 1)), 413, "request_too_large")
+    assert ask("POST", SIMPLE, json.dumps(BODY).ljust(64 * 1024)).status_code == 202
+
+
+def test_what_clients_send_otherwise(ask: Ask, redis: Redis, store: CallStore) -> None:
+    view = {
+        "source": 5354353,
+        "destination": "3235742879",
+        "callerDestination": "Jane <+15551234>",
+        "unknown": {"x": 1},
+    }
+    request = {"extension": 210, "phoneCallView": [view], "nonce": None, "more": []}
+    answer = ask("POST", SIMPLE + "/", request, waitForPickUp="30", sortOder="x")
+    assert answer.status_code == 202, answer.json
+    call = only_call(redis, store)
+    assert [leg.number for leg in call.legs] == ["5354353", "3235742879"]
+    assert call.caller_id_destination == "Jane <+15551234>"
+    assert call.wait_for_pickup == 30
+
+
+def test_the_old_name_and_slashes_need_no_redirect(ask: Ask) -> None:
+    for path in (SIMPLE, SIMPLE + "/", SIMPLE.replace("/uapi", "/unifiedapi") + "/"):
+        assert ask("POST", path, BODY).status_code == 202
+    for path in ("/uapi/phoneCalls/@me/@self", "/unifiedapi/phoneCalls/@me/210/"):
+        assert ask("GET", path).status_code == 200
+
+
+def test_a_number_twice_rings_once(ask: Ask, redis: Redis, store: CallStore) -> None:
+    ask("POST", SIMPLE, body(source=["5354353", "210", "0003*210", "5354353"]))
+    assert [leg.number for leg in only_call(redis, store).sources] == ["5354353", "0003*210"]
+
+
+def test_several_destinations_and_sandbox(ask: Ask, redis: Redis, store: CallStore) -> None:
+    ask("POST", SIMPLE, body(destination=["0003*211", "0003*00"]))
+    call = only_call(redis, store)
+    assert [leg.kind.value for leg in call.destinations] == ["extension", "sandbox"]
+
+
+def test_several_views_are_a_call_each(ask: Ask, redis: Redis) -> None:
+    answer = ask("POST", SIMPLE, {**BODY, "nonce": "n", "phoneCallView": [VIEW, VIEW]})
+    assert answer.status_code == 202
+    assert len({entry["id"] for entry in answer.json}) == 2
+    again = ask("POST", SIMPLE, {**BODY, "nonce": "n", "phoneCallView": [VIEW, VIEW]})
+    assert again.json == answer.json
+    assert Queue("calls", connection=redis, serializer=JSONSerializer).count == 2
+
+
+def test_the_gateways_of_a_route_are_tried_in_order(
+    settings: Settings, redis: Redis, store: CallStore, accounts_file: Path
+) -> None:
+    demo = Path(__file__).parents[2] / "app/accounts/demo.toml"
+    text = re.sub(r'token = "demo-(\w+)-token"', r'token = "other-\1-token"', demo.read_text())
+    accounts_file.write_text(
+        text.replace('gateways = ["pstn"]', 'gateways = ["pstn", "pstn2"]').replace(
+            'caller_id = "Callback <0003212>"', "may_set_caller_id = false"
+        )
+    )
+    client = create_app(replace(settings, accounts=accounts_file)).test_client()
+    headers = {"Authorization": "Bearer other-user-token"}
+    assert client.post(SIMPLE, json=body(source=["5354353"]), headers=headers).status_code == 202
+    call = only_call(redis, store)
+    assert [(leg.id, leg.gateway) for leg in call.legs] == [
+        ("a1", "pstn"),
+        ("a1.2", "pstn2"),
+        ("b1", "pstn"),
+        ("b1.2", "pstn2"),
+    ]
+    # An extension whose caller id is not for the request to say.
+    answer = client.post(CALLBACK, json=CALLBACK_BODY, headers=headers)
+    is_error(answer, 400, "pc_callerid_invalid")
+    del (view := dict(CALLBACK_BODY["phoneCallView"][0]))["callerId"]
+    allowed = client.post(
+        CALLBACK, json={"extension": "212", "phoneCallView": [view]}, headers=headers
+    )
+    assert allowed.status_code == 202
+    stored = store.get(allowed.json[0]["id"])
+    assert stored is not None and stored.caller_id == "<0003*212>"
+
+
+# The nonce
+
+
+def test_a_nonce_makes_the_request_idempotent(ask: Ask, redis: Redis) -> None:
+    request = {**BODY, "nonce": "order 4711"}
+    first, second = (ask("POST", SIMPLE, request) for _ in range(2))
+    assert first.status_code == second.status_code == 202
+    assert first.json == second.json and first.json[0]["nonce"] == "order 4711"
+    assert Queue("calls", connection=redis, serializer=JSONSerializer).count == 1
+    other = {**body(destination=["3235742880"]), "nonce": "order 4711"}
+    is_error(ask("POST", SIMPLE, other), 400, "pc_nonce_invalid")
+    # Another app's nonce is another nonce.
+    assert ask("POST", "/uapi/phoneCalls/12/simple", request, token=ORGANIZATION).json != first.json
+    found = ask("GET", "/uapi/phoneCalls/@me/@self", filterBy="nonce", filterValue="order 4711")
+    assert [entry["id"] for entry in found.json["entry"]] == [first.json[0]["id"]]
+
+
+def test_for_voipnow_a_nonce_is_a_label(ask: Ask, redis: Redis) -> None:
+    request = {**BODY, "nonce": "MTE1NDQzNzc3"}
+    first, second = (ask("POST", SIMPLE, request, token=VOIPNOW) for _ in range(2))
+    assert first.status_code == second.status_code == 200
+    assert first.json[0]["id"] != second.json[0]["id"]
+
+
+# Token
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong-token", "demo-user-toke", "é"])
+def test_no_or_bad_token(ask: Ask, redis: Redis, token: str | None) -> None:
+    for method, path in (("POST", SIMPLE), ("GET", "/uapi/phoneCalls/@me/@self")):
+        is_error(
+            ask(method, path, BODY, token=token and token.encode().decode("latin-1")),
+            401,
+            "access_denied",
+        )
+    assert written(redis) == set()
+
+
+@pytest.mark.parametrize("value", [USER, f"Bearer {USER}"])
+def test_the_token_in_the_query(ask: Ask, value: str) -> None:
+    answer = ask("GET", "/uapi/phoneCalls/@me/@self", token=None, accessRequestToken=value)
+    assert answer.status_code == 200
+
+
+# Errors of HTTP itself
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, "request_not_found"),
+        ("GET", "/uapi/nothing", 404, "request_not_found"),
+        ("PATCH", "/uapi/phoneCalls/@me/210", 405, "method_not_allowed"),
+        ("GET", "/uapi/phoneCalls", 404, "request_not_found"),
+        ("POST", "/uapi/phoneCalls/@me/conferenceInvite", 501, "request_not_implemented"),
+        ("PUT", "/uapi/phoneCalls/@me/210/abc", 501, "request_not_implemented"),
+    ],
+)
+def test_errors_are_json(ask: Ask, method: str, path: str, status: int, code: str) -> None:
+    is_error(ask(method, path, {}), status, code)
+
+
+def test_redis_away_is_503(settings: Settings) -> None:
+    server = EmbeddedRedis(free_port())
+    try:
+        await_ready(server.url)
+        client = create_app(replace(settings, redis_url=server.url)).test_client()
+    finally:
+        server.stop()
+    answer = client.post(SIMPLE, json=BODY, headers={"Authorization": f"Bearer {USER}"})
+    is_error(answer, 503, "service_unavailable")
+    assert answer.headers["Retry-After"]
+
+
+def test_an_unexpected_fault_is_answered_in_form(settings: Settings, redis: Redis) -> None:
+    app = create_app(settings)
+    redis.set("ringback:accounts", "no hash")
+    answer = app.test_client().get("/uapi/phoneCalls/@me/@self")
+    is_error(answer, 500, "internal_server_error")
+
+
+# Get
+
+
+def test_the_resource_while_queued(ask: Ask, store: CallStore) -> None:
+    (created,) = ask("POST", SIMPLE, {**BODY, "nonce": "n"}).json
+    answer = ask("GET", f"/uapi/phoneCalls/@me/210/{created['id']}")
+    collection = answer.json
+    assert answer.status_code == 200
+    assert {k: v for k, v in collection.items() if k != "entry"} == {
+        "totalResults": 1,
+        "startIndex": 0,
+        "itemsPerPage": 20,
+    }
+    (entry,) = collection["entry"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", entry.pop("published"))
+    views = entry.pop("phoneCallView")
+    assert entry == {
+        "id": created["id"],
+        "extension": "0003*210",
+        "ownerId": "3",
+        "ownerName": "Default Organization",
+        "nonce": "n",
+        "state": "queued",
+        "link": created["link"],
+        "links": created["links"],
+    }
+    shared = {
+        "extension": "0003*210",
+        "source": ["5354353", "5302040"],
+        "destination": ["3235742879"],
+        "flow": 4,
+        "status": 2,
+    }
+    assert views == [
+        {"id": "00", "callerId": "John Doe <4242425>", **shared},
+        {"id": "01", "callerId": "Demo Desk <0003210>", **shared},
+    ]
+
+
+def test_flows(ask: Ask) -> None:
+    for view, flow in (
+        ({"source": ["210"], "destination": ["211"]}, 2),
+        ({"source": ["210"], "destination": ["3235742879"]}, 4),
+        ({"source": ["3235742879"], "destination": ["211"]}, 8),
+        ({"source": ["210"], "destination": ["0003*05"]}, 2),
+    ):
+        (created,) = ask("POST", SIMPLE, {"extension": "210", "phoneCallView": [view]}).json
+        entry = ask("GET", f"/uapi/phoneCalls/@me/@self/{created['id']}").json["entry"][0]
+        assert [v["flow"] for v in entry["phoneCallView"]] == [flow, flow]
+    assert entry["phoneCallView"][1]["destination"] == ["Sandbox"]
+
+
+def test_lists(ask: Ask) -> None:
+    path = "/uapi/phoneCalls/@me"
+    assert ask("GET", f"{path}/@self").json == {
+        "totalResults": 0,
+        "startIndex": 0,
+        "itemsPerPage": 20,
+        "entry": [],
+    }
+    first, second = (ask("POST", SIMPLE, BODY).json[0]["id"] for _ in range(2))
+    third = ask("POST", SIMPLE, {**body(destination=["211"]), "extension": "024"}).json[0]["id"]
+
+    def ids(path: str, **query: Any) -> list[str]:
+        return [entry["id"] for entry in ask("GET", path, **query).json["entry"]]
+
+    assert ids(f"{path}/@self") == [third, second, first]
+    assert ids(f"{path}/210") == ids(f"{path}/0003*210") == [second, first]
+    # An extension that is in a call it does not pay for.
+    assert ids(f"{path}/211") == [third]
+    assert ids(f"{path}/@self", startIndex=1, count=1) == [second]
+    assert ids(f"{path}/211/{first}") == []
+    assert ids(f"{path}/@self/{'0' * 20}") == []
+    assert ids("/uapi/phoneCalls/@owner/@self") == [third, second, first]
+    only = ask("GET", f"{path}/210/{first}", fields="id,phoneCallView").json["entry"][0]
+    assert set(only) == {"id", "phoneCallView"}
+    is_error(ask("GET", f"{path}/999"), 400, "extension_invalid")
+    is_error(ask("GET", "/uapi/phoneCalls/13/@self"), 400, "user_invalid")
+    is_error(ask("GET", f"{path}/@self", count=0), 400, "count_invalid")
+    is_error(ask("GET", f"{path}/@self", filterBy="colour"), 400, "filterby_invalid")
+
+
+# Hang up, while no worker has the call
+
+
+def test_a_queued_call_is_cancelled_at_once(ask: Ask, store: CallStore) -> None:
+    (created,) = ask("POST", SIMPLE, BODY).json
+    path = f"/uapi/phoneCalls/@me/210/{created['id']}"
+    answer = ask("DELETE", path)
+    assert answer.status_code == 200
+    (entry,) = answer.json
+    assert (entry["state"], entry["endedBy"], entry["hangupCause"]) == (
+        "ended",
+        "api",
+        "ORIGINATOR_CANCEL",
+    )
+    assert [view["disposition"] for view in entry["phoneCallView"]] == [3, 3]
+    assert all("status" not in view for view in entry["phoneCallView"])
+    # Still answered by its id, no longer in the list; ended once.
+    assert ask("GET", path).json["entry"] == [entry]
+    assert ask("GET", "/uapi/phoneCalls/@me/210").json["entry"] == []
+    assert ask("DELETE", path).json == [entry]
+
+
+def test_for_voipnow_an_ended_call_is_gone(ask: Ask) -> None:
+    (created,) = ask("POST", SIMPLE, BODY, token=VOIPNOW).json
+    path = f"/uapi/phoneCalls/@me/210/{created['id']}/"
+    assert len(ask("GET", path, token=VOIPNOW).json["entry"]) == 1
+    assert len(ask("DELETE", path, token=VOIPNOW).json) == 1
+    gone = ask("GET", path, token=VOIPNOW).json
+    assert (gone["entry"], gone["totalResults"]) == ([], 0)
+    assert ask("DELETE", path, token=VOIPNOW).json == []
+
+
+def test_all_calls_of_an_extension(ask: Ask) -> None:
+    for _ in range(3):
+        ask("POST", SIMPLE, BODY)
+    other = ask("POST", SIMPLE, {**BODY, "extension": "024"}).json[0]["id"]
+    assert len(ask("DELETE", "/uapi/phoneCalls/@me/210").json) == 3
+    left = ask("GET", "/uapi/phoneCalls/@me/@self").json["entry"]
+    assert [entry["id"] for entry in left] == [other]
+
+
+def test_a_number_leaves_a_queued_call(ask: Ask, store: CallStore) -> None:
+    (created,) = ask("POST", SIMPLE, BODY).json
+    path = f"/uapi/phoneCalls/@me/210/{created['id']}"
+    assert ask("DELETE", path, phoneNumber="999999").json == []
+    (entry,) = ask("DELETE", path, phoneNumber="5302040").json
+    assert entry["state"] == "queued"
+    call = store.get(created["id"])
+    assert call is not None
+    assert [leg.id for leg in call.sources if leg.ended is None] == ["a1"]
+    # The last of a side ends the call.
+    (entry,) = ask("DELETE", path, phoneNumber="3235742879").json
+    assert (entry["state"], entry["endedBy"]) == ("ended", "api")
+
+
+def test_an_unknown_call(ask: Ask) -> None:
+    is_error(ask("DELETE", "/uapi/phoneCalls/@me/210/nosuch"), 400, "pc_phonecall_invalid")
+
+
+def test_a_claimed_call_is_hung_up_by_a_worker(ask: Ask, redis: Redis, store: CallStore) -> None:
+    """No worker runs here: the answer is 202, and the job waits for one."""
+    (created,) = ask("POST", SIMPLE, BODY).json
+    call = store.get(created["id"])
+    assert call is not None
+    store.change(
+        call,
+        lambda c: transitions.claim(c, worker="w", switch="s", core_uuid="u", at=c.accepted),
+        Note("command", "claim"),
+    )
+    answer = ask("DELETE", f"/uapi/phoneCalls/@me/210/{created['id']}")
+    assert answer.status_code == 202
+    assert answer.json[0]["state"] == State.DIALING
+    (job,) = Queue("actions", connection=redis, serializer=JSONSerializer).jobs
+    assert job.args == [created["id"], None]

@@ -1,0 +1,77 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from app.redis_client import connect
+from app.settings import SettingsError, load_settings, setting_names
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_defaults_are_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in setting_names():
+        monkeypatch.delenv(name, raising=False)
+    settings = load_settings()
+    assert settings.http == "127.0.0.1:8080"
+    assert (settings.redis_url, settings.switches, settings.accounts) == (None, None, None)
+    assert settings.action_timeout == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RINGBACK_HTTP", "8080"),
+        ("RINGBACK_HTTP", "localhost:http"),
+        ("RINGBACK_HTTP", "127.0.0.1:70000"),
+        ("RINGBACK_SIMULATOR", "nowhere"),
+        ("RINGBACK_ACTION_TIMEOUT", "soon"),
+        ("RINGBACK_ACTION_TIMEOUT", "-1"),
+        ("RINGBACK_QUEUE_TIMEOUT", "0"),
+        ("RINGBACK_CALL_DURATION", "86401"),
+        ("RINGBACK_SIMULATOR_SPEED", "0"),
+        ("RINGBACK_VIDEO_CODECS", "H264 VP8"),
+        ("RINGBACK_LOG_LEVEL", "LOUD"),
+        ("RINGBACK_KEY_PREFIX", ""),
+    ],
+)
+def test_a_bad_one_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
+def test_what_is_needed_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RINGBACK_REDIS_URL", raising=False)
+    monkeypatch.delenv("RINGBACK_SWITCHES", raising=False)
+    settings = load_settings()
+    with pytest.raises(SettingsError, match="RINGBACK_REDIS_URL is not set"):
+        settings.require_redis()
+    with pytest.raises(SettingsError, match="RINGBACK_SWITCHES is not set"):
+        settings.require_switches()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "redis+sentinel://",
+        "redis+sentinel://host:26379",
+        "redis+sentinel://h:x/s",
+    ],
+)
+def test_a_bad_redis_url_is_named(url: str) -> None:
+    with pytest.raises(SettingsError, match="RINGBACK_REDIS_URL"):
+        connect(url)
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    rows = dict(
+        re.findall(r"^\| `(RINGBACK_\w+)` \|.*\| (.+) \|$", README.read_text(), re.MULTILINE)
+    )
+    assert sorted(rows) == sorted(setting_names())
+    settings = load_settings()
+    for name, default in rows.items():
+        value = getattr(settings, name.removeprefix("RINGBACK_").lower())
+        if value is not None and isinstance(value, int | float):
+            assert float(default.strip("`").replace(",", "")) == value, name

@@ -1,0 +1,104 @@
+"""The whole of Ringback as processes, against the simulator or, with FREESWITCH_URL, a switch."""
+
+import http.client
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from app.calls.model import Call, State
+from app.calls.store import CallStore, Keys
+from app.redis_client import connect
+from app.settings import load_settings
+from freeswitch.event_socket import EventSocket
+from workers.runtime import switch_addresses
+from workers.up import Ports, Stack, free_port, running
+
+REAL = os.environ.get("FREESWITCH_URL")
+# The simulator's clock; a real switch's telephones take their time.
+SPEED = 1.0 if REAL else 4.0
+LIMIT = 60.0
+
+
+@dataclass
+class Ringback:
+    """What a test asks of the running program."""
+
+    stack: Stack
+    store: CallStore
+
+    def request(
+        self, method: str, path: str, body: Any = None, token: str = "demo-user-token"
+    ) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection(*self.stack.settings.http_address, timeout=30)
+        try:
+            connection.request(
+                method,
+                f"/uapi/phoneCalls/{path}",
+                None if body is None else json.dumps(body),
+                {"Authorization": f"Bearer {token}"},
+            )
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def place(self, source: Any, destination: Any, query: str = "", **view: Any) -> str:
+        """Place a call for extension 210 and return its id."""
+        status, answer = self.request(
+            "POST",
+            f"@me/simple{query}",
+            {
+                "extension": "210",
+                "phoneCallView": [{"source": source, "destination": destination, **view}],
+            },
+        )
+        assert status == 202, answer
+        call_id: str = answer[0]["id"]
+        return call_id
+
+    def wait(self, call_id: str, until: Callable[[Call], bool]) -> Call:
+        call = self.store.wait(call_id, until, LIMIT)
+        assert call is not None and until(call), call
+        return call
+
+    def wait_state(self, call_id: str, state: State) -> Call:
+        """Wait until the call is at least that far."""
+        return self.wait(call_id, lambda call: call.state.rank >= state.rank)
+
+    def ended(self, call_id: str) -> Call:
+        return self.wait_state(call_id, State.ENDED)
+
+    def api(self, command: str) -> str:
+        """An api command to the switch."""
+        address = switch_addresses(self.stack.settings)[0]
+        connection = EventSocket(address.host, address.port, address.password, user=address.user)
+        connection.connect()
+        try:
+            return connection.api(command)
+        finally:
+            connection.close()
+
+    def originates(self) -> list[dict[str, Any]]:
+        """The switch's own record of what it was told to dial; the simulator's alone."""
+        record: list[dict[str, Any]] = json.loads(self.api("simulator originates"))
+        return record
+
+
+@pytest.fixture(scope="session")
+def ringback() -> Iterator[Ringback]:
+    for name in [name for name in os.environ if name.startswith("RINGBACK_")]:
+        del os.environ[name]
+    settings = replace(
+        load_settings(),
+        switches=f"real={REAL}" if REAL else None,
+        http=f"127.0.0.1:{free_port()}",
+        simulator_speed=SPEED,
+        log_level="WARNING",
+    )
+    with running(settings, Ports()) as stack:
+        redis = connect(stack.settings.require_redis())
+        yield Ringback(stack, CallStore(redis, Keys()))

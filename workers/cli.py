@@ -1,0 +1,105 @@
+"""The `ringback` command. What a process needs is imported by its command alone."""
+
+import logging
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from app.settings import Settings, SettingsError, load_settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ringback")
+def main() -> None:
+    """Places, follows and ends phone calls on FreeSWITCH. Settings are RINGBACK_* variables."""
+
+
+@main.command()
+@click.option("--redis-port", type=int, help="Port of the embedded Redis; any free one otherwise.")
+def up(redis_port: int | None) -> None:
+    """Run the whole: API, worker, listener, and a Redis and a simulator where none is set."""
+    settings = _settings()
+    from workers.up import Ports, StartFailed, run_up
+
+    ports = Ports(redis=redis_port, any_http="RINGBACK_HTTP" not in os.environ)
+    try:
+        sys.exit(run_up(settings, click.echo, ports))
+    except (SettingsError, StartFailed) as error:
+        _fail(error)
+
+
+@main.command()
+def demo() -> None:
+    """Show a call over HTTP, from the request to the final record, then end."""
+    settings = _settings(log_level="WARNING")
+    from workers.demo import run_demo
+    from workers.up import StartFailed
+
+    try:
+        sys.exit(run_demo(settings))
+    except (SettingsError, StartFailed) as error:
+        _fail(error)
+
+
+@main.command()
+def api() -> None:
+    """Serve the HTTP API (WEB_CONCURRENCY processes, 1 by default)."""
+    _run("api", "run_api")
+
+
+@main.command()
+def worker() -> None:
+    """Take the jobs of the queues `calls` and `actions`."""
+    _run("worker", "run_worker")
+
+
+@main.command()
+def listener() -> None:
+    """Follow the events of the switches; two or more may run."""
+    _run("listener", "run_listener")
+
+
+@main.command()
+def simulator() -> None:
+    """Be a FreeSWITCH with telephones, at RINGBACK_SIMULATOR (127.0.0.1:8021)."""
+    _run("simulator", "run_simulator_process", patch=False)
+
+
+def _run(name: str, function: str, *, patch: bool = True) -> None:
+    settings = _settings()
+    if patch:
+        # Before anything that opens a socket or makes a lock is imported.
+        from gevent import monkey
+
+        monkey.patch_all()
+    logging.basicConfig(
+        level=settings.log_level,
+        format=f"%(asctime)s {name}[%(process)d] %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    from workers import processes
+
+    try:
+        getattr(processes, function)(settings)
+    except SettingsError as error:
+        _fail(error)
+
+
+def _settings(**defaults: str) -> Settings:
+    for name, value in defaults.items():
+        os.environ.setdefault(f"RINGBACK_{name.upper()}", value)
+    try:
+        return load_settings()
+    except SettingsError as error:
+        _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    click.echo(f"ringback: {error}", err=True)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

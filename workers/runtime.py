@@ -1,0 +1,49 @@
+"""What the jobs and the listener of one process share, put together in one place."""
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+
+from redis import Redis
+
+from app.calls.queue import JobQueue
+from app.calls.store import CallStore, Keys
+from app.redis_client import connect
+from app.settings import Settings, SettingsError
+from freeswitch.address import SwitchAddress, parse_list
+
+# The channel variable that carries the call's id on every leg.
+CALL_VARIABLE = "ringback_call"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    settings: Settings
+    redis: Redis
+    keys: Keys
+    store: CallStore
+    queue: JobQueue
+    # Host and process, as RQ and the timelines show it.
+    name: str
+
+    @classmethod
+    def create(cls, settings: Settings) -> "Runtime":
+        """Raises SettingsError where Redis is not set or its URL cannot be used."""
+        redis = connect(settings.require_redis())
+        keys = Keys(settings.key_prefix)
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        return cls(settings, redis, keys, CallStore(redis, keys), JobQueue(redis), name)
+
+
+def switch_addresses(settings: Settings) -> list[SwitchAddress]:
+    """The switches of RINGBACK_SWITCHES. Raises SettingsError."""
+    try:
+        return parse_list(settings.require_switches())
+    except ValueError as error:
+        raise SettingsError(f"RINGBACK_SWITCHES cannot be used: {error}") from error
+
+
+def now() -> float:
+    """Epoch seconds to the microsecond, which is what a call in Redis keeps."""
+    return round(time.time(), 6)
