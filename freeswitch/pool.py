@@ -1,5 +1,6 @@
 """The connections of one process to all its switches."""
 
+import time
 from collections.abc import Iterable
 
 from gevent.event import Event as Flag
@@ -42,15 +43,18 @@ class SwitchPool:
 
         Waits at most ``timeout`` seconds for one to come up; None where none does.
         """
-        for name in self._order:
-            if self._connections[name].up:
-                self._order.remove(name)
-                self._order.append(name)
-                return self._connections[name]
-        self._changed.clear()
-        if timeout > 0 and not self.stopped and self._changed.wait(timeout):
-            return self.choose(0)
-        return None
+        end = time.monotonic() + timeout
+        while True:
+            for name in self._order:
+                if self._connections[name].up:
+                    self._order.remove(name)
+                    self._order.append(name)
+                    return self._connections[name]
+            left = end - time.monotonic()
+            if left <= 0 or self.stopped:
+                return None
+            self._changed.clear()
+            self._changed.wait(left)
 
     def _up(self, _: SwitchConnection) -> None:
         self._changed.set()

@@ -234,6 +234,9 @@ class SwitchListener:
         this connection then answers is the state of the run that it belongs to.
         """
         calls = self._live_calls()
+        live = {call.id for call in calls}
+        # Calls that another process has ended.
+        self._calls = {i: call for i, call in self._calls.items() if i in live}
         channels = commands.channels(self._connection)
         missing: dict[str, float] = {}
         for call in calls:

@@ -1,0 +1,79 @@
+"""A route's gateways are tried in order where one fails, and only then."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.calls.model import State
+from app.calls.store import CallStore, Keys
+from app.redis_client import connect
+from app.settings import load_settings
+from tests.integration.conftest import REAL, SPEED, Ringback
+from workers.up import Ports, free_port, running
+
+DEMO = Path(__file__).parents[2] / "app/accounts/demo.toml"
+TOKEN = "gateways-user-token"
+
+
+@pytest.fixture(scope="module")
+def ringback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
+    """Public numbers go through pstn2, where nobody answers SIP, then pstn, then pstn again."""
+    accounts = tmp_path_factory.mktemp("accounts") / "accounts.toml"
+    text = re.sub(r'token = "demo-(\w+)-token"', r'token = "gateways-\1-token"', DEMO.read_text())
+    accounts.write_text(text.replace('["pstn"]', '["pstn2", "pstn", "pstn"]'))
+    settings = replace(
+        load_settings(),
+        accounts=accounts,
+        switches=f"real={REAL}" if REAL else None,
+        http=f"127.0.0.1:{free_port()}",
+        simulator_speed=SPEED,
+        log_level="ERROR",
+    )
+    with running(settings, Ports()) as stack:
+        redis = connect(stack.settings.require_redis())
+        yield Ringback(stack, CallStore(redis, Keys()))
+
+
+def place(ringback: Ringback, source: list[str], destination: list[str]) -> str:
+    view = {"source": source, "destination": destination}
+    status, answer = ringback.request(
+        "POST", "@me/simple", {"extension": "210", "phoneCallView": [view]}, TOKEN
+    )
+    assert status == 202, answer
+    call_id: str = answer[0]["id"]
+    return call_id
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        (["15500"], ["15600"]),
+        (["15500", "15512"], ["15600"]),
+        (["15500"], ["15600", "15612"]),
+    ],
+)
+def test_the_next_gateway_is_tried(
+    ringback: Ringback, source: list[str], destination: list[str]
+) -> None:
+    call_id = place(ringback, source, destination)
+    call = ringback.wait_state(call_id, State.BRIDGED)
+    legs = {leg.id: leg for leg in call.legs}
+    assert (legs["a1"].gateway, legs["a1"].cause) == ("pstn2", "NORMAL_TEMPORARY_FAILURE")
+    assert (legs["b1"].gateway, legs["b1"].cause) == ("pstn2", "NORMAL_TEMPORARY_FAILURE")
+    assert legs["a1.2"].bridged and legs["b1.2"].bridged
+    ringback.request("DELETE", f"@me/@self/{call_id}", token=TOKEN)
+    assert ringback.ended(call_id).disposition == 0
+
+
+@pytest.mark.parametrize("number", ["15509", "15513"])
+def test_a_party_that_answered_no_is_not_called_again(ringback: Ringback, number: str) -> None:
+    """Busy or declined through the second gateway: the third is not tried."""
+    call = ringback.ended(place(ringback, [number], ["15600"]))
+    assert (call.disposition, call.ended_by) == (1, "source")
+    assert [leg.created is not None for leg in call.sources] == [True, True, False]
+    call = ringback.ended(place(ringback, ["15500", "15512"], [number]))
+    assert (call.disposition, call.ended_by) == (1, "destination")
+    assert [leg.created is not None for leg in call.destinations] == [True, True, False]
