@@ -5,7 +5,7 @@ import logging
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
-from app.redis_client import UNAVAILABLE
+from app.redis_client import is_unavailable
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,13 @@ def register_errors(app: Flask) -> None:
                 response.headers[name] = value
         return response
 
-    def _unavailable(error: Exception) -> Response:
+    @app.errorhandler(Exception)
+    def _fault(error: Exception) -> Response:
+        if not is_unavailable(error):
+            log.exception("unexpected fault", exc_info=error)
+            return error_response(
+                500, "internal_server_error", "An unexpected fault; it was logged."
+            )
         log.error("Redis is away: %s", error)
         response = error_response(
             503,
@@ -62,11 +68,3 @@ def register_errors(app: Flask) -> None:
         )
         response.headers["Retry-After"] = "1"
         return response
-
-    for unavailable in UNAVAILABLE:
-        app.register_error_handler(unavailable, _unavailable)
-
-    @app.errorhandler(Exception)
-    def _fault(error: Exception) -> Response:
-        log.exception("unexpected fault", exc_info=error)
-        return error_response(500, "internal_server_error", "An unexpected fault; it was logged.")

@@ -5,7 +5,13 @@ from urllib.parse import unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import (
+    BusyLoadingError,
+    ExecAbortError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -67,11 +73,22 @@ def _sentinel(url: str, options: dict[str, Any]) -> Redis:
     return master
 
 
-# What a command raises while Redis is away, failing over, loading or full.
-UNAVAILABLE = (
+# What a command raises while Redis is away, failing over, loading or full, and the first words
+# of what redis-py has no class for.
+_UNAVAILABLE = (
     RedisConnectionError,
     RedisTimeoutError,
     BusyLoadingError,
     ReadOnlyError,
     OutOfMemoryError,
+    # A transaction of which a command was refused for such a reason.
+    ExecAbortError,
 )
+_REFUSALS = ("NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "TRYAGAIN")
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the error says that Redis cannot be had now, and may be had later."""
+    if isinstance(error, _UNAVAILABLE):
+        return True
+    return isinstance(error, ResponseError) and str(error).startswith(_REFUSALS)

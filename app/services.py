@@ -1,13 +1,15 @@
 """The composition root of the web side: what a request is served with."""
 
+import ipaddress
 from dataclasses import dataclass
 
+from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Keys
 from app.phone_calls.services import PhoneCalls
 from app.redis_client import connect
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,27 @@ class Services:
     @classmethod
     def create(cls, settings: Settings) -> "Services":
         """Read the accounts into Redis and put all together. Raises SettingsError."""
-        accounts = read_accounts(settings.accounts)
+        accounts = checked_accounts(settings)
         redis = connect(settings.require_redis())
         keys = Keys(settings.key_prefix)
         store = AccountStore(redis, keys)
-        store.replace(accounts)
+        store.replace(accounts, demo=settings.accounts is None)
         return cls(store, PhoneCalls(settings, CallStore(redis, keys), JobQueue(redis)))
+
+
+def checked_accounts(settings: Settings) -> Accounts:
+    """The accounts to serve. Raises SettingsError, also for the demo's anywhere but on a loopback
+    address: their tokens are known to everybody, and calls cost money."""
+    if settings.accounts is None and not _is_loopback(settings.http_address[0]):
+        raise SettingsError(
+            "RINGBACK_ACCOUNTS is not set: the demo accounts, whose tokens everybody knows, are "
+            f"served on a loopback address alone, not on {settings.http}."
+        )
+    return read_accounts(settings.accounts)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

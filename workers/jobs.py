@@ -93,9 +93,10 @@ def _send(context: JobContext, connection: SwitchConnection, call: Call) -> None
         log.error("call %s cannot be dialled: %s", call.id, error)
         _refused(context, call, "INVALID_NUMBER_FORMAT", str(error))
         return
-    if now() - (call.claimed or 0.0) > SEND_LIMIT / 2:
-        # This process stood still: the watchdog is about to end the call.
-        log.error("call %s: claimed too long ago to be sent", call.id)
+    late = now() - (call.claimed or 0.0) > SEND_LIMIT / 2
+    if late or call.core_uuid != connection.core_uuid:
+        # This process stood still, or the switch was restarted: the call is about to be ended.
+        log.error("call %s: its claim is too old to be sent", call.id)
         return
     try:
         connection.bgapi(command, call.job_uuid)
@@ -112,8 +113,9 @@ def _send(context: JobContext, connection: SwitchConnection, call: Call) -> None
         lambda c: transitions.mark_sent(c, at=now()),
         Note("command", "originate", data=command),
     )
+    # Asked for while this was under way; what is not there yet the listener hangs up.
     if call.hangup_requested is not None:
-        _hang_up(context, connection, call, None)
+        _hang_up(context, connection, call)
 
 
 def _refused(context: JobContext, call: Call, cause: str, text: str) -> None:
@@ -124,8 +126,8 @@ def _refused(context: JobContext, call: Call, cause: str, text: str) -> None:
     )
 
 
-def hang_up(call_id: str, number: str | None = None) -> None:
-    """Hang up the call's legs, or those of one number, on the switch that has them."""
+def hang_up(call_id: str) -> None:
+    """Hang up what a client has asked for, the call or parties of it, on its switch."""
     context = _bound()
     call = context.runtime.store.get(call_id)
     if call is None or call.state is State.ENDED or call.switch is None:
@@ -134,19 +136,17 @@ def hang_up(call_id: str, number: str | None = None) -> None:
     if connection is None or not connection.wait_up(_HANG_UP_WAIT):
         log.warning("call %s: switch %s is away, to be hung up once back", call.id, call.switch)
         return
-    _hang_up(context, connection, call, number)
+    _hang_up(context, connection, call)
 
 
-def _hang_up(
-    context: JobContext, connection: SwitchConnection, call: Call, number: str | None
-) -> None:
+def _hang_up(context: JobContext, connection: SwitchConnection, call: Call) -> None:
     store = context.runtime.store
-    if number is None:
+    if call.hangup_requested is not None:
         reply = commands.hang_up_all(connection, CALL_VARIABLE, call.id)
         store.note(call.id, Note("command", "hupall", data=reply))
         return
     for leg in call.legs:
-        if leg.number == number and leg.live:
+        if leg.hangup_requested is not None and leg.live:
             reply = commands.kill(connection, leg.uuid)
             store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
 
@@ -169,7 +169,7 @@ def _parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Channel]]:
     """Without parties that were dropped while the call was queued."""
     parties: dict[str, list[dialstring.Channel]] = {}
     for leg in legs:
-        if leg.ended is None:
+        if leg.hangup_requested is None:
             parties.setdefault(leg.party, []).append(dialstring.Channel(leg.uuid, _target(leg)))
     return list(parties.values())
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import gevent
 from gevent.event import Event as Flag
-from redis.exceptions import LockError
+from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
-from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential
+from tenacity import before_sleep_log, retry, retry_if_exception, wait_exponential
 
 from app.calls import transitions
 from app.calls.model import Call, Leg, State, call_id_of
 from app.calls.store import Note
-from app.redis_client import UNAVAILABLE
+from app.redis_client import is_unavailable
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
 from freeswitch.event_socket import EventSocketError, SwitchConnection
@@ -56,7 +56,7 @@ SECOND_LOOK = 2.0
 GRACE = 6.0
 
 patiently = retry(
-    retry=retry_if_exception_type(UNAVAILABLE),
+    retry=retry_if_exception(is_unavailable),
     wait=wait_exponential(multiplier=0.05, max=2.0),
     before_sleep=before_sleep_log(log, logging.WARNING),
 )
@@ -91,7 +91,7 @@ class SwitchListener:
     def run(self) -> None:
         """Take the lease whenever it is free and follow the switch, until :meth:`stop`."""
         while not self._stopping.is_set():
-            if self._renew(self._lease.acquire):
+            if self._asked(self._lease.acquire):
                 log.info("switch %s is ours to follow", self._name)
                 self._follow()
             else:
@@ -107,22 +107,26 @@ class SwitchListener:
         helpers = [gevent.spawn(self._reconcile_loop), gevent.spawn(self._watchdog_loop)]
         try:
             while not self._stopping.wait(RENEWAL):
-                if not self._renew(self._lease.reacquire):
-                    log.warning("the lease of switch %s is lost", self._name)
+                # While Redis is away nobody else can take the lease, and the events that wait
+                # here are all there is: they are dropped only for another holder.
+                renewed = self._asked(self._lease.reacquire)
+                if renewed is False and self._asked(self._lease.acquire) is False:
+                    log.warning("the lease of switch %s is another's", self._name)
                     return
         finally:
             gevent.killall(helpers)
             self._connection.stop()
-            self._renew(self._lease.release)
+            self._asked(self._lease.release)
 
-    def _renew(self, action: Callable[[], Any]) -> bool:
+    def _asked(self, action: Callable[[], Any]) -> bool | None:
+        """Whether the lease was had; None where Redis could not be asked."""
         try:
             return action() is not False
         except LockError:
             return False
-        except UNAVAILABLE as error:
+        except RedisError as error:
             log.warning("the lease of switch %s: %s", self._name, error)
-            return False
+            return None
 
     # Events
 
@@ -176,8 +180,9 @@ class SwitchListener:
             lambda c: transitions.report_leg(c, report),
             Note("event", event.name, leg=leg.id, data=report.cause),
         )
-        unwanted = call.state is State.ENDED or call.hangup_requested is not None
-        if unwanted and event.name in ("CHANNEL_CREATE", "CHANNEL_ANSWER"):
+        if event.name in ("CHANNEL_CREATE", "CHANNEL_ANSWER") and transitions.is_unwanted(
+            call, call.leg(leg.uuid) or leg
+        ):
             # It came up after the call was ended or its hang-up was carried out.
             self._kill(call, leg)
 
@@ -222,7 +227,7 @@ class SwitchListener:
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except (EventSocketError, *UNAVAILABLE) as error:
+        except (EventSocketError, RedisError) as error:
             log.warning("switch %s: %s", self._name, error)
         except Exception:
             log.exception("switch %s: %s failed", self._name, work.__name__)
@@ -274,12 +279,12 @@ class SwitchListener:
                     lambda c: transitions.end_queued(c, at=at),  # noqa: B023
                     Note("event", transitions.QUEUE_TIMEOUT),
                 )
-            elif call.switch != self._name or call.core_uuid != self._connection.core_uuid:
-                # Another listener's, or reconciling's.
-                continue
+            elif (call.switch, call.core_uuid) != (self._name, self._connection.core_uuid):
+                # Another listener's, or reconciling's. Not to stand before those behind it.
+                self._store.postpone(call.id, now() + GRACE)
             elif not self._connection.up:
-                # Its calls may well live on: nothing is ended while nobody can ask.
-                continue
+                # It may well live on: nothing is ended while nobody can ask.
+                self._store.postpone(call.id, now() + GRACE)
             elif self._exists(call):
                 if call.sent is None:
                     sent = now()

@@ -5,22 +5,22 @@ What they need of gevent is patched by the command line before anything else is 
 
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gunicorn.app.base import BaseApplication
-from rq.serializers import JSONSerializer
+from gunicorn.arbiter import Arbiter
 
 from app import create_app
-from app.accounts.store import read_accounts
 from app.calls.queue import ACTIONS, CALLS
-from app.redis_client import connect
-from app.settings import Settings
+from app.services import checked_accounts
+from app.settings import Settings, SettingsError
 from freeswitch.pool import SwitchPool
 from workers import jobs
 from workers.listener import SwitchListener
-from workers.rq_worker import CallWorker
+from workers.rq_worker import QueueRunner
 from workers.runtime import Runtime, switch_addresses
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,19 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         self.cfg.set("loglevel", self._settings.log_level.lower())
 
     def load(self) -> Any:
-        return create_app(self._settings)
+        try:
+            return create_app(self._settings)
+        except SettingsError as error:
+            # In a server process, of which gunicorn would show the stack and start another.
+            log.critical("%s", error)
+            sys.exit(Arbiter.APP_LOAD_ERROR)
 
 
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT. Raises SettingsError before it listens."""
     settings.require_redis()
     # Here too, so that a bad file stops the start and not each server process.
-    read_accounts(settings.accounts)
+    checked_accounts(settings)
     _Gunicorn(settings).run()
 
 
@@ -60,25 +65,15 @@ def run_worker(settings: Settings) -> None:
     jobs.bind(jobs.JobContext(runtime, pool))
     # A worker for each queue: actions never wait behind new calls, and RQ takes jobs from a
     # single queue in a way that loses none.
-    workers = [
-        CallWorker(
-            [queue],
-            name=f"{runtime.name}.{queue}",
-            # Its own: RQ gives its connections a time limit of minutes.
-            connection=connect(settings.require_redis()),
-            serializer=JSONSerializer,
-        )
-        for queue in (CALLS, ACTIONS)
-    ]
+    queues = [QueueRunner(settings, queue, runtime.name) for queue in (CALLS, ACTIONS)]
     pool.start()
 
     def stop() -> None:
-        for worker in workers:
-            worker.stop()
+        for runner in queues:
+            runner.stop()
         pool.stop_waiting()
 
-    greenlets = [gevent.spawn(worker.work, logging_level=settings.log_level) for worker in workers]
-    _until_signal(stop, greenlets)
+    _until_signal(stop, [gevent.spawn(runner.run) for runner in queues])
     pool.stop()
 
 

@@ -70,7 +70,9 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
             _ready("the simulator", stack, lambda: _accepts(settings.simulator_address))
             stack.started.append(f"Simulator  esl://:{SIMULATOR_PASSWORD}@{place}")
         addresses = switch_addresses(settings)
-        if ports.any_http and not _free(settings.http_address):
+        if not _free(settings.http_address):
+            if not ports.any_http:
+                raise StartFailed(f"RINGBACK_HTTP: {settings.http} is taken.")
             settings = replace(settings, http=f"127.0.0.1:{free_port()}")
         for name in ("api", "worker", "listener"):
             _spawn(name, settings, stack, exits)
@@ -199,7 +201,7 @@ def serves(address: tuple[str, int]) -> bool:
 
 def _works(settings: Settings, name: str) -> bool:
     redis = connect(settings.require_redis())
-    return redis.exists(f"rq:worker:{name}.calls", f"rq:worker:{name}.actions") == 2
+    return len(list(redis.scan_iter(f"rq:worker:{name}.*", count=1000))) == 2
 
 
 def _follows(settings: Settings, listener: str, switch: str) -> bool:

@@ -81,7 +81,8 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Public numbers that begin with ``prefix`` go through these gateways, tried in order."""
+    """Public numbers that begin with the digits of ``prefix`` go through these gateways, tried
+    in order."""
 
     prefix: str
     gateways: tuple[str, ...]
@@ -130,7 +131,7 @@ class Accounts:
         """The gateways of the longest matching prefix, ``+`` aside; none where nothing matches."""
         digits = number.lstrip("+")
         for route in self.routes:
-            if digits.startswith(route.prefix.lstrip("+")):
+            if digits.startswith(route.prefix):
                 return route.gateways
         return ()
 

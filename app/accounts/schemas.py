@@ -121,7 +121,8 @@ class RouteSchema(Schema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Route:
-        return Route(data["prefix"], tuple(data["gateways"]))
+        # With or without +, the same numbers.
+        return Route(data["prefix"].lstrip("+"), tuple(data["gateways"]))
 
 
 class AccountsSchema(Schema):

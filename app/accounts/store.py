@@ -66,8 +66,15 @@ class AccountStore:
         self._version: bytes | None = None
         self._accounts = Accounts()
 
-    def replace(self, accounts: Accounts) -> None:
-        """Write the accounts in place of those that are there. Tokens are kept as hashes."""
+    def replace(self, accounts: Accounts, *, demo: bool = False) -> None:
+        """Write the accounts in place of those that are there. Tokens are kept as hashes.
+
+        Raises SettingsError where the demo's would take the place of others.
+        """
+        if demo and self._redis.hget(self._key, "demo") == b"0":
+            raise SettingsError(
+                "RINGBACK_ACCOUNTS is not set, and Redis holds accounts that are not the demo's."
+            )
         document = {
             "organizations": [asdict(o) for o in accounts.organizations.values()],
             "users": [asdict(u) for u in accounts.users.values()],
@@ -77,6 +84,7 @@ class AccountStore:
         }
         with self._redis.pipeline() as pipe:
             pipe.hset(self._key, "document", json.dumps(document))
+            pipe.hset(self._key, "demo", int(demo))
             pipe.hincrby(self._key, "version", 1)
             pipe.execute()
 

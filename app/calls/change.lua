@@ -28,7 +28,8 @@ else
 end
 for i = 5, #KEYS do
   if i > 4 + ARGV[6] then
-    if not live then redis.call('EXPIRE', KEYS[i], ARGV[5]) end
+    -- A nonce may stand for several calls: a day more, the longest that another may last.
+    if not live then redis.call('EXPIRE', KEYS[i], ARGV[5] + 90000) end
   elseif live then
     redis.call('ZADD', KEYS[i], ARGV[3], ARGV[2])
   else

@@ -71,6 +71,8 @@ class Leg:
     bridged: float | None = None
     ended: float | None = None
     cause: str | None = None
+    # A client wants this party out.
+    hangup_requested: float | None = None
     # How SIP ended it: recv_bye, send_bye, recv_refuse, send_cancel, recv_cancel.
     sip_disposition: str | None = None
     # On an answered source: what became of dialling the destination.

@@ -52,11 +52,11 @@ class JobQueue:
             failure_ttl=_FAILURE_TTL,
         )
 
-    def hang_up(self, call: Call, number: str | None = None) -> None:
-        """Have a worker hang up the call, or its legs with one number."""
+    def hang_up(self, call: Call) -> None:
+        """Have a worker hang up what the call's marks ask for."""
         self.actions.enqueue_call(
             HANG_UP,
-            args=(call.id, number),
+            args=(call.id,),
             timeout=_JOB_MARGIN,
             result_ttl=_RESULT_TTL,
             failure_ttl=_FAILURE_TTL,

@@ -155,24 +155,30 @@ def request_hangup(call: Call, *, at: float) -> Call:
 def hang_up_number(call: Call, number: str | None, *, at: float) -> Call:
     """A client wants one party out; without one left on a side, or with None, the call ended.
 
-    Of a call that is being dialled only what is left to do is told apart: a party that is
-    alone on its side ends the call, any other is hung up on the switch.
+    A party that is alone on its side ends the call. Any other is marked: it is not dialled,
+    or hung up on the switch as soon as it is there.
     """
     if number is None or call.state is State.ENDED:
         return request_hangup(call, at=at)
     if not any(leg.number == number for leg in call.legs):
         return call
-    dropped = call
+    marked = call
     for leg in call.legs:
-        if leg.number == number and leg.ended is None:
-            dropped = dropped.with_leg(replace(leg, ended=at, cause="ORIGINATOR_CANCEL"))
-    if not all(_in_play(side) for side in (dropped.sources, dropped.destinations)):
+        if leg.number == number and leg.ended is None and leg.hangup_requested is None:
+            marked = marked.with_leg(replace(leg, hangup_requested=at))
+    if not all(_in_play(side) for side in (marked.sources, marked.destinations)):
         return request_hangup(call, at=at)
-    return dropped if call.state is State.QUEUED else call
+    return marked
 
 
 def _in_play(side: Iterable[Leg]) -> bool:
-    return any(leg.ended is None for leg in side)
+    return any(leg.ended is None and leg.hangup_requested is None for leg in side)
+
+
+def is_unwanted(call: Call, leg: Leg) -> bool:
+    """Whether a channel that is there has no business being there any more."""
+    requested = call.hangup_requested is not None or leg.hangup_requested is not None
+    return call.state is State.ENDED or requested
 
 
 def end(call: Call, fault: str, *, at: float, cause: str = "NORMAL_UNSPECIFIED") -> Call:

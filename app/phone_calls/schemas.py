@@ -1,5 +1,6 @@
 """What requests may bring, and the code that answers what they may not."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -9,8 +10,10 @@ from marshmallow.validate import Length, Range, Regexp
 from app.caller_id import parse_caller_id
 from app.errors import ApiError
 
-# Parties on one side of a call; the switch dials at most 128 channels in one originate.
+# Parties on one side of a call, and the gateways to reach them all counted: the switch dials at
+# most 128 channels in one originate.
 MAX_PARTIES = 32
+MAX_LEGS = 64
 
 _DURATION = "callDuration takes the whole length of the call, 1 to 86400 seconds."
 _TIMEOUT = "waitForPickup takes 1 to 600 whole seconds."
@@ -54,6 +57,15 @@ class Numbers(fields.List[str]):
         if isinstance(value, str | int):
             value = [value]
         return super()._deserialize(value, attr, data, **kwargs)
+
+
+class WholeNumber(fields.Integer):
+    """Digits alone: Python would take ``1_0`` and the digits of other scripts too."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}", value) is None:
+            raise ValidationError("Takes digits.")
+        return int(super()._deserialize(value, attr, data, **kwargs))
 
 
 class CallerId(fields.String):
@@ -122,19 +134,17 @@ class _Query(_Request):
 class CreateQuery(_Query):
     aliases: ClassVar = {"waitForPickUp": "waitForPickup"}
 
-    waitForPickup = fields.Integer(
+    waitForPickup = WholeNumber(
         load_default=25, validate=Range(1, 600), metadata=_code("pc_timeout_invalid")
     )
-    callDuration = fields.Integer(validate=Range(1, 86_400), metadata=_code("pc_duration_invalid"))
+    callDuration = WholeNumber(validate=Range(1, 86_400), metadata=_code("pc_duration_invalid"))
     allowPublicTransfer = fields.Boolean(load_default=False, metadata=_code("pc_transfer_invalid"))
     video = fields.Boolean(load_default=False, metadata=_code("pc_video_invalid"))
 
 
 class ListQuery(_Query):
-    count = fields.Integer(
-        load_default=20, validate=Range(1, 5000), metadata=_code("count_invalid")
-    )
-    startIndex = fields.Integer(
+    count = WholeNumber(load_default=20, validate=Range(1, 5000), metadata=_code("count_invalid"))
+    startIndex = WholeNumber(
         load_default=0, validate=Range(0, 5000), metadata=_code("startindex_invalid")
     )
     filterBy = fields.String(metadata=_code("filterby_invalid"))

@@ -23,7 +23,7 @@ from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uu
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Note
 from app.errors import ApiError
-from app.phone_calls.schemas import invalid
+from app.phone_calls.schemas import MAX_LEGS, invalid
 from app.settings import Settings
 
 # Two URI words for the authenticated user, one for the extension's owner, one for all extensions.
@@ -126,7 +126,7 @@ class PhoneCalls:
             for view in body["phoneCallView"]
         ]
         nonce_app = None if caller.voipnow else caller.app.id
-        digest = _digest(calls)
+        digest = _digest(kind, extension, query, body)
         calls = [replace(call, request_digest=digest) for call in calls]
         accepted = self._store.accept(calls, self._queue.place_call, nonce_app=nonce_app)
         if not accepted.new and accepted.calls[0].request_digest != digest:
@@ -183,6 +183,8 @@ class PhoneCalls:
         letter = "a" if role is Role.SOURCE else "b"
         # The same number twice would ring one phone twice.
         ways = dict(self._ways(caller, number, code) for number in numbers)
+        if sum(map(len, ways.values())) > MAX_LEGS:
+            raise invalid(code, f"These numbers take more than {MAX_LEGS} ways to reach them.")
         for party, ((kind, number), attempts) in enumerate(ways.items(), start=1):
             for attempt, way in enumerate(attempts, start=1):
                 yield Leg(
@@ -201,6 +203,10 @@ class PhoneCalls:
         """What a number is, and the ways to reach it in order. Raises ApiError with ``code``."""
         accounts = caller.accounts
         extension = accounts.extensions.get(caller.extended(number))
+        own = caller.organization
+        if "*" in number and own is not None and number.partition("*")[0] != own.number:
+            # Another organization's: no word on whether it exists, and no ringing there.
+            raise invalid(code)
         if extension is not None and extension.type.rings:
             return (NumberKind.EXTENSION, extension.number), [
                 {"dial_string": extension.dial_string or ""}
@@ -266,7 +272,7 @@ class PhoneCalls:
             calls = [c for c in calls if any(leg.number == number for leg in c.legs)]
         concerned = [self._request_hang_up(call, number) for call in calls]
         end = time.monotonic() + self._settings.action_timeout
-        return [self._await(call, number, end - time.monotonic()) for call in concerned]
+        return [self._await(call, end - time.monotonic()) for call in concerned]
 
     def _of_number(self, caller: Caller, number: str, calls: Sequence[Call]) -> str:
         """A short number stands for an extension that is in one of the calls."""
@@ -285,20 +291,13 @@ class PhoneCalls:
             changed = self._store.change(call, transition, note)
         except KeyError:
             return call
-        if changed is call and call.state is not State.ENDED:
-            # A leg alone is hung up: that changes nothing before the switch has done it.
-            self._store.note(call.id, note)
-        call = changed
-        if call.state is not State.ENDED and call.switch is not None:
-            whole = call.hangup_requested is not None
-            self._queue.hang_up(call, None if whole else number)
-        return call
+        if is_hang_up_pending(changed) and changed.switch is not None:
+            self._queue.hang_up(changed)
+        return changed
 
-    def _await(self, call: Call, number: str | None, timeout: float) -> Call:
+    def _await(self, call: Call, timeout: float) -> Call:
         def done(current: Call) -> bool:
-            if current.hangup_requested is not None or current.state is State.ENDED:
-                return current.state is State.ENDED
-            return not any(leg.live and leg.number == number for leg in current.legs)
+            return not is_hang_up_pending(current)
 
         return self._store.wait(call.id, done, max(0.0, timeout)) or call
 
@@ -314,14 +313,18 @@ def _is_in(caller: Caller, user: User | None, extension: Extension | None, call:
     return any(u == user if user is not None else caller.may_act_for(u) for u in owned)
 
 
-def _digest(calls: Sequence[Call]) -> str:
-    """What makes two requests the same: all that was asked, nothing that was chosen for it."""
-    asked = [
-        [
-            *(call.kind, call.user, call.extension, call.wait_for_pickup, call.call_duration),
-            *(call.caller_id, call.caller_id_destination, call.allow_public_transfer, call.video),
-            *((leg.id, leg.number, leg.gateway, leg.dial_string) for leg in call.legs),
-        ]
-        for call in calls
-    ]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+def is_hang_up_pending(call: Call) -> bool:
+    """Whether something that a client wants hung up may still ring or talk."""
+    if call.state in (State.ENDED, State.QUEUED):
+        return False
+    return call.hangup_requested is not None or any(
+        leg.hangup_requested is not None and leg.ended is None for leg in call.legs
+    )
+
+
+def _digest(kind: str, extension: Extension, query: dict[str, Any], body: dict[str, Any]) -> str:
+    """What makes two requests the same: what was asked, nothing that was chosen for it, so that
+    a retry is still the same after a route or a setting was changed."""
+    answer = {name: value for name, value in query.items() if name != "fields_"}
+    asked = [kind, extension.number, answer, {**body, "extension": None}]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

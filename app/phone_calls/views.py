@@ -1,5 +1,7 @@
 """HTTP of the PhoneCalls service: authorise, load, one service call, dump."""
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import quote
@@ -7,7 +9,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from app.auth import authenticate
-from app.calls.model import Call, State
+from app.calls.model import Call
 from app.errors import ApiError
 from app.phone_calls.resource import FIELDS, links, phone_call
 from app.phone_calls.schemas import (
@@ -18,8 +20,10 @@ from app.phone_calls.schemas import (
     invalid,
     load,
 )
-from app.phone_calls.services import Caller, PhoneCalls
+from app.phone_calls.services import Caller, PhoneCalls, is_hang_up_pending
 from app.services import Services
+
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 _create_query = CreateQuery()
 _create_body = CreateSchema()
@@ -87,7 +91,7 @@ def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Resp
     if call_id is not None and not calls and not caller.voipnow:
         raise ApiError(400, "pc_phonecall_invalid", "phoneCallId takes the id of a call.")
     concerned = service.hang_up(caller, calls, query.get("phoneNumber"))
-    pending = any(c.hangup_requested and c.state is not State.ENDED for c in concerned)
+    pending = any(map(is_hang_up_pending, concerned))
     answer = _picked(_resources(concerned, user, extension), names)
     return jsonify(answer), 202 if pending else 200
 
@@ -105,7 +109,12 @@ def _caller() -> tuple[Caller, PhoneCalls]:
 
 def _json() -> Any:
     # Whatever the Content-Type says: clients send JSON under others.
-    document = request.get_json(force=True, silent=False)
+    # In pieces to its end, where werkzeug refuses a body too large that has no Content-Length.
+    text = b"".join(iter(lambda: request.stream.read(8192), b""))
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise invalid("request_invalid") from error
     if not isinstance(document, dict):
         raise invalid("request_invalid")
     return document
@@ -132,4 +141,8 @@ def _resources(calls: Sequence[Call], user: str, extension: str) -> list[dict[st
 
 def _link(user: str, extension: str, call: Call) -> str:
     path = "/".join(quote(part, safe="@*") for part in (user, extension, call.id))
-    return f"{request.host_url}uapi/phoneCalls/{path}"
+    # werkzeug knows no host with an underscore, a usual name among containers.
+    host = request.headers.get("Host", "")
+    if _HOST.fullmatch(host) is None:
+        host = request.host
+    return f"{request.scheme}://{host}/uapi/phoneCalls/{path}"

@@ -83,6 +83,7 @@ def test_a_file(accounts_file: Path) -> None:
         (('"a-long-secret-token"', '"short"'), r"apps\[1\]\.token"),
         (('["uk", "pstn"]', "[]"), r"routes\[1\]\.gateways"),
         (('prefix = "+44"', 'prefix = ""'), r"routes\[2\]\.prefix: Is taken"),
+        (('prefix = ""', 'prefix = "44"'), r"routes\[2\]\.prefix: Is taken"),
         (('prefix = "+44"', 'prefix = "+44"\ncolour = "red"'), r"routes\[1\]\.colour: Unknown"),
     ],
 )

@@ -1,5 +1,6 @@
 """The API against a real Redis; no switch is needed for what it answers."""
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from app.calls import transitions
 from app.calls.model import State
 from app.calls.store import CallStore, Keys, Note
 from app.phone_calls.schemas import MAX_PARTIES
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from tests.conftest import await_ready
 from workers.embedded_redis import EmbeddedRedis
 from workers.up import free_port
@@ -48,6 +49,13 @@ CALLBACK_BODY: dict[str, Any] = {
         }
     ],
 }
+
+# The demo's accounts under other tokens.
+OTHER = re.sub(
+    r'token = "demo-(\w+)-token"',
+    r'token = "other-\1-token"',
+    (Path(__file__).parents[2] / "app/accounts/demo.toml").read_text(),
+)
 
 Ask = Callable[..., Any]
 
@@ -268,6 +276,8 @@ def test_without_an_extension_the_first_source_is_charged(
         (SIMPLE, BODY, {"waitForPickup": "1.5"}, "pc_timeout_invalid"),
         (SIMPLE, BODY, {"waitForPickup": "soon"}, "pc_timeout_invalid"),
         (SIMPLE, BODY, {"waitForPickup": ""}, "pc_timeout_invalid"),
+        (SIMPLE, BODY, {"waitForPickup": "1_0"}, "pc_timeout_invalid"),
+        (SIMPLE, BODY, {"waitForPickup": "٣"}, "pc_timeout_invalid"),
         (SIMPLE, BODY, {"callDuration": "0"}, "pc_duration_invalid"),
         (SIMPLE, BODY, {"callDuration": "86401"}, "pc_duration_invalid"),
         (SIMPLE, BODY, {"callDuration": "long"}, "pc_duration_invalid"),
@@ -287,15 +297,26 @@ def test_bad_input_has_its_code_and_writes_nothing(
     assert written(redis) == set()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", '"x"', '{"extension": "210" "x"}', b"\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 30_000, "[]", "7", '"x"', '{"extension": "210" "x"}', b"\xff"]
+)
 def test_a_body_that_is_no_json_object(ask: Ask, redis: Redis, text: str | bytes) -> None:
     is_error(ask("POST", SIMPLE, text), 400, "request_invalid")
     assert written(redis) == set()
 
 
-def test_a_body_too_large(ask: Ask, redis: Redis) -> None:
+def test_a_body_too_large(ask: Ask, client: FlaskClient) -> None:
     is_error(ask("POST", SIMPLE, " " * (64 * 1024 + 1)), 413, "request_too_large")
     assert ask("POST", SIMPLE, json.dumps(BODY).ljust(64 * 1024)).status_code == 202
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    large = io.BytesIO(b" " * 70_000)
+    answer = client.post(
+        SIMPLE,
+        input_stream=large,
+        environ_overrides=chunked,
+        headers={"Authorization": f"Bearer {USER}"},
+    )
+    is_error(answer, 413, "request_too_large")
 
 
 def test_what_clients_send_otherwise(ask: Ask, redis: Redis, store: CallStore) -> None:
@@ -344,10 +365,8 @@ def test_several_views_are_a_call_each(ask: Ask, redis: Redis) -> None:
 def test_the_gateways_of_a_route_are_tried_in_order(
     settings: Settings, redis: Redis, store: CallStore, accounts_file: Path
 ) -> None:
-    demo = Path(__file__).parents[2] / "app/accounts/demo.toml"
-    text = re.sub(r'token = "demo-(\w+)-token"', r'token = "other-\1-token"', demo.read_text())
     accounts_file.write_text(
-        text.replace('gateways = ["pstn"]', 'gateways = ["pstn", "pstn2"]').replace(
+        OTHER.replace('gateways = ["pstn"]', 'gateways = ["pstn", "pstn2"]').replace(
             'caller_id = "Callback <0003212>"', "may_set_caller_id = false"
         )
     )
@@ -371,6 +390,73 @@ def test_the_gateways_of_a_route_are_tried_in_order(
     assert allowed.status_code == 202
     stored = store.get(allowed.json[0]["id"])
     assert stored is not None and stored.caller_id == "<0003*212>"
+
+
+TWO = """
+[[organizations]]
+id = "4"
+number = "0004"
+name = "Two"
+
+[[users]]
+id = "40"
+organization = "0004"
+
+[[extensions]]
+number = "0004*300"
+type = "phone_terminal"
+owner = "40"
+dial_string = "user/300@example.com"
+"""
+
+
+def test_two_organizations_do_not_see_each_other(
+    settings: Settings, redis: Redis, accounts_file: Path
+) -> None:
+    accounts_file.write_text(OTHER + TWO)
+    client = create_app(replace(settings, accounts=accounts_file)).test_client()
+
+    def post(token: str, user: str, **view: Any) -> Any:
+        headers = {"Authorization": f"Bearer other-{token}-token"}
+        request = {"extension": "0003*210", "phoneCallView": [{**VIEW, **view}]}
+        return client.post(f"/uapi/phoneCalls/{user}/simple", json=request, headers=headers)
+
+    for token in ("user", "organization"):
+        for number in ("0004*300", "0004*301", "0004*00"):
+            is_error(post(token, "12", destination=[number]), 400, "pc_destination_invalid")
+            is_error(post(token, "12", source=[number]), 400, "pc_source_invalid")
+        is_error(post(token, "40"), 400, "user_invalid")
+    assert written(redis) == set()
+    assert post("administrator", "12", destination=["0004*300"]).status_code == 202
+
+
+def test_more_ways_than_one_originate_holds(
+    settings: Settings, redis: Redis, accounts_file: Path
+) -> None:
+    accounts_file.write_text(OTHER.replace('["pstn"]', '["a", "b", "c", "d"]'))
+    client = create_app(replace(settings, accounts=accounts_file)).test_client()
+    headers = {"Authorization": "Bearer other-user-token"}
+    many = body(source=[str(number) for number in range(1000, 1017)])
+    is_error(client.post(SIMPLE, json=many, headers=headers), 400, "pc_source_invalid")
+    assert written(redis) == set()
+
+
+def test_the_demo_accounts_stay_on_loopback_and_replace_no_others(
+    settings: Settings, redis: Redis, accounts_file: Path
+) -> None:
+    with pytest.raises(SettingsError, match="loopback"):
+        create_app(replace(settings, http="0.0.0.0:8080"))
+    accounts_file.write_text(OTHER)
+    create_app(replace(settings, accounts=accounts_file, http="0.0.0.0:8080"))
+    with pytest.raises(SettingsError, match="RINGBACK_ACCOUNTS"):
+        create_app(settings)
+
+
+@pytest.mark.parametrize("host", ["ringback_api:8080", "calls.example.com"])
+def test_the_link_names_the_host_that_was_asked(client: FlaskClient, host: str) -> None:
+    headers = {"Authorization": f"Bearer {USER}", "Host": host}
+    answer = client.post(SIMPLE, json=BODY, headers=headers)
+    assert answer.json[0]["links"]["self"].startswith(f"http://{host}/uapi/phoneCalls/@me/210/")
 
 
 # The nonce
@@ -585,7 +671,7 @@ def test_a_number_leaves_a_queued_call(ask: Ask, store: CallStore) -> None:
     assert entry["state"] == "queued"
     call = store.get(created["id"])
     assert call is not None
-    assert [leg.id for leg in call.sources if leg.ended is None] == ["a1"]
+    assert [leg.id for leg in call.sources if leg.hangup_requested is None] == ["a1"]
     # The last of a side ends the call.
     (entry,) = ask("DELETE", path, phoneNumber="3235742879").json
     assert (entry["state"], entry["endedBy"]) == ("ended", "api")
@@ -609,4 +695,4 @@ def test_a_claimed_call_is_hung_up_by_a_worker(ask: Ask, redis: Redis, store: Ca
     assert answer.status_code == 202
     assert answer.json[0]["state"] == State.DIALING
     (job,) = Queue("actions", connection=redis, serializer=JSONSerializer).jobs
-    assert job.args == [created["id"], None]
+    assert job.args == [created["id"]]

@@ -114,6 +114,19 @@ def test_one_number_hung_up(ringback: Ringback) -> None:
     assert call.sources[0].ended < call.sources[1].ended  # type: ignore[operator]
 
 
+def test_a_destination_hung_up_before_it_is_dialled(ringback: Ringback) -> None:
+    """It does not ring on; the other destination is called all the same."""
+    call_id = ringback.place("15512", ["15508", "15618"])
+    ringback.wait_state(call_id, State.RINGING)
+    status, answer = ringback.request("DELETE", f"@me/@self/{call_id}?phoneNumber=15508")
+    assert status in (200, 202) and len(answer) == 1
+    call = ringback.wait_state(call_id, State.BRIDGED)
+    call = ringback.wait(call_id, lambda call: call.destinations[0].ended is not None)
+    assert call.destinations[0].cause == "NORMAL_CLEARING"
+    assert call.destinations[1].bridged
+    assert ringback.request("DELETE", f"@me/@self/{call_id}")[0] == 200
+
+
 def test_callback(ringback: Ringback) -> None:
     view = {"source": ["3334411"], "destination": ["3235742800"]}
     status, answer = ringback.request(
