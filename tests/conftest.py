@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,14 +35,21 @@ def eventually(holds: Callable[[], bool], limit: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
+@contextmanager
+def redis_running() -> Iterator[str]:
+    """A Redis server of its own, and its URL."""
     server = EmbeddedRedis(free_port())
     try:
         await_ready(server.url)
         yield server.url
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    with redis_running() as url:
+        yield url
 
 
 @pytest.fixture

@@ -91,12 +91,6 @@ class Caller:
         raise invalid("extension_invalid")
 
 
-@dataclass(frozen=True)
-class Created:
-    calls: Sequence[Call]
-    new: bool
-
-
 class PhoneCalls:
     """Create, find and hang up calls."""
 
@@ -109,7 +103,7 @@ class PhoneCalls:
 
     def create(
         self, caller: Caller, user_name: str, kind: str, query: dict[str, Any], body: dict[str, Any]
-    ) -> Created:
+    ) -> Sequence[Call]:
         """Accept one call for each view: all or none. Raises ApiError."""
         user = caller.user(user_name)
         number = body.get("extension")
@@ -131,7 +125,7 @@ class PhoneCalls:
         accepted = self._store.accept(calls, self._queue.place_call, nonce_app=nonce_app)
         if not accepted.new and accepted.calls[0].request_digest != digest:
             raise invalid("pc_nonce_invalid", "This nonce was used for another request.")
-        return Created(accepted.calls, accepted.new)
+        return accepted.calls
 
     def _new_call(
         self,

@@ -49,11 +49,11 @@ def create(user: str, kind: str) -> tuple[Response, int]:
     query = load(_create_query, request.args)
     names = _fields(query)
     body = load(_create_body, _json())
-    created = service.create(caller, user, kind, query, body)
+    calls = service.create(caller, user, kind, query, body)
     # The extension as the request named it, as the create pages' examples have it.
-    extension = body.get("extension") or created.calls[0].extension
+    extension = body.get("extension") or calls[0].extension
     answers = []
-    for call in created.calls:
+    for call in calls:
         answer: dict[str, Any] = {"id": call.id, "extension": extension}
         if call.nonce is not None:
             answer["nonce"] = call.nonce

@@ -20,9 +20,7 @@ from app.calls.model import State
 from app.calls.store import CallStore, Keys, Note
 from app.phone_calls.schemas import MAX_PARTIES
 from app.settings import Settings, SettingsError
-from tests.conftest import await_ready
-from workers.embedded_redis import EmbeddedRedis
-from workers.up import free_port
+from tests.conftest import redis_running
 
 USER = "demo-user-token"
 ORGANIZATION = "demo-organization-token"
@@ -522,12 +520,8 @@ def test_errors_are_json(ask: Ask, method: str, path: str, status: int, code: st
 
 
 def test_redis_away_is_503(settings: Settings) -> None:
-    server = EmbeddedRedis(free_port())
-    try:
-        await_ready(server.url)
-        client = create_app(replace(settings, redis_url=server.url)).test_client()
-    finally:
-        server.stop()
+    with redis_running() as url:
+        client = create_app(replace(settings, redis_url=url)).test_client()
     answer = client.post(SIMPLE, json=BODY, headers={"Authorization": f"Bearer {USER}"})
     is_error(answer, 503, "service_unavailable")
     assert answer.headers["Retry-After"]

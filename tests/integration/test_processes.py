@@ -15,9 +15,8 @@ from app.calls.model import State
 from app.calls.store import CallStore, Keys
 from app.redis_client import connect
 from app.settings import load_settings
-from tests.conftest import await_ready, eventually
+from tests.conftest import eventually, redis_running
 from tests.integration.conftest import Ringback
-from workers.embedded_redis import EmbeddedRedis
 from workers.up import Stack, free_port, serves
 
 ROOT = Path(__file__).parents[2]
@@ -125,12 +124,8 @@ def test_the_demo() -> None:
 
 @pytest.fixture
 def redis_server() -> Iterator[str]:
-    server = EmbeddedRedis(free_port())
-    try:
-        await_ready(server.url)
-        yield server.url
-    finally:
-        server.stop()
+    with redis_running() as url:
+        yield url
 
 
 def test_the_procfile(redis_server: str) -> None:
