@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -67,7 +68,11 @@ class Simulator:
         return list(self._switch.originates) if self._switch else []
 
     def start(self) -> None:
-        """Start the switch and wait until it listens. Raises OSError if it cannot."""
+        """Start the switch and wait until it listens. Raises OSError if it cannot.
+
+        After a `stop` it is another switch on the same port: no channel, another Core-UUID.
+        """
+        self._started.clear()
         self._thread = threading.Thread(target=self._run, name="freeswitch-simulator", daemon=True)
         self._thread.start()
         self._started.wait()
@@ -113,10 +118,10 @@ class Simulator:
 
 
 @contextlib.asynccontextmanager
-async def listening(switch: Switch, host: str, port: int, password: str):  # type: ignore[no-untyped-def]
+async def listening(switch: Switch, host: str, port: int, password: str) -> AsyncIterator[int]:
     """Serve the event socket of a switch; yields the port."""
     loop = asyncio.get_running_loop()
-    connections: set[Connection] = set()
+    connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     def connect() -> Connection:
         connection = Connection(switch, password)
@@ -128,7 +133,7 @@ async def listening(switch: Switch, host: str, port: int, password: str):  # typ
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for connection in connections:
+        for connection in tuple(connections):
             connection.abort()
         await switch.close()
 

@@ -38,7 +38,7 @@ _SHOW_USAGE = (
 
 async def execute(switch: "Switch", name: str, argument: str, job_uuid: str | None = None) -> str:
     """Carry out one api command; the reply is what the event socket sends, perhaps empty."""
-    if name == "originate":
+    if name.lower() == "originate":
         return await _originate(switch, argument, job_uuid)
     command = _COMMANDS.get(name.lower())
     if command is None:
@@ -91,7 +91,7 @@ def _hupall(switch: "Switch", argument: str) -> str:
 
 
 def _uuid_kill(switch: "Switch", argument: str) -> str:
-    if not argument:
+    if not argument.strip():
         return "-USAGE: <uuid> [cause]\n"
     channel_uuid, _, cause = argument.partition(" ")
     channel = switch.locate(channel_uuid)

@@ -9,13 +9,10 @@ from . import causes
 from .channel import Channel
 from .clock import TICK, microseconds
 from .dialstring import split
-from .originate import Request, is_true, originate, whole_number
+from .originate import Request, handle_failure, is_true, originate, whole_number
 
 Application = Callable[[Channel, str], Awaitable[str | None]]
 """Runs to its end; returns the response, if it has one."""
-
-# Causes on which a channel whose bridge failed goes on with its next application.
-_NOT_FATAL = ("NO_ANSWER", "NO_USER_RESPONSE", "ORIGINATOR_CANCEL")
 
 
 async def bridge(channel: Channel, argument: str) -> None:
@@ -25,8 +22,7 @@ async def bridge(channel: Channel, argument: str) -> None:
     peer, cause = await originate(Request(channel.switch, channel.record, caller=channel), argument)
     if peer is None:
         channel.set("originate_failed_cause", cause)
-        if cause not in _NOT_FATAL and channel.up:
-            channel.hangup(cause)
+        handle_failure(channel, cause)
         return
     try:
         await _joined(channel, peer)

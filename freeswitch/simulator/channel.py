@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from . import causes
@@ -39,6 +40,37 @@ _MEDIA_VARIABLES = {
     "variable_local_media_ip": "127.0.0.1",
     "variable_remote_media_ip": "127.0.0.1",
 }
+
+
+_PROFILE_HEADERS = """
+    Direction Logical-Direction Dialplan Caller-ID-Name Caller-ID-Number Orig-Caller-ID-Name
+    Orig-Caller-ID-Number Callee-ID-Name Callee-ID-Number Network-Addr ANI Destination-Number
+    Unique-ID Source Context Channel-Name Profile-Index Profile-Created-Time Channel-Created-Time
+    Channel-Answered-Time Channel-Progress-Time Channel-Progress-Media-Time Channel-Hangup-Time
+    Channel-Transfer-Time Channel-Resurrect-Time Channel-Bridged-Time Channel-Last-Hold
+    Channel-Hold-Accum Screen-Bit Privacy-Hide-Name Privacy-Hide-Number
+""".split()
+_CALLER = tuple(f"Caller-{name}" for name in _PROFILE_HEADERS)
+_OTHER_LEG = tuple(f"Other-Leg-{name}" for name in _PROFILE_HEADERS)
+
+
+_MOMENTS = (
+    "start profile_start answer bridge last_hold resurrect progress progress_media end".split()
+)
+# Each span of the report in seconds, in milliseconds and in microseconds.
+_SPANS = [
+    (
+        [
+            f"variable_{unit}duration",
+            *(
+                f"variable_{name}{unit}sec"
+                for name in ("bill", "progress", "answer", "wait", "progress_media", "flow_bill")
+            ),
+        ],
+        micros,
+    )
+    for unit, micros in (("", 1_000_000), ("m", 1000), ("u", 1))
+]
 
 
 @dataclass(slots=True)
@@ -353,32 +385,22 @@ class Channel:
     def _report(self) -> dict[str, Value]:
         """The times of the whole call, as the last events have them."""
         times = self.times
-        moments = {
-            "start": times.created,
-            "profile_start": times.created,
-            "answer": times.answered,
-            "bridge": times.bridged,
-            "last_hold": 0,
-            "resurrect": 0,
-            "progress": times.progress,
-            "progress_media": times.progress_media,
-            "end": times.hangup,
-        }
-        answered_until = times.hangup if times.answered else 0
-        spans = (
-            ("duration", times.created, times.hangup),
-            ("bill", times.answered, answered_until),
-            ("progress", times.created, times.progress),
-            ("answer", times.created, times.answered),
-            ("wait", times.created, times.bridged),
-            ("progress_media", times.created, times.progress_media),
-            ("flow_bill", times.created, answered_until),
+        moments = (
+            times.created,
+            times.created,
+            times.answered,
+            times.bridged,
+            0,
+            0,
+            times.progress,
+            times.progress_media,
+            times.hangup,
         )
         report: dict[str, Value] = {"variable_digits_dialed": "none"}
-        for name, moment in moments.items():
+        for name, moment in zip(_MOMENTS, moments, strict=True):
             if moment:
                 report[f"variable_{name}_stamp"] = _stamp(moment // 1_000_000)
-        for name, moment in moments.items():
+        for name, moment in zip(_MOMENTS, moments, strict=True):
             report[f"variable_{name}_epoch"] = str(moment // 1_000_000)
             report[f"variable_{name}_uepoch"] = str(moment)
         if application := self.get("current_application"):
@@ -387,13 +409,19 @@ class Channel:
                 report["variable_last_arg"] = argument
         name, number = self.profile.caller_id_name, self.profile.caller_id_number
         report["variable_caller_id"] = f'"{name}" <{number}>' if name else number
-        for unit, micros in (("sec", 1_000_000), ("msec", 1000), ("usec", 1)):
-            for name, start, end in spans:
-                length = str(end // micros - start // micros if end else 0)
-                if name == "duration":
-                    report[f"variable_{unit[:-3]}duration"] = length
-                else:
-                    report[f"variable_{name}{unit}"] = length
+        answered_until = times.hangup if times.answered else 0
+        spans = (
+            (times.created, times.hangup),
+            (times.answered, answered_until),
+            (times.created, times.progress),
+            (times.created, times.answered),
+            (times.created, times.bridged),
+            (times.created, times.progress_media),
+            (times.created, answered_until),
+        )
+        for names, micros in _SPANS:
+            for name, (start, end) in zip(names, spans, strict=True):
+                report[name] = str(end // micros - start // micros) if end else "0"
         return report
 
     def created_stamp(self) -> str:
@@ -455,59 +483,55 @@ class Channel:
         if self.cause is not None:
             headers.setdefault("Hangup-Cause", self.cause)
         headers.update(self._media)
-        headers.update(self._profile_headers("Caller-", self.times))
+        headers.update(self._profile_headers(_CALLER, self.times))
         headers.update(self.other_leg)
         headers.update(self.variables)
 
-    def _profile_headers(self, prefix: str, times: Times) -> dict[str, str]:
+    def _profile_headers(self, names: tuple[str, ...], times: Times) -> dict[str, str]:
         profile = self.profile
-        headers = {prefix + "Direction": "outbound"}
-        own = prefix == "Caller-"
-        headers[prefix + "Logical-Direction"] = "outbound" if own else "inbound"
-        if profile.dialplan:
-            headers[prefix + "Dialplan"] = profile.dialplan
-        if profile.caller_id_name:
-            headers[prefix + "Caller-ID-Name"] = profile.caller_id_name
-        headers[prefix + "Caller-ID-Number"] = profile.caller_id_number
-        if profile.orig_caller_id_name:
-            headers[prefix + "Orig-Caller-ID-Name"] = profile.orig_caller_id_name
-        headers[prefix + "Orig-Caller-ID-Number"] = profile.orig_caller_id_number
-        if profile.callee_id_name:
-            headers[prefix + "Callee-ID-Name"] = profile.callee_id_name
-        headers[prefix + "Callee-ID-Number"] = profile.callee_id_number
-        if profile.network_addr:
-            headers[prefix + "Network-Addr"] = profile.network_addr
-        headers[prefix + "ANI"] = profile.ani
-        headers[prefix + "Destination-Number"] = profile.destination_number
-        headers[prefix + "Unique-ID"] = self.uuid
-        headers[prefix + "Source"] = profile.source
-        headers[prefix + "Context"] = profile.context
-        headers[prefix + "Channel-Name"] = self.name
-        if own:
-            headers[prefix + "Profile-Index"] = "1"
-        headers[prefix + "Profile-Created-Time"] = str(times.created)
-        headers[prefix + "Channel-Created-Time"] = str(times.created)
-        headers[prefix + "Channel-Answered-Time"] = str(times.answered)
-        headers[prefix + "Channel-Progress-Time"] = str(times.progress)
-        headers[prefix + "Channel-Progress-Media-Time"] = str(times.progress_media)
-        headers[prefix + "Channel-Hangup-Time"] = str(times.hangup)
-        headers[prefix + "Channel-Transfer-Time"] = "0"
-        headers[prefix + "Channel-Resurrect-Time"] = "0"
-        headers[prefix + "Channel-Bridged-Time"] = str(times.bridged)
-        headers[prefix + "Channel-Last-Hold"] = "0"
-        headers[prefix + "Channel-Hold-Accum"] = "0"
-        headers[prefix + "Screen-Bit"] = "true"
-        headers[prefix + "Privacy-Hide-Name"] = "false"
-        headers[prefix + "Privacy-Hide-Number"] = "false"
-        return headers
+        created = str(times.created)
+        values = (
+            "outbound",
+            "outbound" if names is _CALLER else "inbound",
+            profile.dialplan,
+            profile.caller_id_name,
+            profile.caller_id_number,
+            profile.orig_caller_id_name,
+            profile.orig_caller_id_number,
+            profile.callee_id_name,
+            profile.callee_id_number,
+            profile.network_addr,
+            profile.ani,
+            profile.destination_number,
+            self.uuid,
+            profile.source,
+            profile.context,
+            self.name,
+            "1" if names is _CALLER else "",
+            created,
+            created,
+            str(times.answered),
+            str(times.progress),
+            str(times.progress_media),
+            str(times.hangup),
+            "0",
+            "0",
+            str(times.bridged),
+            "0",
+            "0",
+            "true",
+            "false",
+            "false",
+        )
+        return {name: value for name, value in zip(names, values, strict=True) if value}
 
     def as_originator(self) -> dict[str, str]:
         """The Other-Leg-* headers of a leg that this channel calls: who, but not when."""
-        return {"Other-Type": "originator"} | self._profile_headers("Other-Leg-", Times())
+        return {"Other-Type": "originator"} | self._profile_headers(_OTHER_LEG, Times())
 
     def as_originatee(self) -> dict[str, str]:
         """The Other-Leg-* headers of the channel that called this leg, as it now stands."""
-        return {"Other-Type": "originatee"} | self._profile_headers("Other-Leg-", self.times)
+        return {"Other-Type": "originatee"} | self._profile_headers(_OTHER_LEG, self.times)
 
     def _flip_caller_id(self) -> None:
         """An outbound channel that executes an application shows the called as the caller."""
@@ -525,5 +549,6 @@ class Channel:
         self.hit_dialplan = "true"
 
 
+@lru_cache(maxsize=16)
 def _stamp(second: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))

@@ -58,6 +58,11 @@ def split(text: str, delimiter: str, limit: int) -> list[str]:
     if text.startswith("^^") and len(text) > 3:
         delimiter, text = text[2], text[3:]
     blank = delimiter == " "
+    if not blank and "'" not in text and "\\" not in text:
+        plain = text.split(delimiter, limit - 1)
+        if not plain[-1]:  # nothing after the last delimiter is no item
+            plain.pop()
+        return [item.strip(" ") for item in plain]
     items: list[str] = []
     start = 0
     while start < len(text) and len(items) < limit:

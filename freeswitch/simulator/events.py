@@ -35,8 +35,8 @@ CALLING = {
 
 # Bytes that are no UTF-8 travel as they came, as they do through the switch.
 _ERRORS = "surrogateescape"
-_encode_carefully = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_TO_ESCAPE = bytes(range(32)) + b"\\"
+_encode_anything = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_CONTROLS = bytes(range(32))
 _UNSAFE = re.compile(rb"[^ -~]|[\r\n #&+:;<=>?@\[\\\]^`{|}\"]|%(?![0-9A-F]{2})")
 
 
@@ -86,17 +86,17 @@ class Event:
 
 
 def _encode_json(headers: Mapping[str, Value]) -> bytes:
-    """JSON of headers. More than twice as fast as the encoder where nothing needs escaping, which
-    is nearly always: no quotation marks but those put here, no backslash, no control character."""
+    """JSON of headers, about three times as fast as the encoder does it: joined with control
+    characters that become punctuation, which works unless a header holds one itself."""
     try:
-        text = '","'.join(map('":"'.join, headers.items()))  # type: ignore[arg-type]
+        data = "\1".join(map("\0".join, headers.items())).encode(errors=_ERRORS)  # type: ignore[arg-type]
     except TypeError:  # an array
-        return _encode_carefully(headers).encode(errors=_ERRORS)
-    data = text.encode(errors=_ERRORS)
-    marks = 4 * len(headers) - 2
-    if data.count(b'"') == marks and len(data.translate(None, _TO_ESCAPE)) == len(data):
-        return b'{"%b"}' % data
-    return _encode_carefully(headers).encode(errors=_ERRORS)
+        return _encode_anything(headers).encode(errors=_ERRORS)
+    if len(data) - len(data.translate(None, _CONTROLS)) != 2 * len(headers) - 1:
+        return _encode_anything(headers).encode(errors=_ERRORS)
+    if b'"' in data or b"\\" in data:
+        data = data.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return b'{"%b"}' % data.replace(b"\0", b'":"').replace(b"\1", b'","')
 
 
 def _frame(kind: bytes, content: bytes) -> bytes:

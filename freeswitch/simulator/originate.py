@@ -34,6 +34,8 @@ _DIAL_STATUS = {
 }
 # Variables of the caller that count for what it dials too.
 _INHERITED = ("fail_on_single_reject", "ignore_early_media")
+# Causes on which a channel whose bridge failed goes on with its next application.
+_NOT_FATAL = ("NO_ANSWER", "NO_USER_RESPONSE", "ORIGINATOR_CANCEL")
 _CONTAINS_VARIABLE = re.compile(r"\$\\*\{")
 _TRUE = {"true", "yes", "on", "enabled", "active", "allow"}
 
@@ -92,11 +94,14 @@ class Request:
     """Whose caller profile the legs get, if not the caller's."""
     cancellation: Cancellation = field(default_factory=Cancellation)
     enterprise_caller: Channel | None = None
+    """The channel that dials, in a part of an enterprise originate."""
 
 
 def is_true(value: str | None) -> bool:
     """What the switch takes for true."""
-    return value is not None and (value.lower() in _TRUE or (value.isdigit() and int(value) > 0))
+    if value is None:
+        return False
+    return value.lower() in _TRUE or re.fullmatch(r"0*[1-9][0-9]*", value, re.ASCII) is not None
 
 
 def whole_number(value: str | None) -> int:
@@ -110,31 +115,23 @@ async def originate(request: Request, text: str) -> tuple[Channel | None, str]:
 
     Returns the channel, held until the caller releases it, or None; and the cause.
     """
-    enterprise = enterprise_parts_or_fail(text)
-    if isinstance(enterprise, str):
-        return None, enterprise
-    if enterprise is not None:
-        return await _enterprise(request, *enterprise)
     caller = request.caller
     if caller:
         caller.set("originated_legs", None)
         caller.set("originate_causes", None)
-        caller.set("originate_disposition", "failure")
-        caller.set("DIALSTATUS", "INVALIDARGS")
     try:
+        enterprise = enterprise_parts(text)
+        if enterprise is not None:
+            return await _enterprise(request, *enterprise)
         dial_string = parse(text)
     except DialStringError as error:
         if caller:
             _set_disposition(caller, error.cause)
         return None, error.cause
+    if caller:
+        caller.set("originate_disposition", "failure")
+        caller.set("DIALSTATUS", "INVALIDARGS")
     return await _Origination(request, dial_string).run()
-
-
-def enterprise_parts_or_fail(text: str) -> tuple[Variables, list[str]] | str | None:
-    try:
-        return enterprise_parts(text)
-    except DialStringError as error:
-        return error.cause
 
 
 async def _enterprise(
@@ -195,6 +192,9 @@ async def _enterprise(
             channel.release()
         elif not channel and part_cause not in ("LOSE_RACE", "NO_PICKUP"):
             cause = part_cause
+        if caller and not winner:
+            # The source ends with the first cause; the last one is reported.
+            handle_failure(caller, part_cause)
     if caller:
         caller.watchers.remove(wake.set)
         if winner:
@@ -229,8 +229,7 @@ class _Origination:
         self.switch = request.switch
         self.caller = request.caller
         self.dial_string = dial_string
-        variables = dial_string.variables
-        self.variables = request.variables | variables
+        self.variables = request.variables | dial_string.variables
         if self.caller:
             for name in _INHERITED:
                 value = self.caller.get(name)
@@ -447,8 +446,7 @@ class _Attempt:
             leg.watchers.append(self._wake.set)
             if seconds := whole_number(leg.get("leg_timeout")):
                 self._leg_limits[leg] = seconds
-            origination_switch = self.origination.switch
-            origination_switch.add(leg)
+            self.origination.switch.add(leg)
             leg.launch()
         if self.final or not self.legs:
             self.cause = self._reason or "DESTINATION_OUT_OF_ORDER"
@@ -582,6 +580,12 @@ class _Attempt:
             for name in ("sip_invite_failure_status", "sip_invite_failure_phrase"):
                 if value := leg.get(name):
                     caller.set(name, value)
+
+
+def handle_failure(caller: Channel, cause: str) -> None:
+    """Hang up a caller whose destination failed, unless that is a cause to go on."""
+    if cause not in _NOT_FATAL:
+        caller.hangup(cause)
 
 
 def _set_disposition(caller: Channel, cause: str) -> None:

@@ -15,11 +15,14 @@ QUEUE_LIMIT = 100_000
 LOST_LIMIT = 500
 """Events dropped in a row before the switch gives a listener up."""
 MAX_COMMAND = 10_485_760
+REPLY_LIMIT = 511
+JOB_UUID_LIMIT = 255
+"""Bytes of a command, of a reply and of a Job-UUID; what is beyond is lost."""
 
 _GOODBYE = b"Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 _END = re.compile(rb"\n\r*\n")
 _LINES = re.compile(r"[\r\n]+")
-_HIGH_WATER = 1 << 20
+HIGH_WATER = 1 << 20
 
 
 @dataclass(slots=True)
@@ -156,7 +159,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.set_write_buffer_limits(high=_HIGH_WATER)
+        transport.set_write_buffer_limits(high=HIGH_WATER)
         transport.write(b"Content-Type: auth/request\n\n")
         self._switch.listeners.append(self)
 
@@ -242,7 +245,7 @@ class Connection(asyncio.Protocol):
         line = command.line
         verb = line.partition(" ")[0].lower()
         argument = line[len(verb) + 1 :]
-        if line[:4].lower() == "exit" or line.startswith("..."):
+        if verb.startswith("exit") or line.startswith("..."):
             self._reply("+OK bye")
             self.close()
         elif not self._authenticated:
@@ -254,18 +257,25 @@ class Connection(asyncio.Protocol):
             self._bgapi(argument, command.headers.get("job-uuid"))
         elif verb == "filter" and argument:
             self._reply(self._filter(argument))
-        elif verb == "event":
+        # The switch looks at the first letters only.
+        elif verb.startswith("event"):
             self._reply(self._event(argument))
-        elif verb == "nixevent":
+        elif verb.startswith("nixevent"):
             self._reply(self._nixevent(argument))
-        elif verb == "noevents":
+        elif verb.startswith("noevents"):
             self._reply(self._noevents())
         else:
             self._reply("-ERR command not found")
 
     def _reply(self, text: str, more: str = "") -> None:
-        head = f"Content-Type: command/reply\nReply-Text: {text}\n{more}\n"
-        self._write(head.encode(errors="surrogateescape"))
+        """Answer a command. The switch's buffer cuts a long reply, and with it the blank line that
+        ends a reply of several lines."""
+        if more:
+            lines = f"Reply-Text: {text}\n{more}\n".encode(errors="surrogateescape")
+            self._write(b"Content-Type: command/reply\n" + lines[: REPLY_LIMIT - 1])
+        else:
+            line = text.encode(errors="surrogateescape")[:REPLY_LIMIT]
+            self._write(b"Content-Type: command/reply\nReply-Text: " + line + b"\n\n")
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._closed:
@@ -298,7 +308,7 @@ class Connection(asyncio.Protocol):
         self._work()
 
     def _bgapi(self, text: str, job_uuid: str | None) -> None:
-        job_uuid = job_uuid or str(uuid.uuid4())
+        job_uuid = (job_uuid or str(uuid.uuid4()))[:JOB_UUID_LIMIT]
         self._reply(f"+OK Job-UUID: {job_uuid}", f"Job-UUID: {job_uuid}\n")
         name, _, argument = text.partition(" ")
         self._switch.spawn(_background_job(self._switch, job_uuid, name, argument))

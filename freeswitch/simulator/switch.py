@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import random
 import uuid
 from collections import deque
@@ -16,6 +17,8 @@ from .events import CALLING, Event, Value, dates
 if TYPE_CHECKING:
     from .endpoints import Gateway
     from .originate import Originated
+
+log = logging.getLogger(__name__)
 
 VERSION = "1.10.12-release"
 HEARTBEAT_SECONDS = 20.0
@@ -171,7 +174,12 @@ class Switch:
         """Let something run beside everything else, until it ends or the switch does."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a defect of the simulator", exc_info=error)
 
     async def close(self) -> None:
         """Drop everything under way."""
