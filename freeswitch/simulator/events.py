@@ -55,6 +55,9 @@ class Event:
 
     def header(self, name: str) -> Value | None:
         """A header by its name in any case."""
+        value = self.headers.get(name)
+        if value is not None:
+            return value
         if self._lower is None:
             self._lower = {key.lower(): value for key, value in self.headers.items()}
         return self._lower.get(name.lower())
