@@ -142,8 +142,13 @@ def originate(
         # ^^: makes the colon the separator of this one value.
         codecs = _check(_CODECS, video_codecs, "codecs").replace(",", ":")
         of_source["absolute_codec_string"] = ours["absolute_codec_string"] = f"^^:{codecs}"
-    dial_destinations = _dial(destinations, {}, ours)
-    return f"originate {_dial(sources, of_source, {})} &bridge({dial_destinations})"
+    of_leg: dict[str, str] = {}
+    if any(len(party) > 1 for party in (*sources, *destinations)):
+        # The list of causes in fail_on_single_reject switches the other limits off, the bridge's
+        # too (switch_ivr_originate.c, where the time is up).
+        of_leg["leg_timeout"] = str(int(ring_timeout))
+    dial_destinations = _dial(destinations, {}, ours | of_leg)
+    return f"originate {_dial(sources, of_source, of_leg)} &bridge({dial_destinations})"
 
 
 def _dial(parties: Sequence[Party], shared: Mapping[str, str], per_leg: Mapping[str, str]) -> str:

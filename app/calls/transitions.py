@@ -237,6 +237,12 @@ def _cause(call: Call) -> str:
         if winner.bridged is None and dialled is not None and dialled not in _NO_DISPOSITION:
             # The destination failed: its cause, not that of the source hung up for it.
             return dialled
+        if winner.bridged is None and any(
+            leg.cause == "ALLOTTED_TIMEOUT" for leg in call.destinations
+        ):
+            # The ringing of several destinations was over (leg_timeout), not the call's time:
+            # that would have cancelled them.
+            return "NO_ANSWER"
         return winner.cause or "NORMAL_UNSPECIFIED"
     if call.originate_error is not None:
         return call.originate_error

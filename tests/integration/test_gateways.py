@@ -37,10 +37,10 @@ def ringback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
         yield Ringback(stack, CallStore(redis, Keys()))
 
 
-def place(ringback: Ringback, source: list[str], destination: list[str]) -> str:
+def place(ringback: Ringback, source: list[str], destination: list[str], query: str = "") -> str:
     view = {"source": source, "destination": destination}
     status, answer = ringback.request(
-        "POST", "@me/simple", {"extension": "210", "phoneCallView": [view]}, TOKEN
+        "POST", f"@me/simple{query}", {"extension": "210", "phoneCallView": [view]}, TOKEN
     )
     assert status == 202, answer
     call_id: str = answer[0]["id"]
@@ -77,3 +77,28 @@ def test_a_party_that_answered_no_is_not_called_again(ringback: Ringback, number
     call = ringback.ended(place(ringback, ["15500", "15512"], [number]))
     assert (call.disposition, call.ended_by) == (1, "destination")
     assert [leg.created is not None for leg in call.destinations] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        (["15508"], ["15600"]),
+        (["15508", "15608"], ["15600"]),
+        (["15500"], ["15608"]),
+        (["15500"], ["15508", "15608"]),
+    ],
+)
+def test_the_ringing_is_bounded_through_whatever_gateway(
+    ringback: Ringback, source: list[str], destination: list[str]
+) -> None:
+    """And whoever did not answer is not called again through the third."""
+    call = ringback.ended(place(ringback, source, destination, "?waitForPickup=3"))
+    assert (call.disposition, call.ended_by) == (3, "timeout")
+    silent = call.destinations if call.answered else call.sources
+    assert {leg.id for leg in silent if leg.created} == {
+        leg.id for leg in silent if not leg.id.endswith(".3")
+    }
+    assert (
+        max(leg.ended or 0 for leg in silent) - min(leg.created for leg in silent if leg.created)
+        < 6
+    )
