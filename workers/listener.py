@@ -78,7 +78,6 @@ class SwitchListener:
             timeout=LEASE,
             blocking=False,
             thread_local=False,
-            # Redis deletes the key where the holder is gone; the script compares the holder.
         )
         # The live calls as last seen, so that an event costs one round trip. A stale one costs
         # a second: the script compares versions.

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from workers.runtime import switch_addresses
 from workers.up import Ports, Stack, free_port, running
 
 REAL = os.environ.get("FREESWITCH_URL")
+# What RINGBACK_SWITCHES is: None for the simulator.
+SWITCHES = f"real={REAL}" if REAL else None
 # The simulator's clock; a real switch's telephones take their time.
 SPEED = 1.0 if REAL else 4.0
 LIMIT = 60.0
@@ -46,7 +49,14 @@ class Ringback:
         finally:
             connection.close()
 
-    def place(self, source: Any, destination: Any, query: str = "", **view: Any) -> str:
+    def place(
+        self,
+        source: Any,
+        destination: Any,
+        query: str = "",
+        token: str = "demo-user-token",
+        **view: Any,
+    ) -> str:
         """Place a call for extension 210 and return its id."""
         status, answer = self.request(
             "POST",
@@ -55,6 +65,7 @@ class Ringback:
                 "extension": "210",
                 "phoneCallView": [{"source": source, "destination": destination, **view}],
             },
+            token,
         )
         assert status == 202, answer
         call_id: str = answer[0]["id"]
@@ -88,17 +99,24 @@ class Ringback:
         return record
 
 
-@pytest.fixture(scope="session")
-def ringback() -> Iterator[Ringback]:
+@contextmanager
+def started(switches: str | None, **changes: Any) -> Iterator[Ringback]:
+    """The whole of Ringback with the default settings but for the changes."""
     for name in [name for name in os.environ if name.startswith("RINGBACK_")]:
         del os.environ[name]
     settings = replace(
         load_settings(),
-        switches=f"real={REAL}" if REAL else None,
+        switches=switches,
         http=f"127.0.0.1:{free_port()}",
         simulator_speed=SPEED,
-        log_level="WARNING",
+        **{"log_level": "ERROR", **changes},
     )
     with running(settings, Ports()) as stack:
         redis = connect(stack.settings.require_redis())
         yield Ringback(stack, CallStore(redis, Keys()))
+
+
+@pytest.fixture(scope="session")
+def ringback() -> Iterator[Ringback]:
+    with started(SWITCHES, log_level="WARNING") as ringback:
+        yield ringback

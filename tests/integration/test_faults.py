@@ -1,39 +1,25 @@
 """A part dies, a call does not get lost: the listener, the worker, the switch."""
 
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from app.calls import transitions
 from app.calls.model import Call, State
-from app.calls.store import CallStore, Keys, Note
-from app.redis_client import connect
-from app.settings import load_settings
-from tests.integration.conftest import Ringback
+from app.calls.store import Note
+from tests.integration.conftest import Ringback, started
 from workers.runtime import now
-from workers.up import Ports, environment, free_port, running
+from workers.up import environment
 
 
 @pytest.fixture
 def ringback() -> Iterator[Ringback]:
     """A stack of its own, whose parts may die, on the simulator."""
-    for name in [name for name in os.environ if name.startswith("RINGBACK_")]:
-        del os.environ[name]
-    settings = replace(
-        load_settings(),
-        http=f"127.0.0.1:{free_port()}",
-        simulator_speed=4.0,
-        reconcile_interval=0.5,
-        log_level="ERROR",
-    )
-    with running(settings, Ports()) as stack:
-        redis = connect(stack.settings.require_redis())
-        yield Ringback(stack, CallStore(redis, Keys()))
+    with started(None, reconcile_interval=0.5) as ringback:
+        yield ringback
 
 
 def kill(ringback: Ringback, name: str) -> None:

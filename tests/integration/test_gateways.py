@@ -2,17 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.calls.model import State
-from app.calls.store import CallStore, Keys
-from app.redis_client import connect
-from app.settings import load_settings
-from tests.integration.conftest import REAL, SPEED, Ringback
-from workers.up import Ports, free_port, running
+from tests.integration.conftest import SWITCHES, Ringback, started
 
 DEMO = Path(__file__).parents[2] / "app/accounts/demo.toml"
 TOKEN = "gateways-user-token"
@@ -24,27 +19,8 @@ def ringback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
     accounts = tmp_path_factory.mktemp("accounts") / "accounts.toml"
     text = re.sub(r'token = "demo-(\w+)-token"', r'token = "gateways-\1-token"', DEMO.read_text())
     accounts.write_text(text.replace('["pstn"]', '["pstn2", "pstn", "pstn"]'))
-    settings = replace(
-        load_settings(),
-        accounts=accounts,
-        switches=f"real={REAL}" if REAL else None,
-        http=f"127.0.0.1:{free_port()}",
-        simulator_speed=SPEED,
-        log_level="ERROR",
-    )
-    with running(settings, Ports()) as stack:
-        redis = connect(stack.settings.require_redis())
-        yield Ringback(stack, CallStore(redis, Keys()))
-
-
-def place(ringback: Ringback, source: list[str], destination: list[str], query: str = "") -> str:
-    view = {"source": source, "destination": destination}
-    status, answer = ringback.request(
-        "POST", f"@me/simple{query}", {"extension": "210", "phoneCallView": [view]}, TOKEN
-    )
-    assert status == 202, answer
-    call_id: str = answer[0]["id"]
-    return call_id
+    with started(SWITCHES, accounts=accounts) as ringback:
+        yield ringback
 
 
 @pytest.mark.parametrize(
@@ -58,7 +34,7 @@ def place(ringback: Ringback, source: list[str], destination: list[str], query: 
 def test_the_next_gateway_is_tried(
     ringback: Ringback, source: list[str], destination: list[str]
 ) -> None:
-    call_id = place(ringback, source, destination)
+    call_id = ringback.place(source, destination, token=TOKEN)
     call = ringback.wait_state(call_id, State.BRIDGED)
     legs = {leg.id: leg for leg in call.legs}
     assert (legs["a1"].gateway, legs["a1"].cause) == ("pstn2", "NORMAL_TEMPORARY_FAILURE")
@@ -71,10 +47,10 @@ def test_the_next_gateway_is_tried(
 @pytest.mark.parametrize("number", ["15509", "15513"])
 def test_a_party_that_answered_no_is_not_called_again(ringback: Ringback, number: str) -> None:
     """Busy or declined through the second gateway: the third is not tried."""
-    call = ringback.ended(place(ringback, [number], ["15600"]))
+    call = ringback.ended(ringback.place([number], ["15600"], token=TOKEN))
     assert (call.disposition, call.ended_by) == (1, "source")
     assert [leg.created is not None for leg in call.sources] == [True, True, False]
-    call = ringback.ended(place(ringback, ["15500", "15512"], [number]))
+    call = ringback.ended(ringback.place(["15500", "15512"], [number], token=TOKEN))
     assert (call.disposition, call.ended_by) == (1, "destination")
     assert [leg.created is not None for leg in call.destinations] == [True, True, False]
 
@@ -92,7 +68,7 @@ def test_the_ringing_is_bounded_through_whatever_gateway(
     ringback: Ringback, source: list[str], destination: list[str]
 ) -> None:
     """And whoever did not answer is not called again through the third."""
-    call = ringback.ended(place(ringback, source, destination, "?waitForPickup=3"))
+    call = ringback.ended(ringback.place(source, destination, "?waitForPickup=3", TOKEN))
     assert (call.disposition, call.ended_by) == (3, "timeout")
     silent = call.destinations if call.answered else call.sources
     assert {leg.id for leg in silent if leg.created} == {
