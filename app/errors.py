@@ -5,6 +5,7 @@ import logging
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
+from app.calls.store import OutcomeUnknown
 from app.redis_client import is_unavailable
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,14 @@ def register_errors(app: Flask) -> None:
                 response.headers[name] = value
         return response
 
+    @app.errorhandler(OutcomeUnknown)
+    def _unknown(error: OutcomeUnknown) -> Response:
+        log.error("Redis was lost over a new call: %s", error)
+        return _ask_again(
+            "outcome_unknown",
+            "The call may have been accepted. Ask again with the same nonce: it is placed once.",
+        )
+
     @app.errorhandler(Exception)
     def _fault(error: Exception) -> Response:
         if not is_unavailable(error):
@@ -61,10 +70,13 @@ def register_errors(app: Flask) -> None:
                 500, "internal_server_error", "An unexpected fault; it was logged."
             )
         log.error("Redis is away: %s", error)
-        response = error_response(
-            503,
+        return _ask_again(
             "service_unavailable",
-            "The state of calls is out of reach. Ask again; with a nonce nothing is done twice.",
+            "The state of calls is out of reach, and no call was accepted. Ask again.",
         )
-        response.headers["Retry-After"] = "1"
-        return response
+
+
+def _ask_again(code: str, message: str) -> Response:
+    response = error_response(503, code, message)
+    response.headers["Retry-After"] = "1"
+    return response

@@ -21,24 +21,25 @@ from app.settings import SettingsError
 
 _SENTINEL_PORT = 26_379
 # Seconds that a blocking command may wait at most.
-BLOCK_LIMIT = 2.0
+BLOCK_LIMIT = 1.0
 
 
-def connect(url: str, **options: Any) -> Redis:
+def connect(url: str, *, timeout: float = 5.0, retries: int = 3, **options: Any) -> Redis:
     """Connect lazily to ``redis://``, ``rediss://``, ``unix://`` or
     ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]``.
 
+    ``timeout`` is the seconds that each of ``retries`` + 1 attempts at a command may take.
     Replies are bytes, as RQ needs them. Raises SettingsError for another form.
     """
     options = {
         "socket_connect_timeout": 2.0,
         # Whoever blocks in a command does so for less: see BLOCK_LIMIT.
-        "socket_timeout": 5.0,
+        "socket_timeout": timeout,
         "socket_keepalive": True,
         "health_check_interval": 15,
         # A command whose answer was lost is sent again. That is safe here: every change of a
         # call names the version it changes, and a job that runs twice finds the call claimed.
-        "retry": Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), 3),
+        "retry": Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), retries),
         **options,
     }
     if url.startswith("redis+sentinel://"):

@@ -21,11 +21,13 @@ class Services:
     def create(cls, settings: Settings) -> "Services":
         """Read the accounts into Redis and put all together. Raises SettingsError."""
         accounts = checked_accounts(settings)
-        redis = connect(settings.require_redis())
+        # A client that waits is better told soon that Redis is away.
+        redis = connect(settings.require_redis(), timeout=2.0, retries=1)
         keys = Keys(settings.key_prefix)
         store = AccountStore(redis, keys)
         store.replace(accounts, demo=settings.accounts is None)
-        return cls(store, PhoneCalls(settings, CallStore(redis, keys), JobQueue(redis)))
+        calls = CallStore(redis, keys, settings.wait_replicas)
+        return cls(store, PhoneCalls(settings, calls, JobQueue(redis)))
 
 
 def checked_accounts(settings: Settings) -> Accounts:

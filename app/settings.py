@@ -25,6 +25,8 @@ class Settings:
     simulator_speed: float
     simulator_seed: int
     key_prefix: str
+    # How many replicas of Redis must have a call, or the claim on it, before it counts.
+    wait_replicas: int
     # Seconds.
     action_timeout: float
     queue_timeout: int
@@ -85,6 +87,7 @@ def load_settings() -> Settings:
             ),
             simulator_seed=env.int("SIMULATOR_SEED", 0),
             key_prefix=env.str("KEY_PREFIX", "ringback:", validate=Length(1, 64)),
+            wait_replicas=env.int("WAIT_REPLICAS", 0, validate=Range(0, 16)),
             action_timeout=env.float("ACTION_TIMEOUT", 5.0, validate=Range(0, 60)),
             queue_timeout=env.int("QUEUE_TIMEOUT", 60, validate=Range(1, 86_400)),
             call_duration=env.int("CALL_DURATION", 7_200, validate=Range(1, 86_400)),

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from freeswitch.event_socket import SwitchConnection
+from freeswitch.events import Event
 
 _CAUSE = re.compile(r"-ERR ([A-Z][A-Z0-9_]+)")
 
@@ -36,6 +37,15 @@ def kill(connection: SwitchConnection, uuid: str, cause: str = "NORMAL_CLEARING"
 def exists(connection: SwitchConnection, uuid: str) -> bool:
     """Whether the channel is there; the word to trust over the channel list."""
     return connection.api(f"uuid_exists {check_word(uuid)}").strip() == "true"
+
+
+def dump(connection: SwitchConnection, uuid: str) -> Event | None:
+    """All that the switch knows of a channel, as a CHANNEL_DATA event; None where it is gone."""
+    try:
+        return Event.from_json(connection.api(f"uuid_dump {check_word(uuid)} json").encode())
+    except ValueError:
+        # -ERR No such channel!
+        return None
 
 
 def channels(connection: SwitchConnection) -> dict[str, dict[str, Any]]:

@@ -4,10 +4,12 @@ greenswitch 0.0.19 gives the shape; what it leaves open is mended in the methods
 Everything here belongs to one thread, the greenlets of one gevent hub; nothing is monkey-patched.
 """
 
+import contextlib
 import logging
 import random
 import re
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +36,10 @@ so far behind is better served by a new connection and a look at the channels th
 
 CORE_UUID = "global_getvar core_uuid"
 """The cheapest api command there is, a look-up in a hash: the switch's Core-UUID alone."""
+
+DELIVERY_LIMIT = 5.0
+"""Seconds after which bytes that the switch's host has not acknowledged are given up, with the
+connection: a command must not reach the switch long after its sender has stopped to wait."""
 
 _CHUNK = 65536
 _LINE_BREAK = re.compile(r"[\r\n\0]")
@@ -116,6 +122,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         self.sock: Any = None  # gevent has no types
         self._on_event = on_event
         self._on_close = on_close
+        self.heard = time.monotonic()
+        """When the last bytes came from the switch, on the monotonic clock."""
         self._commands_sent: deque[AsyncResult] = deque()
         self._write_lock = BoundedSemaphore()
         self._end_reason: str | None = None
@@ -229,6 +237,12 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         raise NotImplementedError("events go to on_event")
 
     @property
+    def backlog(self) -> int:
+        """Events read and not yet handed on."""
+        size: int = self._esl_event_queue.qsize()
+        return size
+
+    @property
     def _place(self) -> str:
         return f"{self.host} port {self.port}"
 
@@ -281,6 +295,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
                 if not data:
                     # greenswitch tells nobody, and spins if it comes within a body.
                     self._end("end of file")
+                self.heard = time.monotonic()
                 for frame in parser.feed(data):
                     self.handle_event(frame)
                 # recv does not yield while there is more to read: a burst would starve the rest.
@@ -345,6 +360,9 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
     def _end(self, reason: str) -> None:
         """Close the socket, and the first time wake everyone; never waits."""
         if self.sock is not None:
+            with contextlib.suppress(OSError):
+                # What is still on its way is not delivered behind our back after a partition.
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.sock.close()
         if self._end_reason is not None:
             return
@@ -447,6 +465,28 @@ class SwitchConnection:
     def last_error(self) -> str | None:
         """Why the last attempt failed or the last connection ended; None before the first."""
         return self._last_error
+
+    @property
+    def backlog(self) -> int:
+        """Events read and not yet handed on."""
+        return self._socket.backlog if self._socket is not None else 0
+
+    def is_answering(self, within: float = 1.0, timeout: float = 2.0) -> bool:
+        """Whether the switch has been heard `within` seconds, or answers now within `timeout`.
+
+        A link that does not is closed, to be made anew: it may be half-open, and what is sent
+        into it is lost.
+        """
+        connection = self._socket
+        if connection is None:
+            return False
+        if time.monotonic() - connection.heard < within:
+            return connection.connected
+        try:
+            connection.api(CORE_UUID, timeout=timeout)
+        except EventSocketError as error:
+            connection.close(f"no sign of life: {error}")
+        return connection.connected
 
     def command(
         self,
@@ -565,7 +605,12 @@ def _set_options(sock: gevent.socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # The switch sets no keepalive on its side; seconds where the system can be told.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+    for option, value in (
+        ("TCP_KEEPIDLE", 30),
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", int(DELIVERY_LIMIT * 1000)),
+    ):
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 

@@ -39,14 +39,14 @@ class SwitchPool:
         return self._connections.get(name)
 
     def choose(self, timeout: float) -> SwitchConnection | None:
-        """A switch for a new call, each in turn, of those that are up.
+        """A switch for a new call, each in turn, of those that answer.
 
         Waits at most ``timeout`` seconds for one to come up; None where none does.
         """
         end = time.monotonic() + timeout
         while True:
-            for name in self._order:
-                if self._connections[name].up:
+            for name in tuple(self._order):
+                if self._connections[name].is_answering():
                     self._order.remove(name)
                     self._order.append(name)
                     return self._connections[name]

@@ -4,11 +4,12 @@ RQ runs these by their dotted names in the process that :func:`bind` was called 
 """
 
 import logging
+import time
 from dataclasses import dataclass
 
-from app.calls import transitions
-from app.calls.model import SEND_LIMIT, Call, Leg, NumberKind, State
-from app.calls.store import Note
+from app.calls import transitions, watch
+from app.calls.model import Call, Leg, NumberKind, State
+from app.calls.store import Note, NotReplicated
 from freeswitch import commands, dialstring
 from freeswitch.event_socket import CommandRefused, EventSocketError, SwitchConnection
 from freeswitch.pool import SwitchPool
@@ -53,7 +54,7 @@ def place_call(call_id: str) -> None:
     call = store.get(call_id)
     if call is None or call.state is not State.QUEUED:
         return
-    left = (call.deadline or 0.0) - now()
+    left = watch.queued_until(call) - now()
     connection = context.pool.choose(timeout=left) if left > 0 else None
     if connection is None and context.pool.stopped and left > 0:
         context.runtime.queue.place_again(call)
@@ -68,23 +69,37 @@ def place_call(call_id: str) -> None:
         )
         return
     at, worker = now(), context.runtime.name
-    call = store.change(
-        call,
-        lambda c: transitions.claim(
-            c,
-            worker=worker,
-            switch=connection.address.name,
-            core_uuid=connection.core_uuid or "",
-            at=at,
-        ),
-        Note("command", "claim", data=f"{worker} on {connection.address.name}"),
-    )
+    send_before = time.monotonic() + watch.SEND_WITHIN
+    try:
+        call = store.change(
+            call,
+            lambda c: transitions.claim(
+                c,
+                worker=worker,
+                switch=connection.address.name,
+                core_uuid=connection.core_uuid or "",
+                at=at,
+            ),
+            Note("command", "claim", data=f"{worker} on {connection.address.name}"),
+            replicated=True,
+        )
+    except NotReplicated as error:
+        # A replica that takes over would know nothing of the claim, and have it dialled again.
+        log.error("call %s: its claim is not safe: %s", call.id, error)
+        store.change(
+            call,
+            lambda c: transitions.end(c, transitions.NOT_REPLICATED, at=now()),
+            Note("event", transitions.NOT_REPLICATED, data=str(error)),
+        )
+        return
     if call.state is not State.DIALING or (call.worker, call.claimed) != (worker, at):
         return
-    _send(context, connection, call)
+    _send(context, connection, call, send_before)
 
 
-def _send(context: JobContext, connection: SwitchConnection, call: Call) -> None:
+def _send(
+    context: JobContext, connection: SwitchConnection, call: Call, send_before: float
+) -> None:
     store = context.runtime.store
     try:
         command = originate_command(call, context.runtime.settings.video_codecs)
@@ -93,8 +108,7 @@ def _send(context: JobContext, connection: SwitchConnection, call: Call) -> None
         log.error("call %s cannot be dialled: %s", call.id, error)
         _refused(context, call, "INVALID_NUMBER_FORMAT", str(error))
         return
-    late = now() - (call.claimed or 0.0) > SEND_LIMIT / 2
-    if late or call.core_uuid != connection.core_uuid:
+    if time.monotonic() > send_before or call.core_uuid != connection.core_uuid:
         # This process stood still, or the switch was restarted: the call is about to be ended.
         log.error("call %s: its claim is too old to be sent", call.id)
         return

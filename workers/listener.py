@@ -1,23 +1,29 @@
 """The listener: turns the events of the switches into what Redis says of the calls.
 
-Any number may run. A lease in Redis says which of them has a switch; should two have
-one for a moment, the changes are idempotent.
+Any number may run. A lease in Redis says which of them leads at a switch; should two do so for
+a moment, the changes are idempotent. The others hear the same events and hold the last of them
+back: whoever takes the lease over applies these first, so that nothing falls between the two.
 """
 
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gevent
 from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 from tenacity import before_sleep_log, retry, retry_if_exception, wait_exponential
 
-from app.calls import transitions
+from app.calls import transitions, watch
 from app.calls.model import Call, Leg, State, call_id_of
 from app.calls.store import Note
+from app.calls.transitions import LegReport
 from app.redis_client import is_unavailable
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
@@ -46,32 +52,64 @@ FILTERS = (
     ("Event-Name", "HEARTBEAT"),
 )
 
-# Seconds. A lease not renewed for LEASE goes to whoever asks next.
-LEASE = 4.0
-RENEWAL = 1.0
+# Seconds. A lease not renewed for LEASE goes to whoever asks next, every RENEWAL.
+LEASE = 3.0
+RENEWAL = 0.5
+# How far back events are held by those that do not lead: longer than it takes to take over.
+HOLD = 15.0
+HELD_EVENTS = 100_000
 WATCHDOG_INTERVAL = 1.0
-# A call whose channels are missing is looked for again after this, and ended after GRACE:
-# an originate just taken has no channels yet, and its events may be on their way.
+# Calls whose channels are missing are looked for again after this.
 SECOND_LOOK = 2.0
-GRACE = 6.0
+# A link that brings nothing for so long is asked for a sign of life.
+HEARTBEAT = 4.0
+# A switch that is away for longer is said to be unreachable.
+UNREACHABLE_AFTER = 10.0
+# What is left to handle when this process is to stop is handled within.
+DRAIN_LIMIT = 3.0
+# Calls read from Redis at a time, so that events are handled in between.
+CHUNK = 100
 
+# For as long as Redis is away, unless this process is to stop.
 patiently = retry(
     retry=retry_if_exception(is_unavailable),
+    stop=lambda state: state.args[0].stopping,
+    reraise=True,
     wait=wait_exponential(multiplier=0.05, max=2.0),
     before_sleep=before_sleep_log(log, logging.WARNING),
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the listener takes from one event; it may be applied later, or twice."""
+
+    call_id: str
+    note: Note
+    # Of a channel.
+    report: LegReport | None = None
+    # Of an originate that is over.
+    job_uuid: str | None = None
+    error: str | None = None
+
+
 class SwitchListener:
-    """Follows the calls of one switch while it holds the switch's lease."""
+    """Follows one switch: applies its events while it holds the lease, holds them otherwise."""
 
     def __init__(self, runtime: Runtime, address: SwitchAddress) -> None:
         self._runtime = runtime
         self._store = runtime.store
         self._name = address.name
-        self._connection = SwitchConnection(
-            address, events=EVENTS, filters=FILTERS, on_event=self._on_event, on_up=self._on_up
+        # Two connections: while an api command runs, its connection brings no events.
+        self._events = SwitchConnection(
+            address,
+            events=EVENTS,
+            filters=FILTERS,
+            on_event=self._on_event,
+            on_up=self._on_up,
+            heartbeat=HEARTBEAT,
         )
+        self._commands = SwitchConnection(address, on_up=self._on_up, heartbeat=HEARTBEAT)
         self._lease = Lock(
             runtime.redis,
             runtime.keys.switch_lease(address.name),
@@ -79,32 +117,50 @@ class SwitchListener:
             blocking=False,
             thread_local=False,
         )
+        self._leads = False
+        # Held while an event is applied or the lead changes.
+        self._order = BoundedSemaphore()
+        self._held: deque[tuple[float, Heard]] = deque(maxlen=HELD_EVENTS)
         # The live calls as last seen, so that an event costs one round trip. A stale one costs
         # a second: the script compares versions.
         self._calls: dict[str, Call] = {}
-        # Since when calls have been missed on the switch.
+        # Since when (monotonic) a call or a leg, by its id or uuid, is missed on the switch.
         self._missing: dict[str, float] = {}
+        self._down_since: float | None = time.monotonic()
         self._look = Flag()
         self._stopping = Flag()
 
     def run(self) -> None:
-        """Take the lease whenever it is free and follow the switch, until :meth:`stop`."""
-        while not self._stopping.is_set():
-            if self._asked(self._lease.acquire):
-                log.info("switch %s is ours to follow", self._name)
-                self._follow()
-            else:
-                self._stopping.wait(RENEWAL)
+        """Lead whenever the lease is free, until :meth:`stop`."""
+        self._events.start()
+        self._commands.start()
+        try:
+            while not self._stopping.is_set():
+                if self._asked(self._lease.acquire):
+                    log.info("switch %s is ours to follow", self._name)
+                    self._guarded(self._lead)
+                else:
+                    self._stopping.wait(RENEWAL)
+        finally:
+            self._events.stop()
+            self._commands.stop()
 
     def stop(self) -> None:
         self._stopping.set()
 
-    def _follow(self) -> None:
-        self._calls.clear()
-        self._missing.clear()
-        self._connection.start()
-        helpers = [gevent.spawn(self._reconcile_loop), gevent.spawn(self._watchdog_loop)]
+    @property
+    def stopping(self) -> bool:
+        return bool(self._stopping.is_set())
+
+    def _lead(self) -> None:
+        self._down_since = time.monotonic()
+        helpers = []
         try:
+            with self._order:
+                self._take_over()
+                self._leads = True
+            self._look.set()
+            helpers = [gevent.spawn(self._reconcile_loop), gevent.spawn(self._watchdog_loop)]
             while not self._stopping.wait(RENEWAL):
                 # While Redis is away nobody else can take the lease, and the events that wait
                 # here are all there is: they are dropped only for another holder.
@@ -112,10 +168,32 @@ class SwitchListener:
                 if renewed is False and self._asked(self._lease.acquire) is False:
                     log.warning("the lease of switch %s is another's", self._name)
                     return
+                self._guarded(self._tell_of_switch)
+            self._drain()
         finally:
             gevent.killall(helpers)
-            self._connection.stop()
+            with self._order:
+                self._leads = False
             self._asked(self._lease.release)
+
+    @patiently
+    def _take_over(self) -> None:
+        """Apply what was held while another led, as far as it may not have."""
+        self._missing.clear()
+        self._calls = {call.id: call for call in self._live_calls()}
+        oldest = time.monotonic() - HOLD
+        while self._held:
+            at, heard = self._held[0]
+            # What is not live has been ended by the one before.
+            if at >= oldest and heard.call_id in self._calls:
+                self._apply(heard)
+            self._held.popleft()
+
+    def _drain(self) -> None:
+        """Handle the events that are here already: they come to nobody else."""
+        end = time.monotonic() + DRAIN_LIMIT
+        while self._events.backlog and time.monotonic() < end:
+            gevent.sleep(0.02)
 
     def _asked(self, action: Callable[[], Any]) -> bool | None:
         """Whether the lease was had; None where Redis could not be asked."""
@@ -127,66 +205,89 @@ class SwitchListener:
             log.warning("the lease of switch %s: %s", self._name, error)
             return None
 
-    # Events
+    # What the switch's own hash says
 
-    def _on_up(self, connection: SwitchConnection) -> None:
-        self._note_switch({"core_uuid": connection.core_uuid or "", "up_since": str(now())})
+    def _on_up(self, _: SwitchConnection) -> None:
         self._look.set()
 
+    def _tell_of_switch(self) -> None:
+        """Keep the switch's hash true: its run, who follows it, since when it is out of reach."""
+        key = self._runtime.keys.switch(self._name)
+        if self._events.up and self._commands.up:
+            if self._down_since is not None:
+                self._note_switch({"core_uuid": self._events.core_uuid or "", "up_since": now()})
+                self._runtime.redis.hdel(key, "unreachable_since")
+                self._down_since = None
+        elif self._down_since is None:
+            self._down_since = time.monotonic()
+        elif time.monotonic() - self._down_since > UNREACHABLE_AFTER:
+            since = now() - (time.monotonic() - self._down_since)
+            self._runtime.redis.hsetnx(key, "unreachable_since", f"{since:.6f}")
+
     @patiently
-    def _note_switch(self, fields: dict[str, str]) -> None:
+    def _note_switch(self, fields: dict[str, str | float]) -> None:
         mapping: Any = {**fields, "listener": self._runtime.name}
         self._runtime.redis.hset(self._runtime.keys.switch(self._name), mapping=mapping)
 
-    @patiently
+    # Events
+
     def _on_event(self, event: Event) -> None:
-        headers = event.headers
         if event.name == "HEARTBEAT":
-            self._note_switch(
-                {
-                    "sessions": headers.get("Session-Count", ""),
-                    "max_sessions": headers.get("Max-Sessions", ""),
-                    "sessions_per_second": headers.get("Session-Per-Sec", ""),
-                    "heartbeat": str(now()),
-                }
-            )
-        elif event.name == "BACKGROUND_JOB":
-            self._on_originate_result(headers.get("Job-UUID", ""), event.body or "")
-        elif call_id := headers.get(f"variable_{CALL_VARIABLE}"):
-            self._on_channel_event(call_id, event)
+            if self._leads:
+                self._note_load(event)
+        elif (heard := _heard(event)) is not None:
+            with self._order:
+                if self._leads:
+                    self._apply(heard)
+                else:
+                    self._hold(heard)
 
-    def _on_originate_result(self, job_uuid: str, result: str) -> None:
-        call = self._get(call_id_of(job_uuid))
-        if call is None or call.job_uuid != job_uuid:
-            return
-        error = commands.originate_error(result)
-        note = Note("reply", "originate", data=result.strip())
-        if error is None:
-            # The legs' own events say more.
-            self._store.note(call.id, note)
-            return
-        at = now()
-        self._change(call, lambda c: transitions.finish_originate(c, error=error, at=at), note)
+    def _hold(self, heard: Heard) -> None:
+        at = time.monotonic()
+        while self._held and self._held[0][0] < at - HOLD:
+            self._held.popleft()
+        self._held.append((at, heard))
 
-    def _on_channel_event(self, call_id: str, event: Event) -> None:
-        report = leg_report(event)
-        call = self._get(call_id)
-        leg = call.leg(report.uuid) if call and report else None
-        if call is None or report is None or leg is None:
-            return
-        call = self._change(
-            call,
-            lambda c: transitions.report_leg(c, report),
-            Note("event", event.name, leg=leg.id, data=report.cause),
+    def _note_load(self, event: Event) -> None:
+        headers = event.headers
+        self._note_switch(
+            {
+                "sessions": headers.get("Session-Count", ""),
+                "max_sessions": headers.get("Max-Sessions", ""),
+                "sessions_per_second": headers.get("Session-Per-Sec", ""),
+                "heartbeat": now(),
+            }
         )
-        if event.name in ("CHANNEL_CREATE", "CHANNEL_ANSWER") and transitions.is_unwanted(
+
+    @patiently
+    def _apply(self, heard: Heard) -> None:
+        call = self._calls.get(heard.call_id) or self._store.get(heard.call_id)
+        if call is None:
+            return
+        if heard.report is not None:
+            self._apply_report(call, heard.report, heard.note)
+        elif heard.job_uuid == call.job_uuid:
+            error = heard.error
+            if error is None:
+                # The legs' own events say more.
+                self._store.note(call.id, heard.note)
+                return
+            at = now()
+            self._change(
+                call, lambda c: transitions.finish_originate(c, error=error, at=at), heard.note
+            )
+
+    def _apply_report(self, call: Call, report: LegReport, note: Note) -> None:
+        leg = call.leg(report.uuid)
+        if leg is None:
+            return
+        note = Note(note.kind, note.name, leg=leg.id, data=note.data)
+        call = self._change(call, lambda c: transitions.report_leg(c, report), note)
+        if note.name in ("CHANNEL_CREATE", "CHANNEL_ANSWER") and transitions.is_unwanted(
             call, call.leg(leg.uuid) or leg
         ):
             # It came up after the call was ended or its hang-up was carried out.
-            self._kill(call, leg)
-
-    def _get(self, call_id: str) -> Call | None:
-        return self._calls.get(call_id) or self._store.get(call_id)
+            gevent.spawn(self._guarded, lambda: self._kill(call, leg))
 
     def _change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
         try:
@@ -202,21 +303,24 @@ class SwitchListener:
         return call
 
     def _kill(self, call: Call, leg: Leg) -> None:
-        try:
-            reply = commands.kill(self._connection, leg.uuid)
-        except EventSocketError as error:
-            reply = str(error)
-        self._store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
+        reply = commands.kill(self._commands, leg.uuid)
+        if reply.startswith("+OK"):
+            self._store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
 
     # Reconciling
 
     def _reconcile_loop(self) -> None:
         interval = self._runtime.settings.reconcile_interval
+        at = 0.0
         while True:
-            self._look.wait(SECOND_LOOK if self._missing else interval)
+            left = max(0.0, at + interval - time.monotonic())
+            whole = self._look.wait(min(SECOND_LOOK, left) if self._missing else left)
             self._look.clear()
-            if self._connection.up:
+            if whole or time.monotonic() >= at + interval:
+                at = time.monotonic()
                 self._guarded(self._reconcile)
+            else:
+                self._guarded(self._look_again)
 
     def _watchdog_loop(self) -> None:
         while True:
@@ -229,38 +333,113 @@ class SwitchListener:
         except (EventSocketError, RedisError) as error:
             log.warning("switch %s: %s", self._name, error)
         except Exception:
-            log.exception("switch %s: %s failed", self._name, work.__name__)
+            log.exception("switch %s: looking after its calls failed", self._name)
 
     def _reconcile(self) -> None:
         """Compare the live calls in Redis with the switch's channels.
 
-        The calls are read first: whatever is claimed afterwards is not among them, and what
-        this connection then answers is the state of the run that it belongs to.
+        The calls are read first: whatever is claimed afterwards is not among them, and what the
+        switch then answers is the state of the run that it belongs to.
         """
+        if not self._commands.up:
+            return
         calls = self._live_calls()
+        channels = commands.channels(self._commands)
         live = {call.id for call in calls}
         # Calls that another process has ended.
         self._calls = {i: call for i, call in self._calls.items() if i in live}
-        channels = commands.channels(self._connection)
-        missing: dict[str, float] = {}
+        ours = {leg.uuid for call in calls for leg in call.legs}
+        self._missing = {i: at for i, at in self._missing.items() if call_id_of(i) in live}
+        states = {uuid: row.get("callstate", "") for uuid, row in channels.items()}
         for call in calls:
-            if call.core_uuid != self._connection.core_uuid:
-                self._end(call, transitions.SWITCH_RESTARTED)
-            elif any(leg.uuid in channels for leg in call.legs):
-                if call.hangup_requested is not None:
-                    self._hang_up(call, "NORMAL_CLEARING")
-            elif call.sent is not None:
-                since = missing[call.id] = self._missing.get(call.id, now())
-                # Not while the first look is fresh, and not on the list's word alone.
-                if now() - since >= GRACE and not self._exists(call):
-                    self._end(call, transitions.EVENTS_LOST)
-        self._missing = missing
-        self._hang_up_orphans(set(channels) - {leg.uuid for call in calls for leg in call.legs})
+            # The list alone ends nothing, and tells little.
+            if call.core_uuid != self._core or watch.is_doubtful(call, states):
+                self._examine(call)
+        self._hang_up_orphans(set(channels) - ours)
+
+    def _look_again(self) -> None:
+        """See whether what was missed is still missing."""
+        if self._commands.up:
+            live = set()
+            for call in self._read(sorted({call_id_of(i) for i in self._missing})):
+                live.add(call.id)
+                self._examine(call)
+            self._missing = {i: at for i, at in self._missing.items() if call_id_of(i) in live}
+
+    @property
+    def _core(self) -> str:
+        return self._commands.core_uuid or ""
+
+    def _examine(self, call: Call) -> float:
+        """Ask the switch of a claimed call's channels and do what follows; returns how many
+        seconds later to look again, unless an event comes."""
+        found = {}
+        for leg in call.legs:
+            event = commands.dump(self._commands, leg.uuid) if leg.ended is None else None
+            if event is not None:
+                found[leg.uuid] = event
+            if call.core_uuid != self._core:
+                # Answered by another run: there is nothing of the call.
+                break
+        fault = watch.fate(
+            call,
+            core_uuid=self._core,
+            there=bool(found),
+            gone_for=0.0 if found else self._missed_for(call.id),
+        )
+        if fault is not None:
+            self._end(call, fault)
+            return SECOND_LOOK
+        if not found:
+            return SECOND_LOOK
+        self._missing.pop(call.id, None)
+        for uuid, event in found.items():
+            self._missing.pop(uuid, None)
+            report = leg_report(event)
+            if report is not None:
+                note = Note("event", "found on the switch", data=uuid)
+                call = self._change(call, _reporting(report), note)
+        for leg in call.legs:
+            gone = leg.live and leg.uuid not in found
+            if gone and self._missed_for(leg.uuid) >= watch.GONE_LIMIT:
+                # Its last event was lost: how it ended is not known.
+                self._missing.pop(leg.uuid)
+                note = Note("event", "gone from the switch", leg=leg.id)
+                call = self._change(call, _reporting(LegReport(leg.uuid, ended=now())), note)
+        at = _clock(found)
+        if call.sent is None:
+            call = self._change(
+                call,
+                lambda c: transitions.mark_sent(c, at=at),
+                Note("command", "found on the switch"),
+            )
+        return self._enforce(call, at)
+
+    def _enforce(self, call: Call, at: float) -> float:
+        """Hang up what was asked for, and what outlives its limit by the switch's clock ``at``."""
+        if call.state is State.ENDED:
+            return SECOND_LOOK
+        if at >= watch.limit(call):
+            self._hang_up(call, "ALLOTTED_TIMEOUT")
+        elif call.hangup_requested is not None:
+            self._hang_up(call, "NORMAL_CLEARING")
+        elif unwanted := [leg for leg in call.legs if leg.hangup_requested and leg.live]:
+            for leg in unwanted:
+                self._kill(call, leg)
+        else:
+            return max(SECOND_LOOK, watch.limit(call) - at)
+        return SECOND_LOOK
+
+    def _missed_for(self, name: str) -> float:
+        at = time.monotonic()
+        return at - self._missing.setdefault(name, at)
 
     def _hang_up_orphans(self, uuids: set[str]) -> None:
         """Hang up channels of calls that have ended. Of others we know nothing: let them be."""
         of_calls = {uuid: call_id_of(uuid) for uuid in uuids}
-        for uuid, call in zip(of_calls, self._store.get_many(of_calls.values()), strict=True):
+        ended = {call.id: call for call in self._read(sorted(set(of_calls.values())), ended=True)}
+        for uuid, call_id in of_calls.items():
+            call = ended.get(call_id)
             leg = call.leg(uuid) if call else None
             if call is not None and leg is not None and call.state is State.ENDED:
                 self._kill(call, leg)
@@ -268,54 +447,93 @@ class SwitchListener:
     def _watch(self) -> None:
         """See to calls whose deadline has passed without the event that should have come."""
         due = self._store.due(now())
-        for call_id, call in zip(due, self._store.get_many(due), strict=True):
-            if call is None or call.state is State.ENDED:
-                self._store.forget_deadline(call_id)
+        later: dict[str, float] = {}
+        waiting: frozenset[str] | None = None
+        found = set()
+        for call in self._read(due, ended=True):
+            found.add(call.id)
+            if call.state is State.ENDED:
+                self._store.forget_deadline(call.id)
             elif call.state is State.QUEUED:
-                at = now()
-                self._change(
-                    call,
-                    lambda c: transitions.end_queued(c, at=at),  # noqa: B023
-                    Note("event", transitions.QUEUE_TIMEOUT),
-                )
-            elif (call.switch, call.core_uuid) != (self._name, self._connection.core_uuid):
-                # Another listener's, or reconciling's. Not to stand before those behind it.
-                self._store.postpone(call.id, now() + GRACE)
-            elif not self._connection.up:
-                # It may well live on: nothing is ended while nobody can ask.
-                self._store.postpone(call.id, now() + GRACE)
-            elif self._exists(call):
-                if call.sent is None:
-                    sent = now()
-                    self._change(
-                        call,
-                        lambda c: transitions.mark_sent(c, at=sent),  # noqa: B023
-                        Note("command", "found on the switch"),
-                    )
-                else:
-                    self._hang_up(call, "ALLOTTED_TIMEOUT")
-                    self._store.postpone(call.id, now() + GRACE)
-            else:
-                lost = transitions.WORKER_LOST if call.sent is None else transitions.EVENTS_LOST
-                self._end(call, lost)
+                if waiting is None:
+                    waiting = self._runtime.queue.waiting()
+                later[call.id] = now() + self._watch_queued(call, call.id in waiting)
+            elif call.switch == self._name and self._commands.up:
+                later[call.id] = now() + self._examine(call)
+            elif call.switch == self._name or not self._is_led(call.switch or ""):
+                if fault := watch.fate_unreachable(call, now=now()):
+                    self._end(call, fault)
+                later[call.id] = now() + watch.GONE_LIMIT
+        for call_id in set(due) - found:
+            self._store.forget_deadline(call_id)
+        self._store.postpone(later)
+
+    def _watch_queued(self, call: Call, waits: bool) -> float:
+        at = now()
+        if at >= watch.queued_until(call):
+            self._change(
+                call,
+                lambda c: transitions.end_queued(c, at=at),
+                Note("event", transitions.QUEUE_TIMEOUT),
+            )
+        elif not waits:
+            # A worker died with its job before the claim, or has it and waits for a switch.
+            self._runtime.queue.place_again(call)
+            self._store.note(call.id, Note("command", "enqueue again"))
+        return min(watch.QUEUE_LOOK, watch.queued_until(call) - at)
+
+    def _is_led(self, switch: str) -> bool:
+        return bool(self._runtime.redis.exists(self._runtime.keys.switch_lease(switch)))
 
     def _live_calls(self) -> list[Call]:
-        ids = self._store.live_of_switch(self._name)
-        calls = self._store.get_many(ids)
-        return [call for call in calls if call and call.state is not State.ENDED]
+        return list(self._read(self._store.live_of_switch(self._name)))
 
-    def _exists(self, call: Call) -> bool:
-        return any(commands.exists(self._connection, leg.uuid) for leg in call.legs)
+    def _read(self, ids: Sequence[str], *, ended: bool = False) -> Iterator[Call]:
+        for first in range(0, len(ids), CHUNK):
+            for call in self._store.get_many(ids[first : first + CHUNK]):
+                if call is not None and (ended or call.state is not State.ENDED):
+                    yield call
+            gevent.sleep(0)
 
     def _hang_up(self, call: Call, cause: str) -> None:
-        reply = commands.hang_up_all(self._connection, CALL_VARIABLE, call.id, cause)
+        reply = commands.hang_up_all(self._commands, CALL_VARIABLE, call.id, cause)
         self._store.note(call.id, Note("command", "hupall", data=reply))
 
     def _end(self, call: Call, fault: str) -> None:
         log.warning("call %s ends: %s", call.id, fault)
-        at = now()
-        self._change(
-            call,
-            lambda c: transitions.end(c, fault, at=at),
-            Note("event", fault, data=json.dumps({"switch": self._name})),
+        at, seen = now(), call.version
+
+        def transition(current: Call) -> Call:
+            # Nothing is ended on what was true of it before another change.
+            return transitions.end(current, fault, at=at) if current.version == seen else current
+
+        data = json.dumps({"switch": call.switch})
+        self._change(call, transition, Note("event", fault, data=data))
+
+
+def _heard(event: Event) -> Heard | None:
+    """What is worth keeping of an event; None for one that is of no call."""
+    headers = event.headers
+    if event.name == "BACKGROUND_JOB":
+        job_uuid, result = headers.get("Job-UUID", ""), event.body or ""
+        return Heard(
+            call_id_of(job_uuid),
+            Note("reply", "originate", data=result.strip()),
+            job_uuid=job_uuid,
+            error=commands.originate_error(result),
         )
+    call_id = headers.get(f"variable_{CALL_VARIABLE}")
+    report = leg_report(event)
+    if not call_id or report is None:
+        return None
+    return Heard(call_id, Note("event", event.name, data=report.cause), report=report)
+
+
+def _reporting(report: LegReport) -> Callable[[Call], Call]:
+    return lambda call: transitions.report_leg(call, report)
+
+
+def _clock(dumps: dict[str, Event]) -> float:
+    """The switch's own clock in epoch seconds, as the last dump has it."""
+    stamp = max(event.headers.get("Event-Date-Timestamp", "0") for event in dumps.values())
+    return int(stamp) / 1e6

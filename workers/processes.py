@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+from gevent.event import Event as Flag
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
@@ -25,6 +26,9 @@ from workers.runtime import Runtime, switch_addresses
 
 log = logging.getLogger(__name__)
 
+# Seconds that a process takes at most to end once it was asked to.
+GRACE = 12
+
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
@@ -37,6 +41,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         # One process answers many at once; how many processes, WEB_CONCURRENCY says.
         self.cfg.set("worker_class", "gevent")
         self.cfg.set("keepalive", 30)
+        # Requests under way are answered first; none waits for the switch longer than that.
+        self.cfg.set("graceful_timeout", max(GRACE, int(self._settings.action_timeout) + 2))
         # Its path is one for all of a user's servers.
         self.cfg.set("control_socket_disable", True)
         self.cfg.set("loglevel", self._settings.log_level.lower())
@@ -99,7 +105,17 @@ def run_simulator_process(settings: Settings) -> None:
 
 
 def _until_signal(stop: Callable[[], None], greenlets: list[gevent.Greenlet]) -> None:
-    """Run until all greenlets are done, which :func:`stop` asks of them."""
+    """Run until all greenlets are done, which :func:`stop` asks of them and gives GRACE for."""
+    stopping = Flag()
+
+    def stop_soon() -> None:
+        stopping.set()
+        stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        gevent.signal_handler(number, stop)
-    gevent.joinall(greenlets)
+        gevent.signal_handler(number, stop_soon)
+    gevent.spawn(gevent.joinall, greenlets).link(lambda _: stopping.set())
+    stopping.wait()
+    gevent.joinall(greenlets, timeout=GRACE)
+    if not all(greenlet.dead for greenlet in greenlets):
+        log.warning("not everything was done within %s s", GRACE)

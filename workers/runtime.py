@@ -32,8 +32,9 @@ class Runtime:
         """Raises SettingsError where Redis is not set or its URL cannot be used."""
         redis = connect(settings.require_redis())
         keys = Keys(settings.key_prefix)
+        store = CallStore(redis, keys, settings.wait_replicas)
         name = f"{socket.gethostname()}-{os.getpid()}"
-        return cls(settings, redis, keys, CallStore(redis, keys), JobQueue(redis), name)
+        return cls(settings, redis, keys, store, JobQueue(redis), name)
 
 
 def switch_addresses(settings: Settings) -> list[SwitchAddress]:

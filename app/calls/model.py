@@ -4,7 +4,6 @@ Times are seconds since the epoch as floats with microseconds, as the switch
 stamps its events. A field without a value is left out of the Redis hash.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -12,12 +11,6 @@ from typing import Any
 
 # The names a leg's own hash fields begin with: leg:a1:uuid, leg:a1:ringing, ...
 LEG_PREFIX = "leg:"
-
-# Seconds that a worker has from its claim to sending the originate. A call found
-# claimed and unsent after that has lost its worker.
-SEND_LIMIT = 10.0
-# Seconds added to what the switch itself enforces before the watchdog looks.
-DEADLINE_MARGIN = 15.0
 
 
 class State(StrEnum):
@@ -156,25 +149,6 @@ class Call:
     def with_leg(self, leg: Leg) -> "Call":
         legs = tuple(leg if old.id == leg.id else old for old in self.legs)
         return replace(self, legs=legs)
-
-    @property
-    def deadline(self) -> float | None:
-        """When the watchdog looks, since no event may come; None once ended.
-
-        The switch holds the same limits itself; these come after them.
-        """
-        if self.state is State.ENDED:
-            return None
-        if self.claimed is None:
-            return self.accepted + self.queue_timeout
-        if self.sent is None:
-            return self.claimed + SEND_LIMIT
-        if self.bridged is not None:
-            return (self.answered or self.bridged) + self.call_duration + DEADLINE_MARGIN
-        # Each gateway tried for a party may ring for the whole time.
-        attempts = max(Counter(leg.party for leg in self.legs).values())
-        ring = self.wait_for_pickup * attempts + DEADLINE_MARGIN
-        return (self.answered or self.sent) + ring
 
 
 def leg_uuid(call_id: str, role: Role, party: int, attempt: int) -> str:

@@ -1,5 +1,7 @@
 """RQ jobs, enqueued by dotted name: this side never imports what carries them out."""
 
+import secrets
+
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue
@@ -42,15 +44,24 @@ class JobQueue:
         self.calls.enqueue_job(job, pipeline=pipeline)
 
     def place_again(self, call: Call) -> None:
-        """Give back the job of a call that was not claimed, ahead of all others."""
+        """Give back the job of a call that was not claimed, ahead of all others.
+
+        A job too many does no harm: the call is claimed once.
+        """
         self.calls.enqueue_call(
             PLACE_CALL,
             args=(call.id,),
+            # Another id: the first job may still be under way, and takes its record with it.
+            job_id=f"{call.id}_{secrets.token_hex(4)}",
             at_front=True,
             timeout=call.queue_timeout + _JOB_MARGIN,
             result_ttl=_RESULT_TTL,
             failure_ttl=_FAILURE_TTL,
         )
+
+    def waiting(self) -> frozenset[str]:
+        """Ids of the calls that a job waits for to be placed."""
+        return frozenset(job_id.partition("_")[0] for job_id in self.calls.get_job_ids())
 
     def hang_up(self, call: Call) -> None:
         """Have a worker hang up what the call's marks ask for."""

@@ -1,5 +1,6 @@
 """Where calls are kept: one hash per call, written by change.lua alone."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -9,12 +10,22 @@ from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import WatchError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app.calls import watch
 from app.calls.model import Call, changed_fields, from_hash
 from app.redis_client import BLOCK_LIMIT
 
-_CHANGE = files("app.calls").joinpath("change.lua").read_text()
+_FUNCTION = files("app.calls").joinpath("change.lua").read_text()
+_CHANGE = f"{_FUNCTION}return change(KEYS, ARGV)\n"
+_ACCEPT = _FUNCTION + files("app.calls").joinpath("accept.lua").read_text()
+# Seconds within which a call is accepted, or never.
+ACCEPT_LIMIT = 3.0
+# Seconds given to the replicas to have a change.
+_REPLICAS_LIMIT = 1.0
+_LOST = (RedisConnectionError, RedisTimeoutError)
 # Entries kept in the stream of every call's changes.
 _EVENTS_KEPT = 100_000
 
@@ -35,6 +46,14 @@ class Accepted:
 
     calls: tuple[Call, ...]
     new: bool
+
+
+class OutcomeUnknown(Exception):
+    """Redis was lost after it was sent a new call: it may have taken it, or not."""
+
+
+class NotReplicated(Exception):
+    """Redis has the change, but fewer replicas than it takes do."""
 
 
 class Keys:
@@ -74,10 +93,15 @@ class Keys:
 class CallStore:
     """Reads calls, and changes them through the script."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, replicas: int = 0) -> None:
+        """``replicas`` is how many must have a call before it counts as accepted, and its claim
+        before it counts as claimed."""
         self.redis = redis
         self.keys = keys
+        self._replicas = replicas
         self._change = redis.register_script(_CHANGE)
+        # Redis' clock less the monotonic one of this process, in microseconds.
+        self._clock: float | None = None
 
     def get(self, call_id: str) -> Call | None:
         """The call, or None where there is none or it is no longer kept."""
@@ -89,25 +113,46 @@ class CallStore:
                 pipe.hgetall(self.keys.call(call_id))
             return [_from_reply(flat) for flat in pipe.execute()]
 
-    def change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
+    def change(
+        self,
+        call: Call,
+        transition: Callable[[Call], Call],
+        note: Note,
+        *,
+        replicated: bool = False,
+    ) -> Call:
         """Apply a pure transition to the call as it stands, and return the call after it.
 
         ``call`` may be old: where another change came first, the transition is applied
         again to what Redis holds. Nothing is written where it changes nothing.
-        Raises KeyError where the call is no longer kept.
+        Raises KeyError where the call is no longer kept; with ``replicated`` NotReplicated.
         """
         while True:
             changed = transition(call)
             if changed == call:
                 return call
             changed = replace(changed, version=call.version + 1)
-            reply = self._change(*self._arguments(call, changed, note))
+            keys, arguments = self._arguments(call, changed, note)
+            if replicated and self._replicas:
+                reply = self._change_replicated(keys, arguments)
+            else:
+                reply = self._change(keys, arguments)
             if reply == 1:
                 return changed
             current = _from_reply(_pairs(reply))
             if current is None:
                 raise KeyError(call.id)
             call = current
+
+    def _change_replicated(self, keys: list[str], arguments: list[str]) -> Any:
+        with self.redis.pipeline(transaction=False) as pipe:
+            # Both on one connection: WAIT is for what that one has written.
+            pipe.eval(_CHANGE, len(keys), *keys, *arguments)
+            pipe.wait(self._replicas, int(_REPLICAS_LIMIT * 1000))
+            reply, replicas = pipe.execute()
+        if reply == 1 and replicas < self._replicas:
+            raise NotReplicated(f"{replicas} of {self._replicas} replicas have it")
+        return reply
 
     def accept(
         self,
@@ -116,34 +161,100 @@ class CallStore:
         *,
         nonce_app: str | None = None,
     ) -> Accepted:
-        """Write new calls with their jobs in one transaction: all or none.
+        """Write new calls with their jobs, all or none, within ACCEPT_LIMIT seconds.
 
         With ``nonce_app`` the calls' nonce makes the request idempotent among that app's:
         where it was seen, nothing is written and the calls made with it are returned.
+        Raises an error of Redis where nothing was written nor will be, and OutcomeUnknown
+        where Redis was lost in the middle.
         """
         nonce = calls[0].nonce
-        key = self.keys.nonce(nonce_app, nonce) if nonce_app and nonce else None
-        accepted = [replace(call, version=1) for call in calls]
+        key = self.keys.nonce(nonce_app, nonce) if nonce_app and nonce else ""
+        new = tuple(replace(call, version=1) for call in calls)
+        keys, arguments = self._new(new, key, enqueue)
+        forgotten = b""
+        end = time.monotonic() + ACCEPT_LIMIT
+        # Whether an attempt was lost after it was sent.
+        unsure = False
         while True:
-            with self.redis.pipeline() as pipe:
+            try:
+                connection = self.redis.connection_pool.get_connection()
                 try:
-                    if key is not None:
-                        pipe.watch(key)  # type: ignore[no-untyped-call]
-                        if (seen := self._of_nonce(pipe.get(key))) is not None:
-                            return Accepted(seen, new=False)
-                    pipe.multi()
-                    for call in accepted:
-                        keys, args = self._arguments(None, call, Note("request", "accepted"))
-                        # The text, not its digest: after NOSCRIPT the rest would be done alone.
-                        pipe.eval(_CHANGE, len(keys), *keys, *args)
-                    if key is not None:
-                        pipe.set(key, ",".join(call.id for call in accepted))
-                    for call in accepted:
-                        enqueue(call, pipe)
-                    pipe.execute()
-                    return Accepted(tuple(accepted), new=True)
-                except WatchError:
+                    reply, seen = self._accept_on(connection, end, keys, [forgotten, *arguments])
+                except _LOST:
+                    unsure = True
+                    raise
+                finally:
+                    self.redis.connection_pool.release(connection)
+            except RedisError as error:
+                if not unsure and not isinstance(error, _LOST):
+                    # Redis refuses, being full, a replica or the like.
+                    raise
+                if time.monotonic() < end:
+                    time.sleep(0.05)
                     continue
+                # No attempt can be carried out any more; what one did may be read.
+                if unsure and self._is_kept(new):
+                    return Accepted(new, new=True)
+                raise
+            if reply == b"accepted":
+                return Accepted(new, new=True)
+            if reply == b"seen":
+                if (known := self._of_nonce(seen)) is not None:
+                    return Accepted(known, new=known[0].id == new[0].id)
+                forgotten = seen
+            elif time.monotonic() >= end:
+                raise RedisTimeoutError(f"not accepted within {ACCEPT_LIMIT} s")
+
+    def _new(
+        self, calls: Sequence[Call], nonce_key: str, enqueue: Callable[[Call, Pipeline], None]
+    ) -> tuple[list[str], list[Any]]:
+        """What accept.lua takes, but for the moment and the forgotten nonce."""
+        keys, changes = [nonce_key], []
+        # RQ writes its commands into a pipeline that is never executed.
+        jobs = self.redis.pipeline()
+        for call in calls:
+            of_call, arguments = self._arguments(None, call, Note("request", "accepted"))
+            keys += of_call
+            changes.append([len(of_call), arguments])
+            enqueue(call, jobs)
+        commands: list[Any] = []
+        for words, _ in jobs.command_stack:
+            commands += [len(words), *words]
+        return keys, [",".join(call.id for call in calls), json.dumps(changes), *commands]
+
+    def _accept_on(
+        self, connection: Any, end: float, keys: list[str], arguments: list[Any]
+    ) -> tuple[bytes, bytes]:
+        """One attempt, answered before the monotonic ``end``: what accept.lua says, and the
+        nonce's value."""
+
+        def ask(*command: Any) -> Any:
+            connection.send_command(*command)
+            left = max(0.01, end - time.monotonic())
+            return connection.read_response(timeout=left)
+
+        if self._clock is None:
+            seconds, micros = map(int, ask("TIME"))
+            self._clock = seconds * 1e6 + micros - time.monotonic() * 1e6
+        words = (len(keys), *keys, f"{end * 1e6 + self._clock:.0f}", *arguments)
+        try:
+            reply = ask("EVALSHA", _ACCEPT_SHA, *words)
+        except NoScriptError:
+            reply = ask("EVAL", _ACCEPT, *words)
+        # Where the clock was stepped, or is another server's, the next attempt has it right.
+        self._clock = float(reply[1]) - time.monotonic() * 1e6
+        if self._replicas and reply[0] != b"late":
+            limit = int(_REPLICAS_LIMIT * 1000)
+            if (replicas := ask("WAIT", self._replicas, limit)) < self._replicas:
+                raise OutcomeUnknown(f"{replicas} of {self._replicas} replicas have it")
+        return reply[0], reply[2] if len(reply) > 2 else b""
+
+    def _is_kept(self, calls: Sequence[Call]) -> bool:
+        try:
+            return self.get(calls[0].id) is not None
+        except RedisError as error:
+            raise OutcomeUnknown(str(error)) from error
 
     def by_nonce(self, app: str, nonce: str) -> tuple[Call, ...]:
         return self._of_nonce(self.redis.get(self.keys.nonce(app, nonce))) or ()
@@ -169,16 +280,24 @@ class CallStore:
         ids: Any = self.redis.zrange(self.keys.switch_calls(switch), 0, -1)
         return [call_id.decode() for call_id in ids]
 
-    def due(self, now: float, limit: int = 100) -> list[str]:
+    def unreachable(self, switches: Iterable[str]) -> dict[str, float]:
+        """Of these switches those that cannot be reached, and since when in epoch seconds."""
+        names = list(dict.fromkeys(switches))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hget(self.keys.switch(name), "unreachable_since")
+            found = zip(names, pipe.execute(), strict=True)
+        return {name: float(since) for name, since in found if since is not None}
+
+    def due(self, now: float) -> list[str]:
         """Ids of calls whose deadline has passed."""
-        ids: Any = self.redis.zrange(
-            self.keys.deadlines, "-inf", now, byscore=True, offset=0, num=limit
-        )
+        ids: Any = self.redis.zrange(self.keys.deadlines, "-inf", now, byscore=True)
         return [call_id.decode() for call_id in ids]
 
-    def postpone(self, call_id: str, until: float) -> None:
-        """Have the watchdog look at the call again later."""
-        self.redis.zadd(self.keys.deadlines, {call_id: until}, xx=True)
+    def postpone(self, until: dict[str, float]) -> None:
+        """Have the watchdog look at the calls again at these times."""
+        if until:
+            self.redis.zadd(self.keys.deadlines, until, xx=True)
 
     def forget_deadline(self, call_id: str) -> None:
         self.redis.zrem(self.keys.deadlines, call_id)
@@ -216,9 +335,7 @@ class CallStore:
             if reply:
                 last = reply[0][1][-1][0]
 
-    def _arguments(
-        self, old: Call | None, new: Call, note: Note
-    ) -> tuple[list[str], list[str | float]]:
+    def _arguments(self, old: Call | None, new: Call, note: Note) -> tuple[list[str], list[str]]:
         fields = changed_fields(old, new)
         now = f"{time.time():.6f}"
         timeline = [_entry(note, now)]
@@ -236,7 +353,7 @@ class CallStore:
             "changed": json.dumps(fields),
         }
         keys = self.keys
-        deadline = new.deadline
+        deadline = watch.deadline(new)
         # The indexes change when a call begins, is claimed and ends.
         moves = old is None or old.switch != new.switch or deadline is None
         indexes = self._indexes(new) if moves else []
@@ -250,8 +367,8 @@ class CallStore:
             [
                 str(old.version if old else 0),
                 new.id,
-                new.accepted,
-                "" if deadline is None else deadline,
+                str(new.accepted),
+                "" if deadline is None else str(deadline),
                 str(new.retention),
                 str(len(indexes)),
                 json.dumps(_flat(fields)),
@@ -265,6 +382,9 @@ class CallStore:
         keys = self.keys
         indexes = [keys.user_calls(call.user), *map(keys.extension_calls, call.extensions)]
         return [*indexes, keys.switch_calls(call.switch)] if call.switch else indexes
+
+
+_ACCEPT_SHA = hashlib.sha1(_ACCEPT.encode(), usedforsecurity=False).hexdigest()
 
 
 def _entry(note: Note, at: str) -> dict[str, str]:

@@ -21,9 +21,20 @@ BY_SWITCH = "switch"
 # ended_by: the faults. The call was ended by Ringback, which lost sight of it.
 QUEUE_TIMEOUT = "queue_timeout"
 WORKER_LOST = "worker_lost"
+NOT_REPLICATED = "not_replicated"
 SWITCH_RESTARTED = "switch_restarted"
+SWITCH_UNREACHABLE = "switch_unreachable"
 EVENTS_LOST = "events_lost"
-FAULTS = frozenset({QUEUE_TIMEOUT, WORKER_LOST, SWITCH_RESTARTED, EVENTS_LOST})
+FAULTS = frozenset(
+    {
+        QUEUE_TIMEOUT,
+        WORKER_LOST,
+        NOT_REPLICATED,
+        SWITCH_RESTARTED,
+        SWITCH_UNREACHABLE,
+        EVENTS_LOST,
+    }
+)
 
 # Dispositions of a PhoneCallView.
 ANSWERED, BUSY, FAILED, NO_ANSWER, UNKNOWN, NOT_ALLOWED = range(6)
@@ -283,7 +294,7 @@ def _end(call: Call, cause: str, by: str, at: float) -> Call:
     if call.bridged is not None:
         disposition = ANSWERED
     elif by in FAULTS:
-        disposition = FAILED if by == QUEUE_TIMEOUT else UNKNOWN
+        disposition = FAILED if by in (QUEUE_TIMEOUT, NOT_REPLICATED) else UNKNOWN
     elif by == BY_API:
         disposition = NO_ANSWER
     else:

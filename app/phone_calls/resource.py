@@ -13,15 +13,16 @@ TRYING, RINGING, OTHER_RINGING, ON_CALL = 2, 3, 4, 5
 FIELDS = frozenset(
     """
         id extension ownerId ownerName published answered nonce phoneCallView link links state ended
-        endedBy hangupCause
+        endedBy hangupCause switchUnreachable
     """.split()
 )
 
 
-def phone_call(call: Call, link: str) -> dict[str, Any]:
+def phone_call(call: Call, link: str, unreachable: float | None = None) -> dict[str, Any]:
     """The resource; a field without a value is left out.
 
-    ``state``, ``ended``, ``endedBy`` and ``hangupCause`` are ours.
+    ``state``, ``ended``, ``endedBy``, ``hangupCause`` and ``switchUnreachable`` (since when the
+    call's switch is out of reach) are ours.
     """
     return without_none(
         {
@@ -37,6 +38,7 @@ def phone_call(call: Call, link: str) -> dict[str, Any]:
             "ended": date(call.ended),
             "endedBy": call.ended_by,
             "hangupCause": call.hangup_cause,
+            "switchUnreachable": date(unreachable),
             **links(link),
         }
     )

@@ -22,6 +22,7 @@ from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Note
+from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError
 from app.phone_calls.schemas import MAX_LEGS, invalid
 from app.settings import Settings
@@ -256,6 +257,13 @@ class PhoneCalls:
         calls = self._store.get_many(ids)
         return [call for call in calls if call and call.state is not State.ENDED]
 
+    def unreachable(self, calls: Sequence[Call]) -> dict[str, float]:
+        """Since when (epoch seconds) the switches of live calls are out of reach, by id of the
+        call."""
+        switches = {c.id: c.switch for c in calls if c.switch and c.state is not State.ENDED}
+        since = self._store.unreachable(switches.values())
+        return {call_id: since[name] for call_id, name in switches.items() if name in since}
+
     # Hang up
 
     def hang_up(self, caller: Caller, calls: Sequence[Call], number: str | None) -> list[Call]:
@@ -305,15 +313,6 @@ def _is_in(caller: Caller, user: User | None, extension: Extension | None, call:
     owners = [accounts.extensions[n].owner for n in call.extensions if n in accounts.extensions]
     owned = (accounts.users[o] for o in (*owners, call.user) if o in accounts.users)
     return any(u == user if user is not None else caller.may_act_for(u) for u in owned)
-
-
-def is_hang_up_pending(call: Call) -> bool:
-    """Whether something that a client wants hung up may still ring or talk."""
-    if call.state in (State.ENDED, State.QUEUED):
-        return False
-    return call.hangup_requested is not None or any(
-        leg.hangup_requested is not None and leg.ended is None for leg in call.legs
-    )
 
 
 def _digest(kind: str, extension: Extension, query: dict[str, Any], body: dict[str, Any]) -> str:

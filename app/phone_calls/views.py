@@ -10,6 +10,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from app.auth import authenticate
 from app.calls.model import Call
+from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError
 from app.phone_calls.resource import FIELDS, links, phone_call
 from app.phone_calls.schemas import (
@@ -20,7 +21,7 @@ from app.phone_calls.schemas import (
     invalid,
     load,
 )
-from app.phone_calls.services import Caller, PhoneCalls, is_hang_up_pending
+from app.phone_calls.services import Caller, PhoneCalls
 from app.services import Services
 
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
@@ -78,7 +79,7 @@ def list_calls(user: str, extension: str, call_id: str | None = None) -> Respons
             "totalResults": len(calls),
             "startIndex": start,
             "itemsPerPage": count,
-            "entry": _picked(_resources(page, user, extension), names),
+            "entry": _picked(_resources(service, page, user, extension), names),
         }
     )
 
@@ -92,7 +93,7 @@ def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Resp
         raise ApiError(400, "pc_phonecall_invalid", "phoneCallId takes the id of a call.")
     concerned = service.hang_up(caller, calls, query.get("phoneNumber"))
     pending = any(map(is_hang_up_pending, concerned))
-    answer = _picked(_resources(concerned, user, extension), names)
+    answer = _picked(_resources(service, concerned, user, extension), names)
     return jsonify(answer), 202 if pending else 200
 
 
@@ -135,8 +136,13 @@ def _picked(rows: list[dict[str, Any]], names: frozenset[str] | None) -> list[di
     return [{name: value for name, value in row.items() if name in names} for row in rows]
 
 
-def _resources(calls: Sequence[Call], user: str, extension: str) -> list[dict[str, Any]]:
-    return [phone_call(call, _link(user, extension, call)) for call in calls]
+def _resources(
+    service: PhoneCalls, calls: Sequence[Call], user: str, extension: str
+) -> list[dict[str, Any]]:
+    unreachable = service.unreachable(calls)
+    return [
+        phone_call(call, _link(user, extension, call), unreachable.get(call.id)) for call in calls
+    ]
 
 
 def _link(user: str, extension: str, call: Call) -> str:

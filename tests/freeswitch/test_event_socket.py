@@ -1,5 +1,6 @@
 """The event socket against a switch with bad manners: real loopback sockets, no sleeping."""
 
+import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -53,10 +54,12 @@ class Peer:
         self.sock.sendall(data)
 
     def read(self) -> str:
-        """The next command with its header lines; the empty string at the end of the connection."""
+        """The next command with its header lines; the empty string at the end of the connection,
+        which is a reset: nothing that was sent and not read may be delivered later."""
         lines = []
-        while (line := self.file.readline()) not in (b"\n", b""):
-            lines.append(line)
+        with contextlib.suppress(ConnectionResetError):
+            while (line := self.file.readline()) not in (b"\n", b""):
+                lines.append(line)
         return b"".join(lines).decode().rstrip("\n")
 
     def reply(self, text: str) -> None:
@@ -162,9 +165,11 @@ def assert_nothing_left(esl: EventSocket) -> None:
 
 
 def hold(peer: Peer) -> None:
-    """Say nothing more until the other end closes."""
-    while peer.sock.recv(65536):
-        pass
+    """Say nothing more until the other end closes, which it does with a reset: what it may have
+    sent and nobody read is not delivered later."""
+    with pytest.raises(ConnectionResetError):
+        while True:
+            assert peer.sock.recv(65536)
 
 
 # --- connecting

@@ -1,0 +1,131 @@
+"""What is done about a call though no event says so: pure functions of the call, of what its
+switch shows, and of time.
+
+Durations are seconds of a monotonic clock wherever a call could be ended by them: the wall
+clocks of several machines differ, and are stepped.
+"""
+
+from collections import Counter
+
+from app.calls.model import Call, Leg, State
+from app.calls.transitions import EVENTS_LOST, SWITCH_RESTARTED, SWITCH_UNREACHABLE, WORKER_LOST
+
+# A worker sends the originate this soon after its claim, or not at all; the event socket's
+# connection gives up unacknowledged bytes within freeswitch.event_socket.DELIVERY_LIMIT.
+SEND_WITHIN = 4.0
+# So what was claimed that long ago and has no channel was never sent.
+UNSENT_LIMIT = 12.0
+# What was sent and then has no channel for that long is over: its first channels take a moment
+# to appear, its last events to arrive.
+GONE_LIMIT = 6.0
+# When a look is taken at a call that is still queued, claimed and unsent, or to be hung up.
+QUEUE_LOOK = 5.0
+UNSENT_LOOK = 2.0
+HANG_UP_LOOK = 5.0
+# Added to what the switch itself enforces.
+MARGIN = 15.0
+
+
+def queued_until(call: Call) -> float:
+    """When it ends unless it has been claimed, in epoch seconds."""
+    return call.accepted + call.queue_timeout
+
+
+def deadline(call: Call) -> float | None:
+    """When to look at the call, in epoch seconds; None once it has ended."""
+    if call.state is State.ENDED:
+        return None
+    if call.claimed is None:
+        return min(call.accepted + QUEUE_LOOK, queued_until(call))
+    if call.sent is None:
+        return call.claimed + UNSENT_LOOK
+    asked = _asked(call)
+    return limit(call) if asked is None else min(asked + HANG_UP_LOOK, limit(call))
+
+
+def _asked(call: Call) -> float | None:
+    """Since when something that a client wants hung up is there."""
+    parties = (leg.hangup_requested for leg in call.legs if leg.live)
+    return min((at for at in (call.hangup_requested, *parties) if at is not None), default=None)
+
+
+def is_hang_up_pending(call: Call) -> bool:
+    """Whether something that a client wants hung up may still ring or talk."""
+    if call.state in (State.ENDED, State.QUEUED):
+        return False
+    return call.hangup_requested is not None or any(
+        leg.hangup_requested is not None and leg.ended is None for leg in call.legs
+    )
+
+
+def limit(call: Call) -> float:
+    """By when the switch itself has ended what goes on now, by its own clock once it has a
+    channel, in epoch seconds."""
+    if call.bridged is not None:
+        return (call.answered or call.bridged) + call.call_duration + MARGIN
+    created = min((leg.created for leg in call.legs if leg.created is not None), default=None)
+    begun = call.answered or created or call.sent or call.claimed or call.accepted
+    return begun + _ring_time(call) + MARGIN
+
+
+def longest(call: Call) -> float:
+    """By when the switch has ended the call at the latest, whatever is known of it."""
+    begun = call.claimed or call.accepted
+    return begun + UNSENT_LIMIT + 2 * (_ring_time(call) + MARGIN) + call.call_duration
+
+
+def _ring_time(call: Call) -> int:
+    # Each gateway tried for a party may ring for the whole time.
+    attempts = max(Counter(leg.party for leg in call.legs).values())
+    return call.wait_for_pickup * attempts
+
+
+def fate(call: Call, *, core_uuid: str, there: bool, gone_for: float) -> str | None:
+    """Why a claimed call has to be ended, by what its switch says; None while it need not.
+
+    ``core_uuid`` is the switch's run that was asked, after the call was read; ``there`` whether
+    one of the call's channels is; ``gone_for`` since how many seconds none has been seen.
+    """
+    if call.state is State.ENDED:
+        return None
+    if call.core_uuid != core_uuid:
+        return SWITCH_RESTARTED
+    if there:
+        return None
+    if call.sent is None:
+        return WORKER_LOST if gone_for >= UNSENT_LIMIT else None
+    return EVENTS_LOST if gone_for >= GONE_LIMIT else None
+
+
+def fate_unreachable(call: Call, *, now: float) -> str | None:
+    """The same while nobody can ask the switch: it holds the call's limits by itself, so the
+    call has ended when the last of them is over, and not before."""
+    if call.state is State.ENDED or now < longest(call):
+        return None
+    return SWITCH_UNREACHABLE
+
+
+def is_doubtful(call: Call, call_states: dict[str, str]) -> bool:
+    """Whether the switch's list of channels, their call states by uuid, shows other than what is
+    known of the call, or something is still to be hung up."""
+    if _asked(call) is not None or not any(leg.uuid in call_states for leg in call.legs):
+        return True
+    for leg in call.legs:
+        state = call_states.get(leg.uuid)
+        if (state is None and leg.live) or (state is not None and _lacks(leg, state)):
+            return True
+    talking = any(call_states.get(leg.uuid) in _TALKING for leg in call.destinations)
+    return talking and call.bridged is None
+
+
+_TALKING = frozenset({"ACTIVE", "HELD", "UNHELD"})
+
+
+def _lacks(leg: Leg, state: str) -> bool:
+    if state in _TALKING:
+        return leg.answered is None
+    if state == "RINGING":
+        return leg.ringing is None
+    if state == "EARLY":
+        return leg.early_media is None
+    return leg.created is None
