@@ -3,7 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.calls import watch
@@ -25,6 +26,8 @@ _ACCEPT = _FUNCTION + files("app.calls").joinpath("accept.lua").read_text()
 ACCEPT_LIMIT = 3.0
 # Seconds given to the replicas to have a change.
 _REPLICAS_LIMIT = 1.0
+# Seconds for which Redis is trusted to be there once it has answered.
+_FRESH = 0.5
 _LOST = (RedisConnectionError, RedisTimeoutError)
 # Entries kept in the stream of every call's changes.
 _EVENTS_KEPT = 100_000
@@ -100,8 +103,10 @@ class CallStore:
         self.keys = keys
         self._replicas = replicas
         self._change = redis.register_script(_CHANGE)
-        # Redis' clock less the monotonic one of this process, in microseconds.
-        self._clock: float | None = None
+        # Redis' clock less the monotonic one of this process, in microseconds, and when (seconds
+        # of the latter) Redis last told it.
+        self._clock = 0.0
+        self._heard = 0.0
 
     def get(self, call_id: str) -> Call | None:
         """The call, or None where there is none or it is no longer kept."""
@@ -178,14 +183,14 @@ class CallStore:
         unsure = False
         while True:
             try:
-                connection = self.redis.connection_pool.get_connection()
-                try:
-                    reply, seen = self._accept_on(connection, end, keys, [forgotten, *arguments])
-                except _LOST:
-                    unsure = True
-                    raise
-                finally:
-                    self.redis.connection_pool.release(connection)
+                with self._connection() as connection:
+                    self._hear_clock(connection, end)
+                    try:
+                        words = keys, [forgotten, *arguments]
+                        reply, seen = self._accept_on(connection, end, *words)
+                    except _LOST:
+                        unsure = True
+                        raise
             except RedisError as error:
                 if not unsure and not isinstance(error, _LOST):
                     # Redis refuses, being full, a replica or the like.
@@ -223,30 +228,45 @@ class CallStore:
             commands += [len(words), *words]
         return keys, [",".join(call.id for call in calls), json.dumps(changes), *commands]
 
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """A connection of the pool, closed where a reply may still come on it."""
+        connection: Any = self.redis.connection_pool.get_connection()
+        try:
+            yield connection
+        except ResponseError:
+            raise
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            self.redis.connection_pool.release(connection)
+
+    def _hear_clock(self, connection: Any, end: float) -> None:
+        """A sign of life before anything is sent that could be carried out unheard."""
+        if time.monotonic() - self._heard > _FRESH:
+            seconds, micros = map(int, _ask(connection, end, "TIME"))
+            self._set_clock(seconds * 1e6 + micros)
+
+    def _set_clock(self, clock: float) -> None:
+        self._heard = time.monotonic()
+        self._clock = clock - self._heard * 1e6
+
     def _accept_on(
         self, connection: Any, end: float, keys: list[str], arguments: list[Any]
     ) -> tuple[bytes, bytes]:
         """One attempt, answered before the monotonic ``end``: what accept.lua says, and the
         nonce's value."""
-
-        def ask(*command: Any) -> Any:
-            connection.send_command(*command)
-            left = max(0.01, end - time.monotonic())
-            return connection.read_response(timeout=left)
-
-        if self._clock is None:
-            seconds, micros = map(int, ask("TIME"))
-            self._clock = seconds * 1e6 + micros - time.monotonic() * 1e6
         words = (len(keys), *keys, f"{end * 1e6 + self._clock:.0f}", *arguments)
         try:
-            reply = ask("EVALSHA", _ACCEPT_SHA, *words)
+            reply = _ask(connection, end, "EVALSHA", _ACCEPT_SHA, *words)
         except NoScriptError:
-            reply = ask("EVAL", _ACCEPT, *words)
+            reply = _ask(connection, end, "EVAL", _ACCEPT, *words)
         # Where the clock was stepped, or is another server's, the next attempt has it right.
-        self._clock = float(reply[1]) - time.monotonic() * 1e6
+        self._set_clock(float(reply[1]))
         if self._replicas and reply[0] != b"late":
             limit = int(_REPLICAS_LIMIT * 1000)
-            if (replicas := ask("WAIT", self._replicas, limit)) < self._replicas:
+            if (replicas := _ask(connection, end, "WAIT", self._replicas, limit)) < self._replicas:
                 raise OutcomeUnknown(f"{replicas} of {self._replicas} replicas have it")
         return reply[0], reply[2] if len(reply) > 2 else b""
 
@@ -385,6 +405,12 @@ class CallStore:
 
 
 _ACCEPT_SHA = hashlib.sha1(_ACCEPT.encode(), usedforsecurity=False).hexdigest()
+
+
+def _ask(connection: Any, end: float, *command: Any) -> Any:
+    """One command on a connection, answered before the monotonic ``end``."""
+    connection.send_command(*command)
+    return connection.read_response(timeout=max(0.01, end - time.monotonic()))
 
 
 def _entry(note: Note, at: str) -> dict[str, str]:

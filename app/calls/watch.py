@@ -119,10 +119,12 @@ def is_doubtful(call: Call, call_states: dict[str, str]) -> bool:
 
 
 _TALKING = frozenset({"ACTIVE", "HELD", "UNHELD"})
+# RING_WAIT: a source that has answered, while the destination rings.
+_ANSWERED = _TALKING | {"RING_WAIT"}
 
 
 def _lacks(leg: Leg, state: str) -> bool:
-    if state in _TALKING:
+    if state in _ANSWERED:
         return leg.answered is None
     if state == "RINGING":
         return leg.ringing is None

@@ -4,7 +4,8 @@
         ...connect to 127.0.0.1, simulator.port with the password ClueCon...
 
 Numbers behave by their last two digits (`telephones`). What the switch was told to dial stands in
-`Simulator.originates`, and in the reply to its own api command `simulator originates`.
+`Simulator.originates`, and in the reply to its own api command `simulator originates`. Other
+words of that command order faults (`faults`); a record on disk tells what the switch really did.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import signal
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +36,11 @@ class Simulator:
     times shorter; time stamps stay those of the wall clock. With the same `seed` the telephones
     that follow chance do the same again. `gateways` maps names to `up`, `dead` (nobody answers
     SIP there) or `down` (the switch knows).
+
+    To the file `record` a line of JSON is appended at once for each thing the switch does, with
+    `at`, seconds since 1970, and `what`: `start` (core_uuid); `originate` (job_uuid, command) and
+    `result` (job_uuid, result) when that is over; and of the channels it dials `create` (uuid,
+    number, gateway), `ring`, `answer` (uuid), `bridge` (uuid, other) and `hangup` (uuid, cause).
     """
 
     def __init__(
@@ -45,6 +52,7 @@ class Simulator:
         speed: float = 1.0,
         seed: int = 0,
         gateways: Mapping[str, Gateway] = GATEWAYS,
+        record: Path | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -55,6 +63,7 @@ class Simulator:
         self._speed = speed
         self._seed = seed
         self._gateways = gateways
+        self._record = record
         self._switch: Switch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -110,7 +119,9 @@ class Simulator:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        switch = Switch(speed=self._speed, seed=self._seed, gateways=self._gateways)
+        switch = Switch(
+            speed=self._speed, seed=self._seed, gateways=self._gateways, record=self._record
+        )
         async with listening(switch, self.host, self.port, self.password) as port:
             self._switch, self.port, self.core_uuid = switch, port, switch.core_uuid
             self._started.set()
@@ -128,8 +139,10 @@ async def listening(switch: Switch, host: str, port: int, password: str) -> Asyn
         connections.add(connection)
         return connection
 
-    server = await loop.create_server(connect, host, port)
+    server = await loop.create_server(connect, host, port, start_serving=False)
     try:
+        switch.note("start", core_uuid=switch.core_uuid)
+        await server.start_serving()
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
@@ -145,18 +158,20 @@ def run(
     speed: float = 1.0,
     seed: int = 0,
     *,
+    gateways: Mapping[str, Gateway] = GATEWAYS,
+    record: Path | None = None,
     announce: Callable[[str], object] | None = None,
 ) -> None:
     """Be a simulated switch until SIGTERM or SIGINT. Raises OSError if it cannot listen.
 
-    `announce` gets one line when it listens.
+    `announce` gets one line when it listens; the rest is as in `Simulator`.
     """
 
     async def serve() -> None:
         stop = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, stop.set)
-        switch = Switch(speed=speed, seed=seed, gateways=GATEWAYS)
+        switch = Switch(speed=speed, seed=seed, gateways=gateways, record=record)
         async with listening(switch, host, port, password) as actual_port:
             if announce:
                 announce(f"simulated switch listening on {host}:{actual_port}")

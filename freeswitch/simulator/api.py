@@ -1,20 +1,26 @@
 """The api commands of the switch, and their exact replies."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
-from . import applications, causes
+from . import applications, causes, faults
 from .channel import Channel
 from .dialstring import application, split
 from .originate import Originated, Request, originate, whole_number
 from .switch import VERSION
 
 if TYPE_CHECKING:
-    from .switch import Switch
+    from .switch import Listener, Switch
 
 Command = Callable[["Switch", str], str]
+
+_ROWS_AT_ONCE = 500
+"""Rows of `show` made in one go: 20,000 take half a second, which would stall the calls."""
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _NO_CHANNEL = "-ERR No such channel!\n"
 _ORIGINATE_USAGE = (
@@ -36,10 +42,24 @@ _SHOW_USAGE = (
 )
 
 
-async def execute(switch: "Switch", name: str, argument: str, job_uuid: str | None = None) -> str:
-    """Carry out one api command; the reply is what the event socket sends, perhaps empty."""
-    if name.lower() == "originate":
-        return await _originate(switch, argument, job_uuid)
+async def execute(
+    switch: "Switch",
+    name: str,
+    argument: str,
+    job_uuid: str | None = None,
+    asker: "Listener | None" = None,
+) -> str:
+    """Carry out one api command; the reply is what the event socket sends, perhaps empty.
+
+    `asker` is the connection it came from.
+    """
+    match name.lower():
+        case "originate":
+            return await _originate(switch, argument, job_uuid)
+        case "show":
+            return await _show(switch, argument)
+        case "simulator":
+            return _simulator(switch, argument, asker)
     command = _COMMANDS.get(name.lower())
     if command is None:
         return f"-ERR {name} Command not found!\n"
@@ -49,7 +69,9 @@ async def execute(switch: "Switch", name: str, argument: str, job_uuid: str | No
 async def _originate(switch: "Switch", argument: str, job_uuid: str | None) -> str:
     record = Originated(job_uuid, argument)
     switch.originates.append(record)
+    switch.note("originate", job_uuid=job_uuid, command=argument)
     record.result = await _dial(switch, argument, record)
+    switch.note("result", job_uuid=job_uuid, result=record.result)
     return record.result
 
 
@@ -57,6 +79,8 @@ async def _dial(switch: "Switch", argument: str, record: Originated) -> str:
     words = split(argument, " ", 10)
     if not 2 <= len(words) <= 7 or "undef" in (words[0].lower(), words[1].lower()):
         return _ORIGINATE_USAGE
+    if switch.faults.refuse:
+        return f"-ERR {switch.faults.refuse}\n"
     given: list[str | None] = [word if word.lower() != "undef" else None for word in words]
     dial_string, destination, _, _, name, number, seconds = given + [None] * (7 - len(given))
     variables = {}
@@ -209,36 +233,39 @@ def _version(switch: "Switch", argument: str) -> str:
     return f"FreeSWITCH Version {VERSION} (simulator)\n"
 
 
-def _simulator(switch: "Switch", argument: str) -> str:
-    """The simulator's own command: its record of the originate commands."""
-    if argument.strip() != "originates":
-        return "-USAGE: originates\n"
-    return json.dumps([asdict(record) for record in switch.originates], ensure_ascii=False)
+def _simulator(switch: "Switch", argument: str, asker: "Listener | None") -> str:
+    """The simulator's own command: its record of the originate commands, and faults to order."""
+    words = argument.split()
+    if words == ["originates"]:
+        return json.dumps([asdict(record) for record in switch.originates], ensure_ascii=False)
+    return faults.order(switch, words, asker)
 
 
-def _show(switch: "Switch", argument: str) -> str:
+async def _show(switch: "Switch", argument: str) -> str:
     words = argument.split()
     what, rest = (words[0], words[1:]) if words else ("", [])
-    rows: list[dict[str, str]]
     if what == "channels":
-        rows = [_channel_row(channel) for channel in switch.channels.values()]
+        row_of, channels = _channel_row, tuple(switch.channels.values())
     elif what == "calls":
-        rows = [row for channel in switch.channels.values() if (row := _call_row(switch, channel))]
+        # A row is a bridge, or a channel that is in none.
+        row_of = partial(_call_row, switch)
+        channels = tuple(each for each in switch.channels.values() if not each.get("originator"))
     else:
         return _SHOW_USAGE
     as_json = rest[-2:] == ["as", "json"]
     if rest[:1] == ["count"]:
         # The switch forgets the number here; only its text has it.
-        return '{"row_count":0,"rows":[]}' if as_json else f"\n{len(rows)} total.\n"
+        return '{"row_count":0,"rows":[]}' if as_json else f"\n{len(channels)} total.\n"
+    if not channels:
+        return '{"row_count": 0}\n' if as_json else "\n0 total.\n"
+    rows = []
+    for start in range(0, len(channels), _ROWS_AT_ONCE):
+        batch = map(row_of, channels[start : start + _ROWS_AT_ONCE])
+        rows += [_encode(row) if as_json else ",".join(row.values()) for row in batch]
+        await asyncio.sleep(0)
     if as_json:
-        if not rows:
-            return '{"row_count": 0}\n'
-        table = {"row_count": len(rows), "rows": rows}
-        return json.dumps(table, ensure_ascii=False, separators=(",", ":"))
-    if not rows:
-        return "\n0 total.\n"
-    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
-    return "\n".join(lines) + f"\n\n{len(rows)} total.\n"
+        return f'{{"row_count":{len(rows)},"rows":[{",".join(rows)}]}}'
+    return "\n".join([",".join(row_of(channels[0])), *rows]) + f"\n\n{len(rows)} total.\n"
 
 
 def _channel_row(channel: Channel) -> dict[str, str]:
@@ -301,12 +328,9 @@ _CALL_PARTY = """
 """.split()
 
 
-def _call_row(switch: "Switch", channel: Channel) -> dict[str, str] | None:
-    """A row of `show calls`: a bridge, or a channel that is in none."""
-    if channel.get("originator"):
-        return None
+def _call_row(switch: "Switch", channel: Channel) -> dict[str, str]:
     row = _call_party(channel)
-    peer = switch.locate(channel.get("bridge_to") or "")
+    peer = switch.channels.get(channel.get("bridge_to") or "")
     theirs = _call_party(peer) if peer else dict.fromkeys(row, "")
     for name in ("call_uuid", "hostname"):
         del theirs[name]
@@ -328,8 +352,6 @@ _COMMANDS: dict[str, Command] = {
     "global_getvar": _global_getvar,
     "hupall": _hupall,
     "sched_hangup": _sched_hangup,
-    "show": _show,
-    "simulator": _simulator,
     "status": _status,
     "uuid_bridge": _not_simulated("-ERR Invalid uuid\n"),
     "uuid_dump": _uuid_dump,

@@ -31,6 +31,7 @@ async def bridge(channel: Channel, argument: str) -> None:
 
 
 async def _joined(channel: Channel, peer: Channel) -> None:
+    channel.switch.note("bridge", uuid=channel.uuid, other=peer.uuid)
     channel.times.bridged = microseconds()
     both = {"Bridge-A-Unique-ID": channel.uuid, "Bridge-B-Unique-ID": peer.uuid}
     channel.fire("CHANNEL_BRIDGE", before=both)

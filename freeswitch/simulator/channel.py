@@ -197,11 +197,6 @@ class Channel:
         """Not hung up."""
         return self.cause is None
 
-    @property
-    def finished(self) -> bool:
-        """Its end is reported: no command finds it any more, but its uuid is still taken."""
-        return self._finished
-
     def enter(self, state: str) -> None:
         self.state = state
         if self.up:
@@ -248,6 +243,7 @@ class Channel:
 
     def _ring(self) -> None:
         self._reached()
+        self.switch.note("ring", uuid=self.uuid)
         self.times.progress = microseconds()
         if self.other_leg:
             # The switch writes the leg's own progress into its copy of the caller's times.
@@ -280,6 +276,7 @@ class Channel:
 
     def _answer(self) -> None:
         self._reached()
+        self.switch.note("answer", uuid=self.uuid)
         self.times.answered = microseconds()
         self.answer_state = "answered"
         self._start_media()
@@ -329,6 +326,7 @@ class Channel:
         """
         if not self.up:
             return
+        self.switch.note("hangup", uuid=self.uuid, cause=cause)
         self.cause = cause
         self.state_number = _HANGUP
         self.answer_state = "hangup"

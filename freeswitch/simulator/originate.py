@@ -295,6 +295,9 @@ class _Origination:
             sip=destination.sip,
         )
         self._set_variables(channel, peer)
+        switch.note(
+            "create", uuid=channel_uuid, number=destination.number, gateway=destination.gateway
+        )
         record = self.request.record
         channel.record = record
         if record:

@@ -2,16 +2,17 @@
 
 import asyncio
 import re
+import socket
+import struct
 import uuid
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from . import api
-from .events import Event, Value
+from .events import EVENT_NAMES, Event, Value
 from .switch import Switch
 
-QUEUE_LIMIT = 100_000
-"""Events kept for a reader that is too slow."""
 LOST_LIMIT = 500
 """Events dropped in a row before the switch gives a listener up."""
 MAX_COMMAND = 10_485_760
@@ -20,6 +21,9 @@ JOB_UUID_LIMIT = 255
 """Bytes of a command, of a reply and of a Job-UUID; what is beyond is lost."""
 
 _GOODBYE = b"Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
+_TOO_SLOW = b"killed listener because of lost events\n"
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER of a socket that is closed with an RST."""
 _END = re.compile(rb"\n\r*\n")
 _LINES = re.compile(r"[\r\n]+")
 HIGH_WATER = 1 << 20
@@ -144,15 +148,16 @@ class Connection(asyncio.Protocol):
         self._names: set[str] = set()
         self._all = False
         self._filters: list[Filter] = []
-        self._events: deque[Event] = deque()
+        self._events: deque[tuple[float, Event]] = deque()
+        """What waits to be sent, and since when by the loop's clock."""
         self._lost_in_a_row = 0
-        self.lost = 0
-        """Events dropped because the client reads too slowly."""
         self._blocked = False
         self._flushing = False
+        self._due: asyncio.TimerHandle | None = None
         self._commands: deque[Command] = deque()
         self._working = False
         self._closed = False
+        self.muted: set[str] = set()
 
     # The transport
 
@@ -174,9 +179,11 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked = False
-        self._flush_soon()
+        self.flush_soon()
 
     def data_received(self, data: bytes) -> None:
+        if "in" in self.muted:
+            return
         try:
             self._commands.extend(self._parser.feed(data))
         except ValueError:
@@ -184,15 +191,15 @@ class Connection(asyncio.Protocol):
             return
         self._work()
 
-    def close(self) -> None:
+    def close(self, farewell: bytes = _GOODBYE) -> None:
         """Say goodbye and close, once everything written has gone out."""
         if self._closed or self._transport is None:
             return
+        head = b"Content-Type: text/disconnect-notice\nContent-Length: %d\n\n"
+        self._write(head % len(farewell) + farewell)
         self._closed = True
         if self in self._switch.listeners:
             self._switch.listeners.remove(self)
-        head = b"Content-Type: text/disconnect-notice\nContent-Length: %d\n\n"
-        self._transport.write(head % len(_GOODBYE) + _GOODBYE)
         self._transport.close()
 
     def abort(self) -> None:
@@ -200,25 +207,48 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def cut(self) -> None:
+        """Cut the connection with an RST."""
+        if self._transport is not None:
+            connection = self._transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._transport.abort()
+
+    def mute(self, ways: Collection[str]) -> None:
+        """Be half open until the client closes: `in`, what it sends is lost; `out`, it is sent
+        nothing any more."""
+        self.muted.update(ways)
+        if "in" in ways:
+            self._commands.clear()
+        if "out" in ways:
+            self._events.clear()
+
     # Events
 
     def wants(self, name: str) -> bool:
-        return self._listening and (self._all or name in self._names)
+        return self._listening and "out" not in self.muted and (self._all or name in self._names)
 
     def deliver(self, event: Event) -> None:
         if self._filters and not passes(event, self._filters):
             return
-        if len(self._events) >= QUEUE_LIMIT:
-            self.lost += 1
+        for _ in range(self._switch.copies(event.name)):
+            self._queue(event)
+
+    def _queue(self, event: Event) -> None:
+        if len(self._events) >= self._switch.faults.queue:
+            self._switch.lost += 1
             self._lost_in_a_row += 1
             if self._lost_in_a_row > LOST_LIMIT:
-                self.close()
+                self.close(_TOO_SLOW)
             return
         self._lost_in_a_row = 0
-        self._events.append(event)
-        self._flush_soon()
+        self._events.append((asyncio.get_running_loop().time(), event))
+        # Whatever the event before waits for, this one does too.
+        if len(self._events) == 1:
+            self.flush_soon()
 
-    def _flush_soon(self) -> None:
+    def flush_soon(self) -> None:
+        """Send what waits, or see again how long it must."""
         if not self._flushing and not self._blocked:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -228,9 +258,16 @@ class Connection(asyncio.Protocol):
         # `api` runs in the listener's own thread: no event is sent until it is done.
         if self._closed or self._working or self._transport is None:
             return
+        loop, delay = asyncio.get_running_loop(), self._switch.faults.delay
+        if self._due:
+            self._due.cancel()
         while self._events and not self._blocked:
-            count = min(len(self._events), 100)
-            batch = [self._events.popleft() for _ in range(count)]
+            batch: list[Event] = []
+            while self._events and len(batch) < 100 and self._events[0][0] + delay <= loop.time():
+                batch.append(self._events.popleft()[1])
+            if not batch:
+                self._due = loop.call_at(self._events[0][0] + delay, self._flush)
+                break
             frames = (each.json() if self._format == "json" else each.plain() for each in batch)
             self._transport.write(b"".join(frames))
 
@@ -278,7 +315,7 @@ class Connection(asyncio.Protocol):
             self._write(b"Content-Type: command/reply\nReply-Text: " + line + b"\n\n")
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._closed:
+        if self._transport is not None and not self._closed and "out" not in self.muted:
             self._transport.write(data)
 
     def _authenticate(self, verb: str, argument: str) -> None:
@@ -298,20 +335,27 @@ class Connection(asyncio.Protocol):
     async def _api(self, text: str) -> None:
         name, _, argument = text.partition(" ")
         try:
-            answer = await api.execute(self._switch, name, argument) or "-ERR no reply\n"
-            content = answer.encode(errors="surrogateescape")
+            answer = await api.execute(self._switch, name, argument, asker=self)
+            content = (answer or "-ERR no reply\n").encode(errors="surrogateescape")
             head = b"Content-Type: api/response\nContent-Length: %d\n\n"
             self._write(head % len(content) + content)
         finally:
             self._working = False
-        self._flush_soon()
+        self.flush_soon()
         self._work()
 
     def _bgapi(self, text: str, job_uuid: str | None) -> None:
         job_uuid = (job_uuid or str(uuid.uuid4()))[:JOB_UUID_LIMIT]
         self._reply(f"+OK Job-UUID: {job_uuid}", f"Job-UUID: {job_uuid}\n")
         name, _, argument = text.partition(" ")
-        self._switch.spawn(_background_job(self._switch, job_uuid, name, argument))
+        self._switch.spawn(self._background_job(job_uuid, name, argument))
+
+    async def _background_job(self, job_uuid: str, name: str, argument: str) -> None:
+        body = await api.execute(self._switch, name, argument, job_uuid, asker=self)
+        headers: dict[str, Value] = {"Job-UUID": job_uuid, "Job-Command": name}
+        if argument:
+            headers["Job-Command-Arg"] = argument
+        self._switch.send("BACKGROUND_JOB", headers, body)
 
     def _event(self, argument: str) -> str:
         words = argument.split(" ")
@@ -340,7 +384,7 @@ class Connection(asyncio.Protocol):
         else:
             if self._all:
                 self._all = False
-                self._names |= set(_EVENT_NAMES)
+                self._names |= set(EVENT_NAMES)
             self._names -= names
         return "+OK events nixed"
 
@@ -380,34 +424,5 @@ def _user_password(argument: str) -> str | None:
     return password if colon and user.partition("@")[2] and user.partition("@")[0] else None
 
 
-async def _background_job(switch: Switch, job_uuid: str, name: str, argument: str) -> None:
-    body = await api.execute(switch, name, argument, job_uuid)
-    headers: dict[str, Value] = {"Job-UUID": job_uuid, "Job-Command": name}
-    if argument:
-        headers["Job-Command-Arg"] = argument
-    switch.send("BACKGROUND_JOB", headers, body)
-
-
-_EVENT_NAMES = frozenset(
-    """
-        CUSTOM CLONE CHANNEL_CREATE CHANNEL_DESTROY CHANNEL_STATE CHANNEL_CALLSTATE CHANNEL_ANSWER
-        CHANNEL_HANGUP CHANNEL_HANGUP_COMPLETE CHANNEL_EXECUTE CHANNEL_EXECUTE_COMPLETE CHANNEL_HOLD
-        CHANNEL_UNHOLD CHANNEL_BRIDGE CHANNEL_UNBRIDGE CHANNEL_PROGRESS CHANNEL_PROGRESS_MEDIA
-        CHANNEL_OUTGOING CHANNEL_PARK CHANNEL_UNPARK CHANNEL_APPLICATION CHANNEL_ORIGINATE
-        CHANNEL_UUID API LOG INBOUND_CHAN OUTBOUND_CHAN STARTUP SHUTDOWN PUBLISH UNPUBLISH TALK
-        NOTALK SESSION_CRASH MODULE_LOAD MODULE_UNLOAD DTMF MESSAGE PRESENCE_IN NOTIFY_IN
-        PRESENCE_OUT PRESENCE_PROBE MESSAGE_WAITING MESSAGE_QUERY ROSTER CODEC BACKGROUND_JOB
-        DETECTED_SPEECH DETECTED_TONE PRIVATE_COMMAND HEARTBEAT TRAP ADD_SCHEDULE DEL_SCHEDULE
-        EXE_SCHEDULE RE_SCHEDULE RELOADXML NOTIFY PHONE_FEATURE PHONE_FEATURE_SUBSCRIBE SEND_MESSAGE
-        RECV_MESSAGE REQUEST_PARAMS CHANNEL_DATA GENERAL COMMAND SESSION_HEARTBEAT
-        CLIENT_DISCONNECTED SERVER_DISCONNECTED SEND_INFO RECV_INFO RECV_RTCP_MESSAGE
-        SEND_RTCP_MESSAGE CALL_SECURE NAT RECORD_START RECORD_STOP PLAYBACK_START PLAYBACK_STOP
-        CALL_UPDATE FAILURE SOCKET_DATA MEDIA_BUG_START MEDIA_BUG_STOP CONFERENCE_DATA_QUERY
-        CONFERENCE_DATA CALL_SETUP_REQ CALL_SETUP_RESULT CALL_DETAIL DEVICE_STATE TEXT
-        SHUTDOWN_REQUESTED
-    """.split()
-)
-
-
 def _is_event_name(word: str) -> bool:
-    return word.upper() in _EVENT_NAMES or word.upper() == "ALL"
+    return word.upper() in EVENT_NAMES or word.upper() == "ALL"

@@ -2,17 +2,21 @@
 
 import asyncio
 import itertools
+import json
 import logging
 import random
+import time
 import uuid
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import applications
 from .channel import Channel
 from .clock import Clock, microseconds
 from .events import CALLING, Event, Value, dates
+from .faults import Faults
 
 if TYPE_CHECKING:
     from .endpoints import Gateway
@@ -27,17 +31,35 @@ MAX_RECORDS = 100_000
 
 
 class Listener(Protocol):
-    """Who gets events."""
+    """Who gets events: a connection of the event socket."""
+
+    muted: set[str]
 
     def wants(self, name: str) -> bool: ...
 
     def deliver(self, event: Event) -> None: ...
 
+    def flush_soon(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+    def mute(self, ways: Collection[str]) -> None: ...
+
 
 class Switch:
-    """Everything a switch has but its doors. It lives in the event loop that makes it."""
+    """Everything a switch has but its doors. It lives in the event loop that makes it.
 
-    def __init__(self, *, speed: float, seed: int, gateways: "Mapping[str, Gateway]") -> None:
+    With `record` it appends to that file what it does. Raises OSError if it cannot.
+    """
+
+    def __init__(
+        self,
+        *,
+        speed: float,
+        seed: int,
+        gateways: "Mapping[str, Gateway]",
+        record: Path | None = None,
+    ) -> None:
         self.clock = Clock(speed)
         self.core_uuid = str(uuid.uuid4())
         self.gateways = gateways
@@ -49,6 +71,13 @@ class Switch:
         self.sessions_per_second = 10_000
         self.sessions_since_startup = 0
         self.peak = 0
+        self.faults = Faults()
+        self.dropped = 0
+        """Events that listeners did not get because a fault wanted it so."""
+        self.lost = 0
+        """Events that found a listener's queue full."""
+        self._chance = random.Random(f"{seed}:faults")
+        self._record = record.open("ab", buffering=0) if record else None
         self._seed = seed
         self._tasks: set[asyncio.Task[None]] = set()
         self._calls_to: dict[str, int] = {}
@@ -125,9 +154,20 @@ class Switch:
         }
 
     def fire(self, event: Event) -> None:
-        for listener in self.listeners:
+        # A listener that loses too much is closed, and so leaves the list, in between.
+        for listener in tuple(self.listeners):
             if listener.wants(event.name):
                 listener.deliver(event)
+
+    def copies(self, name: str) -> int:
+        """How often a listener gets an event: once, unless a fault in force wants it otherwise."""
+        faults = self.faults
+        if faults.drop and (not faults.drop_names or name in faults.drop_names):
+            dropped = self._chance.random() < faults.drop
+            self.dropped += dropped
+            if dropped:
+                return 0
+        return 2 if faults.double and self._chance.random() < faults.double else 1
 
     def send(self, name: str, headers: dict[str, Value], body: str | None = None) -> None:
         """Send an event that belongs to no channel."""
@@ -168,6 +208,15 @@ class Switch:
             parts.append(f"{count} {unit}{'' if count == 1 else 's'}")
         return ", ".join(parts)
 
+    # The record on disk
+
+    def note(self, what: str, **details: str | None) -> None:
+        """Append a line to the record on disk, if there is one. It is unbuffered, so that what is
+        done is on record when the process is killed the next moment."""
+        if self._record:
+            line = {"at": time.time(), "what": what, **details}
+            self._record.write(json.dumps(line).encode() + b"\n")
+
     # Work under way
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -183,6 +232,10 @@ class Switch:
 
     async def close(self) -> None:
         """Drop everything under way."""
+        # First, since what is dropped has not ended by the switch's doing.
+        if self._record:
+            self._record.close()
+            self._record = None
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -191,9 +244,10 @@ class Switch:
     # Channels
 
     def locate(self, channel_uuid: str) -> Channel | None:
-        """The channel a command means."""
+        """The channel a command means. One that is hung up is found no more, though its uuid is
+        taken until CHANNEL_DESTROY (switch_core_session_read_lock)."""
         channel = self.channels.get(channel_uuid)
-        return channel if channel and not channel.finished else None
+        return channel if channel and channel.up else None
 
     def announce_stillborn(self, channel_uuid: str) -> None:
         """A channel that failed before it had a name: only its CHANNEL_DESTROY is seen."""

@@ -183,6 +183,38 @@ def test_variables_are_read_and_set(client: Client) -> None:
     assert client.command("api uuid_exists u1") == "false"
 
 
+def test_a_dump_tells_how_a_bridged_call_stands(client: Client) -> None:
+    """As FreeSWITCH 1.10.12 does."""
+
+    def dump(leg: str) -> dict[str, str]:
+        return json.loads(client.command(f"api uuid_dump {leg} json"))
+
+    source = "{{origination_uuid={0},leg={0}}}sofia/gateway/pstn/15500 &bridge({1})"
+    destination = "[origination_uuid={0},leg={0}]sofia/gateway/pstn/156{1}"
+    client.originate(source.format("c", destination.format("d", "08")), "1")
+    client.named("CHANNEL_PROGRESS", "d")
+    ringing = dump("d")
+    assert (ringing["Channel-Call-State"], ringing["Answer-State"]) == ("RINGING", "ringing")
+    assert ringing["Other-Leg-Unique-ID"] == "c"
+    assert ringing["Caller-Channel-Progress-Time"] > ringing["Caller-Channel-Created-Time"] > "1"
+    assert ringing["Caller-Channel-Answered-Time"] == "0"
+    # Who is called is no other leg yet.
+    assert "Other-Leg-Unique-ID" not in dump("c")
+    client.originate(source.format("a", destination.format("b", "00")), "2")
+    client.named("CHANNEL_BRIDGE")
+    for leg, other in (("a", "b"), ("b", "a")):
+        bridged = dump(leg)
+        assert (bridged["Channel-Call-State"], bridged["Answer-State"]) == ("ACTIVE", "answered")
+        assert bridged["Other-Leg-Unique-ID"] == bridged["variable_bridge_uuid"] == other
+        assert bridged["Caller-Channel-Bridged-Time"] > bridged["Caller-Channel-Answered-Time"]
+        assert not {"Hangup-Cause", "Bridge-B-Unique-ID"} & set(bridged)
+    # Once hung up it is found no more, whatever is still to be reported of it.
+    client.command("api uuid_kill a")
+    assert client.command("api uuid_dump a json") == "-ERR No such channel!\n"
+    assert client.command("api uuid_exists a") == "false"
+    assert client.command("api uuid_kill a") == "-ERR No such channel!\n"
+
+
 def test_a_hangup_can_be_scheduled(client: Client) -> None:
     for job, when in (("1", "+1"), ("2", "+0")):
         client.originate(f"{{origination_uuid=u{job}}}loopback/00/ringback-sandbox &park()", job)

@@ -143,12 +143,12 @@ def test_no_event_comes_while_an_api_command_runs(client: Client) -> None:
 def test_a_slow_reader_loses_events_and_then_its_connection(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "QUEUE_LIMIT", 10)
     monkeypatch.setattr(server, "LOST_LIMIT", 5)
     monkeypatch.setattr(server, "HIGH_WATER", 1)
     slow = Client(simulator.port)
     slow.command("event json ALL")
     quick = Client(simulator.port)
+    quick.command("api simulator queue 10")
     big = "x" * 100_000
     for number in range(400):
         quick.command(f"bgapi uuid_exists {big}\nJob-UUID: {number}")
