@@ -113,7 +113,7 @@ def _send(
         log.error("call %s: its claim is too old to be sent", call.id)
         return
     try:
-        connection.bgapi(command, call.job_uuid)
+        connection.bgapi(command, call.job_uuid, timeout=watch.COMMAND_LIMIT)
     except CommandRefused as error:
         _refused(context, call, "OUTGOING_CALL_BARRED", str(error))
         return

@@ -61,8 +61,10 @@ HELD_EVENTS = 100_000
 WATCHDOG_INTERVAL = 1.0
 # Calls whose channels are missing are looked for again after this.
 SECOND_LOOK = 2.0
-# A link that brings nothing for so long is asked for a sign of life.
-HEARTBEAT = 4.0
+# How often a switch is asked for a sign of life, and how long it may take to answer: a
+# half-open link brings no end of file, and no events.
+HEARTBEAT = 2.0
+TIMEOUT = 3.0
 # A switch that is away for longer is said to be unreachable.
 UNREACHABLE_AFTER = 10.0
 # What is left to handle when this process is to stop is handled within.
@@ -107,9 +109,12 @@ class SwitchListener:
             filters=FILTERS,
             on_event=self._on_event,
             on_up=self._on_up,
+            timeout=TIMEOUT,
             heartbeat=HEARTBEAT,
         )
-        self._commands = SwitchConnection(address, on_up=self._on_up, heartbeat=HEARTBEAT)
+        self._commands = SwitchConnection(
+            address, on_up=self._on_up, timeout=TIMEOUT, heartbeat=HEARTBEAT
+        )
         self._lease = Lock(
             runtime.redis,
             runtime.keys.switch_lease(address.name),
@@ -124,9 +129,12 @@ class SwitchListener:
         # The live calls as last seen, so that an event costs one round trip. A stale one costs
         # a second: the script compares versions.
         self._calls: dict[str, Call] = {}
-        # Since when (monotonic) a call or a leg, by its id or uuid, is missed on the switch.
-        self._missing: dict[str, float] = {}
+        # For how long a call or a leg, by its id or uuid, has been missed on the switch, and when
+        # it was last asked for (monotonic).
+        self._missing: dict[str, tuple[float, float]] = {}
+        # Since when (monotonic) this switch is out of reach, and others that nobody leads at.
         self._down_since: float | None = time.monotonic()
+        self._left_alone: dict[str, float] = {}
         self._look = Flag()
         self._stopping = Flag()
 
@@ -349,7 +357,7 @@ class SwitchListener:
         # Calls that another process has ended.
         self._calls = {i: call for i, call in self._calls.items() if i in live}
         ours = {leg.uuid for call in calls for leg in call.legs}
-        self._missing = {i: at for i, at in self._missing.items() if call_id_of(i) in live}
+        self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
         states = {uuid: row.get("callstate", "") for uuid, row in channels.items()}
         for call in calls:
             # The list alone ends nothing, and tells little.
@@ -364,7 +372,7 @@ class SwitchListener:
             for call in self._read(sorted({call_id_of(i) for i in self._missing})):
                 live.add(call.id)
                 self._examine(call)
-            self._missing = {i: at for i, at in self._missing.items() if call_id_of(i) in live}
+            self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
 
     @property
     def _core(self) -> str:
@@ -373,6 +381,7 @@ class SwitchListener:
     def _examine(self, call: Call) -> float:
         """Ask the switch of a claimed call's channels and do what follows; returns how many
         seconds later to look again, unless an event comes."""
+        asked = time.monotonic()
         found = {}
         for leg in call.legs:
             event = commands.dump(self._commands, leg.uuid) if leg.ended is None else None
@@ -385,7 +394,7 @@ class SwitchListener:
             call,
             core_uuid=self._core,
             there=bool(found),
-            gone_for=0.0 if found else self._missed_for(call.id),
+            gone_for=0.0 if found else self._missed_for(call.id, asked),
         )
         if fault is not None:
             self._end(call, fault)
@@ -401,7 +410,7 @@ class SwitchListener:
                 call = self._change(call, _reporting(report), note)
         for leg in call.legs:
             gone = leg.live and leg.uuid not in found
-            if gone and self._missed_for(leg.uuid) >= watch.GONE_LIMIT:
+            if gone and self._missed_for(leg.uuid, asked) >= watch.GONE_LIMIT:
                 # Its last event was lost: how it ended is not known.
                 self._missing.pop(leg.uuid)
                 note = Note("event", "gone from the switch", leg=leg.id)
@@ -430,9 +439,13 @@ class SwitchListener:
             return max(SECOND_LOOK, watch.limit(call) - at)
         return SECOND_LOOK
 
-    def _missed_for(self, name: str) -> float:
-        at = time.monotonic()
-        return at - self._missing.setdefault(name, at)
+    def _missed_for(self, name: str, asked: float) -> float:
+        """For how long it has been missing: what several looks add up to, since between two of
+        them this process or the switch may have stood still."""
+        missed, before = self._missing.get(name, (0.0, asked))
+        missed += min(asked - before, watch.LOOK_LIMIT)
+        self._missing[name] = missed, asked
+        return missed
 
     def _hang_up_orphans(self, uuids: set[str]) -> None:
         """Hang up channels of calls that have ended. Of others we know nothing: let them be."""
@@ -460,8 +473,8 @@ class SwitchListener:
                 later[call.id] = now() + self._watch_queued(call, call.id in waiting)
             elif call.switch == self._name and self._commands.up:
                 later[call.id] = now() + self._examine(call)
-            elif call.switch == self._name or not self._is_led(call.switch or ""):
-                if fault := watch.fate_unreachable(call, now=now()):
+            elif (away_for := self._away_for(call.switch or "")) > 0:
+                if fault := watch.fate_unreachable(call, away_for=away_for):
                     self._end(call, fault)
                 later[call.id] = now() + watch.GONE_LIMIT
         for call_id in set(due) - found:
@@ -482,8 +495,16 @@ class SwitchListener:
             self._store.note(call.id, Note("command", "enqueue again"))
         return min(watch.QUEUE_LOOK, watch.queued_until(call) - at)
 
-    def _is_led(self, switch: str) -> bool:
-        return bool(self._runtime.redis.exists(self._runtime.keys.switch_lease(switch)))
+    def _away_for(self, switch: str) -> float:
+        """For how many seconds nobody could ask that switch."""
+        at = time.monotonic()
+        if switch == self._name:
+            return at - (self._down_since or at)
+        if self._runtime.redis.exists(self._runtime.keys.switch_lease(switch)):
+            # Whoever leads there sees to them.
+            self._left_alone.pop(switch, None)
+            return 0.0
+        return at - self._left_alone.setdefault(switch, at)
 
     def _live_calls(self) -> list[Call]:
         return list(self._read(self._store.live_of_switch(self._name)))

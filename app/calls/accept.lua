@@ -19,8 +19,12 @@ end
 local calls = cjson.decode(ARGV[4])
 local first = 2
 for _, call in ipairs(calls) do
-  -- Sent a second time, because the answer to the first was lost.
-  if redis.call('EXISTS', KEYS[first]) == 1 then return {'accepted', clock} end
+  local version = redis.call('HGET', KEYS[first], 'version')
+  if version then
+    -- Sent a second time, because the answer to the first was lost.
+    redis.call('HSET', KEYS[first], 'version', version)
+    return {'accepted', clock}
+  end
   first = first + call[1]
 end
 if now > tonumber(ARGV[1]) then return {'late', clock} end

@@ -10,7 +10,11 @@
 --       9 the event for the stream, such an array, or ''       10 entries kept in the stream
 -- Returns 1, or the hash as it stands where another change came first.
 local function change(keys, argv)
-  if (redis.call('HGET', keys[1], 'version') or '0') ~= argv[1] then
+  local version = redis.call('HGET', keys[1], 'version')
+  if (version or '0') ~= argv[1] then
+    -- Written again, unchanged: the first attempt may have made the change and lost its answer,
+    -- and whoever waits for replicas waits for what his connection has written.
+    if version then redis.call('HSET', keys[1], 'version', version) end
     return redis.call('HGETALL', keys[1])
   end
   redis.call('HSET', keys[1], unpack(cjson.decode(argv[7])))

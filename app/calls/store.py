@@ -155,7 +155,7 @@ class CallStore:
             pipe.eval(_CHANGE, len(keys), *keys, *arguments)
             pipe.wait(self._replicas, int(_REPLICAS_LIMIT * 1000))
             reply, replicas = pipe.execute()
-        if reply == 1 and replicas < self._replicas:
+        if replicas < self._replicas:
             raise NotReplicated(f"{replicas} of {self._replicas} replicas have it")
         return reply
 

@@ -10,14 +10,18 @@ from collections import Counter
 from app.calls.model import Call, Leg, State
 from app.calls.transitions import EVENTS_LOST, SWITCH_RESTARTED, SWITCH_UNREACHABLE, WORKER_LOST
 
-# A worker sends the originate this soon after its claim, or not at all; the event socket's
-# connection gives up unacknowledged bytes within freeswitch.event_socket.DELIVERY_LIMIT.
-SEND_WITHIN = 4.0
-# So what was claimed that long ago and has no channel was never sent.
-UNSENT_LIMIT = 12.0
+# A worker begins to send the originate this soon after its claim, or not at all. The event socket
+# gives up a command after COMMAND_LIMIT, and what the switch's host has not acknowledged after
+# its own DELIVERY_LIMIT of 5.
+SEND_WITHIN = 3.0
+COMMAND_LIMIT = 4.0
+# So what has no channel for longer than all three was never sent.
+UNSENT_LIMIT = 13.0
 # What was sent and then has no channel for that long is over: its first channels take a moment
 # to appear, its last events to arrive.
 GONE_LIMIT = 6.0
+# What one look more adds to that at most: a pause between two looks is no absence.
+LOOK_LIMIT = 3.0
 # When a look is taken at a call that is still queued, claimed and unsent, or to be hung up.
 QUEUE_LOOK = 5.0
 UNSENT_LOOK = 2.0
@@ -68,12 +72,6 @@ def limit(call: Call) -> float:
     return begun + _ring_time(call) + MARGIN
 
 
-def longest(call: Call) -> float:
-    """By when the switch has ended the call at the latest, whatever is known of it."""
-    begun = call.claimed or call.accepted
-    return begun + UNSENT_LIMIT + 2 * (_ring_time(call) + MARGIN) + call.call_duration
-
-
 def _ring_time(call: Call) -> int:
     # Each gateway tried for a party may ring for the whole time.
     attempts = max(Counter(leg.party for leg in call.legs).values())
@@ -97,12 +95,11 @@ def fate(call: Call, *, core_uuid: str, there: bool, gone_for: float) -> str | N
     return EVENTS_LOST if gone_for >= GONE_LIMIT else None
 
 
-def fate_unreachable(call: Call, *, now: float) -> str | None:
-    """The same while nobody can ask the switch: it holds the call's limits by itself, so the
-    call has ended when the last of them is over, and not before."""
-    if call.state is State.ENDED or now < longest(call):
-        return None
-    return SWITCH_UNREACHABLE
+def fate_unreachable(call: Call, *, away_for: float) -> str | None:
+    """The same while nobody can ask the switch, since ``away_for`` seconds: it holds the call's
+    limits by itself, so the call has ended when all of them are over, and not before."""
+    longest = UNSENT_LIMIT + 2 * (_ring_time(call) + MARGIN) + call.call_duration
+    return None if call.state is State.ENDED or away_for < longest else SWITCH_UNREACHABLE
 
 
 def is_doubtful(call: Call, call_states: dict[str, str]) -> bool:

@@ -194,8 +194,20 @@ def test_without_enough_replicas_nothing_is_said_to_be_safe(redis: Redis, redis_
     def claim(current: Call) -> Call:
         return transitions.claim(current, worker="w", switch="s", core_uuid="c", at=time.time())
 
-    with pytest.raises(NotReplicated):
-        client.store.change(kept, claim, Note("command", "claim"), replicated=True)
+    # The second time as after a lost answer: the claim is there, and still on one server alone.
+    for _ in range(2):
+        with pytest.raises(NotReplicated):
+            client.store.change(kept, claim, Note("command", "claim"), replicated=True)
+
+
+def test_a_second_attempt_waits_for_the_replicas_too(redis: Redis, redis_url: str) -> None:
+    """Without a nonce: the answer to the first was lost, the call is there."""
+    call = new_call()
+    assert Client(redis_url).accept(call)
+    client = Client(redis_url, replicas=1)
+    client.redis.connection_pool.connection_kwargs["socket_timeout"] = 5
+    with pytest.raises(OutcomeUnknown):
+        client.accept(call)
 
 
 def state_of_replica(master: Redis) -> str:

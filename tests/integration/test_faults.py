@@ -1,5 +1,6 @@
 """A part dies, a call does not get lost: the listener, the worker, the switch."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from app.calls import transitions
 from app.calls.model import Call, State
 from app.calls.store import Note
+from tests.conftest import eventually
 from tests.integration.conftest import Ringback, started
 from workers.runtime import now
 from workers.up import environment
@@ -103,3 +105,110 @@ def test_channels_of_an_ended_call_are_hung_up(ringback: Ringback) -> None:
     legs = [leg.uuid for leg in call.legs]
     ringback.wait(call_id, lambda c: all(leg.ended for leg in c.legs))
     assert [ringback.api(f"uuid_exists {uuid}") for uuid in legs] == ["false", "false"]
+
+
+def test_another_listener_takes_over_and_nothing_falls_between(ringback: Ringback) -> None:
+    """What ends between the death of one listener and the lead of the next ends as it did."""
+    calls = [ringback.place("15500", "15600") for _ in range(10)]
+    for call_id in calls:
+        ringback.wait_state(call_id, State.BRIDGED)
+    before = connections(ringback)
+    second = start(ringback, "listener")
+    try:
+        eventually(lambda: connections(ringback) == before + 2)
+        kill(ringback, "listener")
+        assert ringback.api("hupall NORMAL_CLEARING").startswith("+OK")
+        ends = {ringback.ended(call_id).ended_by for call_id in calls}
+        assert ends == {"switch"}
+        for call_id in calls:
+            timeline = ringback.store.timeline(call_id)
+            states = [entry["name"] for entry in timeline if entry["kind"] == "change"]
+            assert states == ["queued", "dialing", "ringing", "answered", "bridged", "ended"]
+    finally:
+        end(second)
+
+
+def test_what_the_events_did_not_tell_the_switch_is_asked(ringback: Ringback) -> None:
+    ringback.api("simulator drop 1")
+    call_id = ringback.place("15500", "15600")
+    # Not one event came: the channels themselves have it.
+    ringback.wait(call_id, lambda c: all(leg.answered and leg.bridged for leg in c.legs))
+    ringback.api("simulator heal")
+    assert ringback.request("DELETE", f"@me/@self/{call_id}")[0] == 200
+    assert ringback.ended(call_id).ended_by == "api"
+
+
+def test_a_call_says_that_its_switch_is_out_of_reach(ringback: Ringback) -> None:
+    call_id = ringback.place("15500", "15600")
+    ringback.wait_state(call_id, State.BRIDGED)
+    ringback.stack.processes["simulator"].send_signal(signal.SIGSTOP)
+    try:
+        eventually(lambda: "switchUnreachable" in resource(ringback, call_id))
+        assert resource(ringback, call_id)["state"] == "bridged"
+    finally:
+        ringback.stack.processes["simulator"].send_signal(signal.SIGCONT)
+    eventually(lambda: "switchUnreachable" not in resource(ringback, call_id))
+    assert resource(ringback, call_id)["state"] == "bridged"
+
+
+def test_a_half_open_link_is_found_and_made_anew(ringback: Ringback) -> None:
+    alive = ringback.place("15500", "15600")
+    ringback.wait_state(alive, State.BRIDGED)
+    before = connections(ringback)
+    # Nothing arrives there any more, and nobody is told.
+    ringback.api("simulator mute")
+    sent_into_it = ringback.ended(ringback.place("15500", "15609"))
+    assert sent_into_it.ended_by in ("worker_lost", "events_lost")
+    eventually(lambda: connections(ringback) == before)
+    assert ringback.ended(ringback.place("15500", "15609")).hangup_cause == "USER_BUSY"
+    assert ringback.request("DELETE", f"@me/@self/{alive}")[0] == 200
+    assert ringback.ended(alive).ended_by == "api"
+    assert len([o for o in ringback.originates() if sent_into_it.id in o["command"]]) <= 1
+
+
+def test_a_job_that_was_lost_is_enqueued_again(ringback: Ringback) -> None:
+    """As by a worker that died between taking it from the queue and reading it."""
+    worker = ringback.stack.processes["worker"]
+    worker.send_signal(signal.SIGSTOP)
+    call_id = ringback.place("15500", "15609")
+    # It may have been handed to the stopped worker already, which then does nothing with it.
+    ringback.store.redis.delete("rq:queue:calls")
+    kill(ringback, "worker")
+    second = start(ringback, "worker")
+    try:
+        assert ringback.ended(call_id).hangup_cause == "USER_BUSY"
+        names = [entry["name"] for entry in ringback.store.timeline(call_id)]
+        assert names.count("enqueue again") >= 1
+        assert len([o for o in ringback.originates() if call_id in o["command"]]) == 1
+    finally:
+        end(second)
+
+
+def test_without_the_replicas_that_a_claim_needs_nothing_is_dialled() -> None:
+    with started(None, wait_replicas=1) as ringback:
+        status, answer = ringback.request(
+            "POST",
+            "@me/simple",
+            {
+                "extension": "210",
+                "nonce": "n1",
+                "phoneCallView": [{"source": "15500", "destination": "15609"}],
+            },
+        )
+        assert (status, answer["error"]["code"]) == (503, "outcome_unknown")
+        (call,) = ringback.store.by_nonce("demo-user", "n1")
+        call = ringback.ended(call.id)
+        assert (call.ended_by, call.disposition, call.sent) == ("not_replicated", 2, None)
+        assert ringback.originates() == []
+
+
+def connections(ringback: Ringback) -> int:
+    found: int = json.loads(ringback.api("simulator faults"))["connections"]
+    return found
+
+
+def resource(ringback: Ringback, call_id: str) -> dict[str, object]:
+    status, answer = ringback.request("GET", f"@me/@self/{call_id}")
+    assert status == 200
+    found: dict[str, object] = answer["entry"][0]
+    return found
