@@ -21,7 +21,7 @@ from app.settings import SettingsError
 
 _SENTINEL_PORT = 26_379
 # Seconds that a blocking command may wait at most.
-BLOCK_LIMIT = 1.0
+BLOCK_LIMIT = 0.5
 
 
 def connect(url: str, *, timeout: float = 5.0, retries: int = 3, **options: Any) -> Redis:
@@ -32,7 +32,7 @@ def connect(url: str, *, timeout: float = 5.0, retries: int = 3, **options: Any)
     Replies are bytes, as RQ needs them. Raises SettingsError for another form.
     """
     options = {
-        "socket_connect_timeout": 2.0,
+        "socket_connect_timeout": min(2.0, timeout),
         # Whoever blocks in a command does so for less: see BLOCK_LIMIT.
         "socket_timeout": timeout,
         "socket_keepalive": True,

@@ -22,7 +22,7 @@ class Services:
         """Read the accounts into Redis and put all together. Raises SettingsError."""
         accounts = checked_accounts(settings)
         # A client that waits is better told soon that Redis is away.
-        redis = connect(settings.require_redis(), timeout=2.0, retries=1)
+        redis = connect(settings.require_redis(), timeout=1.0, retries=1)
         keys = Keys(settings.key_prefix)
         store = AccountStore(redis, keys)
         store.replace(accounts, demo=settings.accounts is None)

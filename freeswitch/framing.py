@@ -7,8 +7,8 @@ before the lines are split would let an encoded newline in a caller's name becom
 
 from dataclasses import dataclass
 
-MAX_BODY = 16 * 1024 * 1024
-"""Bytes. What the switch itself allows a body (mod_event_socket)."""
+MAX_BODY = 128 * 1024 * 1024
+"""Bytes. The longest body there is, a list of channels, has 900 for each of them."""
 
 MAX_HEADERS = 1024 * 1024
 """Bytes. Far above the largest header block, a whole channel in the reply to `connect`."""

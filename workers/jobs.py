@@ -13,7 +13,7 @@ from app.calls.store import Note, NotReplicated
 from freeswitch import commands, dialstring
 from freeswitch.event_socket import CommandRefused, EventSocketError, SwitchConnection
 from freeswitch.pool import SwitchPool
-from workers.runtime import CALL_VARIABLE, Runtime, now
+from workers.runtime import CALL_VARIABLE, Runtime
 
 log = logging.getLogger(__name__)
 
@@ -54,21 +54,21 @@ def place_call(call_id: str) -> None:
     call = store.get(call_id)
     if call is None or call.state is not State.QUEUED:
         return
-    left = watch.queued_until(call) - now()
+    left = watch.queued_until(call) - store.now()
     connection = context.pool.choose(timeout=left) if left > 0 else None
     if connection is None and context.pool.stopped and left > 0:
         context.runtime.queue.place_again(call)
         return
     if connection is None:
         # Nobody expects it to ring any more.
-        at = now()
+        at = store.now()
         store.change(
             call,
             lambda c: transitions.end_queued(c, at=at),
             Note("event", transitions.QUEUE_TIMEOUT, data="no switch is up" if left > 0 else None),
         )
         return
-    at, worker = now(), context.runtime.name
+    at, worker = store.now(), context.runtime.name
     send_before = time.monotonic() + watch.SEND_WITHIN
     try:
         call = store.change(
@@ -88,7 +88,7 @@ def place_call(call_id: str) -> None:
         log.error("call %s: its claim is not safe: %s", call.id, error)
         store.change(
             call,
-            lambda c: transitions.end(c, transitions.NOT_REPLICATED, at=now()),
+            lambda c: transitions.end(c, transitions.NOT_REPLICATED, at=store.now()),
             Note("event", transitions.NOT_REPLICATED, data=str(error)),
         )
         return
@@ -124,7 +124,7 @@ def _send(
         return
     call = store.change(
         call,
-        lambda c: transitions.mark_sent(c, at=now()),
+        lambda c: transitions.mark_sent(c, at=store.now()),
         Note("command", "originate", data=command),
     )
     # Asked for while this was under way; what is not there yet the listener hangs up.
@@ -133,9 +133,10 @@ def _send(
 
 
 def _refused(context: JobContext, call: Call, cause: str, text: str) -> None:
-    context.runtime.store.change(
+    store = context.runtime.store
+    store.change(
         call,
-        lambda c: transitions.finish_originate(c, error=cause, at=now()),
+        lambda c: transitions.finish_originate(c, error=cause, at=store.now()),
         Note("reply", "originate", data=text),
     )
 

@@ -11,11 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gevent
 from gevent.event import Event as Flag
 from gevent.lock import BoundedSemaphore
+from gevent.pool import Pool
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 from tenacity import before_sleep_log, retry, retry_if_exception, wait_exponential
@@ -30,7 +32,7 @@ from freeswitch.address import SwitchAddress
 from freeswitch.event_socket import EventSocketError, SwitchConnection
 from freeswitch.events import Event
 from workers.reports import leg_report
-from workers.runtime import CALL_VARIABLE, Runtime, now
+from workers.runtime import CALL_VARIABLE, Runtime
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,11 @@ UNREACHABLE_AFTER = 10.0
 # What is left to handle when this process is to stop is handled within.
 DRAIN_LIMIT = 3.0
 # Calls read from Redis at a time, so that events are handled in between.
-CHUNK = 100
+CHUNK = 20
+# Calls that are asked for at the same time.
+EXAMINERS = 4
+# Seconds that comparing waits at each step for events to be handled.
+GIVE_WAY_LIMIT = 0.1
 
 # For as long as Redis is away, unless this process is to stop.
 patiently = retry(
@@ -144,6 +150,7 @@ class SwitchListener:
         self._commands.start()
         try:
             while not self._stopping.is_set():
+                self._guarded(self._sign)
                 if self._asked(self._lease.acquire):
                     log.info("switch %s is ours to follow", self._name)
                     self._guarded(self._lead)
@@ -152,6 +159,7 @@ class SwitchListener:
         finally:
             self._events.stop()
             self._commands.stop()
+            self._guarded(self._sign)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -164,9 +172,7 @@ class SwitchListener:
         self._down_since = time.monotonic()
         helpers = []
         try:
-            with self._order:
-                self._take_over()
-                self._leads = True
+            self._take_over()
             self._look.set()
             helpers = [gevent.spawn(self._reconcile_loop), gevent.spawn(self._watchdog_loop)]
             while not self._stopping.wait(RENEWAL):
@@ -176,6 +182,7 @@ class SwitchListener:
                 if renewed is False and self._asked(self._lease.acquire) is False:
                     log.warning("the lease of switch %s is another's", self._name)
                     return
+                self._guarded(self._sign)
                 self._guarded(self._tell_of_switch)
             self._drain()
         finally:
@@ -186,16 +193,19 @@ class SwitchListener:
 
     @patiently
     def _take_over(self) -> None:
-        """Apply what was held while another led, as far as it may not have."""
+        """Apply what was held while another led, as far as it may not have, then lead."""
+        begun = time.monotonic()
         self._missing.clear()
         self._calls = {call.id: call for call in self._live_calls()}
-        oldest = time.monotonic() - HOLD
-        while self._held:
-            at, heard = self._held[0]
-            # What is not live has been ended by the one before.
-            if at >= oldest and heard.call_id in self._calls:
-                self._apply(heard)
-            self._held.popleft()
+        with self._order:
+            while self._held:
+                at, heard = self._held[0]
+                # What was not live when they were read has been ended by the one before, or
+                # was claimed since.
+                if at >= begun or (at >= begun - HOLD and heard.call_id in self._calls):
+                    self._apply(heard)
+                self._held.popleft()
+            self._leads = True
 
     def _drain(self) -> None:
         """Handle the events that are here already: they come to nobody else."""
@@ -215,6 +225,17 @@ class SwitchListener:
 
     # What the switch's own hash says
 
+    def _sign(self) -> None:
+        """Be on the list of those that hear the switch, and could lead."""
+        key, at = self._runtime.keys.switch_listeners(self._name), self._store.now()
+        with self._runtime.redis.pipeline() as pipe:
+            pipe.zremrangebyscore(key, "-inf", at - LEASE)
+            if self._events.up:
+                pipe.zadd(key, {self._runtime.name: at})
+            else:
+                pipe.zrem(key, self._runtime.name)
+            pipe.execute()
+
     def _on_up(self, _: SwitchConnection) -> None:
         self._look.set()
 
@@ -223,13 +244,15 @@ class SwitchListener:
         key = self._runtime.keys.switch(self._name)
         if self._events.up and self._commands.up:
             if self._down_since is not None:
-                self._note_switch({"core_uuid": self._events.core_uuid or "", "up_since": now()})
+                self._note_switch(
+                    {"core_uuid": self._events.core_uuid or "", "up_since": self._store.now()}
+                )
                 self._runtime.redis.hdel(key, "unreachable_since")
                 self._down_since = None
         elif self._down_since is None:
             self._down_since = time.monotonic()
         elif time.monotonic() - self._down_since > UNREACHABLE_AFTER:
-            since = now() - (time.monotonic() - self._down_since)
+            since = self._store.now() - (time.monotonic() - self._down_since)
             self._runtime.redis.hsetnx(key, "unreachable_since", f"{since:.6f}")
 
     @patiently
@@ -263,7 +286,7 @@ class SwitchListener:
                 "sessions": headers.get("Session-Count", ""),
                 "max_sessions": headers.get("Max-Sessions", ""),
                 "sessions_per_second": headers.get("Session-Per-Sec", ""),
-                "heartbeat": now(),
+                "heartbeat": self._store.now(),
             }
         )
 
@@ -280,7 +303,7 @@ class SwitchListener:
                 # The legs' own events say more.
                 self._store.note(call.id, heard.note)
                 return
-            at = now()
+            at = self._store.now()
             self._change(
                 call, lambda c: transitions.finish_originate(c, error=error, at=at), heard.note
             )
@@ -335,7 +358,7 @@ class SwitchListener:
             gevent.sleep(WATCHDOG_INTERVAL)
             self._guarded(self._watch)
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[[], object]) -> None:
         try:
             work()
         except (EventSocketError, RedisError) as error:
@@ -351,19 +374,21 @@ class SwitchListener:
         """
         if not self._commands.up:
             return
+        begun = time.monotonic()
         calls = self._live_calls()
-        channels = commands.channels(self._commands)
+        states = commands.call_states(self._commands)
         live = {call.id for call in calls}
         # Calls that another process has ended.
         self._calls = {i: call for i, call in self._calls.items() if i in live}
         ours = {leg.uuid for call in calls for leg in call.legs}
         self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
-        states = {uuid: row.get("callstate", "") for uuid, row in channels.items()}
-        for call in calls:
-            # The list alone ends nothing, and tells little.
-            if call.core_uuid != self._core or watch.is_doubtful(call, states):
-                self._examine(call)
-        self._hang_up_orphans(set(channels) - ours)
+        # The list alone ends nothing, and tells little.
+        doubtful = [c for c in calls if c.core_uuid != self._core or watch.is_doubtful(c, states)]
+        self._examine_all(doubtful)
+        self._hang_up_orphans(set(states) - ours)
+        seconds = f"{time.monotonic() - begun:.3f}"
+        log.info("switch %s: %d live calls compared in %s s", self._name, len(calls), seconds)
+        self._note_switch({"reconciled": self._store.now(), "reconcile_seconds": seconds})
 
     def _look_again(self) -> None:
         """See whether what was missed is still missing."""
@@ -373,6 +398,20 @@ class SwitchListener:
                 live.add(call.id)
                 self._examine(call)
             self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
+
+    def _examine_all(self, calls: Sequence[Call]) -> None:
+        """Several at a time: each waits for the switch and for Redis by turns."""
+        examiners = Pool(EXAMINERS)
+        for call in calls:
+            self._give_way()
+            examiners.spawn(self._guarded, partial(self._examine, call))
+        examiners.join()
+
+    def _give_way(self) -> None:
+        """Let live events go first; but in a flood of them calls are looked after too."""
+        end = time.monotonic() + GIVE_WAY_LIMIT
+        while self._events.backlog and time.monotonic() < end:
+            gevent.sleep(0.001)
 
     @property
     def _core(self) -> str:
@@ -402,19 +441,19 @@ class SwitchListener:
         if not found:
             return SECOND_LOOK
         self._missing.pop(call.id, None)
-        for uuid, event in found.items():
+        for uuid in found:
             self._missing.pop(uuid, None)
-            report = leg_report(event)
-            if report is not None:
-                note = Note("event", "found on the switch", data=uuid)
-                call = self._change(call, _reporting(report), note)
+        reports = [report for event in found.values() if (report := leg_report(event))]
+        call = self._change(call, _reporting(*reports), Note("event", "found on the switch"))
         for leg in call.legs:
             gone = leg.live and leg.uuid not in found
             if gone and self._missed_for(leg.uuid, asked) >= watch.GONE_LIMIT:
                 # Its last event was lost: how it ended is not known.
                 self._missing.pop(leg.uuid)
                 note = Note("event", "gone from the switch", leg=leg.id)
-                call = self._change(call, _reporting(LegReport(leg.uuid, ended=now())), note)
+                call = self._change(
+                    call, _reporting(LegReport(leg.uuid, ended=self._store.now())), note
+                )
         at = _clock(found)
         if call.sent is None:
             call = self._change(
@@ -459,7 +498,7 @@ class SwitchListener:
 
     def _watch(self) -> None:
         """See to calls whose deadline has passed without the event that should have come."""
-        due = self._store.due(now())
+        due = self._store.due(self._store.now())
         later: dict[str, float] = {}
         waiting: frozenset[str] | None = None
         found = set()
@@ -470,19 +509,19 @@ class SwitchListener:
             elif call.state is State.QUEUED:
                 if waiting is None:
                     waiting = self._runtime.queue.waiting()
-                later[call.id] = now() + self._watch_queued(call, call.id in waiting)
+                later[call.id] = self._store.now() + self._watch_queued(call, call.id in waiting)
             elif call.switch == self._name and self._commands.up:
-                later[call.id] = now() + self._examine(call)
+                later[call.id] = self._store.now() + self._examine(call)
             elif (away_for := self._away_for(call.switch or "")) > 0:
                 if fault := watch.fate_unreachable(call, away_for=away_for):
                     self._end(call, fault)
-                later[call.id] = now() + watch.GONE_LIMIT
+                later[call.id] = self._store.now() + watch.GONE_LIMIT
         for call_id in set(due) - found:
             self._store.forget_deadline(call_id)
         self._store.postpone(later)
 
     def _watch_queued(self, call: Call, waits: bool) -> float:
-        at = now()
+        at = self._store.now()
         if at >= watch.queued_until(call):
             self._change(
                 call,
@@ -514,7 +553,7 @@ class SwitchListener:
             for call in self._store.get_many(ids[first : first + CHUNK]):
                 if call is not None and (ended or call.state is not State.ENDED):
                     yield call
-            gevent.sleep(0)
+            self._give_way()
 
     def _hang_up(self, call: Call, cause: str) -> None:
         reply = commands.hang_up_all(self._commands, CALL_VARIABLE, call.id, cause)
@@ -522,7 +561,7 @@ class SwitchListener:
 
     def _end(self, call: Call, fault: str) -> None:
         log.warning("call %s ends: %s", call.id, fault)
-        at, seen = now(), call.version
+        at, seen = self._store.now(), call.version
 
         def transition(current: Call) -> Call:
             # Nothing is ended on what was true of it before another change.
@@ -550,8 +589,13 @@ def _heard(event: Event) -> Heard | None:
     return Heard(call_id, Note("event", event.name, data=report.cause), report=report)
 
 
-def _reporting(report: LegReport) -> Callable[[Call], Call]:
-    return lambda call: transitions.report_leg(call, report)
+def _reporting(*reports: LegReport) -> Callable[[Call], Call]:
+    def transition(call: Call) -> Call:
+        for report in reports:
+            call = transitions.report_leg(call, report)
+        return call
+
+    return transition
 
 
 def _clock(dumps: dict[str, Event]) -> float:

@@ -13,6 +13,7 @@ import gevent
 from gevent.event import Event as Flag
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from redis.exceptions import RedisError
 
 from app import create_app
 from app.calls.queue import ACTIONS, CALLS
@@ -67,6 +68,7 @@ def run_api(settings: Settings) -> None:
 def run_worker(settings: Settings) -> None:
     """Take jobs until SIGTERM or SIGINT, then finish those under way. Raises SettingsError."""
     runtime = Runtime.create(settings)
+    _warn_of_eviction(runtime)
     pool = SwitchPool(switch_addresses(settings))
     jobs.bind(jobs.JobContext(runtime, pool))
     # A worker for each queue: actions never wait behind new calls, and RQ takes jobs from a
@@ -86,6 +88,7 @@ def run_worker(settings: Settings) -> None:
 def run_listener(settings: Settings) -> None:
     """Follow the switches' events until SIGTERM or SIGINT. Raises SettingsError."""
     runtime = Runtime.create(settings)
+    _warn_of_eviction(runtime)
     listeners = [SwitchListener(runtime, address) for address in switch_addresses(settings)]
 
     def stop() -> None:
@@ -102,6 +105,16 @@ def run_simulator_process(settings: Settings) -> None:
 
     host, port = settings.simulator_address
     run(host, port, "ClueCon", speed=settings.simulator_speed, seed=settings.simulator_seed)
+
+
+def _warn_of_eviction(runtime: Runtime) -> None:
+    try:
+        policy = runtime.redis.info("memory").get("maxmemory_policy", "noeviction")
+    except RedisError as error:
+        log.warning("Redis: %s", error)
+        return
+    if policy != "noeviction":
+        log.warning("Redis throws calls away when it is full: maxmemory-policy is %s", policy)
 
 
 def _until_signal(stop: Callable[[], None], greenlets: list[gevent.Greenlet]) -> None:

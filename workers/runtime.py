@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from dataclasses import dataclass
 
 from redis import Redis
@@ -43,8 +42,3 @@ def switch_addresses(settings: Settings) -> list[SwitchAddress]:
         return parse_list(settings.require_switches())
     except ValueError as error:
         raise SettingsError(f"RINGBACK_SWITCHES cannot be used: {error}") from error
-
-
-def now() -> float:
-    """Epoch seconds to the microsecond, which is what a call in Redis keeps."""
-    return round(time.time(), 6)

@@ -26,8 +26,12 @@ _ACCEPT = _FUNCTION + files("app.calls").joinpath("accept.lua").read_text()
 ACCEPT_LIMIT = 3.0
 # Seconds given to the replicas to have a change.
 _REPLICAS_LIMIT = 1.0
-# Seconds for which Redis is trusted to be there once it has answered.
+# Seconds for which Redis is trusted to be there once it has answered, and its clock to go on as
+# the monotonic one does.
 _FRESH = 0.5
+_CLOCK_KEPT = 10.0
+# Seconds by which this process' idea of that clock may be off at most.
+_CLOCK_ERROR = 0.25
 _LOST = (RedisConnectionError, RedisTimeoutError)
 # Entries kept in the stream of every call's changes.
 _EVENTS_KEPT = 100_000
@@ -89,6 +93,9 @@ class Keys:
     def switch(self, name: str) -> str:
         return f"{self.prefix}switch:{name}"
 
+    def switch_listeners(self, name: str) -> str:
+        return f"{self.prefix}switch:{name}:listeners"
+
     def switch_lease(self, name: str) -> str:
         return f"{self.prefix}switch:{name}:lease"
 
@@ -107,6 +114,19 @@ class CallStore:
         # of the latter) Redis last told it.
         self._clock = 0.0
         self._heard = 0.0
+
+    def now(self) -> float:
+        """Epoch seconds to the microsecond by Redis' clock, the one that all processes share:
+        those of their machines differ, and are stepped. May raise an error of Redis."""
+        if time.monotonic() - self._heard > _CLOCK_KEPT:
+            asked = time.monotonic()
+            try:
+                seconds, micros = self.redis.time()
+                self._set_clock(asked, seconds * 1e6 + micros)
+            except RedisError:
+                if not self._heard:
+                    raise
+        return round(time.monotonic() + self._clock / 1e6, 6)
 
     def get(self, call_id: str) -> Call | None:
         """The call, or None where there is none or it is no longer kept."""
@@ -200,6 +220,8 @@ class CallStore:
                     continue
                 # No attempt can be carried out any more; what one did may be read.
                 if unsure and self._is_kept(new):
+                    if self._replicas:
+                        raise OutcomeUnknown("its replicas were not asked") from error
                     return Accepted(new, new=True)
                 raise
             if reply == b"accepted":
@@ -245,25 +267,33 @@ class CallStore:
     def _hear_clock(self, connection: Any, end: float) -> None:
         """A sign of life before anything is sent that could be carried out unheard."""
         if time.monotonic() - self._heard > _FRESH:
+            asked = time.monotonic()
             seconds, micros = map(int, _ask(connection, end, "TIME"))
-            self._set_clock(seconds * 1e6 + micros)
+            self._set_clock(asked, seconds * 1e6 + micros)
 
-    def _set_clock(self, clock: float) -> None:
-        self._heard = time.monotonic()
-        self._clock = clock - self._heard * 1e6
+    def _set_clock(self, asked: float, clock: float) -> None:
+        """Take over what Redis said its clock was, at some time since it was asked."""
+        first, self._heard = not self._heard, time.monotonic()
+        new = clock - (asked + self._heard) / 2 * 1e6
+        # What it may be off by: half the round trip, and a millisecond of drift.
+        if first or abs(new - self._clock) > (self._heard - asked) / 2 * 1e6 + 1e3:
+            self._clock = new
 
     def _accept_on(
         self, connection: Any, end: float, keys: list[str], arguments: list[Any]
     ) -> tuple[bytes, bytes]:
         """One attempt, answered before the monotonic ``end``: what accept.lua says, and the
         nonce's value."""
-        words = (len(keys), *keys, f"{end * 1e6 + self._clock:.0f}", *arguments)
+        asked = time.monotonic()
+        # A little sooner than the client is told: this clock may be off by half a round trip.
+        last = f"{(end - _CLOCK_ERROR) * 1e6 + self._clock:.0f}"
+        words = (len(keys), *keys, last, *arguments)
         try:
             reply = _ask(connection, end, "EVALSHA", _ACCEPT_SHA, *words)
         except NoScriptError:
             reply = _ask(connection, end, "EVAL", _ACCEPT, *words)
         # Where the clock was stepped, or is another server's, the next attempt has it right.
-        self._set_clock(float(reply[1]))
+        self._set_clock(asked, float(reply[1]))
         if self._replicas and reply[0] != b"late":
             limit = int(_REPLICAS_LIMIT * 1000)
             if (replicas := _ask(connection, end, "WAIT", self._replicas, limit)) < self._replicas:
@@ -324,7 +354,7 @@ class CallStore:
 
     def note(self, call_id: str, note: Note) -> None:
         """Add to the timeline what changes nothing in the call."""
-        entry: Any = _entry(note, f"{time.time():.6f}")
+        entry: Any = _entry(note, f"{self.now():.6f}")
         self.redis.xadd(self.keys.timeline(call_id), entry, maxlen=1000, approximate=True)
 
     def timeline(self, call_id: str) -> list[dict[str, str]]:
@@ -357,7 +387,7 @@ class CallStore:
 
     def _arguments(self, old: Call | None, new: Call, note: Note) -> tuple[list[str], list[str]]:
         fields = changed_fields(old, new)
-        now = f"{time.time():.6f}"
+        now = f"{self.now():.6f}"
         timeline = [_entry(note, now)]
         if old is None or old.state is not new.state:
             timeline.append({"at": now, "kind": "change", "name": new.state.value})

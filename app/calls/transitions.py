@@ -114,7 +114,9 @@ def report_leg(call: Call, report: LegReport) -> Call:
     if report.bridged is not None and report.bridged_to is not None:
         peer = call.leg(report.bridged_to)
         if peer is not None and peer.bridged is None:
-            call = call.with_leg(replace(peer, bridged=report.bridged))
+            # Nobody is bridged who has not answered, whatever became of the event.
+            answered = peer.answered or report.bridged
+            call = call.with_leg(replace(peer, answered=answered, bridged=report.bridged))
     return _settle(call, at)
 
 

@@ -154,7 +154,7 @@ class PhoneCalls:
             organization=organization.id,
             organization_name=organization.name,
             extension=extension.number,
-            accepted=round(time.time(), 6),
+            accepted=self._store.now(),
             wait_for_pickup=query["waitForPickup"],
             call_duration=query.get("callDuration", self._settings.call_duration),
             queue_timeout=self._settings.queue_timeout,
@@ -283,7 +283,7 @@ class PhoneCalls:
         return extended if extended in known else number
 
     def _request_hang_up(self, call: Call, number: str | None) -> Call:
-        at = round(time.time(), 6)
+        at = self._store.now()
         note = Note("request", "hang up", data=number)
 
         def transition(current: Call) -> Call:

@@ -13,7 +13,6 @@ from app.calls.model import Call, State
 from app.calls.store import Note
 from tests.conftest import eventually
 from tests.integration.conftest import Ringback, started
-from workers.runtime import now
 from workers.up import environment
 
 
@@ -83,7 +82,11 @@ def test_a_call_whose_worker_died_after_its_claim_is_not_dialled(ringback: Ringb
 
     def claim(current: Call) -> Call:
         return transitions.claim(
-            current, worker="dead", switch="simulator", core_uuid=core_uuid.decode(), at=now()
+            current,
+            worker="dead",
+            switch="simulator",
+            core_uuid=core_uuid.decode(),
+            at=ringback.store.now(),
         )
 
     ringback.store.change(call, claim, Note("command", "claim"))
@@ -101,7 +104,9 @@ def test_channels_of_an_ended_call_are_hung_up(ringback: Ringback) -> None:
     call = ringback.wait_state(call_id, State.BRIDGED)
     fault = transitions.EVENTS_LOST
     # What the listener's cache holds of the call is old by now.
-    ringback.store.change(call, lambda c: transitions.end(c, fault, at=now()), Note("event", fault))
+    ringback.store.change(
+        call, lambda c: transitions.end(c, fault, at=ringback.store.now()), Note("event", fault)
+    )
     legs = [leg.uuid for leg in call.legs]
     ringback.wait(call_id, lambda c: all(leg.ended for leg in c.legs))
     assert [ringback.api(f"uuid_exists {uuid}") for uuid in legs] == ["false", "false"]

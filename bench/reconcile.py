@@ -1,0 +1,174 @@
+"""How long a listener takes to compare all live calls with the switch, and what live events wait.
+
+    python -m bench.reconcile [CALLS]
+
+Sets up CALLS bridged calls (10,000) on the simulator while nobody listens, then starts a listener,
+which has to ask for every channel; after that it compares them every five seconds. Meanwhile
+single calls are placed; measured is how long after the switch's own time stamp their changes stand
+in Redis, beside the same with no calls but these.
+"""
+
+import http.client
+import json
+import secrets
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from redis import Redis
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
+
+from app.calls import transitions
+from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
+from app.calls.queue import JobQueue
+from app.calls.store import CallStore, Keys, Note
+from app.redis_client import connect
+from app.settings import load_settings
+from freeswitch.event_socket import EventSocket
+from workers.jobs import originate_command
+from workers.runtime import switch_addresses
+from workers.up import Ports, Stack, environment, running
+
+SPEED = 10.0
+SWITCH = "simulator"
+BODY = {"extension": "210", "phoneCallView": [{"source": ["15517"], "destination": ["15511"]}]}
+
+
+def set_up(stack: Stack, count: int) -> None:
+    """Calls as a worker leaves them, bridged on the switch, of which no event was heard."""
+    redis = connect(stack.settings.require_redis())
+    store, queue = CallStore(redis, Keys()), JobQueue(redis)
+    address = switch_addresses(stack.settings)[0]
+    switch = EventSocket(address.host, address.port, address.password)
+    switch.connect()
+    core = switch.api("global_getvar core_uuid").strip()
+
+    def dialled(call: Call) -> Call:
+        call = transitions.claim(
+            call, worker="bench", switch=SWITCH, core_uuid=core, at=store.now()
+        )
+        return transitions.mark_sent(call, at=store.now())
+
+    for _ in range(count):
+        call = _call(store.now())
+        store.accept([call], lambda *_: None)
+        # As it was accepted.
+        call = store.change(replace(call, version=1), dialled, Note("command", "claim"))
+        switch.bgapi(originate_command(call, ""), call.job_uuid, timeout=30)
+    queue.calls.empty()
+    _until(lambda: len(json.loads(switch.api("show channels as json"))["rows"]) == 2 * count)
+    switch.close()
+
+
+def _call(at: float) -> Call:
+    call_id = secrets.token_hex(10)
+    legs = tuple(
+        Leg(name, role, "15517", NumberKind.PUBLIC, leg_uuid(call_id, role, 1, 1), gateway="pstn")
+        for name, role in (("a1", Role.SOURCE), ("b1", Role.DESTINATION))
+    )
+    return Call(
+        id=call_id,
+        kind="simple",
+        app="demo-user",
+        user="12",
+        organization="3",
+        organization_name="Bench",
+        extension="0003*210",
+        accepted=at,
+        wait_for_pickup=25,
+        call_duration=86_400,
+        queue_timeout=60,
+        job_uuid=job_uuid(call_id),
+        legs=legs,
+    )
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    retry(
+        retry=retry_if_result(lambda found: not found),
+        wait=wait_fixed(0.1),
+        stop=stop_after_delay(300),
+    )(holds)()
+
+
+def place(stack: Stack, redis: Redis, seconds: float, until: Callable[[], object]) -> list[float]:
+    """Place calls one after the other and return the seconds by which Redis was behind, of the
+    changes since the listener was up."""
+    connection = http.client.HTTPConnection(*stack.settings.http_address)
+    headers = {"Authorization": "Bearer demo-user-token"}
+    last = redis.xrevrange(Keys().events, count=1)
+    ours, end = set(), time.monotonic() + seconds
+    while time.monotonic() < end and not until():
+        connection.request("POST", "/uapi/phoneCalls/@me/simple", json.dumps(BODY), headers)
+        ours.add(json.loads(connection.getresponse().read())[0]["id"])
+        time.sleep(0.05)
+    time.sleep(1.0)
+    up_since = float(redis.hget(Keys().switch(SWITCH), "up_since") or 0)
+    behind = []
+    for _, entry in redis.xrange(Keys().events, min=f"({last[0][0].decode()}" if last else "-"):
+        changed = json.loads(entry[b"changed"])
+        times = [float(v) for k, v in changed.items() if k.endswith((":created", ":answered"))]
+        if times and max(times) > up_since and entry[b"call"].decode() in ours:
+            behind.append(float(entry[b"at"]) - max(times))
+    return behind
+
+
+def row(name: str, seconds: list[float]) -> None:
+    cut = statistics.quantiles(seconds, n=100)
+    print(
+        f"   {name:36}{statistics.median(seconds) * 1000:8.1f}{cut[98] * 1000:8.1f}"
+        f"{max(seconds) * 1000:8.1f}   ({len(seconds)} changes)"
+    )
+
+
+def never() -> bool:
+    return False
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    settings = replace(
+        load_settings(),
+        redis_url=None,
+        accounts=None,
+        switches=None,
+        log_level="INFO",
+        simulator_speed=SPEED,
+        reconcile_interval=5.0,
+    )
+    key = Keys().switch(SWITCH)
+    with running(settings, Ports(any_http=True)) as stack:
+        redis = connect(stack.settings.require_redis())
+        quiet = place(stack, redis, 20, never)
+        stack.processes["listener"].terminate()
+        stack.processes["listener"].wait()
+        set_up(stack, count)
+        redis.hdel(key, "reconciled", "reconcile_seconds")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers.cli", "listener"], env=environment(stack.settings)
+        )
+        try:
+            asking = place(stack, redis, 300, lambda: redis.hexists(key, "reconciled"))
+            asked = float(redis.hget(key, "reconcile_seconds") or 0)
+            comparing = place(stack, redis, 30, never)
+            compared = float(redis.hget(key, "reconcile_seconds") or 0)
+        finally:
+            process.terminate()
+            process.wait()
+        ids = CallStore(redis, Keys()).live_of_switch(SWITCH)
+        calls = [call for call in CallStore(redis, Keys()).get_many(ids) if call is not None]
+    print(f"{count} live calls: {asked:.2f} s to ask for every channel of them,")
+    print(f"{compared:.2f} s to compare them when nothing was missed\n")
+    print(f"   {'how far Redis is behind the switch':36}{'p50':>8}{'p99':>8}{'max':>8}   ms")
+    row("no other calls", quiet)
+    row("while every channel is asked for", asking)
+    row("comparing every 5 s", comparing)
+    bridged = sum(call.state is State.BRIDGED for call in calls)
+    print(f"\n{bridged} of {len(calls)} live calls stand as bridged")
+
+
+if __name__ == "__main__":
+    main()
