@@ -131,15 +131,19 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
         for name in _MERGED
         if getattr(leg, name) is None and (value := getattr(report, name)) is not None
     }
-    # Another leg's event may have named this one later than it was created.
-    created = min((t for t in (leg.created, report.created) if t is not None), default=None)
-    return replace(leg, created=created, **found)
+    # What another leg's event made known of this one came later than the thing itself.
+    created = _first(leg.created, report.created)
+    answered = _first(leg.answered, report.answered)
+    return replace(leg, created=created, answered=answered, **found)
+
+
+def _first(*times: float | None) -> float | None:
+    return min((at for at in times if at is not None), default=None)
 
 
 _MERGED = (
     "early_media",
     "ringing",
-    "answered",
     "bridged",
     "ended",
     "cause",
@@ -208,9 +212,11 @@ def end_queued(call: Call, *, at: float) -> Call:
 
 
 def _settle(call: Call, at: float) -> Call:
+    winner = call.winner
+    if winner is not None and call.answered is not None:
+        call = replace(call, answered=_first(call.answered, winner.answered))
     if call.state is State.ENDED:
         return call
-    winner = call.winner
     state = call.state
     if winner is not None:
         state = State.BRIDGED if winner.bridged is not None else State.ANSWERED
