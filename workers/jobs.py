@@ -88,13 +88,20 @@ def place_call(call_id: str) -> None:
         log.error("call %s: its claim is not safe: %s", call.id, error)
         store.change(
             call,
-            lambda c: transitions.end(c, transitions.NOT_REPLICATED, at=store.now()),
+            lambda c: _give_up(c, worker, at),
             Note("event", transitions.NOT_REPLICATED, data=str(error)),
         )
         return
     if call.state is not State.DIALING or (call.worker, call.claimed) != (worker, at):
         return
     _send(context, connection, call, send_before)
+
+
+def _give_up(call: Call, worker: str, claimed: float) -> Call:
+    # Of the claim of another, who may have sent it, nothing is known.
+    if (call.worker, call.claimed) != (worker, claimed):
+        return call
+    return transitions.end(call, transitions.NOT_REPLICATED, at=claimed)
 
 
 def _send(

@@ -141,6 +141,8 @@ class SwitchListener:
         # Since when (monotonic) this switch is out of reach, and others that nobody leads at.
         self._down_since: float | None = time.monotonic()
         self._left_alone: dict[str, float] = {}
+        # Since when (monotonic) a call's deadline has passed and its switch could not be asked.
+        self._unasked: dict[str, float] = {}
         self._look = Flag()
         self._stopping = Flag()
 
@@ -329,6 +331,7 @@ class SwitchListener:
             return call
         if call.state is State.ENDED:
             self._calls.pop(call.id, None)
+            self._unasked.pop(call.id, None)
         else:
             self._calls[call.id] = call
         return call
@@ -421,6 +424,7 @@ class SwitchListener:
         """Ask the switch of a claimed call's channels and do what follows; returns how many
         seconds later to look again, unless an event comes."""
         asked = time.monotonic()
+        self._unasked.pop(call.id, None)
         found = {}
         for leg in call.legs:
             event = commands.dump(self._commands, leg.uuid) if leg.ended is None else None
@@ -513,6 +517,9 @@ class SwitchListener:
             elif call.switch == self._name and self._commands.up:
                 later[call.id] = self._store.now() + self._examine(call)
             elif (away_for := self._away_for(call.switch or "")) > 0:
+                # A call may be younger than the outage: workers may still reach the switch.
+                at = time.monotonic()
+                away_for = min(away_for, at - self._unasked.setdefault(call.id, at))
                 if fault := watch.fate_unreachable(call, away_for=away_for):
                     self._end(call, fault)
                 later[call.id] = self._store.now() + watch.GONE_LIMIT
