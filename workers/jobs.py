@@ -86,11 +86,12 @@ def place_call(call_id: str) -> None:
     except NotReplicated as error:
         # A replica that takes over would know nothing of the claim, and have it dialled again.
         log.error("call %s: its claim is not safe: %s", call.id, error)
-        store.change(
-            call,
-            lambda c: _give_up(c, worker, at),
-            Note("event", transitions.NOT_REPLICATED, data=str(error)),
-        )
+        if (claimed := store.get(call.id)) is not None:
+            store.change(
+                claimed,
+                lambda c: _give_up(c, worker, at),
+                Note("event", transitions.NOT_REPLICATED, data=str(error)),
+            )
         return
     if call.state is not State.DIALING or (call.worker, call.claimed) != (worker, at):
         return
