@@ -85,7 +85,7 @@ _UNAVAILABLE = (
     # A transaction of which a command was refused for such a reason.
     ExecAbortError,
 )
-_REFUSALS = ("NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "TRYAGAIN")
+_REFUSALS = ("NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "TRYAGAIN", "UNBLOCKED")
 
 
 def is_unavailable(error: BaseException) -> bool:

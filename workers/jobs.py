@@ -17,8 +17,10 @@ from workers.runtime import CALL_VARIABLE, Runtime
 
 log = logging.getLogger(__name__)
 
-# Seconds that a hang-up waits for a switch that is away; after that the listener sees to it.
-_HANG_UP_WAIT = 5.0
+# Seconds that a hang-up waits for a switch that is away, and for its answer; after that the
+# listener sees to it. Those for other switches wait behind it.
+_HANG_UP_WAIT = 0.3
+_HANG_UP_LIMIT = 1.0
 
 
 @dataclass(frozen=True)
@@ -156,22 +158,30 @@ def hang_up(call_id: str) -> None:
     if call is None or call.state is State.ENDED or call.switch is None:
         return
     connection = context.pool.get(call.switch)
-    if connection is None or not connection.wait_up(_HANG_UP_WAIT):
+    if (
+        connection is None
+        or not connection.wait_up(_HANG_UP_WAIT)
+        or not connection.is_answering(timeout=_HANG_UP_LIMIT)
+    ):
         log.warning("call %s: switch %s is away, to be hung up once back", call.id, call.switch)
         return
     _hang_up(context, connection, call)
 
 
 def _hang_up(context: JobContext, connection: SwitchConnection, call: Call) -> None:
+    """What fails here the listener makes good."""
     store = context.runtime.store
-    if call.hangup_requested is not None:
-        reply = commands.hang_up_all(connection, CALL_VARIABLE, call.id)
-        store.note(call.id, Note("command", "hupall", data=reply))
-        return
-    for leg in call.legs:
-        if leg.hangup_requested is not None and leg.live:
-            reply = commands.kill(connection, leg.uuid)
-            store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
+    try:
+        if call.hangup_requested is not None:
+            reply = commands.hang_up_all(connection, CALL_VARIABLE, call.id)
+            store.note(call.id, Note("command", "hupall", data=reply))
+            return
+        for leg in call.legs:
+            if leg.hangup_requested is not None and leg.live:
+                reply = commands.kill(connection, leg.uuid)
+                store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
+    except EventSocketError as error:
+        log.warning("call %s is not hung up yet: %s", call.id, error)
 
 
 def originate_command(call: Call, video_codecs: str) -> str:

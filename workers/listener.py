@@ -423,6 +423,10 @@ class SwitchListener:
     def _examine(self, call: Call) -> float:
         """Ask the switch of a claimed call's channels and do what follows; returns how many
         seconds later to look again, unless an event comes."""
+        if call.switch != self._name:
+            # A fail-over of Redis forgot the claim, and it was claimed for another.
+            self._missing.pop(call.id, None)
+            return SECOND_LOOK
         asked = time.monotonic()
         self._unasked.pop(call.id, None)
         found = {}
