@@ -572,11 +572,11 @@ class SwitchListener:
 
     def _end(self, call: Call, fault: str) -> None:
         log.warning("call %s ends: %s", call.id, fault)
-        at, seen = self._store.now(), call.version
+        at, seen = self._store.now(), call.stamp
 
         def transition(current: Call) -> Call:
             # Nothing is ended on what was true of it before another change.
-            return transitions.end(current, fault, at=at) if current.version == seen else current
+            return transitions.end(current, fault, at=at) if current.stamp == seen else current
 
         data = json.dumps({"switch": call.switch})
         self._change(call, transition, Note("event", fault, data=data))

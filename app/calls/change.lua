@@ -2,7 +2,7 @@
 -- (accept.lua and store.py say what calls this function.)
 -- keys  1 the call's hash, 2 its timeline, 3 the stream of every call's changes,
 --       4 the deadlines, 5.. argv[6] indexes of live calls, then keys kept as long as the call
--- argv  1 the version the change was made from, '0' for a new call
+-- argv  1 the version the change was made from and its stamp, 'version:stamp', '' for a new call
 --       2 the call's id           3 its time of acceptance, its place in the indexes
 --       4 its deadline, '' once it has ended     5 seconds to keep it once it has ended
 --       6 how many indexes        7 the changed hash fields, a JSON array of name, value, ...
@@ -10,8 +10,8 @@
 --       9 the event for the stream, such an array, or ''       10 entries kept in the stream
 -- Returns 1, or the hash as it stands where another change came first.
 local function change(keys, argv)
-  local version = redis.call('HGET', keys[1], 'version')
-  if (version or '0') ~= argv[1] then
+  local version, stamp = unpack(redis.call('HMGET', keys[1], 'version', 'stamp'))
+  if (version and version .. ':' .. stamp or '') ~= argv[1] then
     -- Written again, unchanged: the first attempt may have made the change and lost its answer,
     -- and whoever waits for replicas waits for what his connection has written.
     if version then redis.call('HSET', keys[1], 'version', version) end

@@ -100,6 +100,9 @@ class Call:
     legs: tuple[Leg, ...] = ()
     state: State = State.QUEUED
     version: int = 0
+    # Random, another with each version: after a fail-over of Redis the same number may be that
+    # of another change.
+    stamp: str | None = None
     nonce: str | None = None
     request_digest: str | None = None
     caller_id: str | None = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -156,7 +157,7 @@ class CallStore:
             changed = transition(call)
             if changed == call:
                 return call
-            changed = replace(changed, version=call.version + 1)
+            changed = replace(changed, version=call.version + 1, stamp=_stamp())
             keys, arguments = self._arguments(call, changed, note)
             if replicated and self._replicas:
                 reply = self._change_replicated(keys, arguments)
@@ -195,7 +196,7 @@ class CallStore:
         """
         nonce = calls[0].nonce
         key = self.keys.nonce(nonce_app, nonce) if nonce_app and nonce else ""
-        new = tuple(replace(call, version=1) for call in calls)
+        new = tuple(replace(call, version=1, stamp=_stamp()) for call in calls)
         keys, arguments = self._new(new, key, enqueue)
         forgotten = b""
         end = time.monotonic() + ACCEPT_LIMIT
@@ -415,7 +416,7 @@ class CallStore:
                 *kept,
             ],
             [
-                str(old.version if old else 0),
+                f"{old.version}:{old.stamp}" if old else "",
                 new.id,
                 str(new.accepted),
                 "" if deadline is None else str(deadline),
@@ -435,6 +436,10 @@ class CallStore:
 
 
 _ACCEPT_SHA = hashlib.sha1(_ACCEPT.encode(), usedforsecurity=False).hexdigest()
+
+
+def _stamp() -> str:
+    return secrets.token_hex(4)
 
 
 def _ask(connection: Any, end: float, *command: Any) -> Any:
