@@ -56,10 +56,10 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(OutcomeUnknown)
     def _unknown(error: OutcomeUnknown) -> Response:
-        log.error("Redis was lost over a new call: %s", error)
+        log.error("Redis may have it or not: %s", error)
         return _ask_again(
             "outcome_unknown",
-            "The call may have been accepted. Ask again with the same nonce: it is placed once.",
+            "It may have been done or not. Ask again; with the same nonce a call is placed once.",
         )
 
     @app.errorhandler(Exception)

@@ -4,7 +4,7 @@ import re
 
 import gevent
 
-from freeswitch.event_socket import SwitchConnection
+from freeswitch.event_socket import CORE_UUID, SwitchConnection
 from freeswitch.events import Event
 
 # Seconds for the list of all channels.
@@ -36,9 +36,9 @@ def kill(connection: SwitchConnection, uuid: str, cause: str = "NORMAL_CLEARING"
     return connection.api(f"uuid_kill {check_word(uuid)} {cause}").strip()
 
 
-def exists(connection: SwitchConnection, uuid: str) -> bool:
-    """Whether the channel is there; the word to trust over the channel list."""
-    return connection.api(f"uuid_exists {check_word(uuid)}").strip() == "true"
+def core_uuid(connection: SwitchConnection) -> str:
+    """The Core-UUID of the run that answers."""
+    return connection.api(CORE_UUID).strip()
 
 
 def dump(connection: SwitchConnection, uuid: str) -> Event | None:

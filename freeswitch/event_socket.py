@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         self._on_close = on_close
         self.heard = time.monotonic()
         """When the last bytes came from the switch, on the monotonic clock."""
+        self.busy = 0
+        """Commands that somebody waits for the reply to, each with a limit of its own."""
         self._commands_sent: deque[AsyncResult] = deque()
         self._write_lock = BoundedSemaphore()
         self._end_reason: str | None = None
@@ -258,6 +260,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
 
     def _exchange(self, data: bytes, timeout: float | None, verb: str) -> Reply:
         limit = gevent.Timeout.start_new(timeout)
+        self.busy += 1
         try:
             # Replies carry no number, they come in the order of the commands: a place in the queue
             # and the bytes on the wire must be taken together, or two greenlets swap replies.
@@ -284,6 +287,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         except OSError as error:
             raise NotConnected(f"write failed: {error}") from error
         finally:
+            self.busy -= 1
             limit.close()
 
     def receive_events(self) -> None:
@@ -474,8 +478,8 @@ class SwitchConnection:
     def is_answering(self, within: float = 1.0, timeout: float = 2.0) -> bool:
         """Whether the switch has been heard `within` seconds, or answers now within `timeout`.
 
-        A link that does not is closed, to be made anew: it may be half-open, and what is sent
-        into it is lost.
+        A link that does not is closed, to be made anew, unless another waits for a reply on it: it
+        may be half-open, and what is sent into it is lost.
         """
         connection = self._socket
         if connection is None:
@@ -483,9 +487,9 @@ class SwitchConnection:
         if time.monotonic() - connection.heard < within:
             return connection.connected
         try:
-            connection.api(CORE_UUID, timeout=timeout)
-        except EventSocketError as error:
-            connection.close(f"no sign of life: {error}")
+            self.api(CORE_UUID, timeout=timeout)
+        except EventSocketError:
+            return False
         return connection.connected
 
     def command(
@@ -496,20 +500,33 @@ class SwitchConnection:
         timeout: float | None = None,
     ) -> Reply:
         """As EventSocket.command; NotConnected while the switch is down."""
-        return self._connected().command(line, headers, timeout=timeout)
+        with self._heard() as connection:
+            return connection.command(line, headers, timeout=timeout)
 
     def api(self, line: str, *, timeout: float | None = None) -> str:
         """As EventSocket.api; NotConnected while the switch is down."""
-        return self._connected().api(line, timeout=timeout)
+        with self._heard() as connection:
+            return connection.api(line, timeout=timeout)
 
     def bgapi(self, line: str, job_uuid: str, *, timeout: float | None = None) -> None:
         """As EventSocket.bgapi; NotConnected while the switch is down."""
-        self._connected().bgapi(line, job_uuid, timeout=timeout)
+        with self._heard() as connection:
+            connection.bgapi(line, job_uuid, timeout=timeout)
 
-    def _connected(self) -> EventSocket:
-        if self._socket is None:
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[EventSocket]:
+        """The connection for one command; closed, to be made anew, where not a byte came while its
+        reply was waited for, and nobody else waits."""
+        connection = self._socket
+        if connection is None:
             raise NotConnected(f"{self.address.name} is down: {self._last_error or 'not started'}")
-        return self._socket
+        asked = time.monotonic()
+        try:
+            yield connection
+        except CommandTimeout as error:
+            if connection.heard < asked and not connection.busy:
+                connection.close(f"no sign of life: {error}")
+            raise
 
     def _keep(self) -> None:
         ceiling = self.min_delay
@@ -556,7 +573,9 @@ class SwitchConnection:
             if self._on_up is not None:
                 self._on_up(self)
             while not ended.wait(self.heartbeat):
-                _core_uuid(connection)
+                # Behind a command that takes its time it would wait too long.
+                if not connection.busy:
+                    _core_uuid(connection)
         except EventSocketError as error:
             reason = str(error)
         except (Exception, gevent.Timeout) as error:

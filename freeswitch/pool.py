@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+import gevent
 from gevent.event import Event as Flag
 
 from freeswitch.address import SwitchAddress
@@ -31,8 +32,7 @@ class SwitchPool:
 
     def stop(self) -> None:
         """Close all connections."""
-        for connection in self._connections.values():
-            connection.stop()
+        gevent.joinall([gevent.spawn(each.stop) for each in self._connections.values()])
 
     def get(self, name: str) -> SwitchConnection | None:
         """The connection to the switch of that name, up or not."""

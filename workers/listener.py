@@ -7,6 +7,7 @@ back: whoever takes the lease over applies these first, so that nothing falls be
 
 import json
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -67,6 +68,8 @@ SECOND_LOOK = 2.0
 # half-open link brings no end of file, and no events.
 HEARTBEAT = 2.0
 TIMEOUT = 3.0
+# Who has been cut off from a switch for longer lets another lead that is not.
+DEAF_LIMIT = 2.0
 # A switch that is away for longer is said to be unreachable.
 UNREACHABLE_AFTER = 10.0
 # What is left to handle when this process is to stop is handled within.
@@ -145,6 +148,9 @@ class SwitchListener:
         self._unasked: dict[str, float] = {}
         self._look = Flag()
         self._stopping = Flag()
+        # When the switch was last within reach (monotonic).
+        self._heard = time.monotonic()
+        self._examiners = Pool(EXAMINERS)
 
     def run(self) -> None:
         """Lead whenever the lease is free, until :meth:`stop`."""
@@ -153,11 +159,10 @@ class SwitchListener:
         try:
             while not self._stopping.is_set():
                 self._guarded(self._sign)
-                if self._asked(self._lease.acquire):
+                if not self._should_give_way() and self._asked(self._lease.acquire):
                     log.info("switch %s is ours to follow", self._name)
                     self._guarded(self._lead)
-                else:
-                    self._stopping.wait(RENEWAL)
+                self._stopping.wait(RENEWAL)
         finally:
             self._events.stop()
             self._commands.stop()
@@ -172,26 +177,51 @@ class SwitchListener:
 
     def _lead(self) -> None:
         self._down_since = time.monotonic()
-        helpers = []
+        over = Flag()
+        helpers = [gevent.spawn(self._keep_lease, over)]
         try:
+            # It may take longer than a lease lasts.
             self._take_over()
             self._look.set()
-            helpers = [gevent.spawn(self._reconcile_loop), gevent.spawn(self._watchdog_loop)]
-            while not self._stopping.wait(RENEWAL):
-                # While Redis is away nobody else can take the lease, and the events that wait
-                # here are all there is: they are dropped only for another holder.
-                renewed = self._asked(self._lease.reacquire)
-                if renewed is False and self._asked(self._lease.acquire) is False:
-                    log.warning("the lease of switch %s is another's", self._name)
-                    return
-                self._guarded(self._sign)
-                self._guarded(self._tell_of_switch)
-            self._drain()
+            helpers += [gevent.spawn(self._reconcile_loop), gevent.spawn(self._watchdog_loop)]
+            gevent.wait([over, self._stopping], count=1)
+            if not over.is_set():
+                self._drain()
         finally:
             gevent.killall(helpers)
+            self._examiners.kill()
             with self._order:
                 self._leads = False
             self._asked(self._lease.release)
+
+    def _keep_lease(self, over: Flag) -> None:
+        while not over.is_set():
+            # While Redis is away nobody else can take the lease, and the events that wait here
+            # are all there is: they are dropped only for another holder.
+            renewed = self._asked(self._lease.reacquire)
+            if renewed is False and self._asked(self._lease.acquire) is False:
+                log.warning("the lease of switch %s is another's", self._name)
+                over.set()
+            elif self._should_give_way():
+                log.warning("another listener hears switch %s, this one does not", self._name)
+                over.set()
+            self._guarded(self._sign)
+            self._guarded(self._tell_of_switch)
+            over.wait(RENEWAL)
+
+    def _should_give_way(self) -> bool:
+        """Whether another hears the switch, while this one has been cut off from it."""
+        if self._events.up and self._commands.up:
+            self._heard = time.monotonic()
+            return False
+        if time.monotonic() - self._heard < DEAF_LIMIT:
+            return False
+        try:
+            key = self._runtime.keys.switch_listeners(self._name)
+            others: Any = self._runtime.redis.zrange(key, 0, -1)
+        except RedisError:
+            return False
+        return any(name.decode() != self._runtime.name for name in others)
 
     @patiently
     def _take_over(self) -> None:
@@ -201,16 +231,15 @@ class SwitchListener:
         self._calls = {call.id: call for call in self._live_calls()}
         with self._order:
             while self._held:
-                at, heard = self._held[0]
+                at, heard = self._held.popleft()
                 # What was not live when they were read has been ended by the one before, or
                 # was claimed since.
                 if at >= begun or (at >= begun - HOLD and heard.call_id in self._calls):
-                    self._apply(heard)
-                self._held.popleft()
+                    self._guarded(partial(self._apply, heard))
             self._leads = True
 
     def _drain(self) -> None:
-        """Handle the events that are here already: they come to nobody else."""
+        """Handle the events that are here already: there may be no other to hear them."""
         end = time.monotonic() + DRAIN_LIMIT
         while self._events.backlog and time.monotonic() < end:
             gevent.sleep(0.02)
@@ -236,6 +265,7 @@ class SwitchListener:
                 pipe.zadd(key, {self._runtime.name: at})
             else:
                 pipe.zrem(key, self._runtime.name)
+            pipe.expire(key, int(LEASE) + 1)
             pipe.execute()
 
     def _on_up(self, _: SwitchConnection) -> None:
@@ -276,6 +306,9 @@ class SwitchListener:
                     self._hold(heard)
 
     def _hold(self, heard: Heard) -> None:
+        if heard.report is None and heard.error is None:
+            # A note in the timeline, no more: one is enough.
+            return
         at = time.monotonic()
         while self._held and self._held[0][0] < at - HOLD:
             self._held.popleft()
@@ -389,6 +422,9 @@ class SwitchListener:
         doubtful = [c for c in calls if c.core_uuid != self._core or watch.is_doubtful(c, states)]
         self._examine_all(doubtful)
         self._hang_up_orphans(set(states) - ours)
+        if self._unasked:
+            alive = set(self._store.due(math.inf))
+            self._unasked = {i: at for i, at in self._unasked.items() if i in alive}
         seconds = f"{time.monotonic() - begun:.3f}"
         log.info("switch %s: %d live calls compared in %s s", self._name, len(calls), seconds)
         self._note_switch({"reconciled": self._store.now(), "reconcile_seconds": seconds})
@@ -404,11 +440,10 @@ class SwitchListener:
 
     def _examine_all(self, calls: Sequence[Call]) -> None:
         """Several at a time: each waits for the switch and for Redis by turns."""
-        examiners = Pool(EXAMINERS)
         for call in calls:
             self._give_way()
-            examiners.spawn(self._guarded, partial(self._examine, call))
-        examiners.join()
+            self._examiners.spawn(self._guarded, partial(self._examine, call))
+        self._examiners.join()
 
     def _give_way(self) -> None:
         """Let live events go first; but in a flood of them calls are looked after too."""
@@ -430,27 +465,34 @@ class SwitchListener:
         asked = time.monotonic()
         self._unasked.pop(call.id, None)
         found = {}
-        for leg in call.legs:
-            event = commands.dump(self._commands, leg.uuid) if leg.ended is None else None
-            if event is not None:
+        open_legs = [leg for leg in call.legs if leg.ended is None]
+        for leg in open_legs:
+            if (event := commands.dump(self._commands, leg.uuid)) is not None:
                 found[leg.uuid] = event
             if call.core_uuid != self._core:
                 # Answered by another run: there is nothing of the call.
                 break
+        if not open_legs:
+            # Every leg has ended, and the call's own end is on its way.
+            commands.core_uuid(self._commands)
         fault = watch.fate(
             call,
             core_uuid=self._core,
             there=bool(found),
-            gone_for=0.0 if found else self._missed_for(call.id, asked),
+            # What was missed before it was sent says nothing of what is sent now.
+            gone_for=(
+                0.0
+                if found
+                else self._missed_for(call.id if call.sent else f"{call.id}-unsent", asked)
+            ),
         )
         if fault is not None:
             self._end(call, fault)
             return SECOND_LOOK
         if not found:
             return SECOND_LOOK
-        self._missing.pop(call.id, None)
-        for uuid in found:
-            self._missing.pop(uuid, None)
+        for name in (call.id, f"{call.id}-unsent", *found):
+            self._missing.pop(name, None)
         reports = [report for event in found.values() if (report := leg_report(event))]
         call = self._change(call, _reporting(*reports), Note("event", "found on the switch"))
         for leg in call.legs:
@@ -508,28 +550,45 @@ class SwitchListener:
         """See to calls whose deadline has passed without the event that should have come."""
         due = self._store.due(self._store.now())
         later: dict[str, float] = {}
-        waiting: frozenset[str] | None = None
         found = set()
+        waiting: list[frozenset[str]] = []
+
+        def see_to(call: Call) -> None:
+            # Again soon, also where this fails.
+            later[call.id] = self._store.now() + SECOND_LOOK
+            if (again := self._see_to(call, waiting)) is None:
+                del later[call.id]
+            else:
+                later[call.id] = self._store.now() + again
+
         for call in self._read(due, ended=True):
             found.add(call.id)
-            if call.state is State.ENDED:
-                self._store.forget_deadline(call.id)
-            elif call.state is State.QUEUED:
-                if waiting is None:
-                    waiting = self._runtime.queue.waiting()
-                later[call.id] = self._store.now() + self._watch_queued(call, call.id in waiting)
-            elif call.switch == self._name and self._commands.up:
-                later[call.id] = self._store.now() + self._examine(call)
-            elif (away_for := self._away_for(call.switch or "")) > 0:
-                # A call may be younger than the outage: workers may still reach the switch.
-                at = time.monotonic()
-                away_for = min(away_for, at - self._unasked.setdefault(call.id, at))
-                if fault := watch.fate_unreachable(call, away_for=away_for):
-                    self._end(call, fault)
-                later[call.id] = self._store.now() + watch.GONE_LIMIT
+            self._guarded(partial(see_to, call))
         for call_id in set(due) - found:
             self._store.forget_deadline(call_id)
         self._store.postpone(later)
+
+    def _see_to(self, call: Call, waiting: list[frozenset[str]]) -> float | None:
+        """Do what is due for a call; returns the seconds until the next look, None where another
+        sees to it. ``waiting`` is filled with what waits in the queue when it is first needed."""
+        if call.state is State.ENDED:
+            self._store.forget_deadline(call.id)
+            return None
+        if call.state is State.QUEUED:
+            if not waiting:
+                waiting.append(self._runtime.queue.waiting())
+            return self._watch_queued(call, call.id in waiting[0])
+        if call.switch == self._name and self._commands.up:
+            return self._examine(call)
+        away_for = self._away_for(call.switch or "")
+        if away_for is None:
+            return None
+        # A call may be younger than the outage: workers may still reach the switch.
+        at = time.monotonic()
+        away_for = min(away_for, at - self._unasked.setdefault(call.id, at))
+        if fault := watch.fate_unreachable(call, away_for=away_for):
+            self._end(call, fault)
+        return SECOND_LOOK
 
     def _watch_queued(self, call: Call, waits: bool) -> float:
         at = self._store.now()
@@ -545,15 +604,14 @@ class SwitchListener:
             self._store.note(call.id, Note("command", "enqueue again"))
         return min(watch.QUEUE_LOOK, watch.queued_until(call) - at)
 
-    def _away_for(self, switch: str) -> float:
-        """For how many seconds nobody could ask that switch."""
+    def _away_for(self, switch: str) -> float | None:
+        """For how many seconds nobody could ask that switch; None where another may."""
         at = time.monotonic()
         if switch == self._name:
             return at - (self._down_since or at)
         if self._runtime.redis.exists(self._runtime.keys.switch_lease(switch)):
-            # Whoever leads there sees to them.
             self._left_alone.pop(switch, None)
-            return 0.0
+            return None
         return at - self._left_alone.setdefault(switch, at)
 
     def _live_calls(self) -> list[Call]:

@@ -28,7 +28,7 @@ from workers.runtime import Runtime, switch_addresses
 log = logging.getLogger(__name__)
 
 # Seconds that a process takes at most to end once it was asked to.
-GRACE = 12
+GRACE = 10
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -41,7 +41,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         self.cfg.set("bind", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         # One process answers many at once; how many processes, WEB_CONCURRENCY says.
         self.cfg.set("worker_class", "gevent")
-        self.cfg.set("keepalive", 30)
+        # Short: a process that is to stop waits for the idle connections too.
+        self.cfg.set("keepalive", 5)
         # Requests under way are answered first; none waits for the switch longer than that.
         self.cfg.set("graceful_timeout", max(GRACE, int(self._settings.action_timeout) + 2))
         # Its path is one for all of a user's servers.

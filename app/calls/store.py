@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,13 +27,11 @@ _ACCEPT = _FUNCTION + files("app.calls").joinpath("accept.lua").read_text()
 # Seconds within which a call is accepted, or never.
 ACCEPT_LIMIT = 3.0
 # Seconds given to the replicas to have a change.
-_REPLICAS_LIMIT = 1.0
+_REPLICAS_LIMIT = 0.5
 # Seconds for which Redis is trusted to be there once it has answered, and its clock to go on as
 # the monotonic one does.
 _FRESH = 0.5
 _CLOCK_KEPT = 10.0
-# Seconds by which this process' idea of that clock may be off at most.
-_CLOCK_ERROR = 0.25
 _LOST = (RedisConnectionError, RedisTimeoutError)
 # Entries kept in the stream of every call's changes.
 _EVENTS_KEPT = 100_000
@@ -111,10 +110,11 @@ class CallStore:
         self.keys = keys
         self._replicas = replicas
         self._change = redis.register_script(_CHANGE)
-        # Redis' clock less the monotonic one of this process, in microseconds, and when (seconds
-        # of the latter) Redis last told it.
+        # Redis' clock less the monotonic one of this process, in microseconds: at least, and as
+        # it is taken to be; and when (seconds of the latter) Redis last told it.
+        self._clock_least = 0.0
         self._clock = 0.0
-        self._heard = 0.0
+        self._heard = -math.inf
 
     def now(self) -> float:
         """Epoch seconds to the microsecond by Redis' clock, the one that all processes share:
@@ -125,7 +125,7 @@ class CallStore:
                 seconds, micros = self.redis.time()
                 self._set_clock(asked, seconds * 1e6 + micros)
             except RedisError:
-                if not self._heard:
+                if self._heard == -math.inf:
                     raise
         return round(time.monotonic() + self._clock / 1e6, 6)
 
@@ -233,6 +233,8 @@ class CallStore:
                 forgotten = seen
             elif time.monotonic() >= end:
                 raise RedisTimeoutError(f"not accepted within {ACCEPT_LIMIT} s")
+            else:
+                time.sleep(0.05)
 
     def _new(
         self, calls: Sequence[Call], nonce_key: str, enqueue: Callable[[Call, Pipeline], None]
@@ -274,11 +276,11 @@ class CallStore:
 
     def _set_clock(self, asked: float, clock: float) -> None:
         """Take over what Redis said its clock was, at some time since it was asked."""
-        first, self._heard = not self._heard, time.monotonic()
-        new = clock - (asked + self._heard) / 2 * 1e6
-        # What it may be off by: half the round trip, and a millisecond of drift.
-        if first or abs(new - self._clock) > (self._heard - asked) / 2 * 1e6 + 1e3:
-            self._clock = new
+        first, self._heard = self._heard == -math.inf, time.monotonic()
+        self._clock_least, most = clock - self._heard * 1e6, clock - asked * 1e6
+        # The old value while it can be true, with a millisecond of drift.
+        if first or not self._clock_least - 1e3 <= self._clock <= most + 1e3:
+            self._clock = (self._clock_least + most) / 2
 
     def _accept_on(
         self, connection: Any, end: float, keys: list[str], arguments: list[Any]
@@ -286,8 +288,7 @@ class CallStore:
         """One attempt, answered before the monotonic ``end``: what accept.lua says, and the
         nonce's value."""
         asked = time.monotonic()
-        # A little sooner than the client is told: this clock may be off by half a round trip.
-        last = f"{(end - _CLOCK_ERROR) * 1e6 + self._clock:.0f}"
+        last = f"{end * 1e6 + self._clock_least:.0f}"
         words = (len(keys), *keys, last, *arguments)
         try:
             reply = _ask(connection, end, "EVALSHA", _ACCEPT_SHA, *words)
@@ -356,7 +357,9 @@ class CallStore:
     def note(self, call_id: str, note: Note) -> None:
         """Add to the timeline what changes nothing in the call."""
         entry: Any = _entry(note, f"{self.now():.6f}")
-        self.redis.xadd(self.keys.timeline(call_id), entry, maxlen=1000, approximate=True)
+        # Not anew where the call is no longer kept.
+        timeline = self.keys.timeline(call_id)
+        self.redis.xadd(timeline, entry, maxlen=1000, approximate=True, nomkstream=True)
 
     def timeline(self, call_id: str) -> list[dict[str, str]]:
         """Every command, reply, event and change of the call, oldest first."""

@@ -21,7 +21,7 @@ from app.accounts.model import (
 from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
 from app.calls.queue import JobQueue
-from app.calls.store import CallStore, Note
+from app.calls.store import CallStore, Note, NotReplicated, OutcomeUnknown
 from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError
 from app.phone_calls.schemas import MAX_LEGS, invalid
@@ -290,9 +290,12 @@ class PhoneCalls:
             return transitions.hang_up_number(current, number, at=at)
 
         try:
-            changed = self._store.change(call, transition, note)
+            # Told to a client it is as good as the call itself.
+            changed = self._store.change(call, transition, note, replicated=True)
         except KeyError:
             return call
+        except NotReplicated as error:
+            raise OutcomeUnknown(str(error)) from error
         if is_hang_up_pending(changed) and changed.switch is not None:
             self._queue.hang_up(changed)
         return changed

@@ -129,6 +129,9 @@ def test_another_listener_takes_over_and_nothing_falls_between(ringback: Ringbac
             timeline = ringback.store.timeline(call_id)
             states = [entry["name"] for entry in timeline if entry["kind"] == "change"]
             assert states == ["queued", "dialing", "ringing", "answered", "bridged", "ended"]
+            # Nor is anything told twice.
+            told = [(e["kind"], e["name"], e.get("leg")) for e in timeline if e["kind"] != "event"]
+            assert len(told) == len(set(told))
     finally:
         end(second)
 

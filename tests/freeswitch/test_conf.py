@@ -1,0 +1,27 @@
+"""What is to be put into a FreeSWITCH lets Ringback do what it does."""
+
+import re
+from pathlib import Path
+
+from freeswitch import commands, event_socket
+from workers import listener
+
+USER = (Path(commands.__file__).parent / "conf/directory/ringback.xml").read_text()
+
+
+def allowed(name: str) -> set[str]:
+    found = re.search(rf'name="{name}" value="([^"]+)"', USER)
+    assert found is not None
+    return set(found[1].split())
+
+
+def test_the_restricted_user_may_run_every_command() -> None:
+    source = Path(commands.__file__).read_text()
+    verbs = set(re.findall(r'\.api\(f?"(\w+)', source))
+    assert {"uuid_dump", "uuid_kill", "hupall", "show"} <= verbs
+    verbs |= {"originate", event_socket.CORE_UUID.split()[0]}
+    assert allowed("esl-allowed-api") == verbs
+
+
+def test_the_restricted_user_gets_every_event() -> None:
+    assert allowed("esl-allowed-events") == set(listener.EVENTS)
