@@ -9,7 +9,7 @@ MAX_BODY = 64 * 1024
 
 
 def create_app(settings: Settings) -> Flask:
-    """The WSGI application. Raises SettingsError, or redis' errors where Redis is away."""
+    """The WSGI application. Raises SettingsError."""
     # Here, so that what a call is can be imported without a web server's packages.
     from app.errors import register_errors
     from app.phone_calls.views import blueprint

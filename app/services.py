@@ -1,15 +1,24 @@
 """The composition root of the web side: what a request is served with."""
 
 import ipaddress
+import logging
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+
+from redis.exceptions import RedisError
+from tenacity import retry, retry_if_exception, wait_fixed
 
 from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Keys
 from app.phone_calls.services import PhoneCalls
-from app.redis_client import connect
+from app.redis_client import connect, is_unavailable
 from app.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -19,15 +28,33 @@ class Services:
 
     @classmethod
     def create(cls, settings: Settings) -> "Services":
-        """Read the accounts into Redis and put all together. Raises SettingsError."""
+        """Read the accounts into Redis, once it is there, and put all together.
+
+        Raises SettingsError."""
         accounts = checked_accounts(settings)
         # A client that waits is better told soon that Redis is away.
         redis = connect(settings.require_redis(), timeout=1.0, retries=1)
         keys = Keys(settings.key_prefix)
         store = AccountStore(redis, keys)
-        store.replace(accounts, demo=settings.accounts is None)
+        write = partial(store.replace, accounts, demo=settings.accounts is None)
+        try:
+            write()
+        except RedisError as error:
+            if not is_unavailable(error):
+                raise
+            # Requests are told so meanwhile.
+            log.error("Redis is away: %s", error)
+            threading.Thread(target=_once_redis_is_back, args=(write,), daemon=True).start()
         calls = CallStore(redis, keys, settings.wait_replicas)
         return cls(store, PhoneCalls(settings, calls, JobQueue(redis)))
+
+
+@retry(retry=retry_if_exception(is_unavailable), wait=wait_fixed(1))
+def _once_redis_is_back(write: Callable[[], None]) -> None:
+    try:
+        write()
+    except SettingsError as error:
+        log.critical("%s", error)
 
 
 def checked_accounts(settings: Settings) -> Accounts:

@@ -71,6 +71,8 @@ class AccountStore:
 
         Raises SettingsError where the demo's would take the place of others.
         """
+        # For a Redis that comes back without any.
+        self._accounts = accounts
         if demo and self._redis.hget(self._key, "demo") == b"0":
             raise SettingsError(
                 "RINGBACK_ACCOUNTS is not set, and Redis holds accounts that are not the demo's."

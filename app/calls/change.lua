@@ -11,7 +11,7 @@
 -- Returns 1, or the hash as it stands where another change came first.
 local function change(keys, argv)
   local version, stamp = unpack(redis.call('HMGET', keys[1], 'version', 'stamp'))
-  if (version and version .. ':' .. stamp or '') ~= argv[1] then
+  if (version and version .. ':' .. (stamp or '') or '') ~= argv[1] then
     -- Written again, unchanged: the first attempt may have made the change and lost its answer,
     -- and whoever waits for replicas waits for what his connection has written.
     if version then redis.call('HSET', keys[1], 'version', version) end

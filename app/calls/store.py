@@ -419,7 +419,7 @@ class CallStore:
                 *kept,
             ],
             [
-                f"{old.version}:{old.stamp}" if old else "",
+                f"{old.version}:{old.stamp or ''}" if old else "",
                 new.id,
                 str(new.accepted),
                 "" if deadline is None else str(deadline),

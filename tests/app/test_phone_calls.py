@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.serializers import JSONSerializer
 
@@ -19,8 +20,11 @@ from app.calls import transitions
 from app.calls.model import State
 from app.calls.store import CallStore, Keys, Note
 from app.phone_calls.schemas import MAX_PARTIES
+from app.redis_client import connect
 from app.settings import Settings, SettingsError
-from tests.conftest import redis_running
+from tests.conftest import eventually, redis_running
+from workers.embedded_redis import EmbeddedRedis
+from workers.up import free_port
 
 USER = "demo-user-token"
 ORGANIZATION = "demo-organization-token"
@@ -690,3 +694,28 @@ def test_a_claimed_call_is_hung_up_by_a_worker(ask: Ask, redis: Redis, store: Ca
     assert answer.json[0]["state"] == State.DIALING
     (job,) = Queue("actions", connection=redis, serializer=JSONSerializer).jobs
     assert job.args == [created["id"]]
+
+
+def test_an_api_that_is_started_while_redis_is_away_serves_once_it_is_there(
+    settings: Settings,
+) -> None:
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    client = create_app(replace(settings, redis_url=url)).test_client()
+    headers = {"Authorization": f"Bearer {USER}"}
+    answer = client.get("/uapi/phoneCalls/@me/@self", headers=headers)
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "service_unavailable")
+    server = EmbeddedRedis(port)
+    try:
+        redis = connect(url)
+        eventually(lambda: answers(redis) and redis.exists(Keys().accounts) == 1)
+        assert client.get("/uapi/phoneCalls/@me/@self", headers=headers).status_code == 200
+    finally:
+        server.stop()
+
+
+def answers(redis: Redis) -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False
