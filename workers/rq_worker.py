@@ -39,6 +39,8 @@ class CallWorker(SimpleWorker):
     death_penalty_class = GeventDeathPenalty
     log_result_lifespan = False
     log_job_description = False
+    # Seconds between attempts while Redis is away; RQ's own grow to a minute.
+    max_connection_wait_time = 2.0
 
     def stop(self) -> None:
         """Finish the job under way, take no more."""
