@@ -1,0 +1,336 @@
+"""The claim protocol, with everything around it failing at every step: never twice, never lost."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.calls import store, transitions, watch
+from app.calls.model import Call, State
+from app.calls.store import CallStore, Note
+from freeswitch.event_socket import SwitchConnection
+from tests.app.claim_model import REDIS_FAULTS, ROLES, Broken, Trap, World
+from workers import jobs
+from workers.jobs import JobContext
+from workers.listener import SwitchListener
+
+SEEDS = st.integers(0, 2**16)
+SECONDS = st.sampled_from((0.1, 0.5, 2.0, 6.0, 16.0))
+NONCES = st.sampled_from((None, "n1", "n2"))
+NUMBERS = st.sampled_from((None, None, "15501", "15600"))
+
+# What befalls a process, or others while it is at that step, and for how many seconds.
+_REDIS = [(fault, 0.0) for fault in REDIS_FAULTS]
+_PROCESS = [("kill", 0.0), ("kill", 5.0), ("stop", 3.0), ("stop", 20.0), ("slow", 30.0)]
+_PROCESS += [("late", 2.5)]
+_SWITCH = [("restart", 2.0), ("cut", 3.0), ("cut", 15.0), ("stand still", 3.0)]
+_SWITCH += [("stand still", 15.0)]
+_DATA = [("after", 15.0), ("fail over", 0.5), ("fail over", 5.0), ("deliver again", 0.0)]
+_CLOCK = [("clock", 0.0)]
+_EVENTS = [("lose event", 0.0), ("double event", 0.0)]
+TRAPS = [
+    Trap(role, kind, steps, *fault)
+    for role, kind, most, faults in (
+        ("worker", "write", 1, 4 * (_PROCESS + _REDIS + _DATA + _SWITCH + _CLOCK)),
+        ("worker", "redis", 3, _PROCESS + _REDIS + _DATA + _SWITCH + _CLOCK),
+        ("worker", "send", 0, 4 * _PROCESS + _SWITCH),
+        ("worker", "answer", 0, 4 * _PROCESS + _SWITCH),
+        ("listener", "write", 3, _PROCESS + _REDIS + _DATA + _CLOCK),
+        ("listener", "redis", 5, _PROCESS + _REDIS + _DATA + _CLOCK),
+        ("listener", "ask", 3, _PROCESS + _SWITCH),
+        ("listener", "answer", 3, _PROCESS + _SWITCH),
+        ("listener", "event", 3, _PROCESS + 2 * _EVENTS),
+        ("api", "write", 0, _PROCESS + _REDIS + _DATA),
+        ("api", "redis", 1, _PROCESS + _REDIS + _DATA),
+    )
+    for steps in range(most + 1)
+    for fault in faults
+]
+
+
+def machine(traps: Sequence[Trap], replicas: int) -> type[RuleBasedStateMachine]:
+    """Two workers, two listeners, two switches, an API, and a Redis with one replica, for which
+    it waits or (``replicas`` 0) does not."""
+
+    @st.composite
+    def trap_or_none(draw: st.DrawFn) -> Trap | None:
+        # By number: hypothesis would write out a list of them all.
+        number = draw(st.integers(0, len(traps)))
+        return traps[number - 1] if number else None
+
+    pairs = st.tuples(trap_or_none(), trap_or_none())
+
+    class ClaimProtocol(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch = pytest.MonkeyPatch()
+            self.world = World(replicas)
+            self.world.start(self.patch)
+            self.world.go_on(1.0, 0)
+
+        def teardown(self) -> None:
+            try:
+                self.world.come_to_rest()
+            finally:
+                self.world.stop()
+                self.patch.undo()
+
+        @initialize(pair=pairs, seconds=SECONDS, seed=SEEDS)
+        def begin(self, pair: tuple[Trap | None, ...], seconds: float, seed: int) -> None:
+            self.create("n1", 1, pair, seconds, seed)
+
+        @rule(nonce=NONCES, sources=st.integers(1, 2), pair=pairs, seconds=SECONDS, seed=SEEDS)
+        def create(
+            self,
+            nonce: str | None,
+            sources: int,
+            pair: tuple[Trap | None, ...],
+            seconds: float,
+            seed: int,
+        ) -> None:
+            self.world.create(nonce, sources)
+            self.go_on(pair, seconds, seed)
+
+        @rule(index=st.integers(0, 5), number=NUMBERS, pair=pairs, seconds=SECONDS, seed=SEEDS)
+        def hang_up(
+            self,
+            index: int,
+            number: str | None,
+            pair: tuple[Trap | None, ...],
+            seconds: float,
+            seed: int,
+        ) -> None:
+            self.world.hang_up(index, number)
+            self.go_on(pair, seconds, seed)
+
+        @rule(pair=pairs, seconds=SECONDS, seed=SEEDS)
+        def go_on(self, pair: tuple[Trap | None, ...], seconds: float, seed: int) -> None:
+            self.world.traps += [replace(trap) for trap in pair if trap is not None]
+            self.world.go_on(seconds, seed)
+
+    return ClaimProtocol
+
+
+def check(
+    traps: Sequence[Trap] = TRAPS,
+    replicas: int = 1,
+    examples: int = 250,
+    phases: tuple[Phase, ...] = (Phase.generate,),
+) -> None:
+    """Raises Broken with the story of what broke a promise."""
+    profile = settings(
+        max_examples=examples,
+        stateful_step_count=8,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=phases,
+    )
+    run_state_machine_as_test(machine(traps, replicas), settings=profile)
+
+
+def test_the_promises_hold() -> None:
+    check()
+
+
+# What the model is able to find. Each of these is searched for among the faults that bring it out,
+# or the search would take too long.
+
+
+def without_replicas(_: pytest.MonkeyPatch) -> None:
+    """A replica that has not had the claim takes over: the call is dialled again."""
+
+
+def a_claim_compares_no_state(patch: pytest.MonkeyPatch) -> None:
+    def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) -> Call:
+        call = replace(call, worker=worker, switch=switch, core_uuid=core_uuid, claimed=at)
+        return replace(call, state=State.DIALING)
+
+    patch.setattr(transitions, "claim", claim)
+
+
+def an_old_claim_is_sent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(watch, "SEND_WITHIN", math.inf)
+
+
+def a_claim_is_sent_to_another_run(patch: pytest.MonkeyPatch) -> None:
+    send = jobs._send
+
+    def send_anyway(
+        context: JobContext, connection: SwitchConnection, call: Call, before: float
+    ) -> None:
+        send(context, connection, replace(call, core_uuid=connection.core_uuid), before)
+
+    patch.setattr(jobs, "_send", send_anyway)
+
+
+def a_job_sends_its_claim_again(patch: pytest.MonkeyPatch) -> None:
+    place_call = jobs.place_call
+
+    def place_again(call_id: str) -> None:
+        context = jobs._bound()
+        call = context.runtime.store.get(call_id)
+        if call is None or call.state is not State.DIALING or call.worker != context.runtime.name:
+            place_call(call_id)
+        elif call.sent is None and (link := context.pool.get(call.switch or "")) is not None:
+            jobs._send(context, link, call, math.inf)
+
+    patch.setattr(jobs, "place_call", place_again)
+
+
+def a_repeated_claim_waits_for_no_replica(patch: pytest.MonkeyPatch) -> None:
+    change = CallStore._change_replicated
+
+    def change_replicated(self: CallStore, keys: list[str], arguments: list[str]) -> object:
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.eval("", len(keys), *keys, *arguments)
+            (reply,) = pipe.execute()
+        return change(self, keys, arguments) if reply == 1 else reply
+
+    patch.setattr(CallStore, "_change_replicated", change_replicated)
+
+
+def a_call_is_gone_at_the_first_look(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(watch, "GONE_LIMIT", 0.0)
+
+
+def an_originate_may_take_longer_than_is_waited(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(watch, "UNSENT_LIMIT", 5.0)
+
+
+def a_standstill_counts_as_absence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(watch, "LOOK_LIMIT", math.inf)
+
+
+def an_end_compares_no_version(patch: pytest.MonkeyPatch) -> None:
+    def end(self: SwitchListener, call: Call, fault: str) -> None:
+        at = self._store.now()
+        self._change(call, lambda c: transitions.end(c, fault, at=at), Note("event", fault))
+
+    patch.setattr(SwitchListener, "_end", end)
+
+
+def no_lost_job_is_placed_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SwitchListener, "_watch_queued", lambda self, call, waits: 1e9)
+
+
+def no_channel_of_an_ended_call_is_hung_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SwitchListener, "_hang_up_orphans", lambda self, uuids: None)
+    patch.setattr(transitions, "is_unwanted", lambda call, leg: False)
+
+
+# Each with how a promise is broken, and the traps that bring it out.
+FINDS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, *tuple[str, ...]]] = {
+    without_replicas: ("is dialled twice", "worker write fail over"),
+    a_claim_compares_no_state: (
+        "goes back|is dialled twice",
+        *("worker redis deliver again", "worker write late"),
+    ),
+    an_old_claim_is_sent: ("is dialled, ended by", "worker write after"),
+    a_claim_is_sent_to_another_run: ("is dialled, ended by|has a channel", "worker write restart"),
+    a_job_sends_its_claim_again: (
+        "is dialled twice",
+        *("worker answer kill", "worker write deliver again"),
+    ),
+    a_repeated_claim_waits_for_no_replica: (
+        "is dialled twice",
+        *("worker write repeated", "worker redis fail over"),
+    ),
+    a_call_is_gone_at_the_first_look: ("is dialled, ended by|has a channel", "worker write slow"),
+    an_originate_may_take_longer_than_is_waited: (
+        "is dialled, ended by",
+        *("worker send late", "worker answer kill"),
+    ),
+    a_standstill_counts_as_absence: (
+        "is dialled, ended by",
+        *("worker send late", "worker send stand still"),
+    ),
+    an_end_compares_no_version: (
+        "has a channel",
+        *("worker send stop 20", "listener write stop 20"),
+    ),
+    no_lost_job_is_placed_again: ("never ends", "worker redis kill"),
+    no_channel_of_an_ended_call_is_hung_up: ("has a channel", "worker send stop"),
+}
+
+
+@pytest.mark.parametrize("break_it", FINDS, ids=lambda find: find.__name__.replace("_", " "))
+def test_the_model_finds_it_when(
+    break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_it(monkeypatch)
+    said, *focus = FINDS[break_it]
+    names = [f"{t.role} {t.kind} {t.fault} {t.seconds:g}" for t in TRAPS]
+    traps = [t for t, name in zip(TRAPS, names, strict=True) if name.startswith(tuple(focus))]
+    with pytest.raises(Broken, match=rf"\A[^\n]*({said})"):
+        check(traps, replicas=0 if break_it is without_replicas else 1, examples=200)
+
+
+# What takes too many accidents in a row to be met by chance.
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(replicas=1)
+    world.start(monkeypatch)
+    world.go_on(1.0, 0)
+    yield world
+    world.stop()
+
+
+def test_a_call_that_is_younger_than_an_outage_goes_on(world: World) -> None:
+    """The workers reach the switches, the listeners have not for longer than any call lasts."""
+    for name in ROLES["listener"]:
+        for switch in world.switches.values():
+            switch.cut(world.processes[name], 400.0)
+    world.go_on(200.0, 0)
+    world.create(None, 1)
+    world.go_on(8.0, 0)
+    assert world.originates.total() == 1
+    world.come_to_rest()
+
+
+def forget_a_change(world: World) -> None:
+    """A worker is about to claim what it has read; Redis fails over to a replica that has not
+    had the last change before; another worker claims the call there, in a version of that number.
+    """
+    first, second = (world.processes[name] for name in ROLES["worker"])
+    first.stopped_until = second.stopped_until = math.inf
+    world.create(None, 2)
+    world.go_on(0.5, 0)
+    (call,) = world.calls()
+    world.queue.deliver(call)
+    world.redis.lag()
+    world.hang_up(0, "15502")
+    world.go_on(0.5, 0)
+    world.traps = [Trap("worker", "write", 0, "late", 3.0)]
+    first.stopped_until = 0.0
+    world.go_on(0.5, 0)
+    world.redis.fail_over()
+    world.traps = [Trap("worker", "send", 0, "late", 4.0)]
+    second.stopped_until = 0.0
+    world.go_on(10.0, 0)
+
+
+def test_a_claim_on_a_lost_history_is_none(world: World) -> None:
+    forget_a_change(world)
+    assert world.originates.total() == 1
+    world.come_to_rest()
+
+
+def test_numbers_do_not_tell_histories_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_stamp", lambda: "")
+    with pytest.raises(Broken, match="is dialled twice"):
+        forget_a_change(world)
