@@ -60,7 +60,7 @@ def call_states(connection: SwitchConnection) -> dict[str, str]:
     The list is some hundred milliseconds old, and can hold channels long gone
     (signalwire/freeswitch#2920): confirm with :func:`dump` before acting on it.
     """
-    listing = connection.api("show channels as json", timeout=LISTING_LIMIT)
+    listing = connection.api_apart("show channels as json", timeout=LISTING_LIMIT)
     found: dict[str, str] = {}
     uuid = ""
     # 20,000 rows are 17 MB: to read them all as JSON would stall whoever handles events.

@@ -17,7 +17,9 @@ class SwitchPool:
         self._changed = Flag()
         self.stopped = False
         self._connections = {
-            address.name: SwitchConnection(address, on_up=self._up) for address in addresses
+            # Not before the listeners, who come back sooner: the first calls would go unheard.
+            address.name: SwitchConnection(address, on_up=self._up, min_delay=0.7)
+            for address in addresses
         }
         self._order = list(self._connections)
 

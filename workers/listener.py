@@ -68,6 +68,8 @@ SECOND_LOOK = 2.0
 # half-open link brings no end of file, and no events.
 HEARTBEAT = 2.0
 TIMEOUT = 3.0
+# Seconds between two attempts to reach a switch, at most: sooner than workers do.
+MAX_DELAY = 0.5
 # Who has been cut off from a switch for longer lets another lead that is not.
 DEAF_LIMIT = 2.0
 # A switch that is away for longer is said to be unreachable.
@@ -120,9 +122,14 @@ class SwitchListener:
             on_up=self._on_up,
             timeout=TIMEOUT,
             heartbeat=HEARTBEAT,
+            max_delay=MAX_DELAY,
         )
         self._commands = SwitchConnection(
-            address, on_up=self._on_up, timeout=TIMEOUT, heartbeat=HEARTBEAT
+            address,
+            on_up=self._on_up,
+            timeout=TIMEOUT,
+            heartbeat=HEARTBEAT,
+            max_delay=MAX_DELAY,
         )
         self._lease = Lock(
             runtime.redis,

@@ -157,18 +157,18 @@ class Part:
         """SIGKILL to the process and its children."""
         self._say("SIGKILL")
         self.kills += 1
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self._reap()
 
     def stop(self) -> None:
         """SIGSTOP: it stands still, its sockets stay open."""
         self._say("SIGSTOP")
-        self._signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
         self._stopped = True
 
     def cont(self) -> None:
         self._say("SIGCONT")
-        self._signal(signal.SIGCONT)
+        self.signal(signal.SIGCONT)
         self._stopped = False
 
     def terminate(self) -> None:
@@ -176,7 +176,7 @@ class Part:
         an incident, as is an exit code other than 0."""
         assert self._process is not None
         start = time.monotonic()
-        self._signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         try:
             code = self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
@@ -214,10 +214,11 @@ class Part:
     def end(self) -> None:
         """Be done with it, without a word."""
         if self._process is not None:
-            self._signal(signal.SIGKILL)
+            self.signal(signal.SIGKILL)
             self._reap()
 
-    def _signal(self, number: signal.Signals) -> None:
+    def signal(self, number: signal.Signals) -> None:
+        """To the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 

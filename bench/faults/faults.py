@@ -3,6 +3,7 @@
 `lasts` is in seconds. Whom it hits is drawn from `random`, so that a seed says all.
 """
 
+import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -57,6 +58,18 @@ def _stop(names: Iterable[str]) -> Action:
         part.cont()
 
     return do
+
+
+def _listener_slow(cluster: Cluster, random: Random, lasts: float) -> None:
+    """Both get a tenth of the time, as on a machine with too much to do: they fall behind."""
+    for name in LISTENERS:
+        cluster.journal.say(f"{name:10} is slow")
+    end = time.monotonic() + lasts
+    while time.monotonic() < end:
+        for seconds, number in ((0.45, signal.SIGSTOP), (0.05, signal.SIGCONT)):
+            for name in LISTENERS:
+                cluster.part(name).signal(number)
+            time.sleep(seconds)
 
 
 def _redis_full(cluster: Cluster, random: Random, lasts: float) -> None:
@@ -193,6 +206,7 @@ FAULTS: dict[str, Fault] = {
     "worker_stop": Fault(_stop(WORKERS), lasts=_LONG),
     "listener_kill": Fault(_kill(LISTENERS)),
     "listener_stop": Fault(_stop(LISTENERS), lasts=_LONG),
+    "listener_slow": Fault(_listener_slow, lasts=_LONG),
     "api_kill": Fault(_kill(APIS)),
     "api_stop": Fault(_stop(APIS), lasts=_LONG),
     "redis_kill": Fault(_kill(["redis1"]), sentinel=False),

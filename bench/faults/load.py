@@ -69,8 +69,8 @@ class Plan:
         )
 
 
-# A telephone number of this load: a serial number and the manner.
-NUMBER = re.compile(r"1\d{9}\d\d")
+# A telephone number of a load: its seed, a serial number, and the manner.
+NUMBER = re.compile(r"1\d{6}\d{9}\d\d")
 # Kind: its weight, the manners of its sources and destinations (the last two digits of a number),
 # the query, and the seconds within which it is hung up.
 _KINDS: dict[str, tuple[int, Sequence[str], Sequence[str], str, tuple[float, float] | None]] = {
@@ -91,9 +91,9 @@ _CLIENTS = {Client.RETRIES: 65, Client.CUTS: 12, Client.CROWD: 5, Client.ONCE: 1
 
 
 def plans(seed: int) -> Iterator[Plan]:
-    """Calls without end, the same for the same seed."""
+    """Calls without end, the same for the same seed and with other numbers for another."""
     random = Random(f"load {seed}")
-    serial = itertools.count(1)
+    begin, serial = f"1{seed % 1_000_000:06}", itertools.count(1)
     for index in itertools.count(1):
         kind = random.choices(list(_KINDS), [weight for weight, *_ in _KINDS.values()])[0]
         _, sources, destinations, query, talk = _KINDS[kind]
@@ -102,8 +102,8 @@ def plans(seed: int) -> Iterator[Plan]:
             index=index,
             after=random.expovariate(1.0),
             kind=kind,
-            sources=tuple(f"1{next(serial):09}{manner}" for manner in sources),
-            destinations=tuple(f"1{next(serial):09}{manner}" for manner in destinations),
+            sources=tuple(f"{begin}{next(serial):09}{manner}" for manner in sources),
+            destinations=tuple(f"{begin}{next(serial):09}{manner}" for manner in destinations),
             query=query,
             client=client,
             nonce=None if client is Client.ONCE else f"load-{seed}-{index}",

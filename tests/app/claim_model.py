@@ -1241,8 +1241,15 @@ class Link:
 
     def api(self, line: str, *, timeout: float | None = None) -> str:
         """One command, carried out while it is waited for or not at all."""
-        world, socket = self._world, self._connected()
-        end = world.now + (timeout or self._timeout)
+        return self._ask(self._connected(), line, timeout or self._timeout)
+
+    def api_apart(self, line: str, *, timeout: float) -> str:
+        """The same on a connection of its own."""
+        return self._ask(Socket(self.process, self.switch), line, timeout)
+
+    def _ask(self, socket: Socket, line: str, timeout: float) -> str:
+        world = self._world
+        end = world.now + timeout
         world.wait("ask", lambda: socket.closed or socket.answers(), end)
         if socket.closed:
             raise NotConnected("closed")

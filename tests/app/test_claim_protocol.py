@@ -123,7 +123,7 @@ def machine(traps: Sequence[Trap], replicas: int) -> type[RuleBasedStateMachine]
 def check(
     traps: Sequence[Trap] = TRAPS,
     replicas: int = 1,
-    examples: int = 250,
+    examples: int = 200,
     phases: tuple[Phase, ...] = (Phase.generate,),
 ) -> None:
     """Raises Broken with the story of what broke a promise."""

@@ -1,6 +1,5 @@
 """The event socket against a switch with bad manners: real loopback sockets, no sleeping."""
 
-import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from freeswitch.event_socket import (
     SwitchConnection,
 )
 from freeswitch.events import Event
+from freeswitch.simulator import Simulator
 
 LIMIT = 10.0  # seconds; nothing here takes as long unless it hangs
 SHORT = 0.1  # seconds; for time limits that are meant to strike
@@ -57,7 +57,7 @@ class Peer:
         """The next command with its header lines; the empty string at the end of the connection,
         which is a reset: nothing that was sent and not read may be delivered later."""
         lines = []
-        with contextlib.suppress(ConnectionResetError):
+        with suppress(ConnectionResetError):
             while (line := self.file.readline()) not in (b"\n", b""):
                 lines.append(line)
         return b"".join(lines).decode().rstrip("\n")
@@ -879,3 +879,32 @@ def test_stop_from_a_callback(where: str) -> None:
 def test_a_subscription_with_a_line_break_is_refused(bad: dict[str, tuple[str]]) -> None:
     with pytest.raises(ValueError):
         SwitchConnection(SwitchAddress("a", "h", password="p"), **bad)  # type: ignore[arg-type]
+
+
+def test_a_half_open_link_is_given_up_though_commands_never_cease() -> None:
+    """Each command has a limit, and there is always another that waits."""
+    with Simulator() as simulator:
+        address = SwitchAddress("s", "127.0.0.1", simulator.port, password="ClueCon")
+        down = Flag()
+        kept = SwitchConnection(address, on_down=lambda _: down.set(), timeout=0.5, heartbeat=0.2)
+        kept.start()
+        assert kept.wait_up(LIMIT)
+
+        def ask() -> None:
+            while not down.is_set():
+                with suppress(EventSocketError):
+                    kept.api("status")
+                gevent.sleep(0.01)
+
+        asking = []
+        other = SwitchConnection(address)
+        other.start()
+        assert other.wait_up(LIMIT)
+        other.api("simulator mute")
+        for _ in range(3):
+            asking.append(gevent.spawn(ask))
+            gevent.sleep(0.1)
+        assert down.wait(LIMIT)
+        gevent.joinall(asking)
+        kept.stop()
+        other.stop()

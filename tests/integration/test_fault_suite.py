@@ -25,11 +25,10 @@ from freeswitch.event_socket import EventSocket
 
 REAL = os.environ.get("FREESWITCH_URL")
 FAR_END = os.environ.get("FREESWITCH_FAR_END", "esl://:ClueCon@127.0.0.1:8022")
-SEED = 1
 RATE = 8.0
 # Seconds that a fault lasts here: those stopped are long enough for every time limit of Ringback's
 # but the longest, the others for a new process to be needed.
-LASTS = {"stop": 6.0, "mute": 6.0, "delay": 4.0, "overflow": 4.0, "step": 4.0}
+LASTS = {"stop": 6.0, "mute": 6.0, "slow": 6.0, "delay": 4.0, "overflow": 4.0, "step": 4.0}
 USUALLY = 1.5
 # Has a test of its own.
 ROLLING = "rolling_restart"
@@ -37,11 +36,15 @@ LAYOUT = Layout(
     switch=REAL,
     far_end=FAR_END if REAL else None,
     speed=2.0,
-    seed=SEED,
+    seed=1,
     settings={"RINGBACK_RECONCILE_INTERVAL": "2", "RINGBACK_QUEUE_TIMEOUT": "20"},
 )
 SENTINEL = replace(
-    LAYOUT, sentinel=True, settings={**LAYOUT.settings, "RINGBACK_WAIT_REPLICAS": "1"}
+    LAYOUT,
+    sentinel=True,
+    # Other numbers: both may run on one switch.
+    seed=2,
+    settings={**LAYOUT.settings, "RINGBACK_WAIT_REPLICAS": "1"},
 )
 
 
@@ -57,7 +60,7 @@ class Keeper:
     def suite(self) -> Suite:
         if self._suite is None or not self._suite.sound:
             self.close()
-            new = opened(self._layout, self._folder(), SEED, print)
+            new = opened(self._layout, self._folder(), self._layout.seed, print)
             self._suite = self._exits.enter_context(new)
         return self._suite
 
@@ -96,8 +99,16 @@ def one(suite: Suite, kind: str = "talk", client: Client = Client.RETRIES) -> Pl
 
 
 def call_of(suite: Suite, plan: Plan) -> CallHash:
-    calls = read_calls(suite.cluster.redis(), suite.cluster).values()
-    return next(call for call in calls if call.numbers == set(plan.numbers))
+    def found() -> list[CallHash]:
+        calls = read_calls(suite.cluster.redis(), suite.cluster).values()
+        return [call for call in calls if call.numbers == set(plan.numbers)]
+
+    wait_until("it is not accepted", lambda: bool(found()))
+    return found()[0]
+
+
+def await_end(suite: Suite, plan: Plan) -> None:
+    wait_until("it does not end", lambda: call_of(suite, plan).fields["state"] == "ended")
 
 
 def under_load(happens: Callable[[], None]) -> Callable[[], None]:
@@ -146,7 +157,7 @@ def test_a_worker_dies_at(suite: Suite, point: str, ended_by: str, originates: i
     def die() -> None:
         first.await_death(10.0)
         second.start()
-        wait_until("it does not end", lambda: call_of(suite, plan).fields["state"] == "ended")
+        await_end(suite, plan)
 
     verdict = sound(suite.round(die, RATE, [plan]))
     assert (dict(verdict.reasons), verdict.originates) == ({ended_by: 1}, originates)
@@ -232,7 +243,8 @@ def test_without_redis_nothing_is_accepted(suite: Suite, state: str) -> None:
             part.start()
     sound(suite.judge(refused))
     # Whoever asks from now on is served, by the same processes.
-    verdict = sound(suite.round(lambda: None, RATE, [one(suite), one(suite, "source busy")]))
+    talk, busy = one(suite), one(suite, "source busy")
+    verdict = sound(suite.round(lambda: await_end(suite, busy), RATE, [talk, busy]))
     assert verdict.reasons == {"api": 1, "source": 1}
     assert {name: cluster.part(name).pid for name in RINGBACK} == pids
 
@@ -273,7 +285,12 @@ def test_the_checker_sees_a_call_dialled_twice(suite: Suite) -> None:
     connection.connect()
     connection.bgapi(command, call.fields["job_uuid"])
     connection.close()
-    wait_until("it is not dialled", lambda: bool(cluster.channels(address.name)))
+
+    def dialled_twice() -> bool:
+        suite.record.read_on()
+        return len(suite.record.rings[plan.sources[0]]) > 1
+
+    wait_until("it is not dialled", dialled_twice)
     verdict = suite.judge([Placed(plan)])
     # Ringback hangs it up before the destination's turn comes: the call has ended.
     assert f"number {plan.sources[0]} was dialled 2 times" in str(verdict)
