@@ -49,7 +49,7 @@ ROLES = {"worker": ("w1", "w2"), "listener": ("l1", "l2"), "api": ("api",)}
 # What may become of a command of Redis: not done, done twice, done and then given up.
 REDIS_FAULTS = ("refused", "repeated", "reply lost")
 # How long a bridged call lasts, a phone rings, a call waits for a worker; in seconds.
-DURATION, RINGING, QUEUEING = 40, 10, 30
+DURATION, RINGING, QUEUEING = 40, 10, 8
 # By how much a wall clock is stepped.
 CLOCK_ERROR = 3600.0
 # A switch begins to dial this long after it has taken an originate: a thread is to start.
@@ -1580,9 +1580,12 @@ class Switch:
             for other in left:
                 if other.source and "Bridged" not in other.times:
                     other.disposition = cause
-                self._end(other, cause)
+                # Each is a thread of its own.
+                self._world.at(self._world.delay(0.5), partial(self._end, other, cause))
 
     def _end(self, channel: Channel, cause: str) -> None:
+        if not self._lives(channel):
+            return
         channel.times["Hangup"] = self._wall()
         channel.cause = cause
         del self.channels[channel.uuid]

@@ -222,6 +222,25 @@ def an_end_compares_no_version(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SwitchListener, "_end", end)
 
 
+def a_job_gives_up_the_claim_of_another(patch: pytest.MonkeyPatch) -> None:
+    def give_up(call: Call, worker: str, at: float) -> Call:
+        return transitions.end(call, transitions.NOT_REPLICATED, at=at)
+
+    patch.setattr(jobs, "_give_up", give_up)
+
+
+def a_claimed_call_may_end_in_the_queue(patch: pytest.MonkeyPatch) -> None:
+    def end_queued(call: Call, *, at: float) -> Call:
+        return transitions.end(call, transitions.QUEUE_TIMEOUT, at=at)
+
+    patch.setattr(transitions, "end_queued", end_queued)
+
+
+def no_lost_hang_up_is_made_good(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SwitchListener, "_enforce", lambda self, call, at: 1.0)
+    patch.setattr(transitions, "is_unwanted", lambda call, leg: call.state is State.ENDED)
+
+
 def no_lost_job_is_placed_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SwitchListener, "_watch_queued", lambda self, call, waits: 1e9)
 
@@ -261,6 +280,15 @@ FINDS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, *tuple[str, ...]]] 
         "has a channel",
         *("worker send stop 20", "listener write stop 20"),
     ),
+    a_job_gives_up_the_claim_of_another: (
+        "has a channel|is dialled, ended by",
+        *("worker write late", "worker redis deliver again", "worker redis fail over 5"),
+    ),
+    a_claimed_call_may_end_in_the_queue: (
+        "has a channel|is dialled, ended by",
+        *("worker redis stop 20", "worker redis slow", "listener write late"),
+    ),
+    no_lost_hang_up_is_made_good: ("is not hung up", "worker ask kill", "worker redis kill"),
     no_lost_job_is_placed_again: ("never ends", "worker redis kill"),
     no_channel_of_an_ended_call_is_hung_up: ("has a channel", "worker send stop"),
 }

@@ -159,21 +159,6 @@ def test_a_call_says_that_its_switch_is_out_of_reach(ringback: Ringback) -> None
     assert resource(ringback, call_id)["state"] == "bridged"
 
 
-def test_a_half_open_link_is_found_and_made_anew(ringback: Ringback) -> None:
-    alive = ringback.place("15500", "15600")
-    ringback.wait_state(alive, State.BRIDGED)
-    before = connections(ringback)
-    # Nothing arrives there any more, and nobody is told.
-    ringback.api("simulator mute")
-    sent_into_it = ringback.ended(ringback.place("15500", "15609"))
-    assert sent_into_it.ended_by in ("worker_lost", "events_lost")
-    eventually(lambda: connections(ringback) == before)
-    assert ringback.ended(ringback.place("15500", "15609")).hangup_cause == "USER_BUSY"
-    assert ringback.request("DELETE", f"@me/@self/{alive}")[0] == 200
-    assert ringback.ended(alive).ended_by == "api"
-    assert len([o for o in ringback.originates() if sent_into_it.id in o["command"]]) <= 1
-
-
 def test_a_job_that_was_lost_is_enqueued_again(ringback: Ringback) -> None:
     """As by a worker that died between taking it from the queue and reading it."""
     worker = ringback.stack.processes["worker"]
