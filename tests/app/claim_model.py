@@ -49,7 +49,7 @@ ROLES = {"worker": ("w1", "w2"), "listener": ("l1", "l2"), "api": ("api",)}
 # What may become of a command of Redis: not done, done twice, done and then given up.
 REDIS_FAULTS = ("refused", "repeated", "reply lost")
 # How long a bridged call lasts, a phone rings, a call waits for a worker; in seconds.
-DURATION, RINGING, QUEUEING = 40, 10, 8
+DURATION, RINGING, QUEUEING = 120, 10, 8
 # By how much a wall clock is stepped.
 CLOCK_ERROR = 3600.0
 # A switch begins to dial this long after it has taken an originate: a thread is to start.
