@@ -250,7 +250,7 @@ def no_channel_of_an_ended_call_is_hung_up(patch: pytest.MonkeyPatch) -> None:
 ENDED = "is dialled, ended by|has a channel"
 # Each with how a promise is broken, and the traps that bring it out.
 FINDS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
-    without_replicas: ("is dialled twice", "worker write fail over"),
+    without_replicas: ("is dialled twice", "worker write fail over", "worker redis fail over"),
     a_claim_compares_no_state: (
         *("goes back|is dialled twice", "worker redis deliver again", "worker write late"),
     ),
