@@ -244,6 +244,23 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         size: int = self._esl_event_queue.qsize()
         return size
 
+    def catch_up(self, timeout: float) -> bool:
+        """Wait until `on_event` has had every event that the switch has sent by now, or of a
+        connection that has ended all that were read; False where that takes longer than
+        `timeout` seconds."""
+        end = time.monotonic() + timeout
+        if self._end_reason is None:
+            # Its reply comes behind them on the wire.
+            with contextlib.suppress(EventSocketError):
+                self.api(CORE_UUID, timeout=timeout)
+                handled = Flag()
+                self._esl_event_queue.put(handled)
+                return bool(handled.wait(max(0.0, end - time.monotonic())))
+        if self._process_events_greenlet is not None:
+            self._process_events_greenlet.join(max(0.0, end - time.monotonic()))
+            return bool(self._process_events_greenlet.dead)
+        return True
+
     @property
     def _place(self) -> str:
         return f"{self.host} port {self.port}"
@@ -347,6 +364,10 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
     def process_events(self) -> None:
         """Hand events to `on_event` until the connection ends, then call `on_close`."""
         for data in iter(self._esl_event_queue.get, None):
+            if isinstance(data, Flag):
+                # All before it have been handled.
+                data.set()
+                continue
             self._process_event(data)
             # A handler that never waits must not keep the reader from reading.
             gevent.sleep(0)
@@ -428,6 +449,8 @@ class SwitchConnection:
             _encode(line)
         self._keeper: gevent.Greenlet | None = None
         self._socket: EventSocket | None = None
+        # The same, and once it is lost until the next.
+        self._last: EventSocket | None = None
         self._is_up = Flag()
         self._core_uuid: str | None = None
         self._last_error: str | None = None
@@ -474,6 +497,10 @@ class SwitchConnection:
     def backlog(self) -> int:
         """Events read and not yet handed on."""
         return self._socket.backlog if self._socket is not None else 0
+
+    def catch_up(self, timeout: float) -> bool:
+        """As EventSocket.catch_up; while the switch is down, of the connection that was."""
+        return self._last is None or self._last.catch_up(timeout)
 
     def is_answering(self, within: float = 1.0, timeout: float = 2.0) -> bool:
         """Whether the switch has been heard `within` seconds, or answers now within `timeout`.
@@ -582,7 +609,7 @@ class SwitchConnection:
             for line in self._subscription:
                 connection.command(line)
             up_since = time.monotonic()
-            self._socket = connection
+            self._socket = self._last = connection
             self._is_up.set()
             log.info("switch %s is up, core %s", address.name, self._core_uuid)
             if self._on_up is not None:

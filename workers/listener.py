@@ -82,6 +82,8 @@ CHUNK = 20
 EXAMINERS = 4
 # Seconds that comparing waits at each step for events to be handled.
 GIVE_WAY_LIMIT = 0.1
+# Seconds that a verdict waits for all events so far to be handled; later it is another look's.
+CATCH_UP_LIMIT = 3.0
 
 # For as long as Redis is away, unless this process is to stop.
 patiently = retry(
@@ -494,7 +496,7 @@ class SwitchListener:
             ),
         )
         if fault is not None:
-            self._end(call, fault)
+            self._end_unheard(call, fault)
             return SECOND_LOOK
         if not found:
             return SECOND_LOOK
@@ -504,9 +506,13 @@ class SwitchListener:
         call = self._change(call, _reporting(*reports), Note("event", "found on the switch"))
         for leg in call.legs:
             gone = leg.live and leg.uuid not in found
-            if gone and self._missed_for(leg.uuid, asked) >= watch.GONE_LIMIT:
-                # Its last event was lost: how it ended is not known.
-                self._missing.pop(leg.uuid)
+            if (
+                gone
+                and self._missed_for(leg.uuid, asked) >= watch.GONE_LIMIT
+                and self._events.catch_up(CATCH_UP_LIMIT)
+            ):
+                # Its last event was lost, or is applied by now: how it ended is not known.
+                self._missing.pop(leg.uuid, None)
                 note = Note("event", "gone from the switch", leg=leg.id)
                 call = self._change(
                     call, _reporting(LegReport(leg.uuid, ended=self._store.now())), note
@@ -634,6 +640,11 @@ class SwitchListener:
     def _hang_up(self, call: Call, cause: str) -> None:
         reply = commands.hang_up_all(self._commands, CALL_VARIABLE, call.id, cause)
         self._store.note(call.id, Note("command", "hupall", data=reply))
+
+    def _end_unheard(self, call: Call, fault: str) -> None:
+        """End a call whose channels are gone, unless their own events wait here to say more."""
+        if self._events.catch_up(CATCH_UP_LIMIT):
+            self._end(call, fault)
 
     def _end(self, call: Call, fault: str) -> None:
         log.warning("call %s ends: %s", call.id, fault)

@@ -3,7 +3,8 @@
 Events of one leg may come late, doubled or not at all, and those of different
 legs in any order, so every event is read as a report of what is known of a leg
 by now, and the call's state follows from what is known of all its legs. A call
-only moves forward; what comes after its end fills in times and nothing else.
+only moves forward; what comes after its end fills in times, and the disposition of a
+call that turns out to have talked.
 """
 
 from collections.abc import Iterable
@@ -216,7 +217,7 @@ def _settle(call: Call, at: float) -> Call:
     if winner is not None and call.answered is not None:
         call = replace(call, answered=_first(call.answered, winner.answered))
     if call.state is State.ENDED:
-        return call
+        return call if winner is None else _correct(call, winner)
     state = call.state
     if winner is not None:
         state = State.BRIDGED if winner.bridged is not None else State.ANSWERED
@@ -233,6 +234,15 @@ def _settle(call: Call, at: float) -> Call:
     if state.rank > call.state.rank:
         call = replace(call, state=state)
     return _finish(call, at) if _is_over(call) else call
+
+
+def _correct(call: Call, winner: Leg) -> Call:
+    """What late events say of a call that was ended without them: that it was answered, that it
+    talked."""
+    call = replace(call, answered=call.answered or winner.answered)
+    if call.bridged is None and winner.bridged is not None:
+        call = replace(call, bridged=winner.bridged, disposition=ANSWERED)
+    return call
 
 
 def _is_over(call: Call) -> bool:

@@ -931,9 +931,12 @@ class Redis:
         if old.get(b"claimed") != new.get(b"claimed"):
             world.claimed[call_id] = world.now
         if before is State.ENDED:
-            for name in (b"ended_by", b"hangup_cause", b"disposition", b"ended"):
+            for name in (b"ended_by", b"hangup_cause", b"ended"):
                 if old.get(name) != new.get(name):
                     world.broken(f"{call_id} ends twice")
+            # Late events may say that it has talked.
+            if new[b"disposition"] not in (old[b"disposition"], b"0"):
+                world.broken(f"{call_id} is disposed of twice")
         elif after is State.ENDED:
             by = new[b"ended_by"].decode()
             world.say(f"{call_id[:4]} is ended by {by}")
@@ -1226,6 +1229,10 @@ class Link:
     @property
     def backlog(self) -> int:
         return len(self.inbox)
+
+    def catch_up(self, timeout: float) -> bool:
+        self._world.wait("ask", lambda: not self.inbox, self._world.now + timeout)
+        return not self.inbox
 
     def wait_up(self, timeout: float) -> bool:
         self._world.wait("idle", lambda: self.up, self._world.now + timeout)

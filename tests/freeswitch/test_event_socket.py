@@ -587,6 +587,50 @@ def test_a_burst_leaves_others_their_turn() -> None:
     reader.join()
 
 
+def test_catching_up_waits_for_the_handler() -> None:
+    go_on, seen, caught_up = Flag(), list[str](), list[bool]()
+
+    def on_event(event: Event) -> None:
+        go_on.wait()
+        seen.append(event.headers["number"])
+
+    def manners(peer: Peer) -> None:
+        for number in range(50):
+            peer.event("CUSTOM", number=str(number))
+        peer.serve()
+
+    with connected(manners, on_event) as esl:
+        assert not esl.catch_up(0.01)
+        waiting = gevent.spawn(lambda: caught_up.append(esl.catch_up(LIMIT)))
+        assert esl.api("status") == "status"
+        assert caught_up == []
+        go_on.set()
+        waiting.join()
+        assert caught_up == [True]
+        assert len(seen) == 50
+
+
+def test_catching_up_with_what_a_lost_connection_left() -> None:
+    go_on, lost, seen = Flag(), Flag(), list[str]()
+
+    def on_event(event: Event) -> None:
+        go_on.wait()
+        seen.append(event.name)
+
+    def manners(peer: Peer) -> None:
+        for _ in range(50):
+            peer.event("CUSTOM")
+
+    with connected(manners, on_event, lambda _: lost.set()) as esl:
+        with pytest.raises(NotConnected):
+            esl.api("status")
+        assert not esl.catch_up(0.01)
+        go_on.set()
+        assert esl.catch_up(LIMIT)
+        assert len(seen) == 50
+        assert lost.is_set()
+
+
 def test_a_bad_event_or_handler_stops_nothing() -> None:
     seen: Queue = Queue()
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, from_hash, to_hash
 from app.calls.transitions import finish_originate, report_leg
 from freeswitch.commands import originate_error
@@ -137,6 +138,16 @@ def test_a_refused_second_originate_does_not_end_the_first() -> None:
     # Even were it our own Job-UUID that was answered so.
     error = originate_error(refused.body or "") or ""
     assert finish_originate(alive, error=error, at=1.0).state is State.ANSWERED
+
+
+def test_late_events_say_that_an_ended_call_has_talked() -> None:
+    call, events = read("ring-all-bridge-far-hangup")
+    ended = transitions.end(call, transitions.EVENTS_LOST, at=1.0)
+    assert (ended.answered, ended.bridged, ended.disposition) == (None, None, 4)
+    late = feed(ended, events)
+    whole = feed(call, events)
+    assert (late.answered, late.bridged) == (whole.answered, whole.bridged)
+    assert (late.ended_by, late.ended, late.disposition) == (transitions.EVENTS_LOST, 1.0, 0)
 
 
 def test_refused_without_a_channel() -> None:
