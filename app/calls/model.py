@@ -4,9 +4,10 @@ Times are seconds since the epoch as floats with microseconds, as the switch
 stamps its events. A field without a value is left out of the Redis hash.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 # The names a leg's own hash fields begin with: leg:a1:uuid, leg:a1:ringing, ...
@@ -181,33 +182,32 @@ def call_id_of(uuid: str) -> str:
 
 _LEG_FIELDS = tuple(f.name for f in fields(Leg) if f.name != "id")
 _CALL_FIELDS = tuple(f.name for f in fields(Call) if f.name != "legs")
-_FLOATS = frozenset(
-    """
-        accepted claimed sent hangup_requested answered bridged ended created early_media ringing
-    """.split()
-)
-_INTS = frozenset(
-    ["wait_for_pickup", "call_duration", "queue_timeout", "version", "retention", "disposition"]
-)
-_BOOLS = frozenset({"allow_public_transfer", "video"})
+_LEG_NAMES, _CALL_NAMES = frozenset(_LEG_FIELDS), frozenset(_CALL_FIELDS)
+_leg_values, _call_values = attrgetter(*_LEG_FIELDS), attrgetter(*_CALL_FIELDS)
+_FLOATS = """
+    accepted claimed sent hangup_requested answered bridged ended created early_media ringing
+"""
+_INTS = "wait_for_pickup call_duration queue_timeout version retention disposition"
+_NO_LEG = (None,) * len(_LEG_FIELDS)
+_KINDS: dict[str, str] = {kind.value: kind for kind in NumberKind}
+# What is read as no text; a name means the same in a call and in a leg.
+_LOADERS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(_FLOATS.split(), float),
+    **dict.fromkeys(_INTS.split(), int),
+    **dict.fromkeys(("allow_public_transfer", "video"), "1".__eq__),
+    "state": State,
+    "role": Role,
+    # Of a leg; a call's is a word that stays one.
+    "kind": lambda text: _KINDS.get(text, text),
+}
 
 
 def _dump(value: Any) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
     if isinstance(value, float):
         return f"{value:.6f}"
+    if isinstance(value, bool):
+        return "1" if value else "0"
     return str(value)
-
-
-def _load(name: str, text: str) -> Any:
-    if name in _FLOATS:
-        return float(text)
-    if name in _INTS:
-        return int(text)
-    if name in _BOOLS:
-        return text == "1"
-    return text
 
 
 def to_hash(call: Call) -> dict[str, str]:
@@ -217,32 +217,52 @@ def to_hash(call: Call) -> dict[str, str]:
     }
     flat["legs"] = ",".join(leg.id for leg in call.legs)
     for leg in call.legs:
-        flat.update(_leg_items(leg))
+        for name in _LEG_FIELDS:
+            if (value := getattr(leg, name)) is not None:
+                flat[f"{LEG_PREFIX}{leg.id}:{name}"] = _dump(value)
     return flat
-
-
-def _leg_items(leg: Leg) -> Iterator[tuple[str, str]]:
-    for name in _LEG_FIELDS:
-        if (value := getattr(leg, name)) is not None:
-            yield f"{LEG_PREFIX}{leg.id}:{name}", _dump(value)
 
 
 def from_hash(flat: Mapping[str, str]) -> Call:
     """Read back what :func:`to_hash` wrote."""
-    values = {name: _load(name, flat[name]) for name in _CALL_FIELDS if name in flat}
-    values["state"] = State(values["state"])
-    legs = []
-    for leg_id in filter(None, flat["legs"].split(",")):
-        prefix = f"{LEG_PREFIX}{leg_id}:"
-        leg = {
-            name: _load(name, flat[prefix + name]) for name in _LEG_FIELDS if prefix + name in flat
-        }
-        leg["role"], leg["kind"] = Role(leg["role"]), NumberKind(leg["kind"])
-        legs.append(Leg(id=leg_id, **leg))
-    return Call(**values, legs=tuple(legs))
+    values: dict[str, Any] = {}
+    of_legs: dict[str, dict[str, Any]] = {
+        leg_id: {"id": leg_id} for leg_id in flat["legs"].split(",") if leg_id
+    }
+    for name, text in flat.items():
+        if name.startswith(LEG_PREFIX):
+            _, leg_id, name = name.split(":", 2)
+            into = of_legs[leg_id]
+            if name not in _LEG_NAMES:
+                continue
+        elif name in _CALL_NAMES:
+            into = values
+        else:
+            continue
+        load = _LOADERS.get(name)
+        into[name] = text if load is None else load(text)
+    return Call(**values, legs=tuple(Leg(**leg) for leg in of_legs.values()))
 
 
 def changed_fields(old: Call | None, new: Call) -> dict[str, str]:
     """The hash fields in which ``new`` differs; values are never taken away."""
-    before = to_hash(old) if old else {}
-    return {name: text for name, text in to_hash(new).items() if before.get(name) != text}
+    if old is None:
+        return to_hash(new)
+    changed = {
+        name: _dump(value)
+        for name, value, before in zip(
+            _CALL_FIELDS, _call_values(new), _call_values(old), strict=True
+        )
+        if value is not before and value != before and value is not None
+    }
+    known = {leg.id: leg for leg in old.legs}
+    for leg in new.legs:
+        before = known.get(leg.id)
+        if before is not leg:
+            befores = _NO_LEG if before is None else _leg_values(before)
+            for name, value, was in zip(_LEG_FIELDS, _leg_values(leg), befores, strict=True):
+                if value is not was and value != was and value is not None:
+                    changed[f"{LEG_PREFIX}{leg.id}:{name}"] = _dump(value)
+    if len(new.legs) != len(old.legs):
+        changed["legs"] = ",".join(leg.id for leg in new.legs)
+    return changed

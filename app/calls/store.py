@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.calls import watch
-from app.calls.model import Call, changed_fields, from_hash
+from app.calls.model import Call, State, changed_fields, from_hash
 from app.redis_client import BLOCK_LIMIT
 
 _FUNCTION = files("app.calls").joinpath("change.lua").read_text()
@@ -32,9 +32,12 @@ _REPLICAS_LIMIT = 0.5
 # the monotonic one does.
 _FRESH = 0.5
 _CLOCK_KEPT = 10.0
+# A Redis command, its key and its further words.
+_Command = tuple[str, ...]
 _LOST = (RedisConnectionError, RedisTimeoutError)
-# Entries kept in the stream of every call's changes.
-_EVENTS_KEPT = 100_000
+# Entries kept in the stream of every call's changes, and in a call's timeline.
+_EVENTS_KEPT = ("MAXLEN", "~", "100000", "*")
+_TIMELINE_KEPT = ("MAXLEN", "~", "1000", "*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,15 @@ class Note:
     name: str
     leg: str | None = None
     data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A pure transition of a call, as old as it may be, and what its timeline says of it."""
+
+    call: Call
+    transition: Callable[[Call], Call]
+    notes: tuple[Note, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +121,6 @@ class CallStore:
         self.redis = redis
         self.keys = keys
         self._replicas = replicas
-        self._change = redis.register_script(_CHANGE)
         # Redis' clock less the monotonic one of this process, in microseconds: at least, and as
         # it is taken to be; and when (seconds of the latter) Redis last told it.
         self._clock_least = 0.0
@@ -153,32 +164,63 @@ class CallStore:
         again to what Redis holds. Nothing is written where it changes nothing.
         Raises KeyError where the call is no longer kept; with ``replicated`` NotReplicated.
         """
-        while True:
-            changed = transition(call)
-            if changed == call:
-                return call
-            changed = replace(changed, version=call.version + 1, stamp=_stamp())
-            keys, arguments = self._arguments(call, changed, note)
-            if replicated and self._replicas:
-                reply = self._change_replicated(keys, arguments)
-            else:
-                reply = self._change(keys, arguments)
-            if reply == 1:
-                return changed
-            current = _from_reply(_pairs(reply))
-            if current is None:
-                raise KeyError(call.id)
-            call = current
+        (changed,) = self.change_many([Change(call, transition, (note,))], replicated=replicated)
+        if changed is None:
+            raise KeyError(call.id)
+        return changed
 
-    def _change_replicated(self, keys: list[str], arguments: list[str]) -> Any:
+    def change_many(
+        self, changes: Sequence[Change], *, replicated: bool = False
+    ) -> list[Call | None]:
+        """The same for many calls in one round trip, each a call of its own; those that another
+        change came before take one more. None stands for a call that is no longer kept."""
+        done: list[Call | None] = [change.call for change in changes]
+        left = list(enumerate(changes))
+        while left:
+            sent = []
+            for index, change in left:
+                call = done[index]
+                assert call is not None
+                changed = change.transition(call)
+                if changed != call:
+                    changed = replace(changed, version=call.version + 1, stamp=_stamp())
+                    sent.append((index, change, changed, self._arguments(call, changed, change)))
+            if not sent:
+                break
+            replies = self._run([arguments for *_, arguments in sent], replicated)
+            left = []
+            for (index, change, changed, _), reply in zip(sent, replies, strict=True):
+                if reply == 1:
+                    done[index] = changed
+                    continue
+                done[index] = current = _from_reply(_pairs(reply))
+                if current is not None:
+                    left.append((index, change))
+        return done
+
+    def _run(self, scripts: list[tuple[list[str], list[str]]], replicated: bool) -> list[Any]:
+        """change.lua for each, in one round trip."""
+        replicas = self._replicas if replicated else 0
         with self.redis.pipeline(transaction=False) as pipe:
-            # Both on one connection: WAIT is for what that one has written.
-            pipe.eval(_CHANGE, len(keys), *keys, *arguments)
-            pipe.wait(self._replicas, int(_REPLICAS_LIMIT * 1000))
-            reply, replicas = pipe.execute()
-        if replicas < self._replicas:
-            raise NotReplicated(f"{replicas} of {self._replicas} replicas have it")
-        return reply
+            for keys, arguments in scripts:
+                pipe.evalsha(_CHANGE_SHA, len(keys), *keys, *arguments)
+            if replicas:
+                # On one connection: WAIT is for what that one has written.
+                pipe.wait(replicas, int(_REPLICAS_LIMIT * 1000))
+            replies = pipe.execute(raise_on_error=False)
+        had = replies.pop() if replicas else 0
+        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            self.redis.script_load(_CHANGE)
+            again = self._run([scripts[n] for n in unknown], replicated)
+            for n, reply in zip(unknown, again, strict=True):
+                replies[n] = reply
+        for reply in (*replies, had):
+            if isinstance(reply, Exception):
+                raise reply
+        if had < replicas and len(unknown) < len(scripts):
+            raise NotReplicated(f"{had} of {replicas} replicas have it")
+        return replies
 
     def accept(
         self,
@@ -244,7 +286,8 @@ class CallStore:
         # RQ writes its commands into a pipeline that is never executed.
         jobs = self.redis.pipeline()
         for call in calls:
-            of_call, arguments = self._arguments(None, call, Note("request", "accepted"))
+            accepted = Change(call, lambda c: c, (Note("request", "accepted"),))
+            of_call, arguments = self._arguments(None, call, accepted)
             keys += of_call
             changes.append([len(of_call), arguments])
             enqueue(call, jobs)
@@ -389,12 +432,13 @@ class CallStore:
             if reply:
                 last = reply[0][1][-1][0]
 
-    def _arguments(self, old: Call | None, new: Call, note: Note) -> tuple[list[str], list[str]]:
+    def _arguments(
+        self, old: Call | None, new: Call, change: Change
+    ) -> tuple[list[str], list[str]]:
+        """What change.lua takes."""
         fields = changed_fields(old, new)
         now = f"{self.now():.6f}"
-        timeline = [_entry(note, now)]
-        if old is None or old.state is not new.state:
-            timeline.append({"at": now, "kind": "change", "name": new.state.value})
+        keys = self.keys
         event = {
             "call": new.id,
             "version": str(new.version),
@@ -406,39 +450,51 @@ class CallStore:
             "app": new.app,
             "changed": json.dumps(fields),
         }
+        call, timeline = keys.call(new.id), keys.timeline(new.id)
+        commands: list[_Command] = [_command("HSET", call, fields)]
+        entries = [_entry(note, now) for note in change.notes]
+        if old is None or old.state is not new.state:
+            entries.append({"at": now, "kind": "change", "name": new.state.value})
+        for entry in entries:
+            commands.append(_command("XADD", timeline, entry, _TIMELINE_KEPT))
+        commands.append(_command("XADD", keys.events, event, _EVENTS_KEPT))
+        commands += self._index(old, new)
+        if new.state is State.ENDED:
+            # A nonce may stand for several calls: a day more, the longest that another may last.
+            kept = [(call, 0), (timeline, 0)]
+            if new.nonce:
+                kept.append((keys.nonce(new.app, new.nonce), 90_000))
+            commands += [("EXPIRE", key, str(new.retention + more)) for key, more in kept]
+        names = list(dict.fromkeys(key for _, key, *_ in commands))
+        numbers = {key: number for number, key in enumerate(names, start=1)}
+        words = [(name, numbers[key], *rest) for name, key, *rest in commands]
+        return names, [f"{old.version}:{old.stamp or ''}" if old else "", json.dumps(words)]
+
+    def _index(self, old: Call | None, new: Call) -> Iterator[_Command]:
+        """What keeps the call where it is looked for."""
         keys = self.keys
         deadline = watch.deadline(new)
+        if deadline is None:
+            yield "ZREM", keys.deadlines, new.id
+        elif old is None or deadline != watch.deadline(old):
+            yield "ZADD", keys.deadlines, str(deadline), new.id
         # The indexes change when a call begins, is claimed and ends.
-        moves = old is None or old.switch != new.switch or deadline is None
-        indexes = self._indexes(new) if moves else []
-        kept = [keys.nonce(new.app, new.nonce)] if new.nonce else []
-        return (
-            [
-                *(keys.call(new.id), keys.timeline(new.id), keys.events, keys.deadlines),
-                *indexes,
-                *kept,
-            ],
-            [
-                f"{old.version}:{old.stamp or ''}" if old else "",
-                new.id,
-                str(new.accepted),
-                "" if deadline is None else str(deadline),
-                str(new.retention),
-                str(len(indexes)),
-                json.dumps(_flat(fields)),
-                json.dumps([_flat(entry) for entry in timeline]),
-                json.dumps(_flat(event)),
-                str(_EVENTS_KEPT),
-            ],
-        )
-
-    def _indexes(self, call: Call) -> list[str]:
-        keys = self.keys
-        indexes = [keys.user_calls(call.user), *map(keys.extension_calls, call.extensions)]
-        return [*indexes, keys.switch_calls(call.switch)] if call.switch else indexes
+        if old is None or old.switch != new.switch or deadline is None:
+            indexes = [keys.user_calls(new.user), *map(keys.extension_calls, new.extensions)]
+            if new.switch:
+                indexes.append(keys.switch_calls(new.switch))
+            for key in indexes:
+                if deadline is None:
+                    yield "ZREM", key, new.id
+                else:
+                    yield "ZADD", key, str(new.accepted), new.id
 
 
-_ACCEPT_SHA = hashlib.sha1(_ACCEPT.encode(), usedforsecurity=False).hexdigest()
+def _sha(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+_CHANGE_SHA, _ACCEPT_SHA = _sha(_CHANGE), _sha(_ACCEPT)
 
 
 def _stamp() -> str:
@@ -456,8 +512,10 @@ def _entry(note: Note, at: str) -> dict[str, str]:
     return {name: text for name, text in entry.items() if text}
 
 
-def _flat(fields: dict[str, str]) -> list[str]:
-    return [text for item in fields.items() for text in item]
+def _command(
+    name: str, key: str, fields: dict[str, str], options: tuple[str, ...] = ()
+) -> _Command:
+    return name, key, *options, *(text for item in fields.items() for text in item)
 
 
 def _pairs(reply: list[Any]) -> dict[Any, Any]:

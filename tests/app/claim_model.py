@@ -758,6 +758,10 @@ class Data:
         )
 
 
+def _id_of_key(key: str) -> str:
+    return key[key.index("{") + 1 : -1]
+
+
 class Redis:
     """A master with a replica that may lag, and the client for both."""
 
@@ -785,8 +789,7 @@ class Redis:
             self.data, self.replica = self.replica, None
 
     def call_ids(self) -> list[str]:
-        prefix = self.keys.call("")[:-1]
-        return [key[len(prefix) : -1] for key in self.data.hashes if key.startswith(prefix)]
+        return [_id_of_key(key) for key in self.data.hashes]
 
     def execute(
         self, run: Callable[[], Any], kind: str = "redis", *, sent_again: bool = True
@@ -817,9 +820,6 @@ class Redis:
         return 1
 
     # As redis-py has it
-
-    def register_script(self, _: str) -> Callable[[list[str], list[str]], Any]:
-        return lambda keys, argv: self.execute(lambda: self.change(keys, argv), "write")
 
     def time(self) -> tuple[int, int]:
         seconds, micros = self.execute(self.clock)
@@ -871,17 +871,18 @@ class Redis:
         old = self.data.hashes.get(keys[0], {})
         if b":".join(old[name] for name in (b"version", b"stamp") if old).decode() != argv[0]:
             return [text for item in old.items() for text in item]
-        fields = json.loads(argv[6])
-        changed = {n.encode(): v.encode() for n, v in zip(fields[::2], fields[1::2], strict=True)}
-        self._check(old, new := {**old, **changed}, argv[1])
+        new = dict(old)
+        for name, number, *words in json.loads(argv[1]):
+            key = keys[number - 1]
+            if name == "HSET":
+                texts = [word.encode() for word in words]
+                new.update(zip(texts[::2], texts[1::2], strict=True))
+            elif name == "ZADD":
+                self.zset(key)[words[1]] = float(words[0])
+            elif name == "ZREM":
+                self.zset(key).pop(words[0], None)
+        self._check(old, new, _id_of_key(keys[0]))
         self.data.hashes[keys[0]] = new
-        indexes = keys[4 : 4 + int(argv[5])]
-        for key, score in [(keys[3], argv[3]), *((key, argv[2]) for key in indexes)]:
-            zset = self.zset(key)
-            if argv[3]:
-                zset[argv[1]] = float(score)
-            else:
-                zset.pop(argv[1], None)
         return 1
 
     def accept(self, keys: list[str], argv: Sequence[Any]) -> list[bytes]:
@@ -963,7 +964,7 @@ class _Pipeline:
     def hgetall(self, key: str) -> None:
         self._commands.append(lambda: dict(self._redis.data.hashes.get(key, {})))
 
-    def eval(self, _: str, count: int, *words: str) -> None:
+    def evalsha(self, _: str, count: int, *words: str) -> None:
         self._kind = "write"
         keys, argv = list(words[:count]), list(words[count:])
         self._commands.append(lambda: self._redis.change(keys, argv))
@@ -988,7 +989,7 @@ class _Pipeline:
     def expire(self, key: str, seconds: int) -> None:
         """Nothing is forgotten here that is said again every second."""
 
-    def execute(self) -> list[Any]:
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
         done: list[Any] = (
             self._redis.execute(lambda: [run() for run in self._commands], self._kind)
             if self._commands

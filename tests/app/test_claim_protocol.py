@@ -193,15 +193,14 @@ def a_job_sends_its_claim_again(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_repeated_claim_waits_for_no_replica(patch: pytest.MonkeyPatch) -> None:
-    change = CallStore._change_replicated
+    run = CallStore._run
+    Scripts = list[tuple[list[str], list[str]]]
 
-    def change_replicated(self: CallStore, keys: list[str], arguments: list[str]) -> object:
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.eval("", len(keys), *keys, *arguments)
-            (reply,) = pipe.execute()
-        return change(self, keys, arguments) if reply == 1 else reply
+    def run_first(self: CallStore, scripts: Scripts, replicated: bool) -> list[object]:
+        replies = run(self, scripts, False)
+        return run(self, scripts, replicated) if replies == [1] else replies
 
-    patch.setattr(CallStore, "_change_replicated", change_replicated)
+    patch.setattr(CallStore, "_run", run_first)
 
 
 def an_originate_may_take_longer_than_is_waited(patch: pytest.MonkeyPatch) -> None:
