@@ -28,7 +28,7 @@ from app.calls.store import CallStore, Keys, Note
 from app.redis_client import connect
 from app.settings import load_settings
 from freeswitch.event_socket import EventSocket
-from workers.jobs import originate_command
+from workers.originate import originate_command
 from workers.runtime import switch_addresses
 from workers.up import Ports, Stack, environment, running
 

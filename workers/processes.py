@@ -21,6 +21,7 @@ from app.services import checked_accounts
 from app.settings import Settings, SettingsError
 from freeswitch.pool import SwitchPool
 from workers import jobs
+from workers.dispatch import Dispatcher
 from workers.listener import SwitchListener
 from workers.rq_worker import QueueRunner
 from workers.runtime import Runtime, switch_addresses
@@ -70,8 +71,9 @@ def run_worker(settings: Settings) -> None:
     """Take jobs until SIGTERM or SIGINT, then finish those under way. Raises SettingsError."""
     runtime = Runtime.create(settings)
     _warn_of_eviction(runtime)
-    pool = SwitchPool(switch_addresses(settings))
-    jobs.bind(jobs.JobContext(runtime, pool))
+    pool = SwitchPool(switch_addresses(settings), on_up=lambda _: dispatcher.look())
+    dispatcher = Dispatcher(runtime, pool)
+    jobs.bind(jobs.JobContext(runtime, pool, dispatcher))
     # A worker for each queue: actions never wait behind new calls, and RQ takes jobs from a
     # single queue in a way that loses none.
     queues = [QueueRunner(settings, queue, runtime.name) for queue in (CALLS, ACTIONS)]
@@ -80,9 +82,10 @@ def run_worker(settings: Settings) -> None:
     def stop() -> None:
         for runner in queues:
             runner.stop()
-        pool.stop_waiting()
+        dispatcher.stop()
 
-    _until_signal(stop, [gevent.spawn(runner.run) for runner in queues])
+    works = [*(runner.run for runner in queues), dispatcher.run]
+    _until_signal(stop, [gevent.spawn(work) for work in works])
     pool.stop()
 
 

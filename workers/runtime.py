@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from app.calls.pace import Pacer
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Keys
 from app.redis_client import connect
@@ -23,6 +24,7 @@ class Runtime:
     keys: Keys
     store: CallStore
     queue: JobQueue
+    pacer: Pacer
     # Host and process, as RQ and the timelines show it.
     name: str
 
@@ -33,7 +35,7 @@ class Runtime:
         keys = Keys(settings.key_prefix)
         store = CallStore(redis, keys, settings.wait_replicas)
         name = f"{socket.gethostname()}-{os.getpid()}"
-        return cls(settings, redis, keys, store, JobQueue(redis), name)
+        return cls(settings, redis, keys, store, JobQueue(redis), Pacer(redis, keys), name)
 
 
 def switch_addresses(settings: Settings) -> list[SwitchAddress]:

@@ -83,6 +83,10 @@ class Keys:
         self.events = f"{prefix}events"
         self.deadlines = f"{prefix}calls:deadline"
         self.accounts = f"{prefix}accounts"
+        self.waiting = f"{prefix}waiting"
+        self.turns = f"{prefix}turns"
+        self.limits = f"{prefix}limits"
+        self.pace = f"{prefix}pace"
 
     def call(self, call_id: str) -> str:
         return f"{self.prefix}call:{{{call_id}}}"
@@ -101,6 +105,20 @@ class Keys:
 
     def switch_calls(self, switch: str) -> str:
         return f"{self.prefix}calls:switch:{switch}"
+
+    def line(self, organization: str) -> str:
+        return f"{self.prefix}waiting:{organization}"
+
+    def taken(self, of: str) -> str:
+        """What is live of a limit: calls or legs."""
+        return f"{self.prefix}live:{of}"
+
+    def reserved(self, of: str) -> str:
+        """What is kept for calls that may be dialled and are not claimed yet."""
+        return f"{self.prefix}reserved:{of}"
+
+    def refusing(self, switch: str) -> str:
+        return f"{self.prefix}refusing:{switch}"
 
     def switch(self, name: str) -> str:
         return f"{self.prefix}switch:{name}"
@@ -488,6 +506,36 @@ class CallStore:
                     yield "ZREM", key, new.id
                 else:
                     yield "ZADD", key, str(new.accepted), new.id
+        yield from self._take(old, new)
+
+    def _take(self, old: Call | None, new: Call) -> Iterator[_Command]:
+        """What the call takes of the limits (pace.lua, which itself takes for an organization and
+        a user), and gives back."""
+        if old is None or old.state is State.ENDED:
+            return
+        keys, ended = self.keys, new.state is State.ENDED
+        if ended:
+            yield "SREM", keys.taken(f"organization:{new.organization}"), new.id
+            yield "SREM", keys.taken(f"user:{new.user}"), new.id
+            if new.claimed is None:
+                yield "HDEL", keys.waiting, new.id
+                yield "ZREM", keys.line(new.organization), new.id
+        if new.switch is None:
+            return
+        begun = old.switch != new.switch and not ended
+        open_before = {leg.id for leg in old.legs if leg.ended is None}
+        of: dict[str, list[str]] = {}
+        for leg in new.legs:
+            # Of a party's attempts, which come one after the other, the first stands for all.
+            first = leg.id == leg.party
+            if first and (begun or ended or (leg.ended is not None and leg.id in open_before)):
+                of.setdefault(f"switch:{new.switch}", []).append(leg.uuid)
+                if leg.gateway:
+                    of.setdefault(f"gateway:{leg.gateway}", []).append(leg.uuid)
+        for name, uuids in of.items():
+            if begun:
+                yield "ZREM", keys.reserved(name), *uuids
+            yield "SADD" if begun else "SREM", keys.taken(name), *uuids
 
 
 def _sha(script: str) -> str:

@@ -34,13 +34,14 @@ from app.calls import watch
 from app.calls.model import Call, Leg, NumberKind, Role, State, call_id_of, from_hash
 from app.calls.model import job_uuid as job_uuid_of
 from app.calls.model import leg_uuid as leg_uuid_of
+from app.calls.pace import Turn
 from app.calls.store import CallStore, Keys, OutcomeUnknown
 from app.phone_calls.services import PhoneCalls
 from app.settings import Settings, load_settings
 from freeswitch.address import SwitchAddress
 from freeswitch.event_socket import DELIVERY_LIMIT, CommandTimeout, EventSocketError, NotConnected
 from freeswitch.events import Event
-from workers import jobs, listener
+from workers import dispatch, jobs, listener
 from workers.runtime import Runtime
 
 EPOCH = 1_800_000_000.0
@@ -84,6 +85,8 @@ class Actor:
     def __init__(self, process: "Process", work: Callable[[], object]) -> None:
         self.process = process
         self.over = False
+        # What its work has come to.
+        self.value: Any = None
         # What it waits for: until something holds or a time has come, whichever is first.
         self.kind = "start"
         self.delayed = False
@@ -95,7 +98,7 @@ class Actor:
 
     def _run(self, work: Callable[[], object]) -> None:
         with contextlib.suppress(Killed, GreenletExit):
-            work()
+            self.value = work()
 
     def earliest(self, now: float) -> float:
         """When it can go on, as far as can be told."""
@@ -205,12 +208,13 @@ class World:
             ours = name.startswith(("app.", "workers.", "freeswitch.", "tenacity."))
             if ours and getattr(module, "time", None) is time:
                 patch.setattr(module, "time", clock)
-        for module in (freeswitch.pool, listener):
+        for module in (dispatch, listener):
             patch.setattr(module, "Flag", flag)
+        for module in (freeswitch.pool, listener):
             patch.setattr(module, "SwitchConnection", link)
-        for module in (jobs, listener):
+        for module in (dispatch, jobs, listener):
             patch.setattr(module, "log", log)
-        for module in (listener, freeswitch.commands, freeswitch.pool):
+        for module in (dispatch, listener, freeswitch.commands, freeswitch.pool):
             patch.setattr(module, "gevent", _Gevent(self), raising=False)
         patch.setattr(listener, "Pool", partial(_Pool, self))
         patch.setattr(listener, "BoundedSemaphore", partial(_Semaphore, self))
@@ -565,7 +569,8 @@ def _runtime(process: Process) -> Runtime:
     redis: Any = world.redis
     queue: Any = world.queue
     store = CallStore(redis, world.redis.keys, world.replicas)
-    return Runtime(world.settings, redis, world.redis.keys, store, queue, process.name)
+    pacer: Any = Line(world.redis)
+    return Runtime(world.settings, redis, world.redis.keys, store, queue, pacer, process.name)
 
 
 def _addresses() -> list[SwitchAddress]:
@@ -586,9 +591,11 @@ def _build_listener(process: Process) -> None:
 
 def _build_worker(process: Process) -> None:
     runtime = _runtime(process)
-    pool = freeswitch.pool.SwitchPool(_addresses())
-    process.context = jobs.JobContext(runtime, pool)
+    pool = freeswitch.pool.SwitchPool(_addresses(), on_up=lambda _: dispatcher.look())
+    dispatcher = dispatch.Dispatcher(runtime, pool)
+    process.context = jobs.JobContext(runtime, pool, dispatcher)
     pool.start()
+    process.spawn(dispatcher.run)
     queue: Any = runtime.queue
     for name, job in ((Queue.CALLS, "place_call"), (Queue.ACTIONS, "hang_up")):
         process.spawn(partial(_work, process.world, queue, name, job))
@@ -645,9 +652,10 @@ class _Gevent:
         for actor in actors:
             actor.over = True
 
-    def joinall(self, actors: Sequence[Actor], timeout: float | None = None) -> None:
+    def joinall(self, actors: Sequence[Actor], timeout: float | None = None) -> list[Actor]:
         until = None if timeout is None else self._world.now + timeout
         self._world.wait("idle", lambda: all(actor.over for actor in actors), until)
+        return [actor for actor in actors if actor.over]
 
     def wait(self, flags: Sequence["_Flag"], count: int) -> None:
         self._world.wait("idle", lambda: sum(flag.is_set() for flag in flags) >= count)
@@ -879,6 +887,9 @@ class Redis:
                 new.update(zip(texts[::2], texts[1::2], strict=True))
             elif name == "ZADD":
                 self.zset(key)[words[1]] = float(words[0])
+            elif name == "HDEL":
+                line = self.data.lists.get("line", [])
+                line[:] = [call_id for call_id in line if call_id != words[0]]
             elif name == "ZREM":
                 self.zset(key).pop(words[0], None)
         self._check(old, new, _id_of_key(keys[0]))
@@ -1076,6 +1087,40 @@ class Lease:
 
     def _hold(self, token: object) -> None:
         self._redis.data.leases[self._name] = token, self._redis.world.now + self._timeout
+
+
+class Line:
+    """app.calls.pace.Pacer: some calls have to wait for a while."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def next(self, new: Sequence[Call], switches: Sequence[str], most: int) -> Turn:
+        world, keys = self._redis.world, self._redis.keys
+
+        def run() -> Turn:
+            line = self._redis.data.lists.setdefault("line", [])
+            for call in new:
+                state = self._redis.data.hashes.get(keys.call(call.id), {}).get(b"state")
+                if state == b"queued" and call.id not in line:
+                    line.append(call.id)
+            calls = []
+            while line and switches and world.rng.random() < 0.8:
+                calls.append((line.pop(0), world.rng.choice(switches)))
+            return Turn(tuple(calls), 0.3 if line else None)
+
+        turn: Turn = self._redis.execute(run)
+        return turn
+
+    def waiting(self, ids: Sequence[str]) -> frozenset[str]:
+        found: frozenset[str] = self._redis.execute(
+            lambda: frozenset(self._redis.data.lists.get("line", ())) & frozenset(ids)
+        )
+        return found
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """Limits decide nothing here."""
+        return lambda *_: self._redis.execute(lambda: None)
 
 
 class Queue:

@@ -1,0 +1,213 @@
+"""Who is dialled next, and who waits."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from redis import Redis
+
+from app.calls import transitions
+from app.calls.model import Call, Leg, NumberKind, Role, job_uuid, leg_uuid
+from app.calls.pace import Limit, Pacer
+from app.calls.queue import JobQueue
+from app.calls.store import CallStore, Keys, Note
+
+
+class Line:
+    """The calls of a test, in line."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.keys = Keys()
+        self.store = CallStore(redis, self.keys)
+        self.pacer = Pacer(redis, self.keys)
+        self.accepted = 0
+
+    def call(self, organization: str = "3", user: str = "12", gateways: str = "pstn pstn") -> Call:
+        call_id = secrets.token_hex(10)
+        source, *destinations = gateways.split()
+        self.accepted += 1
+        call = Call(
+            id=call_id,
+            kind="simple",
+            app="app",
+            user=user,
+            organization=organization,
+            organization_name="",
+            extension="0003*210",
+            accepted=float(self.accepted),
+            wait_for_pickup=25,
+            call_duration=60,
+            queue_timeout=60,
+            job_uuid=job_uuid(call_id),
+            legs=(
+                leg(call_id, Role.SOURCE, 1, source),
+                *(leg(call_id, Role.DESTINATION, n, g) for n, g in enumerate(destinations, 1)),
+            ),
+        )
+        return self.store.accept([call], JobQueue(self.redis).place_call).calls[0]
+
+    def calls(self, count: int, **of: str) -> list[Call]:
+        return [self.call(**of) for _ in range(count)]
+
+    def next(
+        self, new: Sequence[Call] = (), most: int = 100, switches: Sequence[str] = ("s",)
+    ) -> list[str]:
+        return [call_id for call_id, _ in self.pacer.next(new, switches, most).calls]
+
+    def ended(self, call: Call, switch: str = "s") -> None:
+        """The call is dialled and over."""
+
+        def dial(call: Call) -> Call:
+            return transitions.claim(call, worker="w", switch=switch, core_uuid="c", at=1.0)
+
+        call = self.store.change(call, dial, Note("command", "claim"))
+        self.store.change(
+            call, lambda c: transitions.end(c, "events_lost", at=2.0), Note("event", "end")
+        )
+
+
+def leg(call_id: str, role: Role, party: int, gateway: str) -> Leg:
+    letter = "a" if role is Role.SOURCE else "b"
+    uuid = leg_uuid(call_id, role, party, 1)
+    return Leg(f"{letter}{party}", role, "15500", NumberKind.PUBLIC, uuid, gateway=gateway)
+
+
+def ids(*calls: Call) -> list[str]:
+    return [call.id for call in calls]
+
+
+@pytest.fixture
+def line(redis: Redis) -> Line:
+    return Line(redis)
+
+
+def test_without_limits_all_go_at_once_in_order(line: Line) -> None:
+    calls = line.calls(5)
+    turn = line.pacer.next(calls, ["s"], 100)
+    assert turn.calls == tuple((call.id, "s") for call in calls)
+    assert turn.again is None
+    assert line.next(calls) == ids(*calls), "a job that comes twice changes nothing"
+
+
+def test_what_exceeds_the_rate_waits(line: Line) -> None:
+    # So few that a test does not outlast one of them.
+    line.pacer.set_switch_limit("s", Limit(legs_per_second=0.02))
+    calls = line.calls(3)
+    turn = line.pacer.next(calls, ["s"], 100)
+    assert turn.calls == ((calls[0].id, "s"),)
+    assert turn.again is not None and 0 < turn.again <= 0.1
+    assert line.pacer.waiting(ids(*calls)) == frozenset(ids(*calls[1:]))
+    assert line.next() == []
+    line.pacer.set_switch_limit("s", Limit())
+    assert line.next() == ids(*calls[1:])
+
+
+@pytest.mark.parametrize("name", ["gateway:pstn", "organization:3"])
+def test_others_do_not_wait_for_a_rate_that_is_not_theirs(line: Line, name: str) -> None:
+    kind, _, of = name.partition(":")
+    line.pacer.set_limits(kind, {of: Limit(legs_per_second=0.02)})
+    first, second = line.calls(2)
+    other = line.call(organization="4", gateways="other other")
+    assert line.next([first, second, other]) == ids(first, other)
+    line.pacer.set_limits(kind, {})
+    assert line.next() == ids(second)
+
+
+def test_organizations_take_turns(line: Line) -> None:
+    many, few = line.calls(6), line.calls(2, organization="4")
+    line.pacer.next([*many, *few], [], 100)
+    order = line.next(most=4)
+    assert sorted(order) == sorted(ids(*many[:2], *few))
+    assert line.next() == ids(*many[2:])
+
+
+def test_who_comes_late_is_given_no_more_than_the_others(line: Line) -> None:
+    early = line.calls(20)
+    line.next(early, most=10)
+    late = line.calls(4, organization="4")
+    assert len({*line.next(late, most=4)} & {*ids(*late)}) in (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "most"),
+    [("organization", "3", 2), ("user", "12", 2), ("gateway", "pstn", 4), ("switch", "s", 4)],
+)
+def test_what_is_live_at_a_time(line: Line, kind: str, name: str, most: int) -> None:
+    if kind == "switch":
+        line.pacer.set_switch_limit(name, Limit(most=most))
+    else:
+        line.pacer.set_limits(kind, {name: Limit(most=most)})
+    calls = line.calls(4)
+    assert line.next(calls) == ids(*calls[:2])
+    assert line.next() == []
+    line.ended(calls[0])
+    assert line.next() == ids(calls[2])
+
+
+def test_a_call_larger_than_a_limit_goes_alone(line: Line) -> None:
+    line.pacer.set_limits("gateway", {"pstn": Limit(most=2)})
+    call = line.call(gateways="pstn pstn pstn pstn")
+    assert line.next([call]) == ids(call)
+
+
+def test_a_user_at_the_limit_is_passed_by_others(line: Line) -> None:
+    line.pacer.set_limits("user", {"12": Limit(most=1)})
+    calls = [*line.calls(3), line.call(user="13")]
+    assert line.next(calls) == ids(calls[0], calls[3])
+
+
+def test_a_cancelled_call_leaves_the_line(line: Line) -> None:
+    first, second, third = line.calls(3)
+    line.pacer.next([first, second], [], 100)
+    for call in (first, third):
+        line.store.change(
+            call, lambda c: transitions.request_hangup(c, at=3.0), Note("request", "hang up")
+        )
+    assert line.next([third]) == ids(second)
+    leftover = [*line.redis.keys("ringback:waiting*"), *line.redis.keys("ringback:turns")]
+    assert leftover == []
+
+
+def test_nothing_is_left_of_an_ended_call(line: Line) -> None:
+    call = line.call()
+    line.next([call])
+    assert line.redis.keys("ringback:live:*")
+    line.ended(call)
+    assert line.redis.keys("ringback:live:*") == []
+
+
+def test_the_switch_with_the_most_room(line: Line) -> None:
+    line.pacer.set_switch_limit("small", Limit(most=4))
+    line.pacer.set_switch_limit("large", Limit(most=400))
+    chosen = []
+    for call in line.calls(3):
+        ((_, switch),) = line.pacer.next([call], ["small", "large"], 1).calls
+        chosen.append(switch)
+        line.store.change(
+            call,
+            lambda c: transitions.claim(c, worker="w", switch=switch, core_uuid="c", at=1.0),  # noqa: B023
+            Note("command", "claim"),
+        )
+    assert chosen[0] == "small" and set(chosen[1:]) == {"large"}
+
+
+def test_a_switch_that_refuses_is_passed_over_where_there_is_another(line: Line) -> None:
+    line.pacer.refused("s")
+    first, second = line.calls(2)
+    assert line.pacer.next([first], ["s", "t"], 1).calls == ((first.id, "t"),)
+    assert line.pacer.next([second], ["s"], 1).calls == ((second.id, "s"),)
+
+
+def test_where_a_call_stands(line: Line) -> None:
+    line.next(line.calls(2))
+    own, other = line.calls(5), line.calls(2, organization="4")
+    line.pacer.next([*own, *other], [], 100)
+    places = line.pacer.places([own[0], own[4], other[1], replace(own[0], id="0" * 20)])
+    assert {i: place.ahead for i, place in places.items()} == {
+        own[0].id: 1,
+        own[4].id: 6,
+        other[1].id: 3,
+    }
+    assert all(place.seconds >= 0 for place in places.values())

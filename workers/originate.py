@@ -1,0 +1,43 @@
+"""The one command that a call is."""
+
+from app.calls.model import Call, Leg, NumberKind
+from freeswitch import dialstring
+from workers.runtime import CALL_VARIABLE
+
+
+def originate_command(call: Call, video_codecs: str) -> str:
+    """The call as one command. Raises ValueError for what cannot be dialled."""
+    return dialstring.originate(
+        _parties(call.sources),
+        _parties(call.destinations),
+        variables={CALL_VARIABLE: call.id},
+        ring_timeout=call.wait_for_pickup,
+        duration=call.call_duration,
+        source_sees=_caller_id(call.caller_id, call.extension),
+        destination_sees=_caller_id(call.caller_id_destination, call.extension),
+        video_codecs=video_codecs if call.video else None,
+    )
+
+
+def _parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Channel]]:
+    """Without parties that were dropped while the call was queued."""
+    parties: dict[str, list[dialstring.Channel]] = {}
+    for leg in legs:
+        if leg.hangup_requested is None:
+            parties.setdefault(leg.party, []).append(dialstring.Channel(leg.uuid, _target(leg)))
+    return list(parties.values())
+
+
+def _target(leg: Leg) -> str:
+    if leg.dial_string:
+        return dialstring.check_target(leg.dial_string)
+    if leg.kind is NumberKind.SANDBOX:
+        return dialstring.sandbox_target(leg.number)
+    return dialstring.gateway_target(leg.gateway or "", leg.number)
+
+
+def _caller_id(text: str | None, extension: str) -> dialstring.CallerId:
+    name, angle, number = (text or extension).rpartition("<")
+    if not angle:
+        return dialstring.CallerId(number)
+    return dialstring.CallerId(number.rstrip(">"), name.strip())
