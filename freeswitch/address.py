@@ -2,8 +2,8 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Self
-from urllib.parse import unquote
+from typing import Any, Self
+from urllib.parse import parse_qsl, unquote
 
 DEFAULT_PORT = 8021
 
@@ -16,17 +16,24 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class SwitchAddress:
-    """One switch: `user` is None for the password of the socket, a name for `userauth`."""
+    """One switch: `user` is None for the password of the socket, a name for `userauth`.
+
+    `legs_per_second` and `max_legs` take the place of the switch's own sessions-per-second and
+    max-sessions; None leaves it to these, 0 is no limit.
+    """
 
     name: str
     host: str
     port: int = DEFAULT_PORT
     password: str = field(kw_only=True, repr=False)
     user: str | None = field(kw_only=True, default=None)
+    legs_per_second: float | None = field(kw_only=True, default=None)
+    max_legs: int | None = field(kw_only=True, default=None)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `name=esl://[user]:password@host[:port]`, such as `a=esl://:ClueCon@127.0.0.1`.
+        """Read `name=esl://[user]:password@host[:port]`, such as `a=esl://:ClueCon@127.0.0.1`, and
+        after it `?legs_per_second=50&max_legs=400`, either of them or both.
 
         The name has 1 to 32 letters, digits, `-` and `_`; user and password are percent-decoded;
         an IPv6 address stands in brackets; the port is 8021 unless given. Raises ValueError, whose
@@ -45,6 +52,7 @@ class SwitchAddress:
         user, colon, password = credentials.partition(":")
         if not (at and colon and password):
             raise ValueError("the address says esl://:password@ or esl://user:password@")
+        place, question, options = place.partition("?")
         found = _HOST_PORT.fullmatch(place.removesuffix("/"))
         if not found:
             raise ValueError(
@@ -63,7 +71,25 @@ class SwitchAddress:
             int(port) if port else DEFAULT_PORT,
             password=_decode(password),
             user=user or None,
+            **(_limits(options) if question else {}),
         )
+
+
+def _limits(options: str) -> dict[str, Any]:
+    try:
+        given = dict(parse_qsl(options, strict_parsing=True))
+        limits: dict[str, Any] = {}
+        if "legs_per_second" in given:
+            limits["legs_per_second"] = float(given.pop("legs_per_second"))
+        if "max_legs" in given:
+            limits["max_legs"] = int(given.pop("max_legs"))
+    except ValueError:
+        given = {"": ""}
+    if given or not all(0 <= limit <= 1e6 for limit in limits.values()):
+        raise ValueError(
+            "after the '?' stand legs_per_second and max_legs, numbers from 0 to 1000000"
+        )
+    return limits
 
 
 def parse_list(text: str) -> list[SwitchAddress]:

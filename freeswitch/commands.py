@@ -41,6 +41,17 @@ def core_uuid(connection: SwitchConnection) -> str:
     return connection.api(CORE_UUID).strip()
 
 
+_RATE = re.compile(r"session\(s\) per Sec out of max (\d+)")
+_SESSIONS = re.compile(r"(\d+) session\(s\) max")
+
+
+def capacity(connection: SwitchConnection) -> tuple[int, int] | None:
+    """The switch's sessions-per-second and max-sessions; None where it does not tell."""
+    status = connection.api("status")
+    rate, sessions = _RATE.search(status), _SESSIONS.search(status)
+    return (int(rate[1]), int(sessions[1])) if rate and sessions else None
+
+
 def dump(connection: SwitchConnection, uuid: str) -> Event | None:
     """All that the switch knows of a channel, as a CHANNEL_DATA event; None where it is gone."""
     try:

@@ -147,14 +147,16 @@ def originate(
         # The list of causes in fail_on_single_reject switches the other limits off, the bridge's
         # too (switch_ivr_originate.c, where the time is up).
         of_leg["leg_timeout"] = str(int(ring_timeout))
-    dial_destinations = _dial(destinations, {}, ours | of_leg)
+    # The destinations are counted when the call begins: a source that has answered is not sent
+    # away because in this second the switch has enough sessions. A paused switch refuses still.
+    dial_destinations = _dial(destinations, {"no_throttle_limits": "true"}, ours | of_leg)
     return f"originate {_dial(sources, of_source, of_leg)} &bridge({dial_destinations})"
 
 
 def _dial(parties: Sequence[Party], shared: Mapping[str, str], per_leg: Mapping[str, str]) -> str:
     """All parties at once, each by its own alternatives in order.
 
-    Variables for a bridge's legs go into their ``[]``: what stands in ``{}`` there would be
+    What varies of a bridge's legs goes into their ``[]``: what stands in ``{}`` there would be
     read a second time with the application's own expansion.
     """
     if all(len(party) == 1 for party in parties):

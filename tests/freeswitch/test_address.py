@@ -28,6 +28,10 @@ from freeswitch.address import SwitchAddress, parse_list
             SwitchAddress("a", "h", password=",%:@ =é", user="u@d"),
         ),
         ("a=esl://:p:q@r@h", SwitchAddress("a", "h", password="p:q@r")),
+        (
+            "a=esl://:p@h:1?legs_per_second=29.5&max_legs=0",
+            SwitchAddress("a", "h", 1, password="p", legs_per_second=29.5, max_legs=0),
+        ),
     ],
 )
 def test_parse(text: str, expected: SwitchAddress) -> None:
@@ -56,6 +60,10 @@ def test_parse(text: str, expected: SwitchAddress) -> None:
         ("a=esl://:SECRET@h:0", "port"),
         ("a=esl://:SECRET@h:65536", "port"),
         ("a=esl://:SECRET@h:8o21", "host"),
+        ("a=esl://:SECRET@h?sps=1", "max_legs"),
+        ("a=esl://:SECRET@h?max_legs=x", "max_legs"),
+        ("a=esl://:SECRET@h?legs_per_second=nan", "max_legs"),
+        ("a=esl://:SECRET@h?max_legs=-1", "max_legs"),
         ("a=esl://:SECRET%0A@h", "control"),
         ("a=esl://:SECRET%FF@h", "UTF-8"),
         ("a=esl://u%3Av:SECRET@h", "user"),

@@ -98,6 +98,7 @@ def test_it_is_read_as_it_was_meant(
     inner, parties = read(bridge[1])
     assert parties == expected(destinations)
     # What a client sent never stands where the switch expands ${system(...)}.
+    assert inner.pop("no_throttle_limits") == "true"
     assert set(inner) <= {
         *("ringback_call", "absolute_codec_string", "fail_on_single_reject", "leg_timeout")
     }
