@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.calls import watch
-from app.calls.model import Call, State, changed_fields, from_hash
+from app.calls.model import Call, State, changed_fields, evolve, from_hash
 from app.redis_client import BLOCK_LIMIT
 
 _FUNCTION = files("app.calls").joinpath("change.lua").read_text()
@@ -201,7 +201,7 @@ class CallStore:
                 assert call is not None
                 changed = change.transition(call)
                 if changed != call:
-                    changed = replace(changed, version=call.version + 1, stamp=_stamp())
+                    changed = evolve(changed, version=call.version + 1, stamp=_stamp())
                     sent.append((index, change, changed, self._arguments(call, changed, change)))
             if not sent:
                 break
@@ -256,7 +256,7 @@ class CallStore:
         """
         nonce = calls[0].nonce
         key = self.keys.nonce(nonce_app, nonce) if nonce_app and nonce else ""
-        new = tuple(replace(call, version=1, stamp=_stamp()) for call in calls)
+        new = tuple(evolve(call, version=1, stamp=_stamp()) for call in calls)
         keys, arguments = self._new(new, key, enqueue)
         forgotten = b""
         end = time.monotonic() + ACCEPT_LIMIT
