@@ -1,0 +1,482 @@
+"""An RQ worker that takes, carries out and writes off many jobs at a time, on gevent."""
+
+import json
+import logging
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from importlib.resources import files
+from typing import Any
+from uuid import uuid4
+
+import gevent
+from gevent.pool import Pool
+from redis.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq import Queue, SimpleWorker
+from rq.command import parse_payload
+from rq.defaults import DEFAULT_FAILURE_TTL, DEFAULT_WORKER_TTL, RQ_KEY_PREFIX
+from rq.executions import Execution
+from rq.job import Job, JobStatus, Retry
+from rq.job_lifecycle import format_exc_info
+from rq.results import Result
+from rq.suspension import WORKERS_SUSPENDED
+from rq.timeouts import BaseDeathPenalty, JobTimeoutException
+from rq.utils import as_text, current_timestamp, get_version, now, utcformat
+from rq.worker import WorkerStatus
+
+log = logging.getLogger(__name__)
+
+_START = files("workers.rq_worker").joinpath("start.lua").read_text()
+_FINISH = files("workers.rq_worker").joinpath("finish.lua").read_text()
+# The Redis that LPOP takes several jobs at once from; RQ's BLMOVE asks for the same.
+_REDIS_VERSION = (6, 2, 0)
+# Seconds without a job after which a worker looks whether it should stop.
+_IDLE_LOOK = 2
+# Before the ids of an execution, a job's executions and results.
+_EXECUTION = f"{RQ_KEY_PREFIX}:execution:"
+_JOB_EXECUTIONS = f"{RQ_KEY_PREFIX}:executions:"
+_RESULTS = f"{RQ_KEY_PREFIX}:results:"
+
+
+class GeventDeathPenalty(BaseDeathPenalty):
+    """A job's time limit: RQ's own raises from SIGALRM in whatever greenlet runs, the hub too."""
+
+    def setup_death_penalty(self) -> None:
+        self._timer = gevent.Timeout.start_new(
+            self._timeout if self._timeout > 0 else None,
+            self._exception(f"Task exceeded maximum timeout value ({self._timeout} seconds)"),
+        )
+
+    def cancel_death_penalty(self) -> None:
+        self._timer.close()
+
+
+@dataclass
+class _Taken:
+    """A job that this worker took, and what came of it."""
+
+    job: Job
+    queue: Queue
+    # None for a job that RQ has to start and finish itself.
+    execution: Execution | None
+    value: Any = None
+    error: BaseException | None = None
+
+
+class BatchWorker(SimpleWorker):
+    """Takes what a queue holds, up to ``batch_size`` jobs in a round trip, and writes of them what
+    RQ would; ``concurrency`` such batches run at a time. The process must be patched by gevent.
+
+    A job's function may have an attribute ``many``: called with the list of the arguments of each
+    job, it returns a list with None or an exception for each. Jobs of a batch without keyword
+    arguments are then carried out by one call of it, within the longest of their time limits, and
+    ``get_current_job()`` knows none of them. Each other job runs in a greenlet of its own.
+
+    What a job may ask for beyond being run (callbacks, retries, dependents, groups, …) RQ's own
+    code does, as it does all of a worker of several queues or of its own job class.
+    """
+
+    death_penalty_class = GeventDeathPenalty
+    batch_size = 32
+    concurrency = 4
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._start = self.connection.register_script(_START)
+        self._finish = self.connection.register_script(_FINISH)
+        self._batches = Pool(self.concurrency)
+        self._most = self.batch_size
+        # Taken and not yet begun: RQ's loop knows of the first of them alone.
+        self._batch: list[_Taken] = []
+        self._batch_id = uuid4().hex
+        self._held = ""
+        self._more = True
+        self._perhaps_suspended = True
+
+    def stop(self) -> None:
+        """Finish the jobs under way, take no more."""
+        self._stop_requested = True
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        self._most = 1 if kwargs.get("max_jobs") is not None else self.batch_size
+        return super().work(*args, **kwargs)
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        super().bootstrap(*args, **kwargs)
+        self._alive = gevent.spawn(self._keep_alive)
+
+    def teardown(self) -> None:
+        if not isinstance(sys.exception(), SystemExit):
+            self._batches.join()
+        self._alive.kill()
+        super().teardown()  # type: ignore[no-untyped-call]
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ asks for it with every job, which the worker's hash tells of anyway."""
+        interval = timedelta(seconds=self.job_monitoring_interval)
+        if timeout or pipeline is not None or not self.last_heartbeat:
+            super().heartbeat(timeout, pipeline)
+        elif now() - self.last_heartbeat > interval:
+            super().heartbeat()
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """At first, when idle, and when the start of a batch told of it."""
+        if self._perhaps_suspended or not self._takes_batches():
+            super().check_for_suspension(burst)
+            self._perhaps_suspended = False
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Take a batch and return the first of it. None if there is none: at once without
+        a ``timeout``, after ``max_idle_time`` seconds, or when the worker is to stop."""
+        if not self._takes_batches():
+            found: tuple[Job, Queue] | None
+            found = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            return found
+        idle_since = time.monotonic()
+        pause = 1.0
+        # What it holds it carries out even if it is to stop.
+        while not self._stop_requested or self._held:
+            try:
+                self._batches.wait_available()
+                if self._take(blocking=timeout is not None, limit=max_idle_time or _IDLE_LOOK):
+                    first = self._batch[0]
+                    return first.job, first.queue
+                if len(self._batches):
+                    idle_since = time.monotonic()
+                    if timeout is None:
+                        # They may enqueue others.
+                        self._batches.join()
+                        continue
+                if timeout is None:
+                    return None
+                if max_idle_time is not None and time.monotonic() - idle_since >= max_idle_time:
+                    return None
+                self._perhaps_suspended = True
+                self.check_for_suspension(burst=False)
+                if self.should_run_maintenance_tasks:
+                    self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+                pause = 1.0
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                self.log.error("Worker %s: Redis is away, retrying: %s", self.name, error)
+                gevent.sleep(pause)
+                pause = min(pause * self.exponential_backoff_factor, self.max_connection_wait_time)
+        return None
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Begin the batch that was taken with the job, and do not wait for it."""
+        batch, self._batch = self._batch, []
+        if batch and batch[0].job is job:
+            self._batches.spawn(self._run, batch)
+        else:
+            super().execute_job(job, queue)
+
+    def handle_payload(self, message: dict[Any, Any]) -> None:
+        """RQ's own looks for the job to stop in one execution alone."""
+        payload = parse_payload(message)
+        if payload["command"] == "stop-job":
+            for execution in list(self.executions.values()):
+                if execution.job_id == payload.get("job_id"):
+                    self.request_stop_execution(execution.id)
+                    return
+        super().handle_payload(message)  # type: ignore[no-untyped-call]
+
+    def _shutdown(self) -> None:
+        # A signal's handler runs in any greenlet: it may neither wait nor raise there.
+        self.stop()
+        gevent.spawn(self.set_shutdown_requested_date)
+
+    def _takes_batches(self) -> bool:
+        # RQ promises the order of several queues, and classes may do all otherwise.
+        return (
+            len(self.queues) == 1
+            and (type(self.queues[0]), self.job_class) == (Queue, Job)
+            and get_version(self.connection) >= _REDIS_VERSION
+        )
+
+    def _take(self, *, blocking: bool, limit: int) -> bool:
+        """Take what is there, or wait up to ``limit`` seconds for a job.
+
+        Waiting is short: a worker killed while it waits could take a job from the queue with it.
+        """
+        queue = self.queues[0]
+        if blocking and not self._held and not self._more:
+            held = self.connection.blmove(
+                queue.key, queue.intermediate_queue_key, min(limit, _IDLE_LOOK)
+            )
+            if held is None:
+                return False
+            self._held = str(as_text(held))
+        at = now()
+        suspended, taken = self._start(
+            keys=[
+                queue.key,
+                queue.intermediate_queue_key,
+                queue.started_job_registry.key,
+                self.key,
+                self.executions_key,
+                WORKERS_SUSPENDED,
+            ],
+            args=[
+                self._batch_id,
+                self._held,
+                1 if self._stop_requested else self._most,
+                self.name,
+                queue.name,
+                utcformat(at),
+                at.timestamp(),
+                self.worker_ttl + 60,
+                DEFAULT_WORKER_TTL,
+                self.job_class.redis_job_namespace_prefix,
+                _EXECUTION,
+                _JOB_EXECUTIONS,
+            ],
+        )
+        # Not before it is answered: see start.lua.
+        self._batch_id = uuid4().hex
+        self._held = ""
+        self._more = len(taken) == self._most
+        self._perhaps_suspended = bool(suspended)
+        self._batch = []
+        for job_id, execution_id, raw in taken:
+            job = Job(job_id.decode(), connection=self.connection, serializer=self.serializer)
+            job.redis_server_version = get_version(self.connection)
+            execution, broken = None, None
+            try:
+                job.restore(dict(zip(raw[::2], raw[1::2], strict=True)))
+            except Exception as error:
+                if not execution_id:
+                    # RQ does not get over such a job at all.
+                    log.exception("job %s cannot be read", job.id)
+                    continue
+                job.origin, broken = queue.name, error
+            if execution_id:
+                execution = Execution(execution_id.decode(), job.id, self.connection, self.name)
+                execution.created_at = execution.last_heartbeat = at
+                execution._job = job
+                job._status = JobStatus.STARTED
+                job.worker_name = self.name
+                job.started_at = job.last_heartbeat = at
+                self.executions[execution.id] = execution
+            said = f"{job.description} ({job.id})" if self.log_job_description else job.id
+            self.log.info("Worker %s: %s: %s", self.name, queue.name, said)
+            self._batch.append(_Taken(job, queue, execution, error=broken))
+        if self._batch:
+            self.last_heartbeat = at
+            self._state = WorkerStatus.BUSY
+        return bool(self._batch)
+
+    def _run(self, batch: list[_Taken]) -> None:
+        """Carry out a batch, and write off together what ends together."""
+        calls = self._calls(batch)
+        if len(calls) == 1:
+            self._write_off(calls[0]())
+        else:
+            waiting = {gevent.spawn(call) for call in calls}
+            while waiting:
+                gevent.wait(waiting, count=1)
+                ended = {greenlet for greenlet in waiting if greenlet.ready()}
+                waiting -= ended
+                self._write_off([taken for greenlet in ended for taken in greenlet.get()])
+        if not self.executions:
+            self._state = WorkerStatus.IDLE
+
+    def _calls(self, batch: list[_Taken]) -> list[Callable[[], list[_Taken]]]:
+        """What is to be done for a batch; each returns the jobs that are to be written off."""
+        calls: list[Callable[[], list[_Taken]]] = []
+        together: dict[str, list[_Taken]] = defaultdict(list)
+        for taken in batch:
+            if taken.execution is None:
+                calls.append(partial(self._leave_to_rq, taken))
+            elif name := self._name_of_many(taken):
+                together[name].append(taken)
+            else:
+                calls.append(partial(self._perform, taken))
+        for group in together.values():
+            if len(group) == 1:
+                calls.append(partial(self._perform, group[0]))
+            else:
+                calls.append(partial(self._perform_many, group))
+        return calls
+
+    def _name_of_many(self, taken: _Taken) -> str | None:
+        """The name of the job's function if it can carry out several."""
+        try:
+            job = taken.job
+            if taken.error is None and not job.kwargs and job.instance is None:
+                return job.func_name if hasattr(job.func, "many") else None
+        except Exception:
+            # What is wrong with it is said when it is run.
+            pass
+        return None
+
+    def _perform(self, taken: _Taken) -> list[_Taken]:
+        job = taken.job
+        if taken.error is None:
+            try:
+                with self._time_limit(self._limit(job)):
+                    taken.value = job.perform()
+            except BaseException as error:
+                taken.error = error
+        job.ended_at = now()
+        return [taken]
+
+    def _perform_many(self, group: list[_Taken]) -> list[_Taken]:
+        limits = [self._limit(taken.job) for taken in group]
+        limit = -1 if min(limits) < 0 else max(limits)
+        errors: Iterable[BaseException | None]
+        try:
+            with self._time_limit(limit):
+                errors = group[0].job.func.many([tuple(taken.job.args) for taken in group])
+                for taken, error in zip(group, errors, strict=True):
+                    taken.error = error
+        except BaseException as error:
+            for taken in group:
+                taken.error = error
+        ended_at = now()
+        for taken in group:
+            taken.job.ended_at = ended_at
+        return group
+
+    def _limit(self, job: Job) -> float:
+        return job.timeout or self.queue_class.DEFAULT_TIMEOUT
+
+    def _time_limit(self, seconds: float) -> BaseDeathPenalty:
+        return self.death_penalty_class(seconds, JobTimeoutException)  # type: ignore[no-untyped-call]
+
+    def _leave_to_rq(self, taken: _Taken) -> list[_Taken]:
+        try:
+            super().execute_job(taken.job, taken.queue)
+        except Exception:
+            log.exception("job %s may have to be found abandoned", taken.job.id)
+        return []
+
+    def _write_off(self, ended: list[_Taken]) -> None:
+        """Write what came of jobs. What fails here is found abandoned by RQ's maintenance."""
+        plain, to_rq = [], []
+        for taken in ended:
+            if (entry := self._entry(taken)) is not None:
+                plain.append((taken, entry))
+            else:
+                to_rq.append(taken)
+        if plain:
+            to_rq += self._write_off_plain(plain)
+        for taken in to_rq:
+            self._leave_end_to_rq(taken)
+
+    def _write_off_plain(self, plain: list[tuple[_Taken, list[Any]]]) -> list[_Taken]:
+        """Returns those that RQ has to finish itself after all."""
+        queue = plain[0][0].queue
+        left = []
+        try:
+            left = self._finish(
+                keys=[
+                    self.key,
+                    self.executions_key,
+                    queue.started_job_registry.key,
+                    queue.finished_job_registry.key,
+                    queue.failed_job_registry.key,
+                ],
+                args=[
+                    json.dumps([entry for _, entry in plain]),
+                    self.job_class.redis_job_namespace_prefix,
+                    _EXECUTION,
+                    _JOB_EXECUTIONS,
+                    _RESULTS,
+                ],
+            )
+        except Exception:
+            log.exception("%s jobs may have to be found abandoned", len(plain))
+        for place, (taken, _) in enumerate(plain, 1):
+            if taken.execution is not None and place not in left:
+                self.executions.pop(taken.execution.id, None)
+        return [plain[place - 1][0] for place in left]
+
+    def _entry(self, taken: _Taken) -> list[Any] | None:
+        """What finish.lua takes of a job; None for one that RQ has to finish itself."""
+        job, execution = taken.job, taken.execution
+        assert execution and job.started_at and job.ended_at
+        if taken.error is None:
+            if isinstance(taken.value, Retry):
+                return None
+            ttl = job.get_result_ttl(self.default_result_ttl)
+            status, kind, exc_string = JobStatus.FINISHED, Result.Type.SUCCESSFUL, None
+            kept, result_kept = max(ttl, 0), ttl
+            score = "+inf" if ttl < 0 else str(current_timestamp() + ttl)
+        else:
+            if (
+                self._exc_handlers
+                or self.disable_default_exception_handler
+                or self._stopped_job_id == job.id
+            ):
+                return None
+            ttl = DEFAULT_FAILURE_TTL if job.failure_ttl is None else job.failure_ttl
+            status, kind = JobStatus.FAILED, Result.Type.FAILED
+            exc_info = (type(taken.error), taken.error, taken.error.__traceback__)
+            exc_string = format_exc_info(exc_info)
+            kept, result_kept = max(ttl, 0), job.failure_ttl or 0
+            # As RQ has it: one kept for ever stands in the registry at -1.
+            score = "-1" if ttl < 0 else str(current_timestamp() + ttl)
+        if ttl == 0 or ttl < -1:
+            return None
+        if taken.error is not None:
+            self.handle_exception(job, *exc_info)
+        result = Result(
+            job.id,
+            kind,
+            self.connection,
+            return_value=taken.value,
+            exc_string=exc_string,
+            worker_name=self.name,
+            serializer=job.serializer,
+            execution_id=execution.id,
+            execution_started_at=execution.created_at,
+            execution_ended_at=job.ended_at,
+        ).serialize()
+        job._status = status
+        return [
+            job.id,
+            execution.id,
+            status.value,
+            utcformat(job.ended_at),
+            (job.ended_at - job.started_at).total_seconds(),
+            kept,
+            score,
+            result_kept,
+            *(str(word) for item in result.items() for word in item),
+        ]
+
+    def _leave_end_to_rq(self, taken: _Taken) -> None:
+        job, error, execution = taken.job, taken.error, taken.execution
+        assert execution is not None
+        job._result = taken.value
+        try:
+            if error is None:
+                self._finalize_success(job, taken.queue, execution, taken.value)
+            else:
+                exc_info = (type(error), error, error.__traceback__)
+                self._finalize_failure(job, taken.queue, execution, exc_info)
+            if not self.executions:
+                self.set_state(WorkerStatus.IDLE)
+        except Exception:
+            log.exception("job %s may have to be found abandoned", job.id)
+        self.executions.pop(execution.id, None)
+
+    def _keep_alive(self) -> None:
+        """Jobs that run longer than the worker may be silent."""
+        while True:
+            gevent.sleep(self.job_monitoring_interval)
+            for execution in list(self.executions.values()):
+                try:
+                    if execution.id in self.executions:
+                        self.maintain_heartbeats(execution.job, execution)
+                except RedisError as error:
+                    self.log.error("Worker %s: no heartbeat: %s", self.name, error)

@@ -1,0 +1,109 @@
+-- Take jobs from a queue and write of each what RQ writes when a job starts: all in one round
+-- trip. What asks for more than to be run is left in the intermediate queue, for RQ's own way.
+-- KEYS  1 the queue   2 its intermediate queue   3 its StartedJobRegistry
+--       4 the worker's hash   5 the worker's executions   6 what suspends all workers
+-- ARGV  1 the batch's id: the ids of its executions begin with it
+--       2 the job that the worker holds in the intermediate queue already, '' for none
+--       3 how many jobs to take at most
+--       4 the worker's name   5 the queue's name   6 now, in RQ's format
+--       7 now, in seconds     8 seconds that the worker counts as alive
+--       9 seconds that a job without a time limit counts as alive
+--       10 the prefix of jobs   11 of executions   12 of a job's executions
+-- Returns {whether workers are suspended, {{job id, execution id or '', the job's hash}, ...}}.
+local queue, intermediate, started, worker, executions, suspension = unpack(KEYS)
+local batch, held, most, name, origin, stamp = unpack(ARGV)
+local now, alive, unlimited = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local job_prefix, execution_prefix, job_executions_prefix = ARGV[10], ARGV[11], ARGV[12]
+
+-- The fields of a job that asks for no more. RQ writes some others empty.
+local plain = {}
+for _, field in ipairs({
+  'created_at', 'data', 'description', 'ended_at', 'enqueue_at_front', 'enqueued_at',
+  'failure_ttl', 'last_heartbeat', 'meta', 'origin', 'result_ttl', 'started_at', 'status',
+  'timeout', 'ttl', 'worker_name',
+}) do plain[field] = true end
+
+-- Seconds that the job's execution counts as alive, as in SimpleWorker; nil for one that RQ has
+-- to start itself.
+local function heartbeat_ttl(hash)
+  local job = {}
+  for i = 1, #hash, 2 do
+    if not plain[hash[i]] and hash[i + 1] ~= '' then return nil end
+    job[hash[i]] = hash[i + 1]
+  end
+  if job.status ~= 'queued' or job.origin ~= origin or not job.data then return nil end
+  local timeout = 0
+  if job.timeout and job.timeout ~= '' then timeout = tonumber(job.timeout) end
+  if not timeout then return nil end
+  if timeout == -1 then return unlimited end
+  return math.floor(timeout == 0 and unlimited or timeout) + 60
+end
+
+local suspended = redis.call('EXISTS', suspension)
+local taken = {}
+
+-- Sent a second time, because the answer to the first was lost: no job may be lost with it.
+local last = redis.call('HGET', worker, 'batch')
+if last then
+  last = cjson.decode(last)
+  if last[1] == batch then
+    for i = 2, #last, 2 do
+      local hash = redis.call('HGETALL', job_prefix .. last[i])
+      if #hash > 0 then taken[#taken + 1] = {last[i], last[i + 1], hash} end
+    end
+    return {suspended, taken}
+  end
+end
+
+local ids = {}
+if held ~= '' then ids[1] = held end
+local more = tonumber(most) - #ids
+if suspended == 0 and more > 0 then
+  for _, id in ipairs(redis.call('LPOP', queue, more) or {}) do ids[#ids + 1] = id end
+end
+
+local record, members, scores = {batch}, {}, {}
+for i, id in ipairs(ids) do
+  local job = job_prefix .. id
+  local hash = redis.call('HGETALL', job)
+  local ttl = heartbeat_ttl(hash)
+  if #hash == 0 then
+    -- Deleted since it was enqueued.
+    if id == held then redis.call('LREM', intermediate, 1, id) end
+  elseif not ttl then
+    if id ~= held then redis.call('RPUSH', intermediate, id) end
+    taken[#taken + 1] = {id, '', hash}
+  else
+    local execution = batch .. i
+    local member = id .. ':' .. execution
+    redis.call('HSET', job, 'status', 'started', 'started_at', stamp, 'last_heartbeat', stamp,
+      'worker_name', name)
+    redis.call('PERSIST', job)
+    redis.call('HSET', execution_prefix .. member, 'id', execution, 'job_id', id,
+      'created_at', ARGV[7], 'last_heartbeat', ARGV[7], 'worker_name', name)
+    redis.call('EXPIRE', execution_prefix .. member, ttl)
+    redis.call('ZADD', job_executions_prefix .. id, math.floor(now) + ttl + 60, execution)
+    redis.call('EXPIRE', job_executions_prefix .. id, ttl + 60)
+    members[#members + 1] = member
+    scores[#scores + 1] = math.floor(now) + ttl
+    scores[#scores + 1] = member
+    if id == held then redis.call('LREM', intermediate, 1, id) end
+    if ttl + 60 > alive then alive = ttl + 60 end
+    taken[#taken + 1] = {id, execution, hash}
+  end
+end
+if #taken > 0 then
+  for _, entry in ipairs(taken) do
+    record[#record + 1] = entry[1]
+    record[#record + 1] = entry[2]
+  end
+  redis.call('HSET', worker, 'batch', cjson.encode(record), 'last_heartbeat', stamp,
+    'state', 'busy')
+  redis.call('EXPIRE', worker, alive)
+end
+if #members > 0 then
+  redis.call('ZADD', started, unpack(scores))
+  redis.call('SADD', executions, unpack(members))
+  redis.call('EXPIRE', executions, alive)
+end
+return {suspended, taken}
