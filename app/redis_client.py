@@ -1,9 +1,11 @@
 """A client for a Redis server, or for the master that Sentinels name."""
 
+import select
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from redis import Redis
+from gevent.monkey import get_original
+from redis import BlockingConnectionPool, Connection, ConnectionPool, Redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
@@ -14,22 +16,61 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 from app.settings import SettingsError
 
 _SENTINEL_PORT = 26_379
 # Seconds that a blocking command may wait at most.
 BLOCK_LIMIT = 0.5
+# Seconds to wait for one of a limited number of connections.
+_TURN = 3.0
+
+_poll = get_original("select", "poll")
 
 
-def connect(url: str, *, timeout: float = 5.0, retries: int = 3, **options: Any) -> Redis:
+class _Look:
+    """The look that a pool takes at a connection before each use, whether it was closed or has a
+    reply left over: with the system's own poll. Under gevent redis-py's is a turn of the loop,
+    which costs as much as a command."""
+
+    def can_read(self: Any, timeout: float = 0) -> bool:
+        if not timeout and self._sock is not None and not self._parser._reader.has_data():
+            poll = _poll()
+            poll.register(self._sock, select.POLLIN)
+            if not poll.poll(0):
+                return False
+        return bool(super().can_read(timeout))  # type: ignore[misc]
+
+
+class _Connection(_Look, Connection):
+    pass
+
+
+class _ManagedConnection(_Look, SentinelManagedConnection):
+    pass
+
+
+class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    pass
+
+
+def connect(
+    url: str,
+    *,
+    timeout: float = 5.0,
+    retries: int = 3,
+    connections: int | None = None,
+    **options: Any,
+) -> Redis:
     """Connect lazily to ``redis://``, ``rediss://``, ``unix://`` or
     ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]``.
 
     ``timeout`` is the seconds that each of ``retries`` + 1 attempts at a command may take.
-    Replies are bytes, as RQ needs them. Raises SettingsError for another form.
+    With ``connections`` there are at most so many, and who finds none free waits for one, up to
+    _TURN seconds. Replies are bytes, as RQ needs them. Raises SettingsError for another form.
     """
     options = {
         "socket_connect_timeout": min(2.0, timeout),
@@ -37,15 +78,26 @@ def connect(url: str, *, timeout: float = 5.0, retries: int = 3, **options: Any)
         "socket_timeout": timeout,
         "socket_keepalive": True,
         "health_check_interval": 15,
+        # With these on redis-py takes a reply that was left over for a notification, and gives it
+        # to the next command of that connection.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         # A command whose answer was lost is sent again. That is safe here: every change of a
         # call names the version it changes, and a job that runs twice finds the call claimed.
         "retry": Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), retries),
         **options,
     }
+    if connections is not None:
+        options |= {"max_connections": connections, "timeout": _TURN}
     if url.startswith("redis+sentinel://"):
         return _sentinel(url, options)
+    if url.startswith("redis://"):
+        # The others have connections of their own.
+        options["connection_class"] = _Connection
+    if url.startswith("unix://"):
+        del options["socket_keepalive"]
+    pool = ConnectionPool if connections is None else BlockingConnectionPool
     try:
-        return Redis.from_url(url, **options)
+        return Redis.from_pool(pool.from_url(url, **options))
     except ValueError as error:
         raise SettingsError(f"RINGBACK_REDIS_URL cannot be used: {error}") from error
 
@@ -72,6 +124,9 @@ def _sentinel(url: str, options: dict[str, Any]) -> Redis:
     # One that is gone is passed over soon: the others know as much.
     each = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
     pool: Any = Sentinel(sentinels, sentinel_kwargs=each)  # type: ignore[no-untyped-call]
+    options["connection_class"] = _ManagedConnection
+    if "max_connections" in options:
+        options["connection_pool_class"] = _BlockingSentinelPool
     master: Redis = pool.master_for(service, db=int(db or 0), **options)
     return master
 

@@ -12,6 +12,7 @@ from tenacity import retry, retry_if_exception, wait_fixed
 
 from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
+from app.calls.pace import Pacer
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Keys
 from app.phone_calls.services import PhoneCalls
@@ -19,6 +20,12 @@ from app.redis_client import connect, is_unavailable
 from app.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
+
+# Seconds after which a change of the accounts counts at the latest.
+_ACCOUNTS_AGE = 0.1
+# Connections to Redis of one process. With one for each of hundreds of requests a turn of the
+# loop would take longer than a reply may, and all of them would be given up and made again.
+_CONNECTIONS = 64
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,9 @@ class Services:
         Raises SettingsError."""
         accounts = checked_accounts(settings)
         # A client that waits is better told soon that Redis is away.
-        redis = connect(settings.require_redis(), timeout=1.0, retries=1)
+        redis = connect(settings.require_redis(), timeout=1.0, retries=1, connections=_CONNECTIONS)
         keys = Keys(settings.key_prefix)
-        store = AccountStore(redis, keys)
+        store = AccountStore(redis, keys, max_age=_ACCOUNTS_AGE)
         write = partial(store.replace, accounts, demo=settings.accounts is None)
         try:
             write()
@@ -46,7 +53,7 @@ class Services:
             log.error("Redis is away: %s", error)
             threading.Thread(target=_once_redis_is_back, args=(write,), daemon=True).start()
         calls = CallStore(redis, keys, settings.wait_replicas)
-        return cls(store, PhoneCalls(settings, calls, JobQueue(redis)))
+        return cls(store, PhoneCalls(settings, calls, JobQueue(redis), Pacer(redis, keys)))
 
 
 @retry(retry=retry_if_exception(is_unavailable), wait=wait_fixed(1))

@@ -39,6 +39,9 @@ class Organization:
     number: str
     name: str
     extension_digits: int = 3
+    # What its calls may take; None for no limit.
+    legs_per_second: float | None = None
+    max_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class User:
     # The number of the user's organization.
     organization: str
     name: str = ""
+    max_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,15 @@ class Route:
     gateways: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What a gateway of the switches may be given."""
+
+    name: str
+    legs_per_second: float | None = None
+    max_legs: int | None = None
+
+
 @dataclass(frozen=True)
 class Accounts:
     organizations: dict[str, Organization] = field(default_factory=dict)
@@ -96,6 +109,7 @@ class Accounts:
     # By the hash of their tokens.
     apps: dict[str, App] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
 
     @classmethod
     def of(
@@ -105,6 +119,7 @@ class Accounts:
         extensions: Iterable[Extension],
         apps: Iterable[App],
         routes: Iterable[Route],
+        gateways: Iterable[Gateway] = (),
     ) -> "Accounts":
         return cls(
             {o.number: o for o in organizations},
@@ -113,6 +128,7 @@ class Accounts:
             {a.token_sha256: a for a in apps},
             # The longest prefix comes first.
             tuple(sorted(routes, key=lambda route: len(route.prefix), reverse=True)),
+            tuple(gateways),
         )
 
     def app_of_token(self, token: str) -> App | None:

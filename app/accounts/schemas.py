@@ -11,6 +11,7 @@ from app.accounts.model import (
     Compatibility,
     Extension,
     ExtensionType,
+    Gateway,
     Level,
     Organization,
     Route,
@@ -18,6 +19,7 @@ from app.accounts.model import (
     token_sha256,
 )
 from app.caller_id import parse_caller_id
+from app.calls.model import gateway_of
 
 # The tokens of the demo accounts, which every reader of the documentation knows.
 DEMO_TOKENS = (
@@ -30,6 +32,7 @@ DEMO_TOKENS = (
 _ID = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
 _NUMBER = Regexp(r"\A\d{1,16}\Z", error="Takes digits.")
 _EXTENDED = Regexp(r"\A\d{1,16}\*\d{1,16}\Z", error="Takes an extended number: 0003*210.")
+_GATEWAY = Regexp(r"\A[A-Za-z0-9_.-]{1,64}\Z", error="Takes letters, digits, . _ and -.")
 _DIAL_STRING = Regexp(
     r"\A(?!.*:_:)[A-Za-z0-9_]+(/[A-Za-z0-9_.@:;=+*#%~-]+)+\Z",
     error="Takes one endpoint such as user/210@example.com, without blanks or variables.",
@@ -40,11 +43,21 @@ def _name(required: bool = True) -> fields.String:
     return fields.String(required=required, validate=Length(int(required), 128))
 
 
+def _rate() -> fields.Float:
+    return fields.Float(validate=Range(0, 1_000_000, min_inclusive=False))
+
+
+def _most() -> fields.Integer:
+    return fields.Integer(strict=True, validate=Range(1, 1_000_000))
+
+
 class OrganizationSchema(Schema):
     id = fields.String(required=True, validate=_ID)
     number = fields.String(required=True, validate=_NUMBER)
     name = _name()
     extension_digits = fields.Integer(validate=Range(1, 16))
+    legs_per_second = _rate()
+    max_calls = _most()
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Organization:
@@ -55,6 +68,7 @@ class UserSchema(Schema):
     id = fields.String(required=True, validate=_ID)
     organization = fields.String(required=True, validate=_NUMBER)
     name = _name(required=False)
+    max_calls = _most()
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> User:
@@ -111,10 +125,20 @@ class AppSchema(Schema):
         return App(**data)
 
 
+class GatewaySchema(Schema):
+    name = fields.String(required=True, validate=_GATEWAY)
+    legs_per_second = _rate()
+    max_legs = _most()
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Gateway:
+        return Gateway(**data)
+
+
 class RouteSchema(Schema):
     prefix = fields.String(required=True, validate=Regexp(r"\A\+?\d{0,32}\Z"))
     gateways = fields.List(
-        fields.String(validate=Regexp(r"\A[A-Za-z0-9_.-]{1,64}\Z")),
+        fields.String(validate=_GATEWAY),
         required=True,
         validate=Length(1, 8),
     )
@@ -133,6 +157,7 @@ class AccountsSchema(Schema):
     extensions = fields.List(fields.Nested(ExtensionSchema), load_default=list)
     apps = fields.List(fields.Nested(AppSchema), load_default=list)
     routes = fields.List(fields.Nested(RouteSchema), load_default=list)
+    gateways = fields.List(fields.Nested(GatewaySchema), load_default=list)
 
     def __init__(self, *, demo: bool = False) -> None:
         super().__init__()
@@ -149,6 +174,12 @@ class AccountsSchema(Schema):
         errors.unique("apps", "id", data["apps"])
         errors.unique("apps", "token_sha256", data["apps"])
         errors.unique("routes", "prefix", data["routes"])
+        errors.unique("gateways", "name", data["gateways"])
+        routed = {gateway_of(extension.dial_string or "") for extension in data["extensions"]}
+        routed.update(name for route in data["routes"] for name in route.gateways)
+        for index, gateway in enumerate(data["gateways"]):
+            if gateway.name not in routed:
+                errors.add("gateways", index, "name", "Is in no route and no dial string.")
         organizations = {o.number: o for o in data["organizations"]}
         users = {u.id: u for u in data["users"]}
         for index, user in enumerate(data["users"]):

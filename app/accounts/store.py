@@ -1,6 +1,8 @@
 """Accounts: read from the file at start, kept in Redis, looked up in memory."""
 
 import json
+import math
+import time
 import tomllib
 from dataclasses import asdict
 from importlib.resources import files
@@ -12,6 +14,7 @@ from redis import Redis
 
 from app.accounts.model import Accounts
 from app.accounts.schemas import AccountsSchema
+from app.calls.pace import Limit, Pacer
 from app.calls.store import Keys
 from app.settings import SettingsError
 
@@ -60,9 +63,14 @@ def _lines(messages: Any, path: str = "") -> list[str]:
 class AccountStore:
     """The accounts in Redis: one document and its version, so that all processes see a change."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, *, max_age: float = 0.0) -> None:
+        """``max_age`` is the seconds after which a change is seen at the latest."""
         self._redis = redis
         self._key = keys.accounts
+        self._pacer = Pacer(redis, keys)
+        self._max_age = max_age
+        # When Redis was last asked, in seconds of the monotonic clock.
+        self._asked = -math.inf
         self._version: bytes | None = None
         self._accounts = Accounts()
 
@@ -78,12 +86,15 @@ class AccountStore:
                 "RINGBACK_ACCOUNTS is not set, and Redis holds accounts that are not the demo's."
             )
         document = {
-            "organizations": [asdict(o) for o in accounts.organizations.values()],
-            "users": [asdict(u) for u in accounts.users.values()],
+            "organizations": [_without_none(asdict(o)) for o in accounts.organizations.values()],
+            "users": [_without_none(asdict(u)) for u in accounts.users.values()],
             "extensions": [_without_none(asdict(e)) for e in accounts.extensions.values()],
             "apps": [_without_none(asdict(a)) for a in accounts.apps.values()],
             "routes": [asdict(r) for r in accounts.routes],
+            "gateways": [_without_none(asdict(g)) for g in accounts.gateways],
         }
+        for kind, limits in _limits(accounts).items():
+            self._pacer.set_limits(kind, limits)
         with self._redis.pipeline() as pipe:
             pipe.hset(self._key, "document", json.dumps(document))
             pipe.hset(self._key, "demo", int(demo))
@@ -92,6 +103,12 @@ class AccountStore:
 
     def current(self) -> Accounts:
         """The accounts as Redis has them; read anew only where they changed."""
+        now = time.monotonic()
+        # Not before they were read once: what this process began with may not be theirs.
+        if self._version is not None and now - self._asked < self._max_age:
+            return self._accounts
+        # Before the answer is there, so that one of many requests asks and not all of them.
+        self._asked = now
         version: Any = self._redis.hget(self._key, "version")
         if version != self._version:
             found: Any = self._redis.hmget(self._key, "version", "document")
@@ -100,6 +117,20 @@ class AccountStore:
                 self._accounts = AccountsSchema(demo=True).load(json.loads(found[1]))
             self._version = found[0]
         return self._accounts
+
+
+def _limits(accounts: Accounts) -> dict[str, dict[str, Limit]]:
+    """What is limited, by kind and name (app.calls.pace)."""
+    organizations = accounts.organizations.values()
+    return {
+        "organization": {
+            o.id: Limit(o.legs_per_second or 0, o.max_calls or 0) for o in organizations
+        },
+        "user": {u.id: Limit(most=u.max_calls or 0) for u in accounts.users.values()},
+        "gateway": {
+            g.name: Limit(g.legs_per_second or 0, g.max_legs or 0) for g in accounts.gateways
+        },
+    }
 
 
 def _without_none(row: dict[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,12 @@ class NumberKind(StrEnum):
     SANDBOX = "sandbox"
 
 
+def gateway_of(dial_string: str) -> str | None:
+    """``pstn`` of ``sofia/gateway/pstn/15500``; None where it goes another way."""
+    words = dial_string.split("/")
+    return words[2] if words[:2] == ["sofia", "gateway"] and len(words) > 3 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Leg:
     """One channel on the switch that the call may use.
@@ -76,6 +82,11 @@ class Leg:
     def party(self) -> str:
         """The party this leg is an attempt at: ``a1`` of ``a1.2``."""
         return self.id.partition(".")[0]
+
+    @property
+    def trunk(self) -> str | None:
+        """The gateway it goes through, an operator's dial string included."""
+        return self.gateway or gateway_of(self.dial_string or "")
 
     @property
     def live(self) -> bool:

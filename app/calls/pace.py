@@ -109,7 +109,9 @@ class Pacer:
     def set_limits(self, kind: str, limits: dict[str, Limit]) -> None:
         """Set those of a kind (``organization``, ``user``, ``gateway``), and no others of it."""
         known: Any = self._redis.hkeys(self._keys.limits)
-        ours = {f"{kind}:{name}": _text(limit) for name, limit in limits.items()}
+        ours = {
+            f"{kind}:{name}": _text(limit) for name, limit in limits.items() if limit != Limit()
+        }
         gone = [name for name in known if name.decode().startswith(f"{kind}:")]
         with self._redis.pipeline() as pipe:
             if gone:
@@ -127,7 +129,7 @@ class Pacer:
 
 
 def _text(limit: Limit) -> str:
-    return f"{limit.legs_per_second:g}:{limit.most}"
+    return f"{limit.legs_per_second:.3f}:{limit.most}"
 
 
 def _entry(call: Call) -> list[str | float]:
@@ -135,7 +137,7 @@ def _entry(call: Call) -> list[str | float]:
     firsts = [leg for leg in call.legs if leg.id == leg.party and leg.hangup_requested is None]
     gateways: dict[str, list[str]] = {}
     for leg in firsts:
-        if leg.gateway:
-            gateways.setdefault(leg.gateway, []).append(leg.uuid)
+        if gateway := leg.trunk:
+            gateways.setdefault(gateway, []).append(leg.uuid)
     takes = {"user": call.user, "legs": [leg.uuid for leg in firsts], "gateways": gateways}
     return [call.id, call.organization, call.accepted, json.dumps(takes)]

@@ -160,7 +160,8 @@ class CallStore:
 
     def get(self, call_id: str) -> Call | None:
         """The call, or None where there is none or it is no longer kept."""
-        return self.get_many([call_id])[0]
+        flat: Any = self.redis.hgetall(self.keys.call(call_id))
+        return _from_reply(flat)
 
     def get_many(self, call_ids: Iterable[str]) -> list[Call | None]:
         with self.redis.pipeline(transaction=False) as pipe:
@@ -530,8 +531,8 @@ class CallStore:
             first = leg.id == leg.party
             if first and (begun or ended or (leg.ended is not None and leg.id in open_before)):
                 of.setdefault(f"switch:{new.switch}", []).append(leg.uuid)
-                if leg.gateway:
-                    of.setdefault(f"gateway:{leg.gateway}", []).append(leg.uuid)
+                if gateway := leg.trunk:
+                    of.setdefault(f"gateway:{gateway}", []).append(leg.uuid)
         for name, uuids in of.items():
             if begun:
                 yield "ZREM", keys.reserved(name), *uuids

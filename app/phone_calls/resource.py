@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.calls.model import Call, Leg, NumberKind, Role, State
+from app.calls.pace import Place
 
 # flow of a view
 LOCAL, OUTGOING, INCOMING = 2, 4, 8
@@ -13,17 +14,26 @@ TRYING, RINGING, OTHER_RINGING, ON_CALL = 2, 3, 4, 5
 FIELDS = frozenset(
     """
         id extension ownerId ownerName published answered nonce phoneCallView link links state ended
-        endedBy hangupCause switchUnreachable
+        endedBy hangupCause switchUnreachable queuePosition expectedWait
     """.split()
 )
 
 
-def phone_call(call: Call, link: str, unreachable: float | None = None) -> dict[str, Any]:
+def phone_call(
+    call: Call, link: str, unreachable: float | None = None, place: Place | None = None
+) -> dict[str, Any]:
     """The resource; a field without a value is left out.
 
-    ``state``, ``ended``, ``endedBy``, ``hangupCause`` and ``switchUnreachable`` (since when the
-    call's switch is out of reach) are ours.
+    ``state``, ``ended``, ``endedBy``, ``hangupCause``, ``switchUnreachable`` (since when the
+    call's switch is out of reach), ``queuePosition`` and ``expectedWait`` (calls and seconds
+    before it is dialled, while it waits for its turn) are ours.
     """
+    source, destination = _kept(call, Role.SOURCE), _kept(call, Role.DESTINATION)
+    shared = {
+        "source": _numbers(source),
+        "destination": _numbers(destination),
+        "flow": _flow(call),
+    }
     return without_none(
         {
             "id": call.id,
@@ -33,12 +43,17 @@ def phone_call(call: Call, link: str, unreachable: float | None = None) -> dict[
             "published": date(call.accepted),
             "answered": date(call.answered),
             "nonce": call.nonce,
-            "phoneCallView": [_view(call, Role.SOURCE), _view(call, Role.DESTINATION)],
+            "phoneCallView": [
+                _view(call, Role.SOURCE, source, shared),
+                _view(call, Role.DESTINATION, destination, shared),
+            ],
             "state": call.state.value,
             "ended": date(call.ended),
             "endedBy": call.ended_by,
             "hangupCause": call.hangup_cause,
             "switchUnreachable": date(unreachable),
+            "queuePosition": place and place.ahead,
+            "expectedWait": place and round(place.seconds, 1),
             **links(link),
         }
     )
@@ -58,17 +73,14 @@ def without_none(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _view(call: Call, role: Role) -> dict[str, Any]:
+def _view(call: Call, role: Role, legs: tuple[Leg, ...], shared: dict[str, Any]) -> dict[str, Any]:
     source = role is Role.SOURCE
-    legs = _kept(call, role)
     own = next((leg.number for leg in legs if leg.kind is NumberKind.EXTENSION), call.extension)
     return without_none(
         {
             "id": "00" if source else "01",
             "extension": own,
-            "source": _numbers(_kept(call, Role.SOURCE)),
-            "destination": _numbers(_kept(call, Role.DESTINATION)),
-            "flow": _flow(call),
+            **shared,
             "status": status(call, role),
             "ringing": date(_first(legs, "ringing")),
             "answered": date(_first(legs, "answered")),

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from app.accounts.model import (
@@ -20,6 +21,7 @@ from app.accounts.model import (
 )
 from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
+from app.calls.pace import Pacer, Place
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Note, NotReplicated, OutcomeUnknown
 from app.calls.watch import is_hang_up_pending
@@ -31,6 +33,9 @@ from app.settings import Settings
 ME = ("@me", "@viewer")
 OWNER = "@owner"
 SELF = "@self"
+
+# Seconds for which is good what was said of a switch's being out of reach.
+_SWITCH_AGE = 0.1
 
 _TYPES = {"simple": ExtensionType.PHONE_TERMINAL, "callback": ExtensionType.CALLBACK}
 
@@ -95,10 +100,15 @@ class Caller:
 class PhoneCalls:
     """Create, find and hang up calls."""
 
-    def __init__(self, settings: Settings, store: CallStore, queue: JobQueue) -> None:
+    def __init__(self, settings: Settings, store: CallStore, queue: JobQueue, pacer: Pacer) -> None:
         self._settings = settings
         self._store = store
         self._queue = queue
+        self._pacer = pacer
+        # Of each switch when Redis was last asked whether it is out of reach, in seconds of the
+        # monotonic clock; and since when those are that were, in epoch seconds.
+        self._asked: dict[str, float] = {}
+        self._away: dict[str, float] = {}
 
     # Create
 
@@ -116,13 +126,12 @@ class PhoneCalls:
         if extension.type is not _TYPES[kind]:
             raise invalid("extension_invalid")
         owner = caller.accounts.users[extension.owner]
+        nonce, digest = body.get("nonce"), _digest(kind, extension, query, body)
         calls = [
-            self._new_call(caller, owner, extension, kind, query, view, body.get("nonce"))
+            self._new_call(caller, owner, extension, kind, query, view, nonce, digest)
             for view in body["phoneCallView"]
         ]
         nonce_app = None if caller.voipnow else caller.app.id
-        digest = _digest(kind, extension, query, body)
-        calls = [replace(call, request_digest=digest) for call in calls]
         accepted = self._store.accept(calls, self._queue.place_call, nonce_app=nonce_app)
         if not accepted.new and accepted.calls[0].request_digest != digest:
             raise invalid("pc_nonce_invalid", "This nonce was used for another request.")
@@ -137,6 +146,7 @@ class PhoneCalls:
         query: dict[str, Any],
         view: dict[str, Any],
         nonce: str | None,
+        digest: str,
     ) -> Call:
         if not extension.may_set_caller_id and (
             "callerId" in view or "callerIdDestination" in view
@@ -161,6 +171,7 @@ class PhoneCalls:
             retention=self._settings.retention,
             job_uuid=job_uuid(call_id),
             nonce=nonce,
+            request_digest=digest,
             caller_id=view.get("callerId", caller_id),
             caller_id_destination=view.get("callerIdDestination", caller_id),
             allow_public_transfer=query["allowPublicTransfer"],
@@ -229,7 +240,7 @@ class PhoneCalls:
         user = caller.user(user_name)
         own = None if extension == SELF else caller.extension(extension, user)
         if call_id is not None:
-            calls = self._store.get_many([call_id])
+            calls = [self._store.get(call_id)]
         elif nonce is not None and not caller.voipnow:
             calls = list(self._store.by_nonce(caller.app.id, nonce))
         else:
@@ -261,8 +272,21 @@ class PhoneCalls:
         """Since when (epoch seconds) the switches of live calls are out of reach, by id of the
         call."""
         switches = {c.id: c.switch for c in calls if c.switch and c.state is not State.ENDED}
-        since = self._store.unreachable(switches.values())
-        return {call_id: since[name] for call_id, name in switches.items() if name in since}
+        now = time.monotonic()
+        old = {n for n in switches.values() if now - self._asked.get(n, -math.inf) >= _SWITCH_AGE}
+        if old:
+            # Before the answer is there, so that one of many requests asks and not all of them.
+            self._asked.update(dict.fromkeys(old, now))
+            found = self._store.unreachable(old)
+            kept = {name: at for name, at in self._away.items() if name not in old}
+            self._away = {**kept, **found}
+        away = self._away
+        return {call_id: away[name] for call_id, name in switches.items() if name in away}
+
+    def places(self, calls: Sequence[Call]) -> dict[str, Place]:
+        """Where those of the calls stand that wait for their turn, by id."""
+        queued = [call for call in calls if call.state is State.QUEUED]
+        return self._pacer.places(queued) if queued else {}
 
     # Hang up
 

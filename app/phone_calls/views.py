@@ -139,9 +139,12 @@ def _picked(rows: list[dict[str, Any]], names: frozenset[str] | None) -> list[di
 def _resources(
     service: PhoneCalls, calls: Sequence[Call], user: str, extension: str
 ) -> list[dict[str, Any]]:
-    unreachable = service.unreachable(calls)
+    unreachable, places = service.unreachable(calls), service.places(calls)
     return [
-        phone_call(call, _link(user, extension, call), unreachable.get(call.id)) for call in calls
+        phone_call(
+            *(call, _link(user, extension, call), unreachable.get(call.id), places.get(call.id))
+        )
+        for call in calls
     ]
 
 

@@ -579,7 +579,7 @@ def _addresses() -> list[SwitchAddress]:
 
 def _build_api(process: Process) -> None:
     runtime = _runtime(process)
-    service = PhoneCalls(runtime.settings, runtime.store, runtime.queue)
+    service = PhoneCalls(runtime.settings, runtime.store, runtime.queue, runtime.pacer)
     process.context = runtime.store, runtime.queue, service
 
 
@@ -828,6 +828,10 @@ class Redis:
         return 1
 
     # As redis-py has it
+
+    def hgetall(self, key: str) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = self.execute(lambda: dict(self.data.hashes.get(key, {})))
+        return found
 
     def time(self) -> tuple[int, int]:
         seconds, micros = self.execute(self.clock)

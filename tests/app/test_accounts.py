@@ -7,6 +7,7 @@ from app.accounts.model import ExtensionType
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.store import Keys
 from app.settings import SettingsError
+from tests.conftest import eventually
 
 GOOD = """
 [[organizations]]
@@ -85,6 +86,9 @@ def test_a_file(accounts_file: Path) -> None:
         (('prefix = "+44"', 'prefix = ""'), r"routes\[2\]\.prefix: Is taken"),
         (('prefix = ""', 'prefix = "44"'), r"routes\[2\]\.prefix: Is taken"),
         (('prefix = "+44"', 'prefix = "+44"\ncolour = "red"'), r"routes\[1\]\.colour: Unknown"),
+        (('name = "One"', 'name = "One"\nmax_calls = 0'), r"organizations\[1\]\.max_calls"),
+        (('name = "One"', 'name = "One"\nlegs_per_second = 0'), r"\[1\]\.legs_per_second"),
+        (("[[apps]]", '[[gateways]]\nname = "us"\n[[apps]]'), r"gateways\[1\]\.name: Is in no"),
     ],
 )
 def test_what_is_wrong_is_named(accounts_file: Path, change: tuple[str, str], named: str) -> None:
@@ -110,3 +114,37 @@ def test_redis_holds_no_token_and_a_change_is_seen(redis: Redis, accounts_file: 
     writer.replace(read_accounts(accounts_file))
     assert reader.current().app_of_token("demo-user-token") is None
     assert reader.current().app_of_token("a-long-secret-token") is not None
+
+
+def test_limits_are_told_to_the_pacer(redis: Redis, accounts_file: Path) -> None:
+    keys = Keys()
+    limits = """
+name = "One"
+legs_per_second = 2.5
+[[gateways]]
+name = "pstn"
+legs_per_second = 10
+max_legs = 30
+"""
+    accounts_file.write_text(GOOD.replace('name = "One"', limits, 1))
+    writer, reader = AccountStore(redis, keys), AccountStore(redis, keys)
+    accounts = read_accounts(accounts_file)
+    writer.replace(accounts)
+    assert reader.current() == accounts
+    (organization,) = accounts.organizations.values()
+    assert redis.hgetall(keys.limits) == {
+        f"organization:{organization.id}".encode(): b"2.500:0",
+        b"gateway:pstn": b"10.000:30",
+    }
+    writer.replace(read_accounts(None))
+    assert not redis.exists(keys.limits)
+
+
+def test_accounts_of_some_age_are_read_anew(redis: Redis, accounts_file: Path) -> None:
+    writer, reader = AccountStore(redis, Keys()), AccountStore(redis, Keys(), max_age=0.05)
+    writer.replace(read_accounts(None))
+    # What is there when it is first asked counts at once.
+    assert reader.current() == read_accounts(None)
+    accounts_file.write_text(GOOD)
+    writer.replace(read_accounts(accounts_file))
+    eventually(lambda: reader.current().app_of_token("demo-user-token") is None)

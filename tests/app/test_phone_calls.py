@@ -18,6 +18,7 @@ from rq.serializers import JSONSerializer
 from app import create_app
 from app.calls import transitions
 from app.calls.model import State
+from app.calls.pace import Pacer
 from app.calls.store import CallStore, Keys, Note
 from app.phone_calls.schemas import MAX_PARTIES
 from app.redis_client import connect
@@ -32,6 +33,7 @@ ADMINISTRATOR = "demo-administrator-token"
 VOIPNOW = "demo-voipnow-token"
 
 SIMPLE = "/uapi/phoneCalls/@me/simple"
+LIST = "/uapi/phoneCalls/@me/@self"
 CALLBACK = "/uapi/phoneCalls/@me/callback"
 
 # The requests of the two create pages.
@@ -137,6 +139,41 @@ def test_the_job_is_enqueued_with_the_calls_id(ask: Ask, redis: Redis) -> None:
     (job,) = queue.jobs
     assert (job.id, job.func_name) == (entry["id"], "workers.jobs.place_call")
     assert job.args == [entry["id"]]
+
+
+def test_the_job_is_written_as_rq_writes_it(ask: Ask, redis: Redis) -> None:
+    (entry,) = ask("POST", SIMPLE, BODY).json
+    queue = Queue("calls", connection=redis, serializer=JSONSerializer)
+    theirs = queue.create_job(
+        "workers.jobs.place_call",
+        args=("theirs",),
+        job_id="theirs",
+        description="place call theirs",
+        timeout=60 + 30,
+        result_ttl=60,
+        failure_ttl=86_400,
+    )
+    queue.enqueue_job(theirs)
+    assert queue.get_job_ids() == [entry["id"], "theirs"]
+    ours, other = (redis.hgetall(f"rq:job:{name}") for name in (entry["id"], "theirs"))
+    assert ours.keys() == other.keys()
+    varies = {b"created_at", b"enqueued_at", b"data", b"description"}
+    assert {name for name in ours if ours[name] != other[name]} <= varies
+    assert redis.ttl(f"rq:job:{entry['id']}") == redis.ttl("rq:job:theirs")
+    assert redis.smembers("rq:queues") == {b"rq:queue:calls"}
+    assert queue.jobs[0].get_status() == "queued"
+
+
+def test_a_call_that_waits_says_where_it_stands(ask: Ask, redis: Redis, store: CallStore) -> None:
+    ids = [ask("POST", SIMPLE, BODY).json[0]["id"] for _ in range(3)]
+    assert "queuePosition" not in ask("GET", f"{LIST}/{ids[1]}").json["entry"][0]
+    calls = [call for call in store.get_many(ids) if call]
+    Pacer(redis, store.keys).next(calls, [], 100)
+    entries = ask("GET", LIST, fields="id,queuePosition,expectedWait").json["entry"]
+    assert {row["id"]: row["queuePosition"] for row in entries} == {
+        call_id: position for position, call_id in enumerate(ids)
+    }
+    assert all(row["expectedWait"] >= 0 for row in entries)
 
 
 def test_the_callback_pages_example(ask: Ask, redis: Redis, store: CallStore) -> None:

@@ -1,7 +1,10 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from app.redis_client import connect
 from app.settings import SettingsError, load_settings, setting_names
@@ -63,6 +66,34 @@ def test_what_is_needed_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyP
 def test_a_bad_redis_url_is_named(url: str) -> None:
     with pytest.raises(SettingsError, match="RINGBACK_REDIS_URL"):
         connect(url)
+
+
+def test_a_connection_is_looked_at_before_its_use(redis_url: str, redis: Redis) -> None:
+    # Without a second attempt, which would hide it.
+    client = connect(redis_url, retries=0)
+    redis.client_kill_filter(_id=str(client.client_id()))
+    assert client.ping()
+    client.close()
+
+
+def test_a_reply_that_was_left_over_is_nobody_elses(redis_url: str) -> None:
+    client = connect(redis_url)
+    connection: Any = client.connection_pool.get_connection()
+    connection.send_command("PING")
+    # The reply is there, and nobody has read it.
+    assert connection.can_read(timeout=5)
+    client.connection_pool.release(connection)
+    assert client.echo("mine") == b"mine"
+    client.close()
+
+
+def test_who_finds_no_connection_free_waits_for_one(redis_url: str, redis: Redis) -> None:
+    client = connect(redis_url, connections=2, client_name="limited")
+    with ThreadPoolExecutor(8) as threads:
+        popped = list(threads.map(lambda _: client.blpop(["nothing"], timeout=0.02), range(8)))
+    assert popped == [None] * 8
+    assert sum(other["name"] == "limited" for other in redis.client_list()) == 2
+    client.close()
 
 
 def test_the_readme_lists_every_setting_with_its_default() -> None:
