@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test up lint clean
+.PHONY: demo test up lint bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ringback demo
@@ -17,6 +17,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# make bench ARGS="--part a,c --seconds 10"
+bench: $(VENV)/.installed
+	$(BIN)/python -m bench.speed $(ARGS)
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -34,6 +34,13 @@ MAX_QUEUED_EVENTS = 100_000
 """Events read and not yet handled. The switch's own queue for a listener is as long; a handler
 so far behind is better served by a new connection and a look at the channels that live."""
 
+MAX_BATCH = 128
+"""Events handed on at once: what is saved by more is little, and nothing else runs meanwhile."""
+
+BATCH_SPACING = 0.01
+"""Seconds between the beginnings of two batches: a first event is handed on at once, those that
+follow it closely together."""
+
 CORE_UUID = "global_getvar core_uuid"
 """The cheapest api command there is, a look-up in a hash: the switch's Core-UUID alone."""
 
@@ -95,7 +102,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
 
     `timeout` (seconds) limits `connect` as a whole, and each command that brings no limit of its
     own. `on_event` gets every event, one after the other and in order, in a greenlet of its own: a
-    slow handler delays no reply. It may send commands. What it raises is logged.
+    slow handler delays no reply. It may send commands. What it raises is logged. `on_events` in its
+    place gets all that wait, up to MAX_BATCH, in a list, every BATCH_SPACING.
     `on_close(reason)` is called once for each `connect` that succeeded, in the same greenlet,
     after the last event; `close` throws away events that wait, a loss by the switch or the network
     does not. More than MAX_QUEUED_EVENTS waiting end the connection with `event queue full`.
@@ -112,6 +120,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         user: str | None = None,
         timeout: float = 5.0,
         on_event: Callable[[Event], object] | None = None,
+        on_events: Callable[[list[Event]], object] | None = None,
         on_close: Callable[[str], object] | None = None,
     ) -> None:
         """Raises ValueError if user or password hold a line break."""
@@ -121,6 +130,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         """Events whose JSON could not be read."""
         self.sock: Any = None  # gevent has no types
         self._on_event = on_event
+        self._on_events = on_events
         self._on_close = on_close
         self.heard = time.monotonic()
         """When the last bytes came from the switch, on the monotonic clock."""
@@ -245,7 +255,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         return size
 
     def catch_up(self, timeout: float) -> bool:
-        """Wait until `on_event` has had every event that the switch has sent by now, or of a
+        """Wait until the handler has had every event that the switch has sent by now, or of a
         connection that has ended all that were read; False where that takes longer than
         `timeout` seconds."""
         end = time.monotonic() + timeout
@@ -336,7 +346,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             return
         match frame.content_type:
             case "text/event-json":
-                if self._on_event is None:
+                if self._on_event is None and self._on_events is None:
                     return
                 if self._esl_event_queue.qsize() >= MAX_QUEUED_EVENTS:
                     self.close("event queue full")
@@ -362,25 +372,39 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             self._end("a reply to no command")
 
     def process_events(self) -> None:
-        """Hand events to `on_event` until the connection ends, then call `on_close`."""
-        for data in iter(self._esl_event_queue.get, None):
-            if isinstance(data, Flag):
-                # All before it have been handled.
-                data.set()
-                continue
-            self._process_event(data)
+        """Hand events to their handler until the connection ends, then call `on_close`."""
+        queue = self._esl_event_queue
+        most = 1 if self._on_events is None else MAX_BATCH
+        ended = False
+        while not ended:
+            waiting = [queue.get()]
+            begun = time.monotonic()
+            while len(waiting) < most and not queue.empty():
+                waiting.append(queue.get_nowait())
+            self._process([data for data in waiting if isinstance(data, bytes)])
+            for item in waiting:
+                if isinstance(item, Flag):
+                    # All before it have been handled.
+                    item.set()
+                ended = ended or item is None
             # A handler that never waits must not keep the reader from reading.
-            gevent.sleep(0)
+            left = begun + BATCH_SPACING - time.monotonic()
+            gevent.sleep(left if 0 < left and len(waiting) < most else 0)
         _call_back(self._on_close, self._end_reason)
 
-    def _process_event(self, data: bytes) -> None:
-        try:
-            event = Event.from_json(data)
-        except ValueError as error:
-            self.bad_events += 1
-            log.warning("%s: unreadable event (%s): %r", self._place, error, data[:200])
-        else:
-            _call_back(self._on_event, event)
+    def _process(self, waiting: list[bytes]) -> None:
+        events = []
+        for data in waiting:
+            try:
+                events.append(Event.from_json(data))
+            except ValueError as error:
+                self.bad_events += 1
+                log.warning("%s: unreadable event (%s): %r", self._place, error, data[:200])
+        if self._on_events is None:
+            for event in events:
+                _call_back(self._on_event, event)
+        elif events:
+            _call_back(self._on_events, events)
 
     def _end(self, reason: str) -> None:
         """Close the socket, and the first time wake everyone; never waits."""
@@ -410,8 +434,8 @@ class SwitchConnection:
 
     A greenlet of the connection calls `on_up(connection)` when all is subscribed, when commands
     already work and events already come, and `on_down(reason)` once for each `on_up`, after the
-    last event. If `on_up` raises, the connection is closed and tried again. `on_event` gets events
-    as with EventSocket, those of one connection before those of the next.
+    last event. If `on_up` raises, the connection is closed and tried again. `on_event` or
+    `on_events` get events as with EventSocket, those of one connection before those of the next.
 
     Seconds: `timeout` limits connecting and each command; every `heartbeat` the switch must answer,
     for a half-open link brings no end of file; attempts are `min_delay` to `max_delay` apart,
@@ -425,6 +449,7 @@ class SwitchConnection:
         events: Sequence[str] = (),
         filters: Iterable[tuple[str, str]] = (),
         on_event: Callable[[Event], object] | None = None,
+        on_events: Callable[[list[Event]], object] | None = None,
         on_up: Callable[["SwitchConnection"], object] | None = None,
         on_down: Callable[[str], object] | None = None,
         timeout: float = 5.0,
@@ -439,6 +464,7 @@ class SwitchConnection:
         self.min_delay = min_delay
         self.max_delay = max_delay
         self._on_event = on_event
+        self._on_events = on_events
         self._on_up = on_up
         self._on_down = on_down
         # Filters first, so that nothing comes unfiltered in between.
@@ -599,6 +625,7 @@ class SwitchConnection:
             user=address.user,
             timeout=self.timeout,
             on_event=self._on_event,
+            on_events=self._on_events,
             on_close=ended.set,
         )
         connection.connect()

@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote
+
+import orjson
 
 from freeswitch.framing import FramingError, content_length, parse_headers
 
@@ -30,7 +32,7 @@ class Event:
         Bytes that are no UTF-8 (a SIP name in Latin-1) become U+FFFD: one such name must not cost
         the event. Raises ValueError if `data` is no JSON object with an Event-Name.
         """
-        headers = json.loads(data.decode(errors="replace"), strict=False)
+        headers = _loads(data)
         if not isinstance(headers, dict) or not isinstance(headers.get("Event-Name"), str):
             raise ValueError("no JSON object with an Event-Name")
         body = headers.pop("_body", None)
@@ -54,3 +56,11 @@ class Event:
             raise FramingError(f"body of {len(rest)} bytes where {length} were announced")
         body = rest[:length].decode(errors="replace") if "Content-Length" in headers else None
         return cls(headers["Event-Name"], headers, body)
+
+
+def _loads(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # It is strict: with bytes that are no UTF-8 and bare control characters too.
+        return json.loads(data.decode(errors="replace"), strict=False)

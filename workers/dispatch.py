@@ -75,50 +75,41 @@ class Dispatcher:
         then, or by this very job in a worker that died. Nothing is ever sent for it again; the
         watchdog asks the switch what became of it.
         """
-        calls = [c for c in self._store.get_many(ids) if c and c.state is State.QUEUED]
-        self._end_expired(calls)
-        if calls:
-            self._dial_next(calls)
+        self._dial_next(ids)
 
-    def _end_expired(self, calls: list[Call]) -> None:
-        """Nobody expects them to ring any more."""
-        at = self._store.now()
-        late = [call for call in calls if at >= watch.queued_until(call)]
-        if late:
-            note = (Note("event", transitions.QUEUE_TIMEOUT),)
-            end = partial(transitions.end_queued, at=at)
-            self._store.change_many([Change(call, end, note) for call in late])
-            calls[:] = [call for call in calls if call not in late]
-
-    def _dial_next(self, new: Sequence[Call]) -> None:
+    def _dial_next(self, new: Sequence[str]) -> None:
         """All that may be dialled now, the new calls or others."""
-        pacer, known = self._runtime.pacer, {call.id: call for call in new}
         while True:
             ready = [] if self._stopping else self._pool.ready()
-            turn = pacer.next(new, ready, BATCH)
+            turn = self._runtime.pacer.next(new, ready, BATCH)
             if turn.calls:
-                self._dial(turn.calls, known)
+                self._dial(turn.calls)
             if len(turn.calls) < BATCH:
                 break
             new = []
-        if turn.again is not None:
-            self._again = turn.again if ready else _AWAY
-            # The loop may be in the middle of a longer wait.
-            if new:
-                self._soon.set()
-        else:
+        if turn.again is None:
             self._again = _IDLE
+            return
+        self._again = turn.again if ready else _AWAY
+        if new:
+            # The loop may be in the middle of a longer wait.
+            self._soon.set()
 
-    def _dial(self, turn: Sequence[tuple[str, str]], known: dict[str, Call]) -> None:
-        others = [call_id for call_id, _ in turn if call_id not in known]
-        if others:
-            known = {**known, **{c.id: c for c in self._store.get_many(others) if c}}
+    def _dial(self, turn: Sequence[tuple[Call, str]]) -> None:
         at, send_before = self._store.now(), time.monotonic() + watch.SEND_WITHIN
+        late = [call for call, _ in turn if at >= watch.queued_until(call)]
+        if late:
+            # Nobody expects them to ring any more.
+            note = (Note("event", transitions.QUEUE_TIMEOUT),)
+            end = partial(transitions.end_queued, at=at)
+            self._store.change_many([Change(call, end, note) for call in late])
         chosen = []
-        for call_id, switch in turn:
+        for call, switch in turn:
             connection = self._pool.get(switch)
-            if connection is not None and (call := known.get(call_id)) is not None:
+            if connection is not None and call not in late:
                 chosen.append((call, connection))
+        if not chosen:
+            return
         claimed = self._claim(chosen, at)
         sends = [
             gevent.spawn(self._send, connection, call, send_before) for call, connection in claimed
@@ -192,6 +183,8 @@ class Dispatcher:
         return call, command, connection
 
     def _note_sent(self, sent: Sequence[Sent]) -> None:
+        if not sent:
+            return
         mark = partial(transitions.mark_sent, at=self._store.now())
         calls = self._store.change_many(
             [

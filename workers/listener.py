@@ -10,9 +10,10 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import gevent
@@ -25,12 +26,13 @@ from tenacity import before_sleep_log, retry, retry_if_exception, wait_exponenti
 
 from app.calls import transitions, watch
 from app.calls.model import Call, Leg, State, call_id_of
-from app.calls.store import Note
+from app.calls.pace import Limit
+from app.calls.store import Change, Note
 from app.calls.transitions import LegReport
 from app.redis_client import is_unavailable
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
-from freeswitch.event_socket import EventSocketError, SwitchConnection
+from freeswitch.event_socket import MAX_BATCH, EventSocketError, SwitchConnection
 from freeswitch.events import Event
 from workers.reports import leg_report
 from workers.runtime import CALL_VARIABLE, Runtime
@@ -80,6 +82,10 @@ DRAIN_LIMIT = 3.0
 CHUNK = 20
 # Calls that are asked for at the same time.
 EXAMINERS = 4
+# What a switch answers to an originate while it is paused, full, or throttles.
+REFUSED = "DESTINATION_OUT_OF_ORDER"
+# Ended calls whose last events are expected.
+ENDED_KEPT = 1000
 # Seconds that comparing waits at each step for events to be handled.
 GIVE_WAY_LIMIT = 0.1
 # Seconds that a verdict waits for all events so far to be handled; later it is another look's.
@@ -120,7 +126,7 @@ class SwitchListener:
             address,
             events=EVENTS,
             filters=FILTERS,
-            on_event=self._on_event,
+            on_events=self._on_events,
             on_up=self._on_up,
             timeout=TIMEOUT,
             heartbeat=HEARTBEAT,
@@ -145,8 +151,9 @@ class SwitchListener:
         self._order = BoundedSemaphore()
         self._held: deque[tuple[float, Heard]] = deque(maxlen=HELD_EVENTS)
         # The live calls as last seen, so that an event costs one round trip. A stale one costs
-        # a second: the script compares versions.
+        # a second: the script compares versions. And the last that have ended.
         self._calls: dict[str, Call] = {}
+        self._ended: deque[str] = deque()
         # For how long a call or a leg, by its id or uuid, has been missed on the switch, and when
         # it was last asked for (monotonic).
         self._missing: dict[str, tuple[float, float]] = {}
@@ -239,12 +246,16 @@ class SwitchListener:
         self._missing.clear()
         self._calls = {call.id: call for call in self._live_calls()}
         with self._order:
-            while self._held:
-                at, heard = self._held.popleft()
-                # What was not live when they were read has been ended by the one before, or
-                # was claimed since.
-                if at >= begun or (at >= begun - HOLD and heard.call_id in self._calls):
-                    self._guarded(partial(self._apply, heard))
+            # What was not live when they were read has been ended by the one before, or was
+            # claimed since.
+            left = [
+                heard
+                for at, heard in self._held
+                if at >= begun or (at >= begun - HOLD and heard.call_id in self._calls)
+            ]
+            self._held.clear()
+            for first in range(0, len(left), MAX_BATCH):
+                self._guarded(partial(self._apply, left[first : first + MAX_BATCH]))
             self._leads = True
 
     def _drain(self) -> None:
@@ -290,6 +301,7 @@ class SwitchListener:
                 )
                 self._runtime.redis.hdel(key, "unreachable_since")
                 self._down_since = None
+                self._set_limit(commands.capacity(self._commands))
         elif self._down_since is None:
             self._down_since = time.monotonic()
         elif time.monotonic() - self._down_since > UNREACHABLE_AFTER:
@@ -303,16 +315,25 @@ class SwitchListener:
 
     # Events
 
-    def _on_event(self, event: Event) -> None:
+    def _on_events(self, events: list[Event]) -> None:
+        heard: list[Heard] = []
+        for event in events:
+            self._guarded(partial(self._read_event, event, heard))
+        with self._order:
+            if self._leads:
+                self._apply(heard)
+            else:
+                for one in heard:
+                    self._hold(one)
+
+    def _read_event(self, event: Event, into: list[Heard]) -> None:
         if event.name == "HEARTBEAT":
             if self._leads:
                 self._note_load(event)
         elif (heard := _heard(event)) is not None:
-            with self._order:
-                if self._leads:
-                    self._apply(heard)
-                else:
-                    self._hold(heard)
+            into.append(heard)
+            if heard.error == REFUSED and self._leads:
+                self._runtime.pacer.refused(self._name)
 
     def _hold(self, heard: Heard) -> None:
         if heard.report is None and heard.error is None:
@@ -323,8 +344,20 @@ class SwitchListener:
             self._held.popleft()
         self._held.append((at, heard))
 
+    def _set_limit(self, capacity: tuple[int, int] | None) -> None:
+        """What the switch may be given: what its address says, or its sessions-per-second (it
+        refuses the last one of a second) and its max-sessions."""
+        address = self._commands.address
+        rate, most = address.legs_per_second, address.max_legs
+        if capacity is not None:
+            rate = max(1, capacity[0] - 1) if rate is None else rate
+            most = capacity[1] if most is None else most
+        self._runtime.pacer.set_switch_limit(self._name, Limit(rate or 0, most or 0))
+
     def _note_load(self, event: Event) -> None:
         headers = event.headers
+        with suppress(KeyError, ValueError):
+            self._set_limit((int(headers["Session-Per-Sec"]), int(headers["Max-Sessions"])))
         self._note_switch(
             {
                 "sessions": headers.get("Session-Count", ""),
@@ -334,35 +367,79 @@ class SwitchListener:
             }
         )
 
-    @patiently
-    def _apply(self, heard: Heard) -> None:
-        call = self._calls.get(heard.call_id) or self._store.get(heard.call_id)
-        if call is None:
-            return
-        if heard.report is not None:
-            self._apply_report(call, heard.report, heard.note)
-        elif heard.job_uuid == call.job_uuid:
-            error = heard.error
-            if error is None:
-                # The legs' own events say more.
-                self._store.note(call.id, heard.note)
-                return
-            at = self._store.now()
-            self._change(
-                call, lambda c: transitions.finish_originate(c, error=error, at=at), heard.note
-            )
+    def _apply(self, heard: Sequence[Heard]) -> None:
+        """Apply what was heard, in its order."""
+        try:
+            self._apply_together(heard)
+        except Exception as error:
+            if len(heard) == 1 or is_unavailable(error):
+                raise
+            # What cannot be applied costs nothing else.
+            for one in heard:
+                self._guarded(partial(self._apply, [one]))
 
-    def _apply_report(self, call: Call, report: LegReport, note: Note) -> None:
-        leg = call.leg(report.uuid)
-        if leg is None:
-            return
-        note = Note(note.kind, note.name, leg=leg.id, data=note.data)
-        call = self._change(call, lambda c: transitions.report_leg(c, report), note)
-        if note.name in ("CHANNEL_CREATE", "CHANNEL_ANSWER") and transitions.is_unwanted(
-            call, call.leg(leg.uuid) or leg
-        ):
-            # It came up after the call was ended or its hang-up was carried out.
-            gevent.spawn(self._guarded, lambda: self._kill(call, leg))
+    @patiently
+    def _apply_together(self, heard: Sequence[Heard]) -> None:
+        """One round trip for all calls; one more for each further state of one of them, so that
+        whoever follows the changes sees every state, and one for calls not known yet."""
+        at = self._store.now()
+        left: dict[str, list[Heard]] = {}
+        for one in heard:
+            left.setdefault(one.call_id, []).append(one)
+        calls = self._known(left)
+        left = {call_id: of_call for call_id, of_call in left.items() if call_id in calls}
+        told: list[Change] = []
+        while left:
+            changes: list[Change] = []
+            for call_id, of_call in list(left.items()):
+                taken, change = _next_change(calls[call_id], of_call, at)
+                unchanged = change.transition(change.call) is change.call
+                (told if unchanged else changes).append(change)
+                del of_call[:taken]
+                if not of_call:
+                    del left[call_id]
+            for change, call in zip(changes, self._store.change_many(changes), strict=True):
+                if call is not None:
+                    calls[call.id] = call
+                    self._remember(call)
+                else:
+                    # Its time in Redis is over.
+                    self._calls.pop(change.call.id, None)
+                    left.pop(change.call.id, None)
+        for change in told:
+            for note in change.notes:
+                self._note(change.call, note)
+        self._hang_up_unwanted(heard, calls)
+
+    @patiently
+    def _note(self, call: Call, note: Note) -> None:
+        self._store.note(call.id, note)
+
+    def _known(self, ids: Iterable[str]) -> dict[str, Call]:
+        """The calls of these ids, as old as they may be."""
+        calls = {call_id: self._calls[call_id] for call_id in ids if call_id in self._calls}
+        if unknown := [call_id for call_id in ids if call_id not in calls]:
+            for call in self._store.get_many(unknown):
+                if call is not None:
+                    calls[call.id] = call
+                    self._remember(call)
+        return calls
+
+    def _hang_up_unwanted(self, heard: Sequence[Heard], calls: dict[str, Call]) -> None:
+        """Hang up what came up after its call was ended or its hang-up was carried out."""
+        came_up = {}
+        for one in heard:
+            if one.report is None:
+                continue
+            if one.note.name in ("CHANNEL_CREATE", "CHANNEL_ANSWER"):
+                came_up[one.report.uuid] = one.call_id
+            elif one.report.ended is not None:
+                came_up.pop(one.report.uuid, None)
+        for uuid, call_id in came_up.items():
+            call = calls.get(call_id)
+            leg = call.leg(uuid) if call else None
+            if call is not None and leg is not None and transitions.is_unwanted(call, leg):
+                gevent.spawn(self._guarded, partial(self._kill, call, leg))
 
     def _change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
         try:
@@ -370,13 +447,18 @@ class SwitchListener:
         except KeyError:
             # Its time in Redis is over.
             self._calls.pop(call.id, None)
-            return call
-        if call.state is State.ENDED:
-            self._calls.pop(call.id, None)
-            self._unasked.pop(call.id, None)
         else:
-            self._calls[call.id] = call
+            self._remember(call)
         return call
+
+    def _remember(self, call: Call) -> None:
+        self._calls[call.id] = call
+        if call.state is State.ENDED:
+            self._unasked.pop(call.id, None)
+            # The last events of its legs are still to come.
+            self._ended.append(call.id)
+            if len(self._ended) > ENDED_KEPT:
+                self._calls.pop(self._ended.popleft(), None)
 
     def _kill(self, call: Call, leg: Leg) -> None:
         reply = commands.kill(self._commands, leg.uuid)
@@ -564,7 +646,10 @@ class SwitchListener:
         due = self._store.due(self._store.now())
         later: dict[str, float] = {}
         found = set()
-        waiting: list[frozenset[str]] = []
+
+        @cache
+        def waiting() -> frozenset[str]:
+            return self._runtime.queue.waiting() | self._runtime.pacer.waiting(due)
 
         def see_to(call: Call) -> None:
             # Again soon, also where this fails.
@@ -581,16 +666,14 @@ class SwitchListener:
             self._store.forget_deadline(call_id)
         self._store.postpone(later)
 
-    def _see_to(self, call: Call, waiting: list[frozenset[str]]) -> float | None:
+    def _see_to(self, call: Call, waiting: Callable[[], frozenset[str]]) -> float | None:
         """Do what is due for a call; returns the seconds until the next look, None where another
-        sees to it. ``waiting`` is filled with what waits in the queue when it is first needed."""
+        sees to it. ``waiting`` tells which calls wait in the queue or in line."""
         if call.state is State.ENDED:
             self._store.forget_deadline(call.id)
             return None
         if call.state is State.QUEUED:
-            if not waiting:
-                waiting.append(self._runtime.queue.waiting())
-            return self._watch_queued(call, call.id in waiting[0])
+            return self._watch_queued(call, call.id in waiting())
         if call.switch == self._name and self._commands.up:
             return self._examine(call)
         away_for = self._away_for(call.switch or "")
@@ -674,6 +757,42 @@ def _heard(event: Event) -> Heard | None:
     if not call_id or report is None:
         return None
     return Heard(call_id, Note("event", event.name, data=report.cause), report=report)
+
+
+def _next_change(call: Call, heard: list[Heard], at: float) -> tuple[int, Change]:
+    """What the first of these make of their call, until it comes to a second new state, and how
+    many they are."""
+    after, notes, taken = call, [], len(heard)
+    for number, one in enumerate(heard):
+        changed = _applied(after, one, at)
+        if changed.state is not after.state and after.state is not call.state:
+            taken = number
+            break
+        if one.report is None:
+            # A result that is no error changes nothing: the legs' own events say more.
+            if one.job_uuid == call.job_uuid and (one.error is None or changed is not after):
+                notes.append(one.note)
+        elif changed is not after and (leg := call.leg(one.report.uuid)) is not None:
+            notes.append(Note("event", one.note.name, leg=leg.id, data=one.note.data))
+        after = changed
+    applied = heard[:taken]
+
+    def transition(current: Call) -> Call:
+        if current is call:
+            return after
+        for one in applied:
+            current = _applied(current, one, at)
+        return current
+
+    return taken, Change(call, transition, tuple(notes))
+
+
+def _applied(call: Call, heard: Heard, at: float) -> Call:
+    if heard.report is not None:
+        return transitions.report_leg(call, heard.report)
+    if heard.error is not None and heard.job_uuid == call.job_uuid:
+        return transitions.finish_originate(call, error=heard.error, at=at)
+    return call
 
 
 def _reporting(*reports: LegReport) -> Callable[[Call], Call]:

@@ -13,41 +13,35 @@ def leg_report(event: Event) -> LegReport | None:
     Every event carries the times of all that has happened to its channel so far, so that
     those before it are not missed where they were lost.
     """
-    headers = event.headers
-    uuid = headers.get("Unique-ID")
+    get = event.headers.get
+    uuid = get("Unique-ID")
     if uuid is None:
         return None
     last = event.name in _LAST
-    bridged_to = headers.get("variable_last_bridge_to") or headers.get("Bridge-B-Unique-ID")
+    last_bridge_to = get("variable_last_bridge_to")
+    # One entry is a string, several are a list: "<uuid>;<cause>".
+    causes = get("variable_originate_causes", ())
+    dialled = [causes] if isinstance(causes, str) else causes
+    named = [entry.partition(";")[0] for entry in dialled]
+    named += [get("Other-Leg-Unique-ID", ""), last_bridge_to or ""]
     return LegReport(
         uuid=uuid,
-        created=_time(event, "Created"),
-        early_media=_time(event, "Progress-Media"),
-        ringing=_time(event, "Progress"),
-        answered=_time(event, "Answered"),
-        bridged=_time(event, "Bridged"),
-        ended=_time(event, "Hangup") if last else None,
-        cause=headers.get("Hangup-Cause") if last else None,
-        sip_disposition=headers.get("variable_sip_hangup_disposition") if last else None,
-        originate_disposition=headers.get("variable_originate_disposition") if last else None,
-        peers=_peers(event),
-        bridged_to=bridged_to,
+        created=_time(get("Caller-Channel-Created-Time")),
+        early_media=_time(get("Caller-Channel-Progress-Media-Time")),
+        ringing=_time(get("Caller-Channel-Progress-Time")),
+        answered=_time(get("Caller-Channel-Answered-Time")),
+        bridged=_time(get("Caller-Channel-Bridged-Time")),
+        ended=_time(get("Caller-Channel-Hangup-Time")) if last else None,
+        cause=get("Hangup-Cause") if last else None,
+        sip_disposition=get("variable_sip_hangup_disposition") if last else None,
+        originate_disposition=get("variable_originate_disposition") if last else None,
+        # The channels it names beside its own.
+        peers=tuple(dict.fromkeys(filter(None, named))),
+        bridged_to=last_bridge_to or get("Bridge-B-Unique-ID"),
     )
 
 
-def _time(event: Event, name: str) -> float | None:
+def _time(text: str | None) -> float | None:
     """A Caller-Channel-…-Time header: microseconds since the epoch, 0 for what never was."""
-    text = event.headers.get(f"Caller-Channel-{name}-Time", "0")
-    return int(text) / 1e6 if text.isdecimal() and int(text) else None
-
-
-def _peers(event: Event) -> tuple[str, ...]:
-    """The channels an event names beside its own."""
-    # One entry is a string, several are a list: "<uuid>;<cause>".
-    causes = event.headers.get("variable_originate_causes", ())
-    dialled = [causes] if isinstance(causes, str) else causes
-    named = [entry.partition(";")[0] for entry in dialled]
-    named += [
-        event.headers.get(name, "") for name in ("Other-Leg-Unique-ID", "variable_last_bridge_to")
-    ]
-    return tuple(dict.fromkeys(filter(None, named)))
+    micros = int(text) if text is not None and text.isdecimal() else 0
+    return micros / 1e6 if micros else None

@@ -1,16 +1,16 @@
 -- Which of the calls that wait may be dialled now. Calls wait in a line for each organization, in
 -- the order in which they were accepted; the organization that was given the least comes first.
--- KEYS  1 what each waiting call takes, a hash of JSON {organization, user, legs, gateways}
+-- KEYS  1 what each waiting call takes, a hash of JSON {user, legs, gateways}
 --       2 the organizations that wait, by their turn: the legs they were given
 --       3 the limits: 'organization:3' and the like, 'legs per second:most at a time', 0 for none
 --       4 the pace: from which moment on each of them is given more, and how it goes
 -- ARGV  1 what the keys of the lines begin with     2 those of what is live
 --       3 those of the calls' hashes                4 those of the marks of switches that refuse
 --       5 how many calls at most                    6 the switches, a JSON array of names
---       7 calls that are new here, a JSON array of {id, organization, accepted, what it takes}
+--       7 the ids of calls that are new here, a JSON array
 --       8 what the keys of reserved places begin with
--- Returns how many microseconds later to ask again, -1 where no call waits; then the id and the
--- switch of each call that may be dialled, in order.
+-- Returns how many microseconds later to ask again, -1 where no call waits; then of each call that
+-- may be dialled, in order, the switch and its hash.
 local lines, live, calls, reserved = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
 -- A limit that was looked at this late (microseconds) still gives all that it owes.
 local SLACK = 30000
@@ -22,15 +22,18 @@ local RESERVED = 10000000
 -- How far into a line another's place is looked for when the first has to wait for its own limits.
 local DEPTH = 20
 
+-- Of a call that was written before calls said what they take.
+local NOTHING = '{"user": "", "legs": [], "gateways": {}}'
+
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
-for _, new in ipairs(cjson.decode(ARGV[7])) do
-  local id, organization = new[1], new[2]
+for _, id in ipairs(cjson.decode(ARGV[7])) do
+  local state, organization, accepted, takes = unpack(redis.call(
+    'HMGET', calls .. '{' .. id .. '}', 'state', 'organization', 'accepted', 'takes'))
   -- It may have been cancelled, or come twice.
-  if redis.call('HGET', calls .. '{' .. id .. '}', 'state') == 'queued'
-      and redis.call('HSETNX', KEYS[1], id, new[4]) == 1 then
-    redis.call('ZADD', lines .. organization, new[3], id)
+  if state == 'queued' and redis.call('HSETNX', KEYS[1], id, takes or NOTHING) == 1 then
+    redis.call('ZADD', lines .. organization, accepted, id)
     if not redis.call('ZSCORE', KEYS[2], organization) then
       redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[4], 'turn') or 0, organization)
     end
@@ -130,11 +133,10 @@ local function allow(organization, id, call, switch)
   redis.call('SADD', live .. 'user:' .. call.user, id)
   redis.call('HDEL', KEYS[1], id)
   redis.call('ZREM', lines .. organization, id)
-  allowed[#allowed + 1] = id
-  allowed[#allowed + 1] = switch
+  allowed[#allowed + 1] = {switch, redis.call('HGETALL', calls .. '{' .. id .. '}')}
 end
 
-while #turns > 0 and #allowed < 2 * ARGV[5] do
+while #turns > 0 and #allowed < tonumber(ARGV[5]) do
   local next = 1
   for i = 2, #turns do
     if turns[i].turn < turns[next].turn then next = i end
@@ -164,10 +166,10 @@ end
 if #allowed > 0 then
   -- The seconds that one call takes, of the last ten or so.
   local last, seconds = unpack(redis.call('HMGET', KEYS[4], 'last', 'seconds'))
-  local since = math.min((now - (last or now)) / 1000000, 60) * 2 / #allowed
+  local since = math.min((now - (last or now)) / 1000000, 60) / #allowed
   redis.call('HSET', KEYS[4], 'last', string.format('%.0f', now),
     'seconds', 0.9 * (seconds or since) + 0.1 * since)
 end
 if redis.call('EXISTS', KEYS[2]) == 0 then again = -1 end
-table.insert(allowed, 1, string.format('%.0f', again))
+table.insert(allowed, 1, math.ceil(again))
 return allowed

@@ -15,7 +15,7 @@ from typing import Any
 from redis import Redis
 
 from app.calls.model import Call
-from app.calls.store import Keys
+from app.calls.store import Keys, from_reply, pairs
 
 _PACE = files("app.calls").joinpath("pace.lua").read_text()
 # Seconds for which a switch that refused a call is passed over where there is another.
@@ -32,10 +32,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What may be dialled now, each call's id with its switch, in order; and the seconds after
-    which to ask again, None where nothing waits."""
+    """What may be dialled now, each call with its switch, in order; and the seconds after which to
+    ask again, None where nothing waits."""
 
-    calls: tuple[tuple[str, str], ...]
+    calls: tuple[tuple[Call, str], ...]
     again: float | None
 
 
@@ -55,21 +55,24 @@ class Pacer:
         self._keys = keys
         self._script = redis.register_script(_PACE)
 
-    def next(self, new: Sequence[Call], switches: Sequence[str], most: int) -> Turn:
-        """Put the new calls in line, then take up to ``most`` calls, these or others, that may be
-        dialled on one of the switches. Whoever takes them dials them."""
+    def next(self, new: Sequence[str], switches: Sequence[str], most: int) -> Turn:
+        """Put the new calls in line, as far as they are queued, then take up to ``most`` calls,
+        these or others, that may be dialled on one of the switches. Whoever takes them dials them.
+        """
         keys = self._keys
         reply: Any = self._script(
             [keys.waiting, keys.turns, keys.limits, keys.pace],
             [
                 *(keys.line(""), keys.taken(""), keys.prefix + "call:", keys.refusing("")),
-                *(most, json.dumps(switches), json.dumps([_entry(call) for call in new])),
-                keys.reserved(""),
+                *(most, json.dumps(switches), json.dumps(new), keys.reserved("")),
             ],
         )
-        again, *words = (word.decode() for word in reply)
-        calls = zip(words[::2], words[1::2], strict=True)
-        return Turn(tuple(calls), None if again == "-1" else int(again) / 1e6)
+        again, *allowed = reply
+        calls = []
+        for switch, flat in allowed:
+            if (call := from_reply(pairs(flat))) is not None:
+                calls.append((call, switch.decode()))
+        return Turn(tuple(calls), None if again == -1 else again / 1e6)
 
     def waiting(self, ids: Sequence[str]) -> frozenset[str]:
         """Which of the calls wait in line."""
@@ -130,14 +133,3 @@ class Pacer:
 
 def _text(limit: Limit) -> str:
     return f"{limit.legs_per_second:.3f}:{limit.most}"
-
-
-def _entry(call: Call) -> list[str | float]:
-    """A call in line, and what it takes: a leg for each party, at its first gateway."""
-    firsts = [leg for leg in call.legs if leg.id == leg.party and leg.hangup_requested is None]
-    gateways: dict[str, list[str]] = {}
-    for leg in firsts:
-        if gateway := leg.trunk:
-            gateways.setdefault(gateway, []).append(leg.uuid)
-    takes = {"user": call.user, "legs": [leg.uuid for leg in firsts], "gateways": gateways}
-    return [call.id, call.organization, call.accepted, json.dumps(takes)]

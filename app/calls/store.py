@@ -1,7 +1,6 @@
 """Where calls are kept: one hash per call, written by change.lua alone."""
 
 import hashlib
-import json
 import math
 import secrets
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import orjson
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -161,13 +161,13 @@ class CallStore:
     def get(self, call_id: str) -> Call | None:
         """The call, or None where there is none or it is no longer kept."""
         flat: Any = self.redis.hgetall(self.keys.call(call_id))
-        return _from_reply(flat)
+        return from_reply(flat)
 
     def get_many(self, call_ids: Iterable[str]) -> list[Call | None]:
         with self.redis.pipeline(transaction=False) as pipe:
             for call_id in call_ids:
                 pipe.hgetall(self.keys.call(call_id))
-            return [_from_reply(flat) for flat in pipe.execute()]
+            return [from_reply(flat) for flat in pipe.execute()]
 
     def change(
         self,
@@ -212,7 +212,7 @@ class CallStore:
                 if reply == 1:
                     done[index] = changed
                     continue
-                done[index] = current = _from_reply(_pairs(reply))
+                done[index] = current = from_reply(pairs(reply))
                 if current is not None:
                     left.append((index, change))
         return done
@@ -313,7 +313,11 @@ class CallStore:
         commands: list[Any] = []
         for words, _ in jobs.command_stack:
             commands += [len(words), *words]
-        return keys, [",".join(call.id for call in calls), json.dumps(changes), *commands]
+        return keys, [
+            ",".join(call.id for call in calls),
+            orjson.dumps(changes).decode(),
+            *commands,
+        ]
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -456,6 +460,8 @@ class CallStore:
     ) -> tuple[list[str], list[str]]:
         """What change.lua takes."""
         fields = changed_fields(old, new)
+        if old is None:
+            fields["takes"] = orjson.dumps(new.takes).decode()
         now = f"{self.now():.6f}"
         keys = self.keys
         event = {
@@ -467,7 +473,7 @@ class CallStore:
             "organization": new.organization,
             "extension": new.extension,
             "app": new.app,
-            "changed": json.dumps(fields),
+            "changed": orjson.dumps(fields).decode(),
         }
         call, timeline = keys.call(new.id), keys.timeline(new.id)
         commands: list[_Command] = [_command("HSET", call, fields)]
@@ -487,7 +493,10 @@ class CallStore:
         names = list(dict.fromkeys(key for _, key, *_ in commands))
         numbers = {key: number for number, key in enumerate(names, start=1)}
         words = [(name, numbers[key], *rest) for name, key, *rest in commands]
-        return names, [f"{old.version}:{old.stamp or ''}" if old else "", json.dumps(words)]
+        return names, [
+            f"{old.version}:{old.stamp or ''}" if old else "",
+            orjson.dumps(words).decode(),
+        ]
 
     def _index(self, old: Call | None, new: Call) -> Iterator[_Command]:
         """What keeps the call where it is looked for."""
@@ -567,11 +576,12 @@ def _command(
     return name, key, *options, *(text for item in fields.items() for text in item)
 
 
-def _pairs(reply: list[Any]) -> dict[Any, Any]:
+def pairs(reply: Sequence[Any]) -> dict[Any, Any]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-def _from_reply(flat: dict[bytes, bytes]) -> Call | None:
+def from_reply(flat: dict[bytes, bytes]) -> Call | None:
+    """The call of an HGETALL; None of an empty one."""
     if not flat:
         return None
     return from_hash({name.decode(): value.decode() for name, value in flat.items()})

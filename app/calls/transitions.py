@@ -8,9 +8,9 @@ call that turns out to have talked.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from app.calls.model import Call, Leg, State
+from app.calls.model import Call, Leg, State, evolve
 
 # ended_by: who or what ended the call.
 BY_API = "api"
@@ -89,36 +89,38 @@ def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) ->
     """A worker takes the call, before it sends anything. Of a claimed call: unchanged."""
     if call.state is not State.QUEUED:
         return call
-    return replace(
+    return evolve(
         call, state=State.DIALING, worker=worker, switch=switch, core_uuid=core_uuid, claimed=at
     )
 
 
 def mark_sent(call: Call, *, at: float) -> Call:
     """The switch has taken the originate."""
-    return call if call.sent is not None else replace(call, sent=at)
+    return call if call.sent is not None else evolve(call, sent=at)
 
 
 def report_leg(call: Call, report: LegReport) -> Call:
     """Take over what an event tells of a leg, then see where the call stands."""
-    leg = call.leg(report.uuid)
+    legs = {leg.uuid: leg for leg in call.legs}
+    leg = legs.get(report.uuid)
     if leg is None:
         return call
-    merged = _merge(leg, report)
-    call = call.with_leg(merged)
+    legs[leg.uuid] = merged = _merge(leg, report)
     at = max(filter(None, _times(merged)), default=call.accepted)
     for uuid in report.peers:
         # A leg that another's event names exists: the call is not over before it has ended.
-        peer = call.leg(uuid)
+        peer = legs.get(uuid)
         if peer is not None and peer.created is None:
-            call = call.with_leg(replace(peer, created=at))
+            legs[uuid] = evolve(peer, created=at)
     if report.bridged is not None and report.bridged_to is not None:
-        peer = call.leg(report.bridged_to)
+        peer = legs.get(report.bridged_to)
         if peer is not None and peer.bridged is None:
             # Nobody is bridged who has not answered, whatever became of the event.
             answered = peer.answered or report.bridged
-            call = call.with_leg(replace(peer, answered=answered, bridged=report.bridged))
-    return _settle(call, at)
+            legs[peer.uuid] = evolve(peer, answered=answered, bridged=report.bridged)
+    found = tuple(legs.values())
+    # Where the call stands follows from its legs.
+    return call if found == call.legs else _settle(evolve(call, legs=found), at)
 
 
 def _times(leg: Leg) -> tuple[float | None, ...]:
@@ -130,16 +132,14 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
     found = {
         name: value
         for name in _MERGED
-        if getattr(leg, name) is None and (value := getattr(report, name)) is not None
+        if (value := getattr(report, name)) is not None and getattr(leg, name) is None
     }
-    # What another leg's event made known of this one came later than the thing itself.
-    created = _first(leg.created, report.created)
-    answered = _first(leg.answered, report.answered)
-    return replace(leg, created=created, answered=answered, **found)
-
-
-def _first(*times: float | None) -> float | None:
-    return min((at for at in times if at is not None), default=None)
+    for name in ("created", "answered"):
+        # What another leg's event made known of this one came later than the thing itself.
+        at, before = getattr(report, name), getattr(leg, name)
+        if at is not None and (before is None or at < before):
+            found[name] = at
+    return evolve(leg, **found) if found else leg
 
 
 _MERGED = (
@@ -157,14 +157,14 @@ def finish_originate(call: Call, *, error: str, at: float) -> Call:
     """The switch has refused or given up the originate, with a hang-up cause."""
     if call.originate_error is not None:
         return call
-    return _settle(replace(call, originate_error=error), at)
+    return _settle(evolve(call, originate_error=error), at)
 
 
 def request_hangup(call: Call, *, at: float) -> Call:
     """A client wants the call ended: at once while queued, else by a worker on the switch."""
     if call.state is State.ENDED or call.hangup_requested is not None:
         return call
-    call = replace(call, hangup_requested=at)
+    call = evolve(call, hangup_requested=at)
     if call.state is State.QUEUED:
         return _end(call, "ORIGINATOR_CANCEL", BY_API, at)
     return call
@@ -183,7 +183,7 @@ def hang_up_number(call: Call, number: str | None, *, at: float) -> Call:
     marked = call
     for leg in call.legs:
         if leg.number == number and leg.ended is None and leg.hangup_requested is None:
-            marked = marked.with_leg(replace(leg, hangup_requested=at))
+            marked = marked.with_leg(evolve(leg, hangup_requested=at))
     if not all(_in_play(side) for side in (marked.sources, marked.destinations)):
         return request_hangup(call, at=at)
     return marked
@@ -213,36 +213,31 @@ def end_queued(call: Call, *, at: float) -> Call:
 
 
 def _settle(call: Call, at: float) -> Call:
-    winner = call.winner
-    if winner is not None and call.answered is not None:
-        call = replace(call, answered=_first(call.answered, winner.answered))
-    if call.state is State.ENDED:
-        return call if winner is None else _correct(call, winner)
-    state = call.state
+    winner, state = call.winner, call.state
+    answered, bridged, disposition = call.answered, call.bridged, call.disposition
     if winner is not None:
+        answered = min(filter(None, (answered, winner.answered)), default=None)
+        bridged = bridged or winner.bridged
+    if state is State.ENDED:
+        # What late events say of a call that was ended without them: that it was answered, that
+        # it talked.
+        if bridged != call.bridged:
+            disposition = ANSWERED
+    elif winner is not None:
         state = State.BRIDGED if winner.bridged is not None else State.ANSWERED
-        call = replace(
-            call,
-            answered=call.answered or winner.answered,
-            bridged=call.bridged or winner.bridged,
-        )
     elif any(leg.ringing or leg.early_media for leg in call.sources):
         state = State.RINGING
     elif any(leg.created for leg in call.legs):
         # Its channels exist, whatever became of the note that it was sent.
         state = State.DIALING
-    if state.rank > call.state.rank:
-        call = replace(call, state=state)
-    return _finish(call, at) if _is_over(call) else call
-
-
-def _correct(call: Call, winner: Leg) -> Call:
-    """What late events say of a call that was ended without them: that it was answered, that it
-    talked."""
-    call = replace(call, answered=call.answered or winner.answered)
-    if call.bridged is None and winner.bridged is not None:
-        call = replace(call, bridged=winner.bridged, disposition=ANSWERED)
-    return call
+    if state.rank < call.state.rank:
+        state = call.state
+    found = state, answered, bridged, disposition
+    if found != (call.state, call.answered, call.bridged, call.disposition):
+        call = evolve(
+            call, state=state, answered=answered, bridged=bridged, disposition=disposition
+        )
+    return _finish(call, at) if state is not State.ENDED and _is_over(call) else call
 
 
 def _is_over(call: Call) -> bool:
@@ -317,6 +312,6 @@ def _end(call: Call, cause: str, by: str, at: float) -> Call:
         disposition = NO_ANSWER
     else:
         disposition = _DISPOSITIONS.get(cause, FAILED)
-    return replace(
+    return evolve(
         call, state=State.ENDED, ended=at, hangup_cause=cause, ended_by=by, disposition=disposition
     )

@@ -35,7 +35,7 @@ from app.calls.model import Call, Leg, NumberKind, Role, State, call_id_of, from
 from app.calls.model import job_uuid as job_uuid_of
 from app.calls.model import leg_uuid as leg_uuid_of
 from app.calls.pace import Turn
-from app.calls.store import CallStore, Keys, OutcomeUnknown
+from app.calls.store import CallStore, Keys, OutcomeUnknown, from_reply
 from app.phone_calls.services import PhoneCalls
 from app.settings import Settings, load_settings
 from freeswitch.address import SwitchAddress
@@ -1099,21 +1099,23 @@ class Line:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def next(self, new: Sequence[Call], switches: Sequence[str], most: int) -> Turn:
-        world, keys = self._redis.world, self._redis.keys
+    def next(self, new: Sequence[str], switches: Sequence[str], most: int) -> Turn:
+        world, redis = self._redis.world, self._redis
 
         def run() -> Turn:
-            line = self._redis.data.lists.setdefault("line", [])
-            for call in new:
-                state = self._redis.data.hashes.get(keys.call(call.id), {}).get(b"state")
-                if state == b"queued" and call.id not in line:
-                    line.append(call.id)
+            line = redis.data.lists.setdefault("line", [])
+            for call_id in new:
+                state = redis.data.hashes.get(redis.keys.call(call_id), {}).get(b"state")
+                if state == b"queued" and call_id not in line:
+                    line.append(call_id)
             calls = []
             while line and switches and world.rng.random() < 0.8:
-                calls.append((line.pop(0), world.rng.choice(switches)))
+                call = from_reply(redis.data.hashes.get(redis.keys.call(line.pop(0)), {}))
+                if call is not None:
+                    calls.append((call, world.rng.choice(switches)))
             return Turn(tuple(calls), 0.3 if line else None)
 
-        turn: Turn = self._redis.execute(run)
+        turn: Turn = redis.execute(run)
         return turn
 
     def waiting(self, ids: Sequence[str]) -> frozenset[str]:
@@ -1209,7 +1211,7 @@ class Link:
         self,
         address: SwitchAddress,
         *,
-        on_event: Callable[[Event], object] | None = None,
+        on_events: Callable[[list[Event]], object] | None = None,
         on_up: Callable[["Link"], object] | None = None,
         heartbeat: float = 10.0,
         timeout: float = 5.0,
@@ -1223,19 +1225,21 @@ class Link:
         # Events that are here, in their order for each leg alone.
         self.inbox: dict[str, deque[Event]] = {}
         self._world = world
-        self._on_event = on_event
+        self._on_events = on_events
         self._on_up = on_up
         self._timeout = timeout
         # A link that has died without a word is found out within.
         self._notice = heartbeat + timeout
         self._socket: Socket | None = None
         self._started = False
+        # Whether some have been handed on and are not applied yet.
+        self._handling = False
 
     def start(self) -> None:
         self._started = True
         self.process.links.append(self)
         self.switch.links.append(self)
-        if self._on_event is not None:
+        if self._on_events is not None:
             self.process.spawn(self._handle_events)
         self._connect()
 
@@ -1281,8 +1285,11 @@ class Link:
         return len(self.inbox)
 
     def catch_up(self, timeout: float) -> bool:
-        self._world.wait("ask", lambda: not self.inbox, self._world.now + timeout)
-        return not self.inbox
+        def is_done() -> bool:
+            return not self.inbox and not self._handling
+
+        self._world.wait("ask", is_done, self._world.now + timeout)
+        return is_done()
 
     def wait_up(self, timeout: float) -> bool:
         self._world.wait("idle", lambda: self.up, self._world.now + timeout)
@@ -1371,7 +1378,7 @@ class Link:
         return self._socket
 
     def hear(self, key: str, event: Event) -> None:
-        if self._on_event is not None and self._socket is not None and self._socket.answers():
+        if self._on_events is not None and self._socket is not None and self._socket.answers():
             self.inbox.setdefault(key, deque()).append(event)
 
     def fail_event(self, fault: str) -> None:
@@ -1390,11 +1397,17 @@ class Link:
         return event
 
     def _handle_events(self) -> None:
-        assert self._on_event is not None
+        assert self._on_events is not None
         while True:
             self._world.wait("event", lambda: bool(self.inbox))
-            if self.inbox:
-                self._on_event(self._next(self._world.rng.choice(sorted(self.inbox))))
+            events: list[Event] = []
+            # Alone, or with others that wait.
+            while self.inbox and (not events or self._world.rng.random() < 0.7):
+                events.append(self._next(self._world.rng.choice(sorted(self.inbox))))
+            if events:
+                self._handling = True
+                self._on_events(events)
+                self._handling = False
 
 
 # Switches and phones
@@ -1507,6 +1520,8 @@ class Switch:
         verb, *words = line.split()
         if verb == "global_getvar":
             return self.core_uuid
+        if verb == "status":
+            return "0 session(s) per Sec out of max 30\n1000 session(s) max\n"
         if verb == "show":
             rows = [{"uuid": c.uuid, "callstate": c.state} for c in self.channels.values()]
             return json.dumps({"row_count": len(rows), "rows": rows}, separators=(",", ":"))

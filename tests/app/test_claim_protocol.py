@@ -248,7 +248,9 @@ ENDED = "is dialled, ended by|has a channel"
 SEARCHES = 8
 # Each with how a promise is broken, and the traps that bring it out.
 FINDS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
-    without_replicas: ("is dialled", "worker write fail over", "worker redis fail over"),
+    without_replicas: (
+        *("is dialled|has a channel", "worker write fail over", "worker redis fail over"),
+    ),
     a_claim_compares_no_state: (
         *("goes back|is dialled twice", "worker redis deliver again", "worker write late"),
     ),
@@ -261,7 +263,7 @@ FINDS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
         *(ENDED, "worker write late", "worker redis deliver again", "worker redis fail over 5"),
     ),
     a_repeated_claim_waits_for_no_replica: (
-        *("is dialled", "worker write repeated", "worker redis fail over"),
+        *("is dialled|has a channel", "worker write repeated", "worker redis fail over"),
     ),
     a_claimed_call_may_end_in_the_queue: (
         *(ENDED, "worker redis stop 20", "worker redis slow", "listener write late"),

@@ -54,7 +54,7 @@ class Line:
     def next(
         self, new: Sequence[Call] = (), most: int = 100, switches: Sequence[str] = ("s",)
     ) -> list[str]:
-        return [call_id for call_id, _ in self.pacer.next(new, switches, most).calls]
+        return ids(*(call for call, _ in self.pacer.next(ids(*new), switches, most).calls))
 
     def ended(self, call: Call, switch: str = "s") -> None:
         """The call is dialled and over."""
@@ -85,8 +85,8 @@ def line(redis: Redis) -> Line:
 
 def test_without_limits_all_go_at_once_in_order(line: Line) -> None:
     calls = line.calls(5)
-    turn = line.pacer.next(calls, ["s"], 100)
-    assert turn.calls == tuple((call.id, "s") for call in calls)
+    turn = line.pacer.next(ids(*calls), ["s"], 100)
+    assert turn.calls == tuple((call, "s") for call in calls)
     assert turn.again is None
     assert line.next(calls) == ids(*calls), "a job that comes twice changes nothing"
 
@@ -95,8 +95,8 @@ def test_what_exceeds_the_rate_waits(line: Line) -> None:
     # So few that a test does not outlast one of them.
     line.pacer.set_switch_limit("s", Limit(legs_per_second=0.02))
     calls = line.calls(3)
-    turn = line.pacer.next(calls, ["s"], 100)
-    assert turn.calls == ((calls[0].id, "s"),)
+    turn = line.pacer.next(ids(*calls), ["s"], 100)
+    assert turn.calls == ((calls[0], "s"),)
     assert turn.again is not None and 0 < turn.again <= 0.1
     assert line.pacer.waiting(ids(*calls)) == frozenset(ids(*calls[1:]))
     assert line.next() == []
@@ -117,7 +117,7 @@ def test_others_do_not_wait_for_a_rate_that_is_not_theirs(line: Line, name: str)
 
 def test_organizations_take_turns(line: Line) -> None:
     many, few = line.calls(6), line.calls(2, organization="4")
-    line.pacer.next([*many, *few], [], 100)
+    line.pacer.next(ids(*many, *few), [], 100)
     order = line.next(most=4)
     assert sorted(order) == sorted(ids(*many[:2], *few))
     assert line.next() == ids(*many[2:])
@@ -160,7 +160,7 @@ def test_a_user_at_the_limit_is_passed_by_others(line: Line) -> None:
 
 def test_a_cancelled_call_leaves_the_line(line: Line) -> None:
     first, second, third = line.calls(3)
-    line.pacer.next([first, second], [], 100)
+    line.pacer.next(ids(first, second), [], 100)
     for call in (first, third):
         line.store.change(
             call, lambda c: transitions.request_hangup(c, at=3.0), Note("request", "hang up")
@@ -183,7 +183,7 @@ def test_the_switch_with_the_most_room(line: Line) -> None:
     line.pacer.set_switch_limit("large", Limit(most=400))
     chosen = []
     for call in line.calls(3):
-        ((_, switch),) = line.pacer.next([call], ["small", "large"], 1).calls
+        ((_, switch),) = line.pacer.next(ids(call), ["small", "large"], 1).calls
         chosen.append(switch)
         line.store.change(
             call,
@@ -196,14 +196,14 @@ def test_the_switch_with_the_most_room(line: Line) -> None:
 def test_a_switch_that_refuses_is_passed_over_where_there_is_another(line: Line) -> None:
     line.pacer.refused("s")
     first, second = line.calls(2)
-    assert line.pacer.next([first], ["s", "t"], 1).calls == ((first.id, "t"),)
-    assert line.pacer.next([second], ["s"], 1).calls == ((second.id, "s"),)
+    assert line.pacer.next(ids(first), ["s", "t"], 1).calls == ((first, "t"),)
+    assert line.pacer.next(ids(second), ["s"], 1).calls == ((second, "s"),)
 
 
 def test_where_a_call_stands(line: Line) -> None:
     line.next(line.calls(2))
     own, other = line.calls(5), line.calls(2, organization="4")
-    line.pacer.next([*own, *other], [], 100)
+    line.pacer.next(ids(*own, *other), [], 100)
     places = line.pacer.places([own[0], own[4], other[1], replace(own[0], id="0" * 20)])
     assert {i: place.ahead for i, place in places.items()} == {
         own[0].id: 1,

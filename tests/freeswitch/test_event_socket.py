@@ -135,6 +135,7 @@ def connected(
     manners: Callable[[Peer], object],
     on_event: Callable[[Event], object] | None = None,
     on_close: Callable[[str], object] | None = None,
+    on_events: Callable[[list[Event]], object] | None = None,
 ) -> Iterator[EventSocket]:
     """An event socket that has logged in; `manners` goes on from there."""
 
@@ -144,7 +145,13 @@ def connected(
 
     with switch(log_in_first) as server:
         esl = EventSocket(
-            server.host, server.port, "ClueCon", timeout=LIMIT, on_event=on_event, on_close=on_close
+            server.host,
+            server.port,
+            "ClueCon",
+            timeout=LIMIT,
+            on_event=on_event,
+            on_events=on_events,
+            on_close=on_close,
         )
         esl.connect()
         try:
@@ -629,6 +636,62 @@ def test_catching_up_with_what_a_lost_connection_left() -> None:
         assert esl.catch_up(LIMIT)
         assert len(seen) == 50
         assert lost.is_set()
+
+
+def test_all_that_waits_comes_at_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_socket, "MAX_BATCH", 8)
+    go_on, closed, caught_up = Flag(), AsyncResult(), list[bool]()
+    seen: list[list[str]] = []
+
+    def on_events(events: list[Event]) -> None:
+        seen.append([event.headers["number"] for event in events])
+        go_on.wait()
+        if len(seen) == 2:
+            raise KeyError("it loses no more than these")
+
+    def manners(peer: Peer) -> None:
+        peer.event("CUSTOM", number="alone")
+        peer.read()
+        peer.response("")
+        for number in range(30):
+            peer.event("CUSTOM", number=str(number))
+            if number == 20:
+                peer.raw_event(b"[]")
+        peer.serve()
+
+    with connected(manners, on_close=closed.set, on_events=on_events) as esl:
+        esl.api("go on")
+        # An event at rest is handed on at once.
+        assert seen == [["alone"]]
+        waiting = gevent.spawn(lambda: caught_up.append(esl.catch_up(LIMIT)))
+        assert esl.api("status") == "status"
+        assert caught_up == []
+        go_on.set()
+        waiting.join()
+        assert caught_up == [True]
+        assert [n for batch in seen for n in batch] == ["alone", *map(str, range(30))]
+        assert max(map(len, seen)) == 8
+        assert esl.bad_events == 1
+    assert closed.get() == "closed on our side"
+
+
+def test_the_marker_of_catching_up_is_passed_after_its_batch() -> None:
+    go_on, caught_up, seen = Flag(), list[bool](), list[int]()
+
+    def on_events(events: list[Event]) -> None:
+        go_on.wait()
+        seen.append(len(events))
+
+    with connected(Peer.serve, on_events=on_events) as esl:
+        # Behind the one that is being handled, the marker and another are taken together.
+        esl._esl_event_queue.put(b'{"Event-Name":"CUSTOM"}')
+        waiting = gevent.spawn(lambda: caught_up.append(esl.catch_up(LIMIT)))
+        assert esl.api("status") == "status"
+        esl._esl_event_queue.put(b'{"Event-Name":"CUSTOM"}')
+        go_on.set()
+        waiting.join()
+        assert caught_up == [True]
+        assert sum(seen) == 2
 
 
 def test_a_bad_event_or_handler_stops_nothing() -> None:

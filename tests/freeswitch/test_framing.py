@@ -191,3 +191,36 @@ def test_no_event_in_json(data: bytes) -> None:
 def test_no_event_in_plain(data: bytes) -> None:
     with pytest.raises(ValueError):
         Event.from_plain(data)
+
+
+letters = st.characters() | st.sampled_from('"\\,:[]{}\n\0')
+words = st.text(letters, max_size=8) | st.sampled_from(("Unique-ID", "_body", "Event-Name"))
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    st.lists(st.tuples(words, words | st.lists(words, max_size=3)), max_size=6),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 1000), st.binary(max_size=2)), max_size=2),
+)
+def test_json_is_read_as_python_reads_it(
+    pairs: list[tuple[str, str | list[str]]], escaped: bool, damage: list[tuple[int, bytes]]
+) -> None:
+    """Names that come twice, arrays, what is no UTF-8 or no JSON at all."""
+    spelled = [
+        f"{json.dumps(name, ensure_ascii=escaped)}:{json.dumps(value, ensure_ascii=escaped)}"
+        for name, value in [("Event-Name", "CUSTOM"), *pairs]
+    ]
+    data = ("{" + ",".join(spelled) + "}").encode(errors="surrogatepass")
+    for offset, junk in damage:
+        data = data[:offset] + junk + data[offset:]
+    try:
+        headers = json.loads(data.decode(errors="replace"), strict=False)
+    except ValueError:
+        headers = None
+    if headers is None or not isinstance(headers.get("Event-Name"), str):
+        with pytest.raises(ValueError):
+            Event.from_json(data)
+    else:
+        body = headers.pop("_body", None)
+        assert Event.from_json(data) == Event(headers["Event-Name"], headers, body)

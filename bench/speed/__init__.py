@@ -1,0 +1,1 @@
+"""How fast Ringback is beside its switch, and what a call costs: `python -m bench.speed`."""

@@ -1,0 +1,159 @@
+"""What the listener writes of events that come in bursts: as much as of each alone."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from redis import Redis
+
+from app.calls import transitions
+from app.calls.model import Call, Leg, State, job_uuid, leg_uuid
+from app.calls.store import Note
+from app.settings import Settings
+from freeswitch.address import SwitchAddress
+from freeswitch.events import Event
+from tests.workers.test_reports import ENDS, feed, read
+from workers.listener import SwitchListener
+from workers.runtime import CALL_VARIABLE, Runtime
+
+SWITCH = SwitchAddress("s", "127.0.0.1", 1, password="ClueCon")
+
+
+class Following:
+    """A listener that leads, and calls that it hears of."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.runtime = Runtime.create(settings)
+        self.store = self.runtime.store
+        self.listener = SwitchListener(self.runtime, SWITCH)
+        self.listener._leads = True
+
+    def hear(self, events: Sequence[Event]) -> None:
+        self.listener._on_events(list(events))
+
+    def accept(self, name: str, number: int) -> tuple[Call, list[Event]]:
+        """A call of its own for a trace, and the trace's events with its names."""
+        call, events = read(name)
+        call_id = f"{number:020x}"
+        uuids = {call.job_uuid: job_uuid(call_id)}
+        legs: list[Leg] = []
+        for party, leg in enumerate(call.legs, start=1):
+            uuids[leg.uuid] = leg_uuid(call_id, leg.role, party, 1)
+            legs.append(replace(leg, uuid=uuids[leg.uuid]))
+        call = replace(call, id=call_id, job_uuid=uuids[call.job_uuid], legs=tuple(legs))
+        (accepted,) = self.store.accept([call], lambda *_: None).calls
+        return accepted, [renamed(event, uuids, call_id) for event in events]
+
+    def states(self, call: Call) -> list[str]:
+        """Those that whoever follows the changes of all calls sees."""
+        entries: Any = self.runtime.redis.xrange(self.store.keys.events)
+        of_call = [e[b"state"].decode() for _, e in entries if e[b"call"].decode() == call.id]
+        return list(dict.fromkeys(of_call))
+
+    def told(self, call: Call) -> list[tuple[str, str | None]]:
+        timeline = self.store.timeline(call.id)
+        return [(e["name"], e.get("leg")) for e in timeline if e["kind"] in ("event", "reply")]
+
+
+def renamed(event: Event, uuids: dict[str, str], call_id: str) -> Event:
+    text = json.dumps([dict(event.headers), event.body])
+    for old, new in uuids.items():
+        text = text.replace(old or "none", new)
+    headers, body = json.loads(text)
+    return Event(event.name, {**headers, f"variable_{CALL_VARIABLE}": call_id}, body)
+
+
+def without_version(call: Call | None) -> Call:
+    assert call is not None
+    return replace(call, version=0, stamp=None)
+
+
+@profile(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.sampled_from(sorted(ENDS)), min_size=1, max_size=4), st.data())
+def test_bursts_give_what_each_event_alone_gives(
+    redis: Redis, settings: Settings, names: list[str], data: st.DataObject
+) -> None:
+    redis.flushall()
+    one_by_one, in_bursts = Following(settings), Following(settings)
+    rng = data.draw(st.randoms(use_true_random=False))
+    pairs = []
+    mixed: list[Event] = []
+    for number, name in enumerate(names):
+        alone, its_events = one_by_one.accept(name, 2 * number)
+        for event in its_events:
+            one_by_one.hear([event])
+        call, events = in_bursts.accept(name, 2 * number + 1)
+        pairs.append((alone, call, feed(call, events)))
+        # The events of one call stay in their order.
+        at = 0
+        for event in events:
+            at = rng.randint(at, len(mixed))
+            mixed.insert(at, event)
+            at += 1
+    while mixed:
+        size = rng.choice((1, 2, 5, 20, 100))
+        in_bursts.hear(mixed[:size])
+        del mixed[:size]
+    for alone, call, end in pairs:
+        assert without_version(in_bursts.store.get(call.id)) == without_version(end)
+        assert in_bursts.states(call) == one_by_one.states(alone)
+        assert in_bursts.told(call) == one_by_one.told(alone)
+
+
+def test_a_burst_on_what_another_has_changed(redis: Redis, settings: Settings) -> None:
+    following = Following(settings)
+    call, events = following.accept("ring-all-bridge-far-hangup", 1)
+    following.hear(events[:1])
+    known = following.store.get(call.id)
+    assert known is not None
+    # The worker's note comes between, and the listener does not hear of it.
+    following.store.change(known, lambda c: transitions.request_hangup(c, at=2.0), Note("a", "b"))
+    following.hear(events[1:])
+    end = following.store.get(call.id)
+    assert end is not None
+    assert (end.state, end.ended_by, end.hangup_requested) == (State.ENDED, "api", 2.0)
+    assert following.states(call)[-3:] == ["answered", "bridged", "ended"]
+
+
+def test_what_cannot_be_applied_costs_nothing_else(redis: Redis, settings: Settings) -> None:
+    following = Following(settings)
+    good, events = following.accept("destination-busy", 1)
+    bad, others = following.accept("destination-busy", 2)
+    key = following.store.keys.timeline(bad.id)
+    redis.delete(key)
+    redis.set(key, "no stream")
+    odd = Event("CHANNEL_ANSWER", {**events[0].headers, "variable_originate_causes": [[]]})  # type: ignore[dict-item]
+    following.hear([odd, *[e for both in zip(events, others, strict=True) for e in both]])
+    call = following.store.get(good.id)
+    assert call is not None and call.state is State.ENDED
+
+
+def test_a_call_that_is_no_longer_kept_costs_nothing_else(
+    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = Following(settings)
+    gone, others = following.accept("destination-busy", 1)
+    call, events = following.accept("destination-busy", 2)
+    following.hear([others[0], events[0]])
+    redis.delete(following.store.keys.call(gone.id))
+    following.hear([*others[1:], *events[1:]])
+    end = following.store.get(call.id)
+    assert end is not None and end.state is State.ENDED
+    assert following.store.get(gone.id) is None
+    assert gone.id not in following.listener._calls
+
+
+def test_calls_that_have_ended_are_not_kept_for_ever(
+    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.listener.ENDED_KEPT", 3)
+    following = Following(settings)
+    for number in range(10):
+        _, events = following.accept("source-busy", number)
+        following.hear(events)
+    assert len(following.listener._calls) == 3
