@@ -37,7 +37,7 @@ so far behind is better served by a new connection and a look at the channels th
 MAX_BATCH = 128
 """Events handed on at once: what is saved by more is little, and nothing else runs meanwhile."""
 
-BATCH_SPACING = 0.01
+BATCH_SPACING = 0.02
 """Seconds between the beginnings of two batches: a first event is handed on at once, those that
 follow it closely together."""
 
@@ -389,7 +389,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
                 ended = ended or item is None
             # A handler that never waits must not keep the reader from reading.
             left = begun + BATCH_SPACING - time.monotonic()
-            gevent.sleep(left if 0 < left and len(waiting) < most else 0)
+            gevent.sleep(left if left > 0 and len(waiting) < most else 0)
         _call_back(self._on_close, self._end_reason)
 
     def _process(self, waiting: list[bytes]) -> None:

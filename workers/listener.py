@@ -46,7 +46,6 @@ EVENTS = (
     "CHANNEL_ANSWER",
     "CHANNEL_BRIDGE",
     "CHANNEL_HANGUP_COMPLETE",
-    "CHANNEL_DESTROY",
     "BACKGROUND_JOB",
     "HEARTBEAT",
 )
@@ -370,7 +369,11 @@ class SwitchListener:
     def _apply(self, heard: Sequence[Heard]) -> None:
         """Apply what was heard, in its order."""
         try:
-            self._apply_together(heard)
+            try:
+                self._apply_together(heard)
+            except RedisError:
+                # Not at once: what it takes to be patient takes a tenth of the time.
+                patiently(SwitchListener._apply_together)(self, heard)
         except Exception as error:
             if len(heard) == 1 or is_unavailable(error):
                 raise
@@ -378,7 +381,6 @@ class SwitchListener:
             for one in heard:
                 self._guarded(partial(self._apply, [one]))
 
-    @patiently
     def _apply_together(self, heard: Sequence[Heard]) -> None:
         """One round trip for all calls; one more for each further state of one of them, so that
         whoever follows the changes sees every state, and one for calls not known yet."""

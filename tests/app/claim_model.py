@@ -1662,7 +1662,6 @@ class Switch:
         channel.cause = cause
         del self.channels[channel.uuid]
         self._emit("CHANNEL_HANGUP_COMPLETE", channel)
-        self._emit("CHANNEL_DESTROY", channel)
 
     def _lives(self, channel: Channel) -> bool:
         return self.channels.get(channel.uuid) is channel

@@ -85,7 +85,7 @@ class BatchWorker(SimpleWorker):
 
     death_penalty_class = GeventDeathPenalty
     batch_size = 32
-    concurrency = 4
+    concurrency = 2
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
