@@ -153,16 +153,6 @@ class Call:
         return tuple(dict.fromkeys((self.extension, *parties)))
 
     @property
-    def takes(self) -> dict[str, Any]:
-        """What it takes of the limits (pace.lua): a leg for each party, at its first gateway."""
-        firsts = [leg for leg in self.legs if leg.id == leg.party]
-        gateways: dict[str, list[str]] = {}
-        for leg in firsts:
-            if gateway := leg.trunk:
-                gateways.setdefault(gateway, []).append(leg.uuid)
-        return {"user": self.user, "legs": [leg.uuid for leg in firsts], "gateways": gateways}
-
-    @property
     def winner(self) -> Leg | None:
         """The source that answered and was kept."""
         answered = [leg for leg in self.sources if leg.answered and leg.cause != "LOSE_RACE"]

@@ -22,17 +22,34 @@ local RESERVED = 10000000
 -- How far into a line another's place is looked for when the first has to wait for its own limits.
 local DEPTH = 20
 
--- Of a call that was written before calls said what they take.
-local NOTHING = '{"user": "", "legs": [], "gateways": {}}'
+-- What a call takes: a leg for each party, at its first gateway.
+local function takes(call, user, legs)
+  local found = {user = user, legs = {}, gateways = {}}
+  for leg in string.gmatch(legs, '[^,]+') do
+    if not string.find(leg, '.', 1, true) then
+      local uuid, gateway, dial_string = unpack(redis.call('HMGET', call, 'leg:' .. leg .. ':uuid',
+        'leg:' .. leg .. ':gateway', 'leg:' .. leg .. ':dial_string'))
+      gateway = gateway or string.match(dial_string or '', '^sofia/gateway/([^/]+)/.')
+      table.insert(found.legs, uuid)
+      if gateway then
+        found.gateways[gateway] = found.gateways[gateway] or {}
+        table.insert(found.gateways[gateway], uuid)
+      end
+    end
+  end
+  return cjson.encode(found)
+end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
 for _, id in ipairs(cjson.decode(ARGV[7])) do
-  local state, organization, accepted, takes = unpack(redis.call(
-    'HMGET', calls .. '{' .. id .. '}', 'state', 'organization', 'accepted', 'takes'))
+  local call = calls .. '{' .. id .. '}'
+  local state, organization, accepted, user, legs = unpack(redis.call(
+    'HMGET', call, 'state', 'organization', 'accepted', 'user', 'legs'))
   -- It may have been cancelled, or come twice.
-  if state == 'queued' and redis.call('HSETNX', KEYS[1], id, takes or NOTHING) == 1 then
+  if state == 'queued' and redis.call('HEXISTS', KEYS[1], id) == 0 then
+    redis.call('HSET', KEYS[1], id, takes(call, user, legs or ''))
     redis.call('ZADD', lines .. organization, accepted, id)
     if not redis.call('ZSCORE', KEYS[2], organization) then
       redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[4], 'turn') or 0, organization)

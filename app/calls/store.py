@@ -460,8 +460,6 @@ class CallStore:
     ) -> tuple[list[str], list[str]]:
         """What change.lua takes."""
         fields = changed_fields(old, new)
-        if old is None:
-            fields["takes"] = orjson.dumps(new.takes).decode()
         now = f"{self.now():.6f}"
         keys = self.keys
         event = {
