@@ -19,6 +19,8 @@ local LOOK = 100000
 -- A place on a switch or a gateway is kept so long for a call that may be dialled; from its claim
 -- on it is the call's.
 local RESERVED = 10000000
+-- Of one call, which FreeSWITCH itself allows.
+local MOST_LEGS = 128
 -- How far into a line another's place is looked for when the first has to wait for its own limits.
 local DEPTH = 20
 
@@ -64,7 +66,10 @@ local function limit(name)
     local rate, most = string.match(text or '', '^([%d.]+):(%d+)$')
     limits[name] = {rate = tonumber(rate) or 0, most = tonumber(most) or 0}
     if limits[name].rate > 0 then
-      limits[name].moment = tonumber(redis.call('HGET', KEYS[4], name) or 0)
+      local moment = tonumber(redis.call('HGET', KEYS[4], name) or 0)
+      -- Later than any call can have made it: the clock was stepped back, or the rate raised.
+      if moment > now + MOST_LEGS * 1000000 / limits[name].rate then moment = now end
+      limits[name].moment = moment
     end
   end
   return limits[name]
@@ -183,7 +188,7 @@ end
 if #allowed > 0 then
   -- The seconds that one call takes, of the last ten or so.
   local last, seconds = unpack(redis.call('HMGET', KEYS[4], 'last', 'seconds'))
-  local since = math.min((now - (last or now)) / 1000000, 60) / #allowed
+  local since = math.max(0, math.min((now - (last or now)) / 1000000, 60)) / #allowed
   redis.call('HSET', KEYS[4], 'last', string.format('%.0f', now),
     'seconds', 0.9 * (seconds or since) + 0.1 * since)
 end

@@ -1,6 +1,7 @@
 """Who is dialled next, and who waits."""
 
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -102,6 +103,13 @@ def test_what_exceeds_the_rate_waits(line: Line) -> None:
     assert line.next() == []
     line.pacer.set_switch_limit("s", Limit())
     assert line.next() == ids(*calls[1:])
+
+
+def test_a_clock_that_is_stepped_back_holds_nothing_up(line: Line) -> None:
+    line.pacer.set_switch_limit("s", Limit(legs_per_second=50))
+    line.redis.hset(line.keys.pace, "switch:s", f"{(time.time() + 3600) * 1e6:.0f}")
+    (call,) = line.calls(1)
+    assert line.next([call]) == ids(call)
 
 
 @pytest.mark.parametrize("name", ["gateway:pstn", "organization:3"])
