@@ -7,6 +7,9 @@ import gevent
 from freeswitch.address import SwitchAddress
 from freeswitch.event_socket import SwitchConnection
 
+# Seconds within which a switch says that it is there.
+_SOON = 0.5
+
 
 class SwitchPool:
     """Keeps a connection to each switch open, for commands; events come elsewhere."""
@@ -19,6 +22,8 @@ class SwitchPool:
             address.name: SwitchConnection(address, on_up=on_up, min_delay=0.7)
             for address in addresses
         }
+        # Who waits for a switch's sign of life.
+        self._asked: dict[str, gevent.Greenlet] = {}
 
     def start(self) -> None:
         for connection in self._connections.values():
@@ -33,6 +38,12 @@ class SwitchPool:
         return self._connections.get(name)
 
     def ready(self) -> list[str]:
-        """The switches that answer."""
-        connections = self._connections.items()
-        return [name for name, connection in connections if connection.is_answering()]
+        """The switches that answer, soon."""
+        asked = {
+            name: self._asked.get(name) or gevent.spawn(connection.is_answering)
+            for name, connection in self._connections.items()
+        }
+        done = gevent.joinall(list(asked.values()), timeout=_SOON)
+        # One question at a time: a link that is waited on is not given up.
+        self._asked = {name: asking for name, asking in asked.items() if asking not in done}
+        return [name for name, asking in asked.items() if asking in done and asking.value]

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import gevent
 from gevent.event import Event as Flag
@@ -45,6 +46,8 @@ class Dispatcher:
         self._soon = Flag()
         self._again = _IDLE
         self._stopping = False
+        # Those who wait for switches that are slow to answer.
+        self._slow: list[gevent.Greenlet] = []
 
     def run(self) -> None:
         """Until :meth:`stop`."""
@@ -52,12 +55,16 @@ class Dispatcher:
             self._soon.wait(self._again)
             self._soon.clear()
             if self._stopping:
-                return
+                break
             try:
                 self._dial_next([])
             except RedisError as error:
                 log.warning("the line: %s", error)
                 self._again = _AWAY
+            except Exception:
+                log.exception("seeing to the line failed")
+                self._again = _AWAY
+        gevent.joinall(self._slow)
 
     def look(self) -> None:
         """See to the line at once: there is a switch again."""
@@ -79,6 +86,7 @@ class Dispatcher:
 
     def _dial_next(self, new: Sequence[str]) -> None:
         """All that may be dialled now, the new calls or others."""
+        brought = bool(new)
         while True:
             ready = [] if self._stopping else self._pool.ready()
             turn = self._runtime.pacer.next(new, ready, BATCH)
@@ -91,7 +99,7 @@ class Dispatcher:
             self._again = _IDLE
             return
         self._again = turn.again if ready else _AWAY
-        if new:
+        if brought:
             # The loop may be in the middle of a longer wait.
             self._soon.set()
 
@@ -102,7 +110,7 @@ class Dispatcher:
             # Nobody expects them to ring any more.
             note = (Note("event", transitions.QUEUE_TIMEOUT),)
             end = partial(transitions.end_queued, at=at)
-            self._store.change_many([Change(call, end, note) for call in late])
+            self._change([Change(call, end, note) for call in late])
         chosen = []
         for call, switch in turn:
             connection = self._pool.get(switch)
@@ -114,11 +122,31 @@ class Dispatcher:
         sends = [
             gevent.spawn(self._send, connection, call, send_before) for call, connection in claimed
         ]
-        # One switch that is slow does not keep the others' calls unnoted.
-        for limit in (_PROMPT, None):
-            done = gevent.joinall(sends, timeout=limit)
-            self._note_sent([sent for each in done if (sent := each.value) is not None])
-            sends = [each for each in sends if each not in done]
+        done = self._note_done(sends, _PROMPT)
+        if slow := [each for each in sends if each not in done]:
+            # One switch that is slow holds up no other's calls.
+            waiting = gevent.spawn(self._note_slow, slow)
+            self._slow = [each for each in self._slow if not each.dead] + [waiting]
+
+    def _note_done(self, sends: list[gevent.Greenlet], limit: float | None) -> list[Any]:
+        done: list[Any] = gevent.joinall(sends, timeout=limit)
+        self._note_sent([sent for each in done if (sent := each.value) is not None])
+        return done
+
+    def _note_slow(self, sends: list[gevent.Greenlet]) -> None:
+        try:
+            self._note_done(sends, None)
+        except RedisError as error:
+            # The listener finds out that they were sent.
+            log.warning("calls that were sent could not be noted: %s", error)
+
+    def _change(self, changes: Sequence[Change], *, replicated: bool = False) -> list[Call | None]:
+        """As the store does it; what fails of one call is logged, and its call left out."""
+        errors: list[Exception] = []
+        calls = self._store.change_many(changes, replicated=replicated, errors=errors)
+        for error in errors:
+            log.error("a change of a call failed: %s", error)
+        return calls
 
     def _claim(
         self, chosen: Sequence[tuple[Call, SwitchConnection]], at: float
@@ -138,7 +166,7 @@ class Dispatcher:
             note = Note("command", "claim", data=f"{worker} on {switch}")
             changes.append(Change(call, claim, (note,)))
         try:
-            calls = self._store.change_many(changes, replicated=True)
+            calls = self._change(changes, replicated=True)
         except NotReplicated as error:
             # A replica that takes over would know nothing of the claims, and have them dialled
             # again.
@@ -155,10 +183,20 @@ class Dispatcher:
         note = (Note("event", transitions.NOT_REPLICATED, data=text),)
         give_up = partial(_end_claim, worker=self._runtime.name, claimed=at)
         calls = [call for call in self._store.get_many(ids) if call is not None]
-        self._store.change_many([Change(call, give_up, note) for call in calls])
+        self._change([Change(call, give_up, note) for call in calls])
 
     def _send(self, connection: SwitchConnection, call: Call, send_before: float) -> Sent | None:
         """The originate; None where it was not sent, or nobody knows."""
+        try:
+            return self._originate(connection, call, send_before)
+        except RedisError as error:
+            # What came of it the listener finds out.
+            log.warning("call %s: %s", call.id, error)
+            return None
+
+    def _originate(
+        self, connection: SwitchConnection, call: Call, send_before: float
+    ) -> Sent | None:
         try:
             command = originate_command(call, self._runtime.settings.video_codecs)
         except ValueError as error:
@@ -186,7 +224,7 @@ class Dispatcher:
         if not sent:
             return
         mark = partial(transitions.mark_sent, at=self._store.now())
-        calls = self._store.change_many(
+        calls = self._change(
             [
                 Change(call, mark, (Note("command", "originate", data=command),))
                 for call, command, _ in sent

@@ -299,8 +299,8 @@ class SwitchListener:
                     {"core_uuid": self._events.core_uuid or "", "up_since": self._store.now()}
                 )
                 self._runtime.redis.hdel(key, "unreachable_since")
-                self._down_since = None
                 self._set_limit(commands.capacity(self._commands))
+                self._down_since = None
         elif self._down_since is None:
             self._down_since = time.monotonic()
         elif time.monotonic() - self._down_since > UNREACHABLE_AFTER:
@@ -316,9 +316,10 @@ class SwitchListener:
 
     def _on_events(self, events: list[Event]) -> None:
         heard: list[Heard] = []
-        for event in events:
-            self._guarded(partial(self._read_event, event, heard))
+        # Whole: the lead is not given up before what was read is applied.
         with self._order:
+            for event in events:
+                self._guarded(partial(self._read_event, event, heard))
             if self._leads:
                 self._apply(heard)
             else:
@@ -541,7 +542,8 @@ class SwitchListener:
     def _give_way(self) -> None:
         """Let live events go first; but in a flood of them calls are looked after too."""
         end = time.monotonic() + GIVE_WAY_LIMIT
-        while self._events.backlog and time.monotonic() < end:
+        # Less is taken at once, soon.
+        while self._events.backlog > MAX_BATCH and time.monotonic() < end:
             gevent.sleep(0.001)
 
     @property

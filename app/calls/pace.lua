@@ -21,8 +21,10 @@ local LOOK = 100000
 local RESERVED = 10000000
 -- Of one call, which FreeSWITCH itself allows.
 local MOST_LEGS = 128
+-- What a switch without a limit can have at a time, where it is compared with others.
+local UNLIMITED = 10000
 -- How far into a line another's place is looked for when the first has to wait for its own limits.
-local DEPTH = 20
+local DEPTH, CHUNK = 500, 50
 
 -- What a call takes: a leg for each party, at its first gateway.
 local function takes(call, user, legs)
@@ -39,7 +41,19 @@ local function takes(call, user, legs)
       end
     end
   end
-  return cjson.encode(found)
+  return found
+end
+
+-- It was allowed before, and whoever was told so did not claim it.
+local function give_back(id, organization, taking)
+  redis.call('SREM', live .. 'organization:' .. organization, id)
+  redis.call('SREM', live .. 'user:' .. taking.user, id)
+  for name, uuids in pairs(taking.gateways) do
+    redis.call('ZREM', reserved .. 'gateway:' .. name, unpack(uuids))
+  end
+  for _, name in ipairs(cjson.decode(ARGV[6])) do
+    if #taking.legs > 0 then redis.call('ZREM', reserved .. 'switch:' .. name, unpack(taking.legs)) end
+  end
 end
 
 local time = redis.call('TIME')
@@ -51,7 +65,9 @@ for _, id in ipairs(cjson.decode(ARGV[7])) do
     'HMGET', call, 'state', 'organization', 'accepted', 'user', 'legs'))
   -- It may have been cancelled, or come twice.
   if state == 'queued' and redis.call('HEXISTS', KEYS[1], id) == 0 then
-    redis.call('HSET', KEYS[1], id, takes(call, user, legs or ''))
+    local taking = takes(call, user, legs or '')
+    give_back(id, organization, taking)
+    redis.call('HSET', KEYS[1], id, cjson.encode(taking))
     redis.call('ZADD', lines .. organization, accepted, id)
     if not redis.call('ZSCORE', KEYS[2], organization) then
       redis.call('ZADD', KEYS[2], redis.call('HGET', KEYS[4], 'turn') or 0, organization)
@@ -76,18 +92,23 @@ local function limit(name)
 end
 
 local again = LOOK
--- Whether it may be given that many now, of legs and of places.
+-- Whether it may be given that many places now.
 local function allows(name, places)
   local of = limit(name)
+  if of.full then return false end
   if of.rate > 0 and of.moment > now then
     again = math.min(again, of.moment - now)
     return false
   end
   if of.most > 0 then
     redis.call('ZREMRANGEBYSCORE', reserved .. name, '-inf', now)
+    redis.call('ZREMRANGEBYSCORE', reserved .. name,
+      string.format('(%.0f', now + RESERVED), '+inf')
     local taken = redis.call('SCARD', live .. name) + redis.call('ZCARD', reserved .. name)
-    -- What is more than all there is gets all there is.
-    return taken == 0 or taken + places <= of.most
+    -- What is more than all there is gets all there is. Who finds no room keeps what there is
+    -- from those after him.
+    of.full = taken > 0 and taken + places > of.most
+    return not of.full
   end
   return true
 end
@@ -113,13 +134,14 @@ end
 if #switches == 0 then switches = refusing end
 
 -- The switch that has the most room.
+local given = {}
 local function choose(legs)
   local best, least
   for _, name in ipairs(switches) do
     if allows('switch:' .. name, legs) then
-      local load = redis.call('SCARD', live .. 'switch:' .. name)
       local most = limit('switch:' .. name).most
-      if most > 0 then load = load / most end
+      local load = redis.call('SCARD', live .. 'switch:' .. name) + (given[name] or 0)
+      load = load / (most > 0 and most or UNLIMITED)
       if not best or load < least then best, least = name, load end
     end
   end
@@ -129,19 +151,31 @@ end
 -- The first call of a line that its own limits allow.
 local function first(organization)
   if not allows('organization:' .. organization, 1) then return end
-  for _, id in ipairs(redis.call('ZRANGE', lines .. organization, 0, DEPTH)) do
-    local call = cjson.decode(redis.call('HGET', KEYS[1], id))
-    local may = allows('user:' .. call.user, 1)
-    for name, uuids in pairs(call.gateways) do
-      may = may and allows('gateway:' .. name, #uuids)
+  local line = lines .. organization
+  for from = 0, DEPTH - 1, CHUNK do
+    local ids = redis.call('ZRANGE', line, from, from + CHUNK - 1)
+    if #ids == 0 then return end
+    for i, taking in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
+      if not taking or redis.call('HGET', calls .. '{' .. ids[i] .. '}', 'state') ~= 'queued' then
+        -- Somebody who was allowed it before has claimed it after all.
+        redis.call('HDEL', KEYS[1], ids[i])
+        redis.call('ZREM', line, ids[i])
+      else
+        local call = cjson.decode(taking)
+        local may = allows('user:' .. call.user, 1)
+        for name, uuids in pairs(call.gateways) do
+          may = may and allows('gateway:' .. name, #uuids)
+        end
+        if may then return ids[i], call end
+      end
     end
-    if may then return id, call end
   end
 end
 
 local waiting = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+-- The next comes last, from where it is taken.
 local turns = {}
-for i = 1, #waiting, 2 do
+for i = #waiting - 1, 1, -2 do
   turns[#turns + 1] = {organization = waiting[i], turn = tonumber(waiting[i + 1])}
 end
 
@@ -158,32 +192,30 @@ local function allow(organization, id, call, switch)
   allowed[#allowed + 1] = {switch, redis.call('HGETALL', calls .. '{' .. id .. '}')}
 end
 
+local turn = tonumber(redis.call('HGET', KEYS[4], 'turn') or 0)
 while #turns > 0 and #allowed < tonumber(ARGV[5]) do
-  local next = 1
-  for i = 2, #turns do
-    if turns[i].turn < turns[next].turn then next = i end
-  end
-  local of = turns[next]
+  local of = table.remove(turns)
   local id, call = first(of.organization)
   local switch = id and choose(#call.legs)
-  if switch then
-    redis.call('HSET', KEYS[4], 'turn', of.turn)
+  -- Nobody passes the one whose turn it is.
+  if id and not switch then break end
+  if id then
+    -- Who had to wait for his own limits is not given what the others got meanwhile.
+    turn = math.max(turn, of.turn)
+    of.turn = turn + #call.legs
+    given[switch] = (given[switch] or 0) + #call.legs
     allow(of.organization, id, call, switch)
-    of.turn = of.turn + #call.legs
-    if redis.call('EXISTS', lines .. of.organization) == 1 then
-      redis.call('ZADD', KEYS[2], of.turn, of.organization)
-    else
-      redis.call('ZREM', KEYS[2], of.organization)
-      table.remove(turns, next)
-    end
-  else
-    if redis.call('EXISTS', lines .. of.organization) == 0 then
-      -- Its last call was cancelled.
-      redis.call('ZREM', KEYS[2], of.organization)
-    end
-    table.remove(turns, next)
+  end
+  if redis.call('EXISTS', lines .. of.organization) == 0 then
+    redis.call('ZREM', KEYS[2], of.organization)
+  elseif id then
+    redis.call('ZADD', KEYS[2], of.turn, of.organization)
+    local place = #turns + 1
+    while place > 1 and turns[place - 1].turn <= of.turn do place = place - 1 end
+    table.insert(turns, place, of)
   end
 end
+redis.call('HSET', KEYS[4], 'turn', turn)
 
 if #allowed > 0 then
   -- The seconds that one call takes, of the last ten or so.

@@ -7,6 +7,7 @@ time, an organization and a user a number of calls. What exceeds one waits in li
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,6 +17,8 @@ from redis import Redis
 
 from app.calls.model import Call
 from app.calls.store import Keys, from_reply, pairs
+
+log = logging.getLogger(__name__)
 
 _PACE = files("app.calls").joinpath("pace.lua").read_text()
 # Seconds for which a switch that refused a call is passed over where there is another.
@@ -70,7 +73,13 @@ class Pacer:
         again, *allowed = reply
         calls = []
         for switch, flat in allowed:
-            if (call := from_reply(pairs(flat))) is not None:
+            try:
+                call = from_reply(pairs(flat))
+            except (KeyError, TypeError, ValueError):
+                # It ends in its time, and takes no other with it.
+                log.exception("a call cannot be read: %r", flat)
+                continue
+            if call is not None:
                 calls.append((call, switch.decode()))
         return Turn(tuple(calls), None if again == -1 else again / 1e6)
 
@@ -132,4 +141,4 @@ class Pacer:
 
 
 def _text(limit: Limit) -> str:
-    return f"{limit.legs_per_second:.3f}:{limit.most}"
+    return f"{limit.legs_per_second:.6f}:{limit.most}"

@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.calls import watch
-from app.calls.model import Call, State, changed_fields, evolve, from_hash
+from app.calls.model import Call, Leg, State, changed_fields, evolve, from_hash
 from app.redis_client import BLOCK_LIMIT
 
 _FUNCTION = files("app.calls").joinpath("change.lua").read_text()
@@ -189,10 +189,19 @@ class CallStore:
         return changed
 
     def change_many(
-        self, changes: Sequence[Change], *, replicated: bool = False
+        self,
+        changes: Sequence[Change],
+        *,
+        replicated: bool = False,
+        errors: list[Exception] | None = None,
     ) -> list[Call | None]:
         """The same for many calls in one round trip, each a call of its own; those that another
-        change came before take one more. None stands for a call that is no longer kept."""
+        change came before take one more. None stands for a call that is no longer kept.
+
+        What Redis refuses of one call hurts no other: it is raised when all are done, or put into
+        ``errors``, and None stands for its call.
+        """
+        refused = [] if errors is None else errors
         done: list[Call | None] = [change.call for change in changes]
         left = list(enumerate(changes))
         while left:
@@ -212,9 +221,15 @@ class CallStore:
                 if reply == 1:
                     done[index] = changed
                     continue
+                if isinstance(reply, Exception):
+                    done[index] = None
+                    refused.append(reply)
+                    continue
                 done[index] = current = from_reply(pairs(reply))
                 if current is not None:
                     left.append((index, change))
+        if errors is None and refused:
+            raise refused[0]
         return done
 
     def _run(self, scripts: list[tuple[list[str], list[str]]], replicated: bool) -> list[Any]:
@@ -234,9 +249,8 @@ class CallStore:
             again = self._run([scripts[n] for n in unknown], replicated)
             for n, reply in zip(unknown, again, strict=True):
                 replies[n] = reply
-        for reply in (*replies, had):
-            if isinstance(reply, Exception):
-                raise reply
+        if isinstance(had, Exception):
+            raise had
         if had < replicas and len(unknown) < len(scripts):
             raise NotReplicated(f"{had} of {replicas} replicas have it")
         return replies
@@ -517,33 +531,50 @@ class CallStore:
         yield from self._take(old, new)
 
     def _take(self, old: Call | None, new: Call) -> Iterator[_Command]:
-        """What the call takes of the limits (pace.lua, which itself takes for an organization and
-        a user), and gives back."""
+        """What the call takes of the limits (pace.lua, which takes for it before its claim), and
+        gives back: of the switch a leg for each party, of a gateway each attempt through it."""
         if old is None or old.state is State.ENDED:
             return
         keys, ended = self.keys, new.state is State.ENDED
-        if ended:
-            yield "SREM", keys.taken(f"organization:{new.organization}"), new.id
-            yield "SREM", keys.taken(f"user:{new.user}"), new.id
-            if new.claimed is None:
-                yield "HDEL", keys.waiting, new.id
-                yield "ZREM", keys.line(new.organization), new.id
+        begun = old.switch != new.switch and not ended
+        if begun or ended:
+            take = "SADD" if begun else "SREM"
+            yield take, keys.taken(f"organization:{new.organization}"), new.id
+            yield take, keys.taken(f"user:{new.user}"), new.id
+        if begun or new.claimed is None:
+            yield "HDEL", keys.waiting, new.id
+            yield "ZREM", keys.line(new.organization), new.id
         if new.switch is None:
             return
-        begun = old.switch != new.switch and not ended
-        open_before = {leg.id for leg in old.legs if leg.ended is None}
-        of: dict[str, list[str]] = {}
+        took: dict[str, list[str]] = {}
+        gave: dict[str, list[str]] = {}
+        was_open = {leg.id for leg in old.legs if leg.ended is None}
+        is_open = {leg.party for leg in new.legs if leg.ended is None}
+        created = {leg.id for leg in old.legs if leg.created is not None}
         for leg in new.legs:
-            # Of a party's attempts, which come one after the other, the first stands for all.
             first = leg.id == leg.party
-            if first and (begun or ended or (leg.ended is not None and leg.id in open_before)):
-                of.setdefault(f"switch:{new.switch}", []).append(leg.uuid)
-                if gateway := leg.trunk:
-                    of.setdefault(f"gateway:{gateway}", []).append(leg.uuid)
-        for name, uuids in of.items():
-            if begun:
-                yield "ZREM", keys.reserved(name), *uuids
-            yield "SADD" if begun else "SREM", keys.taken(name), *uuids
+            over = ended or (leg.ended is not None and leg.id in was_open)
+            if begun and first:
+                took.setdefault(f"switch:{new.switch}", []).append(leg.uuid)
+            elif (ended and first) or (over and leg.party not in is_open):
+                gave.setdefault(f"switch:{new.switch}", []).append(
+                    leg.uuid if first else _first_uuid(new, leg)
+                )
+            if (gateway := leg.trunk) is None:
+                continue
+            if over:
+                gave.setdefault(f"gateway:{gateway}", []).append(leg.uuid)
+            elif (begun and first) or (leg.created is not None and leg.id not in created):
+                took.setdefault(f"gateway:{gateway}", []).append(leg.uuid)
+        for name, uuids in took.items():
+            yield "ZREM", keys.reserved(name), *uuids
+            yield "SADD", keys.taken(name), *uuids
+        for name, uuids in gave.items():
+            yield "SREM", keys.taken(name), *uuids
+
+
+def _first_uuid(call: Call, leg: Leg) -> str:
+    return next(first.uuid for first in call.legs if first.id == leg.party)
 
 
 def _sha(script: str) -> str:

@@ -96,6 +96,10 @@ class Actor:
         self.not_before = 0.0
         self.greenlet = greenlet(lambda fault: self._run(work), parent=process.world.hub)
 
+    @property
+    def dead(self) -> bool:
+        return self.over
+
     def _run(self, work: Callable[[], object]) -> None:
         with contextlib.suppress(Killed, GreenletExit):
             self.value = work()

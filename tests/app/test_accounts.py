@@ -133,8 +133,8 @@ max_legs = 30
     assert reader.current() == accounts
     (organization,) = accounts.organizations.values()
     assert redis.hgetall(keys.limits) == {
-        f"organization:{organization.id}".encode(): b"2.500:0",
-        b"gateway:pstn": b"10.000:30",
+        f"organization:{organization.id}".encode(): b"2.500000:0",
+        b"gateway:pstn": b"10.000000:30",
     }
     writer.replace(read_accounts(None))
     assert not redis.exists(keys.limits)

@@ -227,13 +227,6 @@ def a_job_gives_up_the_claim_of_another(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dispatch, "_end_claim", end_claim)
 
 
-def a_claimed_call_may_end_in_the_queue(patch: pytest.MonkeyPatch) -> None:
-    def end_queued(call: Call, *, at: float) -> Call:
-        return transitions.end(call, transitions.QUEUE_TIMEOUT, at=at)
-
-    patch.setattr(transitions, "end_queued", end_queued)
-
-
 def no_lost_job_is_placed_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SwitchListener, "_watch_queued", lambda self, call, waits: 1e9)
 
@@ -264,9 +257,6 @@ FINDS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
     ),
     a_repeated_claim_waits_for_no_replica: (
         *("is dialled|has a channel", "worker write repeated", "worker redis fail over"),
-    ),
-    a_claimed_call_may_end_in_the_queue: (
-        *(ENDED, "worker redis stop 20", "worker redis slow", "listener write late"),
     ),
     an_originate_may_take_longer_than_is_waited: (
         *(ENDED, "worker send late", "worker answer kill"),

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,6 +13,7 @@ from app.calls.model import Call, Leg, NumberKind, Role, job_uuid, leg_uuid
 from app.calls.pace import Limit, Pacer
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Keys, Note
+from app.calls.transitions import LegReport
 
 
 class Line:
@@ -219,3 +220,94 @@ def test_where_a_call_stands(line: Line) -> None:
         other[1].id: 3,
     }
     assert all(place.seconds >= 0 for place in places.values())
+
+
+@pytest.mark.parametrize(("kind", "name", "most"), [("user", "12", 1), ("gateway", "pstn", 2)])
+def test_who_was_allowed_and_never_claimed_does_not_wait_for_himself(
+    line: Line, kind: str, name: str, most: int
+) -> None:
+    line.pacer.set_limits(kind, {name: Limit(most=most)})
+    call = line.call()
+    assert line.next([call]) == ids(call)
+    assert line.next([call]) == ids(call)
+
+
+def test_who_is_claimed_while_he_is_in_line_again_is_out_of_it(line: Line) -> None:
+    call = line.call()
+    line.next([call])
+    line.pacer.next(ids(call), [], 100)
+    line.ended(call)
+    assert line.next() == []
+    left = [*line.redis.keys("ringback:live:*"), *line.redis.keys("ringback:waiting*")]
+    assert left == []
+
+
+def test_who_was_held_back_is_not_given_what_others_got_meanwhile(line: Line) -> None:
+    line.pacer.set_limits("organization", {"held": Limit(most=1)})
+    held = line.calls(2, organization="held")
+    assert line.next(held) == ids(held[0])
+    line.next(line.calls(100, organization="busy"))
+    line.pacer.set_limits("organization", {})
+    assert line.next() == ids(held[1])
+    late, busy = line.calls(10, organization="late"), line.calls(10, organization="busy")
+    line.pacer.next(ids(*late, *busy), [], 100)
+    assert len({*line.next(most=10)} & {*ids(*busy)}) >= 4
+
+
+def test_a_large_call_is_not_passed_for_ever_by_small_ones(line: Line) -> None:
+    line.pacer.set_switch_limit("s", Limit(most=6))
+    small = line.calls(3)
+    line.next(small)
+    large, *after = line.call(gateways="pstn pstn pstn pstn"), line.call(), line.call()
+    assert line.next([large, *after]) == []
+    line.ended(small[0])
+    assert line.next() == []
+    line.ended(small[1])
+    assert line.next() == ids(large)
+
+
+def test_users_far_behind_one_at_his_limit_are_found(line: Line) -> None:
+    line.pacer.set_limits("user", {"12": Limit(most=1)})
+    calls, other = line.calls(80), line.call(user="13")
+    assert line.next([*calls, other]) == ids(calls[0], other)
+
+
+def test_a_call_that_cannot_be_read_takes_no_other_with_it(line: Line) -> None:
+    good, bad = line.call(), line.call()
+    line.redis.hset(line.keys.call(bad.id), "accepted", "soon")
+    line.redis.hset(line.keys.call(bad.id), "leg:a1:created", "never")
+    line.redis.hset(line.keys.call(bad.id), "accepted", "1.0")
+    assert line.next([bad, good]) == ids(good)
+
+
+def test_another_attempt_counts_for_its_own_gateway(line: Line) -> None:
+    call = line.call()
+    call_id = call.id
+    second = replace(
+        leg(call_id, Role.SOURCE, 1, "spare"),
+        id="a1.2",
+        uuid=leg_uuid(call_id, Role.SOURCE, 1, 2),
+    )
+    call = replace(call, id=secrets.token_hex(10), legs=(call.legs[0], second, call.legs[1]))
+    call = line.store.accept([call], JobQueue(line.redis).place_call).calls[0]
+
+    def live() -> dict[str, int]:
+        keys = line.redis.keys("ringback:live:*")
+        return {key.decode().partition("live:")[2]: line.redis.scard(key) for key in keys}
+
+    def change(change: Callable[[Call], Call]) -> None:
+        nonlocal call
+        call = line.store.change(call, change, Note("event", "test"))
+
+    change(lambda c: transitions.claim(c, worker="w", switch="s", core_uuid="c", at=1.0))
+    assert live() == {"organization:3": 1, "user:12": 1, "switch:s": 2, "gateway:pstn": 2}
+    first = call.legs[0].uuid
+    change(lambda c: transitions.report_leg(c, LegReport(first, created=2.0)))
+    change(lambda c: transitions.report_leg(c, LegReport(first, ended=3.0, cause="NO_ROUTE")))
+    change(lambda c: transitions.report_leg(c, LegReport(second.uuid, created=3.0)))
+    assert live() == {
+        **{"organization:3": 1, "user:12": 1, "switch:s": 2},
+        **{"gateway:pstn": 1, "gateway:spare": 1},
+    }
+    change(lambda c: transitions.end(c, "events_lost", at=9.0))
+    assert live() == {}
