@@ -30,7 +30,6 @@ _IDLE = 1.0
 # The same where this process reaches no switch, or Redis is away.
 _AWAY = 0.25
 
-
 # A call as it was claimed, the command that carries it, and where that was sent.
 Sent = tuple[Call, str, SwitchConnection]
 

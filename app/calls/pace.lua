@@ -26,6 +26,9 @@ local UNLIMITED = 10000
 -- How far into a line another's place is looked for when the first has to wait for its own limits.
 local DEPTH, CHUNK = 500, 50
 
+local function hash(id) return calls .. '{' .. id .. '}' end
+local names = cjson.decode(ARGV[6])
+
 -- What a call takes: a leg for each party, at its first gateway.
 local function takes(call, user, legs)
   local found = {user = user, legs = {}, gateways = {}}
@@ -44,14 +47,14 @@ local function takes(call, user, legs)
   return found
 end
 
--- It was allowed before, and whoever was told so did not claim it.
+-- It may have been allowed before, and whoever was told so did not claim it.
 local function give_back(id, organization, taking)
-  redis.call('SREM', live .. 'organization:' .. organization, id)
+  if redis.call('SREM', live .. 'organization:' .. organization, id) == 0 then return end
   redis.call('SREM', live .. 'user:' .. taking.user, id)
   for name, uuids in pairs(taking.gateways) do
     redis.call('ZREM', reserved .. 'gateway:' .. name, unpack(uuids))
   end
-  for _, name in ipairs(cjson.decode(ARGV[6])) do
+  for _, name in ipairs(names) do
     if #taking.legs > 0 then redis.call('ZREM', reserved .. 'switch:' .. name, unpack(taking.legs)) end
   end
 end
@@ -60,7 +63,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
 for _, id in ipairs(cjson.decode(ARGV[7])) do
-  local call = calls .. '{' .. id .. '}'
+  local call = hash(id)
   local state, organization, accepted, user, legs = unpack(redis.call(
     'HMGET', call, 'state', 'organization', 'accepted', 'user', 'legs'))
   -- It may have been cancelled, or come twice.
@@ -127,7 +130,7 @@ local function take(name, legs, uuids)
 end
 
 local switches, refusing = {}, {}
-for _, name in ipairs(cjson.decode(ARGV[6])) do
+for _, name in ipairs(names) do
   local list = redis.call('EXISTS', ARGV[4] .. name) == 1 and refusing or switches
   list[#list + 1] = name
 end
@@ -156,7 +159,7 @@ local function first(organization)
     local ids = redis.call('ZRANGE', line, from, from + CHUNK - 1)
     if #ids == 0 then return end
     for i, taking in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
-      if not taking or redis.call('HGET', calls .. '{' .. ids[i] .. '}', 'state') ~= 'queued' then
+      if not taking or redis.call('HGET', hash(ids[i]), 'state') ~= 'queued' then
         -- Somebody who was allowed it before has claimed it after all.
         redis.call('HDEL', KEYS[1], ids[i])
         redis.call('ZREM', line, ids[i])
@@ -189,7 +192,7 @@ local function allow(organization, id, call, switch)
   redis.call('SADD', live .. 'user:' .. call.user, id)
   redis.call('HDEL', KEYS[1], id)
   redis.call('ZREM', lines .. organization, id)
-  allowed[#allowed + 1] = {switch, redis.call('HGETALL', calls .. '{' .. id .. '}')}
+  allowed[#allowed + 1] = {switch, redis.call('HGETALL', hash(id))}
 end
 
 local turn = tonumber(redis.call('HGET', KEYS[4], 'turn') or 0)

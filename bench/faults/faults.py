@@ -40,24 +40,23 @@ class Fault:
         return self.sentinel in (None, layout.sentinel)
 
 
-def _kill(names: Iterable[str]) -> Action:
-    def do(cluster: Cluster, random: Random, lasts: float) -> None:
-        part = cluster.part(random.choice(sorted(names)))
-        part.kill()
-        time.sleep(lasts)
-        part.start()
+def _for_a_while(begin: str, end: str) -> Callable[[Iterable[str]], Action]:
+    """Do the one to a part, and the other once it has lasted."""
 
-    return do
+    def to_one_of(names: Iterable[str]) -> Action:
+        def do(cluster: Cluster, random: Random, lasts: float) -> None:
+            part = cluster.part(random.choice(sorted(names)))
+            getattr(part, begin)()
+            time.sleep(lasts)
+            getattr(part, end)()
+
+        return do
+
+    return to_one_of
 
 
-def _stop(names: Iterable[str]) -> Action:
-    def do(cluster: Cluster, random: Random, lasts: float) -> None:
-        part = cluster.part(random.choice(sorted(names)))
-        part.stop()
-        time.sleep(lasts)
-        part.cont()
-
-    return do
+_kill = _for_a_while("kill", "start")
+_stop = _for_a_while("stop", "cont")
 
 
 def _listener_slow(cluster: Cluster, random: Random, lasts: float) -> None:
@@ -91,23 +90,18 @@ def _redis_readonly(cluster: Cluster, random: Random, lasts: float) -> None:
     cluster.journal.say(f"{server:10} REPLICAOF NO ONE")
 
 
-def _sentinel_failover(cluster: Cluster, random: Random, lasts: float) -> None:
-    cluster.await_ready()
-    old = cluster.master()
-    cluster.part(old).kill()
-    _await_new_master(cluster, old)
-    time.sleep(lasts)
-    cluster.part(old).start()
+def _master(begin: str, end: str) -> Action:
+    """The master goes; it comes back, stopped ones believing that they still are it."""
 
+    def do(cluster: Cluster, random: Random, lasts: float) -> None:
+        cluster.await_ready()
+        old = cluster.master()
+        getattr(cluster.part(old), begin)()
+        _await_new_master(cluster, old)
+        time.sleep(lasts)
+        getattr(cluster.part(old), end)()
 
-def _sentinel_stop(cluster: Cluster, random: Random, lasts: float) -> None:
-    """The old master comes back believing that it still is one."""
-    cluster.await_ready()
-    old = cluster.master()
-    cluster.part(old).stop()
-    _await_new_master(cluster, old)
-    time.sleep(lasts)
-    cluster.part(old).cont()
+    return do
 
 
 def _await_new_master(cluster: Cluster, old: str) -> None:
@@ -213,8 +207,8 @@ FAULTS: dict[str, Fault] = {
     "redis_stop": Fault(_stop(["redis1"]), sentinel=False, lasts=_LONG),
     "redis_full": Fault(_redis_full),
     "redis_readonly": Fault(_redis_readonly, sentinel=False),
-    "sentinel_failover": Fault(_sentinel_failover, sentinel=True),
-    "sentinel_stop": Fault(_sentinel_stop, sentinel=True),
+    "sentinel_failover": Fault(_master("kill", "start"), sentinel=True),
+    "sentinel_stop": Fault(_master("stop", "cont"), sentinel=True),
     "switch_cut": Fault(_switch_cut, simulator=True),
     "switch_mute": Fault(_ordered("simulator mute"), simulator=True, lasts=_LONG),
     "switch_kill": Fault(_kill(_SIMULATORS), simulator=True),
