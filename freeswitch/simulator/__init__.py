@@ -40,7 +40,8 @@ class Simulator:
     To the file `record` a line of JSON is appended at once for each thing the switch does, with
     `at`, seconds since 1970, and `what`: `start` (core_uuid); `originate` (job_uuid, command) and
     `result` (job_uuid, result) when that is over; and of the channels it dials `create` (uuid,
-    number, gateway), `ring`, `answer` (uuid), `bridge` (uuid, other) and `hangup` (uuid, cause).
+    number, gateway), `ring`, `answer` (uuid), `bridge` (uuid, other), `recording` and `recorded`
+    (uuid, file; no file is written) and `hangup` (uuid, cause).
     """
 
     def __init__(

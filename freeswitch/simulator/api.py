@@ -2,27 +2,30 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import applications, causes, faults
+from . import causes, channel_commands, conference, faults, valet
 from .channel import Channel
+from .channel_commands import Command
 from .dialstring import application, split
+from .execution import start, transfer
 from .originate import Originated, Request, originate, whole_number
 from .switch import VERSION
 
 if TYPE_CHECKING:
     from .switch import Listener, Switch
 
-Command = Callable[["Switch", str], str]
-
 _ROWS_AT_ONCE = 500
 """Rows of `show` made in one go: 20,000 take half a second, which would stall the calls."""
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-_NO_CHANNEL = "-ERR No such channel!\n"
+_MODULES = """
+    mod_commands mod_conference mod_dptools mod_event_socket mod_loopback mod_sofia
+    mod_valet_parking mod_voicemail
+""".split()
+"""Those whose commands and applications are here."""
 _ORIGINATE_USAGE = (
     "-USAGE: <call url> <exten>|&<application_name>(<app_args>) [<dialplan>] [<context>]"
     " [<cid_name>] [<cid_num>] [<timeout_sec>]\n"
@@ -82,7 +85,7 @@ async def _dial(switch: "Switch", argument: str, record: Originated) -> str:
     if switch.faults.refuse:
         return f"-ERR {switch.faults.refuse}\n"
     given: list[str | None] = [word if word.lower() != "undef" else None for word in words]
-    dial_string, destination, _, _, name, number, seconds = given + [None] * (7 - len(given))
+    dial_string, destination, dialplan, _, name, number, seconds = given + [None] * (7 - len(given))
     variables = {}
     if name:
         variables["origination_caller_id_name"] = name
@@ -94,10 +97,9 @@ async def _dial(switch: "Switch", argument: str, record: Originated) -> str:
         return f"-ERR {cause}\n"
     called = application(destination or "")
     if called:
-        switch.spawn(applications.run(channel, *called))
+        start(channel, [called])
     else:
-        # There is no dialplan here: the extension is not found.
-        channel.hangup("NO_ROUTE_DESTINATION")
+        transfer(channel, destination or "", dialplan or "")
     channel.release()
     return f"+OK {channel.uuid}\n"
 
@@ -112,77 +114,6 @@ def _hupall(switch: "Switch", argument: str) -> str:
     more = "..." if len(pairs) > 1 else ""
     matching = f"[{words[1]}]=[{words[2]}]{more}"
     return f"+OK hangup all channels matching {matching} with cause: {cause}\n"
-
-
-def _uuid_kill(switch: "Switch", argument: str) -> str:
-    if not argument.strip():
-        return "-USAGE: <uuid> [cause]\n"
-    channel_uuid, _, cause = argument.partition(" ")
-    channel = switch.locate(channel_uuid)
-    if channel is None:
-        return _NO_CHANNEL
-    channel.hangup(causes.named(cause))
-    return "+OK\n"
-
-
-def _uuid_exists(switch: "Switch", argument: str) -> str:
-    return "true" if switch.locate(argument) else "false"
-
-
-def _uuid_getvar(switch: "Switch", argument: str) -> str:
-    words = split(argument, " ", 4)
-    if len(words) < 2:
-        return "-USAGE: <uuid> <var>\n"
-    channel = switch.locate(words[0])
-    if channel is None:
-        return _NO_CHANNEL
-    return channel.get(words[1]) or "_undef_"
-
-
-def _uuid_setvar(switch: "Switch", argument: str) -> str:
-    words = split(argument, " ", 3)
-    if len(words) < 2:
-        return "-USAGE: <uuid> <var> [value]\n"
-    channel = switch.locate(words[0])
-    if channel is None:
-        return _NO_CHANNEL
-    channel.set(words[1], words[2] if len(words) > 2 else None)
-    return "+OK\n"
-
-
-def _uuid_dump(switch: "Switch", argument: str) -> str:
-    words = split(argument, " ", 2)
-    if not words:
-        return "-USAGE: <uuid> [format]\n"
-    channel = switch.locate(words[0])
-    if channel is None:
-        return _NO_CHANNEL
-    headers = switch.dump(channel)
-    if words[1:] == ["json"]:
-        return json.dumps(headers, ensure_ascii=False, separators=(",", ":"))
-    return "".join(f"{name}: {value}\n" for name, value in headers.items()) + "\n"
-
-
-def _sched_hangup(switch: "Switch", argument: str) -> str:
-    words = split(argument, " ", 4)
-    if not words:
-        return "-USAGE: [+]<time> <uuid> [<cause>]\n"
-    channel = switch.locate(words[1]) if len(words) > 1 else None
-    if channel is None:
-        return _NO_CHANNEL
-    applications.schedule_hangup(channel, words[0], *words[2:3])
-    return "+OK\n"
-
-
-def _not_simulated(missing: str) -> Command:
-    """A command on a channel that the simulator has not learnt; without the channel the reply is
-    the switch's own."""
-
-    def command(switch: "Switch", argument: str) -> str:
-        channel_uuid = argument.partition(" ")[0]
-        return "-ERR not simulated\n" if switch.locate(channel_uuid) else missing
-
-    return command
 
 
 def _fsctl(switch: "Switch", argument: str) -> str:
@@ -229,6 +160,10 @@ def _status(switch: "Switch", argument: str) -> str:
     )
 
 
+def _module_exists(switch: "Switch", argument: str) -> str:
+    return "true" if argument in _MODULES else "false"
+
+
 def _version(switch: "Switch", argument: str) -> str:
     return f"FreeSWITCH Version {VERSION} (simulator)\n"
 
@@ -259,8 +194,8 @@ async def _show(switch: "Switch", argument: str) -> str:
     if not channels:
         return '{"row_count": 0}\n' if as_json else "\n0 total.\n"
     rows = []
-    for start in range(0, len(channels), _ROWS_AT_ONCE):
-        batch = map(row_of, channels[start : start + _ROWS_AT_ONCE])
+    for first in range(0, len(channels), _ROWS_AT_ONCE):
+        batch = map(row_of, channels[first : first + _ROWS_AT_ONCE])
         rows += [_encode(row) if as_json else ",".join(row.values()) for row in batch]
         await asyncio.sleep(0)
     if as_json:
@@ -348,19 +283,13 @@ def _call_party(channel: Channel) -> dict[str, str]:
 
 
 _COMMANDS: dict[str, Command] = {
+    "conference": conference.command,
     "fsctl": _fsctl,
     "global_getvar": _global_getvar,
     "hupall": _hupall,
-    "sched_hangup": _sched_hangup,
+    "module_exists": _module_exists,
     "status": _status,
-    "uuid_bridge": _not_simulated("-ERR Invalid uuid\n"),
-    "uuid_dump": _uuid_dump,
-    "uuid_exists": _uuid_exists,
-    "uuid_getvar": _uuid_getvar,
-    "uuid_kill": _uuid_kill,
-    "uuid_park": _not_simulated(_NO_CHANNEL),
-    "uuid_record": _not_simulated("-ERR Cannot locate session!\n"),
-    "uuid_setvar": _uuid_setvar,
-    "uuid_transfer": _not_simulated(_NO_CHANNEL),
+    "valet_info": valet.info,
     "version": _version,
+    **channel_commands.COMMANDS,
 }

@@ -1,94 +1,60 @@
-"""What a channel can do once it is answered: bridge, park, playback, hangup, sched_hangup."""
+"""What a channel can do once it is answered."""
 
-import asyncio
 import contextlib
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 
 from . import causes
+from .bridge import bridge, intercept
 from .channel import Channel
-from .clock import TICK, microseconds
+from .conference import conference
 from .dialstring import split
-from .originate import Request, handle_failure, is_true, originate, whole_number
+from .execution import Application, pause, run, stay_parked, wait
+from .originate import whole_number
+from .valet import valet_park
 
-Application = Callable[[Channel, str], Awaitable[str | None]]
-"""Runs to its end; returns the response, if it has one."""
-
-
-async def bridge(channel: Channel, argument: str) -> None:
-    """Dial, and join the one who answers with this channel until one of them hangs up."""
-    if not argument:
-        return
-    peer, cause = await originate(Request(channel.switch, channel.record, caller=channel), argument)
-    if peer is None:
-        channel.set("originate_failed_cause", cause)
-        handle_failure(channel, cause)
-        return
-    try:
-        await _joined(channel, peer)
-    finally:
-        peer.release()
-
-
-async def _joined(channel: Channel, peer: Channel) -> None:
-    channel.switch.note("bridge", uuid=channel.uuid, other=peer.uuid)
-    channel.times.bridged = microseconds()
-    both = {"Bridge-A-Unique-ID": channel.uuid, "Bridge-B-Unique-ID": peer.uuid}
-    channel.fire("CHANNEL_BRIDGE", before=both)
-    peer.times.bridged = channel.times.bridged
-    peer.enter("CS_EXCHANGE_MEDIA")
-    for leg, other in ((channel, peer), (peer, channel)):
-        leg.set("bridge_to", other.uuid)
-        leg.set("last_bridge_to", other.uuid)
-        leg.set("bridge_channel", other.name)
-        leg.set("bridge_uuid", other.uuid)
-        leg.set("signal_bond", other.uuid)
-    for leg, shown in ((channel, peer.profile), (peer, channel.profile)):
-        number = shown.callee_id_number if leg is channel else shown.caller_id_number
-        leg.set("last_sent_callee_id_name", number)
-        leg.set("last_sent_callee_id_number", number)
-    await _until_one_is_down(channel, peer)
-    peer.set("last_bridge_role", "originatee")
-    await channel.switch.clock.sleep(TICK)
-    for leg in (channel, peer):
-        leg.set("bridge_to", None)
-    if peer.up:
-        peer.hangup("NORMAL_CLEARING")
-    if channel.cause:
-        peer.set("bridge_hangup_cause", channel.cause)
-    if peer.cause:
-        channel.set("bridge_hangup_cause", peer.cause)
-    peer.finish()
-    peer.variables["variable_call_uuid"] = peer.uuid
-    channel.fire("CHANNEL_UNBRIDGE", before=both)
-    if channel.up and is_true(channel.get("hangup_after_bridge")):
-        channel.hangup(peer.cause or "NORMAL_CLEARING")
-
-
-async def _until_one_is_down(*channels: Channel) -> None:
-    changed = asyncio.Event()
-    for channel in channels:
-        channel.watchers.append(changed.set)
-    while all(channel.up for channel in channels):
-        changed.clear()
-        await changed.wait()
-    for channel in channels:
-        channel.watchers.remove(changed.set)
+_VOICEMAIL_SECONDS = 60
+"""How long a caller is at the voice mail at most."""
 
 
 async def park(channel: Channel, argument: str) -> None:
-    """Stay until hung up."""
-    channel.fire("CHANNEL_PARK")
-    await _until_one_is_down(channel)
-    await channel.switch.clock.sleep(TICK)
-    channel.fire("CHANNEL_UNPARK")
+    """Stay until hung up or moved."""
+    await stay_parked(channel)
+
+
+async def answer(channel: Channel, argument: str) -> None:
+    """Nothing: what is dialled here executes when it is answered."""
+
+
+async def set_variable(channel: Channel, argument: str) -> None:
+    """`name=value`; no value takes the variable away."""
+    name, _, value = argument.partition("=")
+    channel.set(name, value)
+
+
+async def export(channel: Channel, argument: str) -> None:
+    """`[nolocal:]name=value`: a variable for the channels that this one dials too."""
+    name, _, value = argument.partition("=")
+    channel.set(name, value)
+    names = [each for each in (channel.get("export_vars") or "").split(",") if each]
+    if name not in names:
+        channel.set("export_vars", ",".join([*names, name]))
+
+
+async def sleep(channel: Channel, argument: str) -> None:
+    """Wait for so many milliseconds."""
+    await pause(channel, whole_number(argument) / 1000)
 
 
 async def playback(channel: Channel, argument: str) -> str:
-    """Play until hung up. A tone or stream has no end here; a file is not found."""
-    if "://" not in argument:
+    """Play until hung up or moved. Silence ends after its milliseconds, if it has some; a tone or
+    stream has no end here, and a file is not found."""
+    kind, separator, data = argument.partition("://")
+    if not separator:
         return "FILE NOT FOUND"
-    await _until_one_is_down(channel)
+    if kind == "silence_stream" and (milliseconds := whole_number(data)):
+        ended = await pause(channel, milliseconds / 1000)
+        return "FILE PLAYED" if ended else "PLAYBACK ERROR"
+    await wait(lambda: not channel.ready, channel)
     return "PLAYBACK ERROR"
 
 
@@ -113,41 +79,64 @@ def schedule_hangup(channel: Channel, when: str, cause: str = "ALLOTTED_TIMEOUT"
     clock.call_at_second(second, lambda: channel.hangup(causes.named(cause)))
 
 
-_APPLICATIONS: dict[str, Application] = {
+async def eavesdrop(channel: Channel, argument: str) -> None:
+    """Listen to a channel until either is hung up. Who hears whom is of no matter here."""
+    heard = channel.switch.locate(argument)
+    if heard and heard is not channel:
+        await wait(lambda: not (channel.ready and heard.up), channel, heard)
+
+
+async def record_session(channel: Channel, argument: str) -> None:
+    """Record to a file: `<path> [+<seconds>]`."""
+    path, *limit = [*argument.split(), ""]
+    start_recording(channel, path, whole_number(limit[0]))
+
+
+def start_recording(channel: Channel, path: str, seconds: int = 0) -> bool:
+    """Record a channel, no more than `seconds` if that is not 0; false if it has no media.
+
+    RECORD_START and RECORD_STOP come as if something was recorded, but no file is written.
+    """
+    if not (channel.answered or channel.early):
+        return False
+    if path not in channel.recordings:
+        channel.recordings.append(path)
+        channel.switch.note("recording", uuid=channel.uuid, file=path)
+        channel.fire("RECORD_START", after={"Record-File-Path": path})
+        if seconds:
+            channel.later(seconds, lambda: channel.stop_recordings(path))
+    return True
+
+
+async def set_mute(channel: Channel, argument: str) -> None:
+    """`read|write [true|false]`: who is heard is of no matter here."""
+
+
+async def voicemail(channel: Channel, argument: str) -> None:
+    """Leave a message: `<profile> <domain> <box>`. The caller is cut off in the end."""
+    await pause(channel, _VOICEMAIL_SECONDS)
+
+
+APPLICATIONS: Mapping[str, Application] = {
+    "answer": answer,
     "bridge": bridge,
+    "conference": conference,
+    "eavesdrop": eavesdrop,
+    "export": export,
+    "hangup": hangup,
+    "intercept": intercept,
     "park": park,
     "playback": playback,
-    "hangup": hangup,
+    "record_session": record_session,
     "sched_hangup": sched_hangup,
+    "set": set_variable,
+    "set_mute": set_mute,
+    "sleep": sleep,
+    "valet_park": valet_park,
+    "voicemail": voicemail,
 }
-
-
-async def run(channel: Channel, name: str, argument: str) -> None:
-    """Let a channel execute an application, and hang it up when that is over."""
-    name = name.lower()
-    application = _APPLICATIONS.get(name)
-    channel.enter_execution()
-    if application is None:
-        channel.hangup("DESTINATION_OUT_OF_ORDER")
-        return
-    channel.application_started(name, argument)
-    try:
-        if channel.up:
-            await _execute(application, channel, name, argument)
-    finally:
-        channel.application_ended()
-
-
-async def _execute(application: Application, channel: Channel, name: str, argument: str) -> None:
-    headers = {"Application": name}
-    if argument:
-        headers["Application-Data"] = argument
-    headers["Application-UUID"] = str(uuid.uuid4())
-    channel.fire("CHANNEL_EXECUTE", after=headers)
-    response = await application(channel, argument) or "_none_"
-    execution = headers.pop("Application-UUID")
-    headers |= {"Application-Response": response, "Application-UUID": execution}
-    channel.fire("CHANNEL_EXECUTE_COMPLETE", after=headers)
+_AT_ONCE = (hangup, sched_hangup, set_variable, export, record_session, set_mute)
+"""Those that never wait, so that a channel can run them beside what it does."""
 
 
 def execute_on_answer(channel: Channel, command: str) -> None:
@@ -155,11 +144,11 @@ def execute_on_answer(channel: Channel, command: str) -> None:
     name, separator, argument = command.partition("::")
     if not separator:
         name, _, argument = command.partition(" ")
-    application = _APPLICATIONS.get(name.lower())
-    if application in (hangup, sched_hangup):
+    application = APPLICATIONS.get(name.lower())
+    if application in _AT_ONCE:
         channel.set("current_application", name)
         channel.set("current_application_data", argument)
-        # These two never wait, so the coroutine is over at its first step.
-        execution = _execute(application, channel, name, argument)
+        # These never wait, so the coroutine is over at its first step.
+        execution = run(application, channel, name, argument)
         with contextlib.suppress(StopIteration):
             execution.send(None)

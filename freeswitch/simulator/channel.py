@@ -1,26 +1,33 @@
 """A channel: one leg of a call, from CHANNEL_CREATE to CHANNEL_DESTROY."""
 
 import asyncio
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import causes
 from .clock import TICK, microseconds
 from .events import Event, Value
+from .profile import Profile, Times, stamp
 from .telephones import Manner
 
 if TYPE_CHECKING:
     from .originate import Originated
     from .switch import Switch
 
+Step = tuple[str, str]
+"""An application and its argument."""
+Work = Callable[["Channel"], Awaitable[None]]
+"""What a channel does until it is over, the channel is hung up or it is wanted elsewhere."""
+
 _STATE_NUMBERS = {
     "CS_NONE": "0",
     "CS_INIT": "2",
+    "CS_SOFT_EXECUTE": "3",
     "CS_EXECUTE": "4",
     "CS_EXCHANGE_MEDIA": "5",
+    "CS_PARK": "6",
     "CS_CONSUME_MEDIA": "7",
 }
 _HANGUP, _REPORTING, _DESTROY = "10", "11", "12"
@@ -52,55 +59,6 @@ _PROFILE_HEADERS = """
 """.split()
 _CALLER = tuple(f"Caller-{name}" for name in _PROFILE_HEADERS)
 _OTHER_LEG = tuple(f"Other-Leg-{name}" for name in _PROFILE_HEADERS)
-
-
-_MOMENTS = (
-    "start profile_start answer bridge last_hold resurrect progress progress_media end".split()
-)
-# Each span of the report in seconds, in milliseconds and in microseconds.
-_SPANS = [
-    (
-        [
-            f"variable_{unit}duration",
-            *(
-                f"variable_{name}{unit}sec"
-                for name in ("bill", "progress", "answer", "wait", "progress_media", "flow_bill")
-            ),
-        ],
-        micros,
-    )
-    for unit, micros in (("", 1_000_000), ("m", 1000), ("u", 1))
-]
-
-
-@dataclass(slots=True)
-class Profile:
-    """Who calls whom, as the Caller-* headers have it."""
-
-    destination_number: str
-    callee_id_number: str
-    caller_id_name: str = ""
-    caller_id_number: str = "0000000000"
-    orig_caller_id_name: str = ""
-    orig_caller_id_number: str = "0000000000"
-    ani: str = "0000000000"
-    callee_id_name: str = "Outbound Call"
-    network_addr: str = ""
-    dialplan: str = ""
-    source: str = "src/switch_ivr_originate.c"
-    context: str = "default"
-
-
-@dataclass(slots=True)
-class Times:
-    """Microseconds since 1970, 0 for what has not happened."""
-
-    created: int = 0
-    answered: int = 0
-    progress: int = 0
-    progress_media: int = 0
-    hangup: int = 0
-    bridged: int = 0
 
 
 class Channel:
@@ -144,9 +102,18 @@ class Channel:
             "variable_session_id": str(switch.next_session_id()),
             **variables,
         }
+        self.partner: Channel | None = None
+        """The channel it is bridged with."""
+        self.driven = False
+        """Somebody sees to what it does, and to its end (`execution.drive`)."""
+        self.turn: Work | None = None
+        """What a command wants it to do instead of what it does."""
+        self.steps: deque[Step] = deque()
+        """What it has left to execute."""
+        self.recordings: list[str] = []
+        """The files that record it."""
         self._media: dict[str, str] = {}
         self._timers: list[asyncio.TimerHandle] = []
-        self._busy = False
         self._holds = 0
         self._hangup_time = 0
         self._finished = False
@@ -197,35 +164,42 @@ class Channel:
         """Not hung up."""
         return self.cause is None
 
+    @property
+    def ready(self) -> bool:
+        """Neither hung up nor wanted elsewhere: what it does may go on."""
+        return self.cause is None and self.turn is None
+
     def enter(self, state: str) -> None:
         self.state = state
         if self.up:
             self.state_number = _STATE_NUMBERS[state]
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Let everybody who waits for something of this channel look again."""
         for watcher in tuple(self.watchers):
             watcher()
 
-    def _later(self, seconds: float, step: Callable[[], object]) -> None:
+    def later(self, seconds: float, step: Callable[[], object]) -> None:
+        """Call in so many seconds, unless it is hung up before."""
         self._timers.append(self.switch.clock.call_later(seconds, step))
 
     # The called telephone
 
     def launch(self) -> None:
         """Announce the channel and call the telephone."""
-        self.times.created = microseconds()
+        self.times.created = self.times.profile_created = microseconds()
         self.fire("CHANNEL_CREATE")
         self.fire("CHANNEL_ORIGINATE")
         self.enter("CS_CONSUME_MEDIA")
         manner = self.manner
         if manner.rings:
-            self._later(TICK, self._ring)
+            self.later(TICK, self._ring)
         elif manner.early_media:
-            self._later(TICK, self._send_early_media)
+            self.later(TICK, self._send_early_media)
         if manner.answer_after is not None:
-            self._later(TICK + manner.answer_after, self._answer)
+            self.later(TICK + manner.answer_after, self._answer)
         elif manner.refusal:
-            self._later(TICK + manner.refuse_after, self._refuse)
+            self.later(TICK + manner.refuse_after, self._refuse)
 
     def _reached(self) -> None:
         profile = self.profile
@@ -250,7 +224,7 @@ class Channel:
             self.other_leg["Other-Leg-Channel-Progress-Time"] = str(self.times.progress)
         self.fire("CHANNEL_PROGRESS")
         self.call_state = "RINGING"
-        self._changed()
+        self.changed()
 
     def _send_early_media(self) -> None:
         self._reached()
@@ -260,7 +234,7 @@ class Channel:
         self.fire("CHANNEL_PROGRESS_MEDIA")
         self.call_state = "EARLY"
         self._start_media()
-        self._changed()
+        self.changed()
 
     def hears_ringing(self) -> None:
         """The leg this channel dials rings."""
@@ -294,7 +268,7 @@ class Channel:
             else:
                 timer = clock.call_later(self.manner.talk, self._far_hangup)
             self._timers.append(timer)
-        self._changed()
+        self.changed()
 
     def _start_media(self) -> None:
         self._media = _CODECS
@@ -345,18 +319,21 @@ class Channel:
         )
         if partner:
             partner.set("last_bridge_hangup_cause", cause)
-        if not self._busy:
+        if not self.driven:
             self.switch.clock.call_later(TICK / 2, self.finish)
-        self._changed()
+        self.changed()
 
     def finish(self) -> None:
         """Report the end: CHANNEL_HANGUP_COMPLETE, and CHANNEL_DESTROY unless it is held."""
         if self._finished or self.cause is None:
             return
         self._finished = True
+        self.times.hangup = self._hangup_time
+        if self.recordings:
+            self.state = "CS_HANGUP"
+            self.stop_recordings()
         self.state, self.state_number = "CS_REPORTING", _REPORTING
         self.call_state = "HANGUP"
-        self.times.hangup = self._hangup_time
         self.set("hangup_cause", self.cause)
         self.set("hangup_cause_q850", str(causes.q850(self.cause)))
         self.variables |= self._report()
@@ -364,7 +341,7 @@ class Channel:
             self.set("sip_hangup_disposition", self.disposition)
         self.fire("CHANNEL_HANGUP_COMPLETE", before={"Hangup-Cause": self.cause})
         self.state_number = _DESTROY
-        self._changed()
+        self.changed()
         self._destroy()
 
     def hold(self) -> None:
@@ -380,73 +357,52 @@ class Channel:
             del self.switch.channels[self.uuid]
             self.fire("CHANNEL_DESTROY")
 
-    def _report(self) -> dict[str, Value]:
-        """The times of the whole call, as the last events have them."""
-        times = self.times
-        moments = (
-            times.created,
-            times.created,
-            times.answered,
-            times.bridged,
-            0,
-            0,
-            times.progress,
-            times.progress_media,
-            times.hangup,
-        )
-        report: dict[str, Value] = {"variable_digits_dialed": "none"}
-        for name, moment in zip(_MOMENTS, moments, strict=True):
-            if moment:
-                report[f"variable_{name}_stamp"] = _stamp(moment // 1_000_000)
-        for name, moment in zip(_MOMENTS, moments, strict=True):
-            report[f"variable_{name}_epoch"] = str(moment // 1_000_000)
-            report[f"variable_{name}_uepoch"] = str(moment)
+    def _report(self) -> dict[str, str]:
+        report = self.times.report()
         if application := self.get("current_application"):
             report["variable_last_app"] = application
             if argument := self.get("current_application_data"):
                 report["variable_last_arg"] = argument
         name, number = self.profile.caller_id_name, self.profile.caller_id_number
         report["variable_caller_id"] = f'"{name}" <{number}>' if name else number
-        answered_until = times.hangup if times.answered else 0
-        spans = (
-            (times.created, times.hangup),
-            (times.answered, answered_until),
-            (times.created, times.progress),
-            (times.created, times.answered),
-            (times.created, times.bridged),
-            (times.created, times.progress_media),
-            (times.created, answered_until),
-        )
-        for names, micros in _SPANS:
-            for name, (start, end) in zip(names, spans, strict=True):
-                report[name] = str(end // micros - start // micros) if end else "0"
         return report
 
     def created_stamp(self) -> str:
         """Local time of creation, as `show channels` has it."""
-        return _stamp(self.times.created // 1_000_000)
+        return stamp(self.times.created // 1_000_000)
 
     # Applications
 
     def enter_execution(self) -> None:
         """Turn to executing applications."""
         self.enter("CS_EXECUTE")
-        if self.hit_dialplan == "false":
-            self._flip_caller_id()
+        self.flip_caller_id()
 
-    def application_started(self, name: str, argument: str) -> None:
-        """An application has the channel until `application_ended`."""
-        self._busy = True
-        self.set("current_application", name)
-        self.set("current_application_data", argument)
+    def renew_profile(self) -> None:
+        """Begin another caller profile, which was in no bridge and on no hold."""
+        times = self.times
+        times.profile_created = microseconds()
+        times.bridged = times.last_hold = times.hold_accum = 0
 
-    def application_ended(self) -> None:
-        """The last application is over: the channel is hung up, or its end reported."""
-        self._busy = False
-        if self.up:
-            self.hangup("NORMAL_CLEARING")
-        else:
-            self.finish()
+    def put_on_hold(self) -> None:
+        self.call_state = "HELD"
+        self.times.last_hold = microseconds()
+        self.fire("CHANNEL_HOLD")
+
+    def take_off_hold(self) -> None:
+        self.call_state = "UNHELD"
+        self.times.hold_accum += microseconds() - self.times.last_hold
+        self.fire("CHANNEL_UNHOLD")
+        self.call_state = "ACTIVE"
+
+    def stop_recordings(self, *files: str) -> bool:
+        """Stop recording to these files, by default to all; false if there is none of them."""
+        stopped = [each for each in self.recordings if each in files or not files]
+        for file in stopped:
+            self.recordings.remove(file)
+            self.switch.note("recorded", uuid=self.uuid, file=file)
+            self.fire("RECORD_STOP", after={"Record-File-Path": file})
+        return bool(stopped)
 
     # Events
 
@@ -487,7 +443,6 @@ class Channel:
 
     def _profile_headers(self, names: tuple[str, ...], times: Times) -> dict[str, str]:
         profile = self.profile
-        created = str(times.created)
         values = (
             "outbound",
             "outbound" if names is _CALLER else "inbound",
@@ -506,8 +461,8 @@ class Channel:
             profile.context,
             self.name,
             "1" if names is _CALLER else "",
-            created,
-            created,
+            str(times.profile_created),
+            str(times.created),
             str(times.answered),
             str(times.progress),
             str(times.progress_media),
@@ -515,8 +470,8 @@ class Channel:
             "0",
             "0",
             str(times.bridged),
-            "0",
-            "0",
+            str(times.last_hold),
+            str(times.hold_accum),
             "true",
             "false",
             "false",
@@ -531,8 +486,10 @@ class Channel:
         """The Other-Leg-* headers of the channel that called this leg, as it now stands."""
         return {"Other-Type": "originatee"} | self._profile_headers(_OTHER_LEG, self.times)
 
-    def _flip_caller_id(self) -> None:
+    def flip_caller_id(self) -> None:
         """An outbound channel that executes an application shows the called as the caller."""
+        if self.hit_dialplan == "true":
+            return
         profile = self.profile
         self.set("pre_transfer_caller_id_name", profile.caller_id_name)
         self.set("pre_transfer_caller_id_number", profile.caller_id_number)
@@ -541,12 +498,7 @@ class Channel:
             profile,
             caller_id_name=profile.callee_id_name,
             caller_id_number=profile.callee_id_number,
-            callee_id_name=profile.caller_id_name,
-            callee_id_number=profile.caller_id_number,
+            callee_id_name="" if self.partner else profile.caller_id_name,
+            callee_id_number="" if self.partner else profile.caller_id_number,
         )
         self.hit_dialplan = "true"
-
-
-@lru_cache(maxsize=16)
-def _stamp(second: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))

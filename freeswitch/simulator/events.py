@@ -29,9 +29,16 @@ CALLING = {
     "CHANNEL_DESTROY": (_SESSION, "switch_core_session_perform_destroy", "1584"),
     "CHANNEL_DATA": ("mod_commands.c", "uuid_dump_function", "6468"),
     "BACKGROUND_JOB": ("mod_event_socket.c", "api_exec", "1572"),
+    "CHANNEL_HOLD": ("switch_ivr.c", "switch_ivr_hold", "1551"),
+    "CHANNEL_UNHOLD": ("switch_ivr.c", "switch_ivr_unhold", "1654"),
+    "RECORD_START": ("switch_ivr_async.c", "record_callback", "1481"),
+    "RECORD_STOP": ("switch_ivr_async.c", "send_record_stop_event", "1240"),
+    "conference::maintenance": ("mod_conference.c", "conference_event_add_data", "144"),
+    "valet_parking::info": ("mod_valet_parking.c", "valet_parking_function", "579"),
     "HEARTBEAT": ("switch_core.c", "send_heartbeat", "95"),
 }
-"""Where in the switch an event comes from: file, function and line, as its headers say."""
+"""Where in the switch an event comes from: file, function and line, as its headers say; a CUSTOM
+event goes by its subclass."""
 
 EVENT_NAMES = frozenset(
     """
@@ -62,7 +69,8 @@ _UNSAFE = re.compile(rb"[^ -~]|[\r\n #&+:;<=>?@\[\\\]^`{|}\"]|%(?![0-9A-F]{2})")
 
 
 class Event:
-    """One event: its headers in order, and the body of a BACKGROUND_JOB."""
+    """One event: its headers in order, and the body of a BACKGROUND_JOB. The name of a CUSTOM
+    event is its subclass."""
 
     __slots__ = ("_json", "_lower", "_plain", "body", "headers", "name")
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from . import endpoints
-from .channel import Channel, Profile
+from .channel import Channel
 from .clock import TICK
 from .dialstring import DialString, DialStringError, Peer, Variables, enterprise_parts, parse
+from .profile import Profile
 
 if TYPE_CHECKING:
     from .switch import Switch
@@ -116,9 +117,6 @@ async def originate(request: Request, text: str) -> tuple[Channel | None, str]:
     Returns the channel, held until the caller releases it, or None; and the cause.
     """
     caller = request.caller
-    if caller:
-        caller.set("originated_legs", None)
-        caller.set("originate_causes", None)
     try:
         enterprise = enterprise_parts(text)
         if enterprise is not None:
@@ -170,7 +168,7 @@ async def _enterprise(
     winner: Channel | None = None
     while True:
         cancelled = request.cancellation.cause
-        if cancelled or (caller and not caller.up):
+        if cancelled or (caller and not caller.ready):
             break
         winner = next(
             (task.result()[0] for task in tasks if task.done() and task.result()[0]), None
@@ -235,6 +233,9 @@ class _Origination:
                 value = self.caller.get(name)
                 if value:
                     self.variables.setdefault(name, value)
+            for name in filter(None, (self.caller.get("export_vars") or "").split(",")):
+                if value := self.caller.get(name):
+                    self.variables.setdefault(name.removeprefix("nolocal:"), value)
         self.early_answers = not self._ignores_early_media()
         self.variables["originate_early_media"] = "true" if self.early_answers else "false"
         self.rejection = _Rejection(self.variables.get("fail_on_single_reject"))
@@ -253,7 +254,7 @@ class _Origination:
     async def run(self) -> tuple[Channel | None, str]:
         cause = "DESTINATION_OUT_OF_ORDER"
         for peers in self.dial_string.alternatives:
-            if self.request.cancellation.cause or (self.caller and not self.caller.up):
+            if self.request.cancellation.cause or (self.caller and not self.caller.ready):
                 break
             attempt = _Attempt(self, peers)
             winner = await attempt.run()
@@ -470,7 +471,7 @@ class _Attempt:
     def _look(self) -> _End | None:
         """One round of the switch's waiting loop."""
         if self.caller:
-            if not self.caller.up:
+            if not self.caller.ready:
                 return _End.CANCELLED
             self._pass_on_ringing(self.caller)
         stands_still = self._stands_still()
@@ -548,7 +549,7 @@ class _Attempt:
 
     def _conclude(self, end: _End) -> None:
         caller = self.caller
-        if self.winner and caller and not caller.up:
+        if self.winner and caller and not caller.ready:
             self.winner.hangup("ORIGINATOR_CANCEL")
             self.winner = None
             end = _End.CANCELLED

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from . import api
-from .events import EVENT_NAMES, Event, Value
+from .events import CALLING, EVENT_NAMES, Event, Value
 from .switch import Switch
 
 LOST_LIMIT = 500
@@ -366,7 +366,7 @@ class Connection(asyncio.Protocol):
             self._format = form
         else:
             self._format = self._format or "plain"
-        names = {word.upper() for word in words if _is_event_name(word)}
+        names = _event_names(words)
         if not names:
             return "-ERR no keywords supplied"
         self._all = self._all or "ALL" in names
@@ -375,7 +375,7 @@ class Connection(asyncio.Protocol):
         return f"+OK event listener enabled {self._format}"
 
     def _nixevent(self, argument: str) -> str:
-        names = {word.upper() for word in argument.split(" ") if _is_event_name(word)}
+        names = _event_names(argument.split(" "))
         if not names:
             return "-ERR no keywords supplied"
         if "ALL" in names:
@@ -384,7 +384,7 @@ class Connection(asyncio.Protocol):
         else:
             if self._all:
                 self._all = False
-                self._names |= set(EVENT_NAMES)
+                self._names |= set(EVENT_NAMES) | set(CALLING)
             self._names -= names
         return "+OK events nixed"
 
@@ -424,5 +424,12 @@ def _user_password(argument: str) -> str | None:
     return password if colon and user.partition("@")[2] and user.partition("@")[0] else None
 
 
-def _is_event_name(word: str) -> bool:
-    return word.upper() in EVENT_NAMES or word.upper() == "ALL"
+def _event_names(words: list[str]) -> set[str]:
+    """The events that a listener names; what follows CUSTOM are subclasses of it."""
+    names = set()
+    for word in words:
+        if "CUSTOM" in names:
+            names.add(word)
+        elif word.upper() in EVENT_NAMES or word.upper() == "ALL":
+            names.add(word.upper())
+    return names

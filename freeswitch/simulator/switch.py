@@ -17,8 +17,10 @@ from .channel import Channel
 from .clock import Clock, microseconds
 from .events import CALLING, Event, Value, dates
 from .faults import Faults
+from .valet import Lots
 
 if TYPE_CHECKING:
+    from .conference import Conference
     from .endpoints import Gateway
     from .originate import Originated
 
@@ -65,6 +67,11 @@ class Switch:
         self.gateways = gateways
         self.channels: dict[str, Channel] = {}
         self.listeners: list[Listener] = []
+        self.applications = applications.APPLICATIONS
+        self.lots = Lots()
+        """Where channels are parked."""
+        self.conferences: dict[str, Conference] = {}
+        self.member_ids = itertools.count(1)
         self.originates: deque[Originated] = deque(maxlen=MAX_RECORDS)
         self.paused: set[str] = set()
         self.max_sessions = 20_000
@@ -141,7 +148,7 @@ class Switch:
         now = microseconds()
         local, gmt = dates(now // 1_000_000)
         file, function, line = CALLING[name]
-        return {
+        headers: dict[str, Value] = {
             "Event-Name": name,
             **self._base,
             "Event-Date-Local": local,
@@ -152,6 +159,9 @@ class Switch:
             "Event-Calling-Line-Number": line,
             "Event-Sequence": str(next(self._sequence)),
         }
+        if "::" in name:
+            headers = {"Event-Subclass": name, **headers, "Event-Name": "CUSTOM"}
+        return headers
 
     def fire(self, event: Event) -> None:
         # A listener that loses too much is closed, and so leaves the list, in between.

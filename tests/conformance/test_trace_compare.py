@@ -57,6 +57,14 @@ def test_a_change_is_a_difference(change: Change) -> None:
     assert differences(load(TRACE), changed)
 
 
+def test_each_of_several_events_of_a_kind_counts() -> None:
+    path = TRACE.with_stem("valet-park-and-retrieve")
+    changed = load(path)
+    fetched = next(item for item in changed if item.get("event", {}).get("Action") == "bridge")
+    fetched["event"]["Valet-Extension"] = "5902"
+    assert differences(load(path), changed)
+
+
 def test_the_order_between_legs_is_free() -> None:
     changed = load(TRACE)
     swap(changed, ("CHANNEL_UNBRIDGE", "a1"), ("CHANNEL_HANGUP_COMPLETE", "b"))

@@ -28,6 +28,8 @@ EVENTS = (
     "CHANNEL_CREATE CHANNEL_ORIGINATE CHANNEL_PROGRESS CHANNEL_PROGRESS_MEDIA CHANNEL_ANSWER"
     " CHANNEL_BRIDGE CHANNEL_UNBRIDGE CHANNEL_HANGUP CHANNEL_HANGUP_COMPLETE CHANNEL_DESTROY"
     " CHANNEL_PARK CHANNEL_UNPARK CHANNEL_EXECUTE CHANNEL_EXECUTE_COMPLETE BACKGROUND_JOB"
+    " CHANNEL_HOLD CHANNEL_UNHOLD RECORD_START RECORD_STOP"
+    " CUSTOM conference::maintenance valet_parking::info"
 )
 MAX_WAIT = 10.0
 """Seconds to wait for the last events of a scenario."""
@@ -55,7 +57,7 @@ def load(path: Path) -> list[Item]:
     call of the trace alone.
     """
     head, *items = map(json.loads, path.read_text().splitlines())
-    items = [item for item in items if not _is_subscription(item)]
+    items = [item for item in items if not (_is_subscription(item) or _is_of_no_leg(item))]
     if head.get("changes_only"):
         items = _unpack(items)
     if any(item.get("unanswered") for item in items):
@@ -78,6 +80,12 @@ def _is_subscription(item: Item) -> bool:
     return item.get("send", "").startswith("event ") or (
         item.get("reply", "").startswith("+OK event listener enabled")
     )
+
+
+def _is_of_no_leg(item: Item) -> bool:
+    """An event of a whole conference."""
+    event = item.get("event", {})
+    return event.get("Event-Name") == "CUSTOM" and "Unique-ID" not in event
 
 
 def _leg(headers: dict[str, Any]) -> str:
@@ -118,7 +126,7 @@ _NAMING = ("Event-Name", "Unique-ID", "Job-UUID")
 def replay(trace: list[Item], address: Address) -> list[Item]:
     """Send the commands of a trace with its spacing; returns what was sent and came back.
 
-    Uuids and call ids are chosen anew for the run, and stand in the result as in the trace.
+    Uuids, call ids and lots are chosen anew for the run, and stand in the result as in the trace.
     """
     fresh = {
         known: str(uuid.uuid4())
@@ -126,9 +134,12 @@ def replay(trace: list[Item], address: Address) -> list[Item]:
         if "send" in item
         for known in UUID.findall(item["send"])
     }
-    call_ids = {c for item in trace for c in _CALL_ID.findall(item.get("send", ""))}
-    for call_id in call_ids:
-        fresh[call_id] = f"{call_id}-{uuid.uuid4().hex[:8]}"
+    sent = [item.get("send", "") for item in trace]
+    call_ids = {call_id for command in sent for call_id in _CALL_ID.findall(command)}
+    # A place in a lot is taken for a while after it is left.
+    lots = {lot for command in sent for lot in _LOT.findall(command)}
+    for name in call_ids | lots:
+        fresh[name] = f"{name}-{uuid.uuid4().hex[:8]}"
     record = _Record(trace, fresh)
     connection = EventSocket(address.host, address.port, address.password, on_event=record.on_event)
     connection.connect()
@@ -154,6 +165,7 @@ def replay(trace: list[Item], address: Address) -> list[Item]:
 
 
 _CALL_ID = re.compile(r"\bc\d\d\b")
+_LOT = re.compile(r"\bvalet_park:(\w+) ")
 
 
 class _Record:

@@ -175,7 +175,6 @@ def test_variables_are_read_and_set(client: Client) -> None:
     assert client.command("api uuid_getvar u1 nosuch") == "_undef_"
     dump = json.loads(client.command("api uuid_dump u1 json"))
     assert (dump["Event-Name"], dump["variable_note"]) == ("CHANNEL_DATA", "b")
-    assert client.command("api uuid_park u1") == "-ERR not simulated\n"
     assert client.command("api hupall CALL_REJECTED note b") == (
         "+OK hangup all channels matching [note]=[b] with cause: CALL_REJECTED\n"
     )
