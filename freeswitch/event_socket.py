@@ -528,6 +528,15 @@ class SwitchConnection:
         """As EventSocket.catch_up; while the switch is down, of the connection that was."""
         return self._last is None or self._last.catch_up(timeout)
 
+    def was_heard(self, within: float = 1.0) -> bool:
+        """Whether anything has come from the switch these last seconds, on a link that stands."""
+        connection = self._socket
+        return (
+            connection is not None
+            and connection.connected
+            and time.monotonic() - connection.heard < within
+        )
+
     def is_answering(self, within: float = 1.0, timeout: float = 2.0) -> bool:
         """Whether the switch has been heard `within` seconds, or answers now within `timeout`.
 
@@ -537,8 +546,8 @@ class SwitchConnection:
         connection = self._socket
         if connection is None:
             return False
-        if time.monotonic() - connection.heard < within:
-            return connection.connected
+        if self.was_heard(within):
+            return True
         try:
             connection.api(CORE_UUID, timeout=timeout)
         except EventSocketError as error:

@@ -39,11 +39,13 @@ class SwitchPool:
 
     def ready(self) -> list[str]:
         """The switches that answer, soon."""
+        heard = [name for name, each in self._connections.items() if each.was_heard()]
         asked = {
             name: self._asked.get(name) or gevent.spawn(connection.is_answering)
             for name, connection in self._connections.items()
+            if name not in heard
         }
         done = gevent.joinall(list(asked.values()), timeout=_SOON)
         # One question at a time: a link that is waited on is not given up.
         self._asked = {name: asking for name, asking in asked.items() if asking not in done}
-        return [name for name, asking in asked.items() if asking in done and asking.value]
+        return heard + [name for name, asking in asked.items() if asking in done and asking.value]

@@ -39,9 +39,11 @@ def copy_live(redis: Redis, keys: Keys, model: str, count: int) -> None:
     _copy(redis, keys, model, ids, {"switch": ELSEWHERE})
     at = time.time()
     indexes = [
-        keys.user_calls(call.user),
-        keys.switch_calls(ELSEWHERE),
+        keys.calls,
+        *map(keys.organization_calls, call.organizations),
+        *map(keys.user_calls, call.users),
         *map(keys.extension_calls, call.extensions),
+        keys.switch_calls(ELSEWHERE),
     ]
     for some in _parts(iter(ids)):
         with redis.pipeline(transaction=False) as pipe:

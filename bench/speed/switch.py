@@ -4,8 +4,11 @@ import contextlib
 import os
 import random
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +26,10 @@ TALK = (0.05, 0.15)
 # Legs per second and at once that the simulator admits.
 _SESSIONS = 1_000_000
 _STOP_LIMIT = 15.0
+# The gateway that Ringback's demo accounts dial through, and where it leads.
+_GATEWAY = "pstn"
+_PROXY = re.compile(r"<proxy>sip:(?:[^@<]*@)?([^:;<]+):?(\d*)")
+_START_LIMIT = 10.0
 _UNIQUE_ID = re.compile(rb'"Unique-ID":\s*"([^"]+)"')
 _JOB_UUID = re.compile(rb'"Job-UUID":\s*"([^"]+)"')
 _BODY = re.compile(rb'"_body":\s*"([^"\\]*)')
@@ -39,6 +46,57 @@ class Switch:
     @property
     def title(self) -> str:
         return "simulator" if self.simulated else "FreeSWITCH"
+
+
+@contextlib.contextmanager
+def sipp_far_end(switch: Switch) -> Iterator[None]:
+    """A SIPp that answers every call at once, on this machine, where the gateway leads."""
+    if (program := shutil.which("sipp")) is None:
+        sys.exit("sipp is not on PATH: it is Debian's sip-tester.")
+    wire = Wire(switch.address)
+    status = wire.ask(f"api sofia xmlstatus gateway {_GATEWAY}")
+    wire.close()
+    if (found := _PROXY.search(status)) is None:
+        sys.exit(f"The switch has no gateway {_GATEWAY}.")
+    host, port = found[1], int(found[2] or 5060)
+    if _is_taken(host, port):
+        sys.exit(f"Gateway {_GATEWAY} leads to {host} port {port}, which another has.")
+    # It writes files where it runs.
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [program, "-sn", "uas", "-i", host, "-p", str(port), "-nostdin"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+        )
+        try:
+            end = time.monotonic() + _START_LIMIT
+            while not _is_taken(host, port):
+                if process.poll() is not None or time.monotonic() > end:
+                    sys.exit(f"sipp does not take {host} port {port}.")
+                time.sleep(0.05)
+            yield
+        finally:
+            _end(process)
+
+
+def _is_taken(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -65,12 +123,7 @@ def switch_to_measure() -> Iterator[Switch]:
         wire.close()
         yield Switch(address, url, True, process.pid)
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
 
 
 def _pid(address: SwitchAddress) -> int | None:

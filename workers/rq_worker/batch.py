@@ -14,6 +14,8 @@ from typing import Any
 from uuid import uuid4
 
 import gevent
+from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
 from gevent.pool import Pool
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -39,6 +41,8 @@ _FINISH = files("workers.rq_worker").joinpath("finish.lua").read_text()
 _REDIS_VERSION = (6, 2, 0)
 # Seconds without a job after which a worker looks whether it should stop.
 _IDLE_LOOK = 2
+# Seconds for which jobs that ended are gathered to be written off together.
+_GATHER = 0.05
 # Before the ids of an execution, a job's executions and results.
 _EXECUTION = f"{RQ_KEY_PREFIX}:execution:"
 _JOB_EXECUTIONS = f"{RQ_KEY_PREFIX}:executions:"
@@ -95,6 +99,10 @@ class BatchWorker(SimpleWorker):
         self._most = self.batch_size
         # Taken and not yet begun: RQ's loop knows of the first of them alone.
         self._batch: list[_Taken] = []
+        # Ended and not yet written off, with what finish.lua takes of them.
+        self._ended: list[tuple[_Taken, list[Any]]] = []
+        self._some_ended = Flag()
+        self._writing = BoundedSemaphore()
         self._batch_id = uuid4().hex
         self._held = ""
         self._more = True
@@ -110,12 +118,13 @@ class BatchWorker(SimpleWorker):
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         super().bootstrap(*args, **kwargs)
-        self._alive = gevent.spawn(self._keep_alive)
+        self._helpers = [gevent.spawn(self._keep_alive), gevent.spawn(self._keep_writing)]
 
     def teardown(self) -> None:
         if not isinstance(sys.exception(), SystemExit):
             self._batches.join()
-        self._alive.kill()
+            self._write_ended()
+        gevent.killall(self._helpers)
         super().teardown()  # type: ignore[no-untyped-call]
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
@@ -150,14 +159,15 @@ class BatchWorker(SimpleWorker):
                 if self._take(blocking=timeout is not None, limit=max_idle_time or _IDLE_LOOK):
                     first = self._batch[0]
                     return first.job, first.queue
-                if len(self._batches):
-                    idle_since = time.monotonic()
-                    if timeout is None:
+                if timeout is None:
+                    if len(self._batches) or self._ended or self._writing.locked():
                         # They may enqueue others.
                         self._batches.join()
+                        self._write_ended()
                         continue
-                if timeout is None:
                     return None
+                if len(self._batches):
+                    idle_since = time.monotonic()
                 if max_idle_time is not None and time.monotonic() - idle_since >= max_idle_time:
                     return None
                 self._perhaps_suspended = True
@@ -247,7 +257,9 @@ class BatchWorker(SimpleWorker):
         self._perhaps_suspended = bool(suspended)
         self._batch = []
         for job_id, execution_id, raw in taken:
-            job = Job(job_id.decode(), connection=self.connection, serializer=self.serializer)
+            job = Job(job_id.decode(), connection=self.connection)
+            # Which RQ would examine anew with every job.
+            job.serializer = self.serializer
             job.redis_server_version = get_version(self.connection)
             execution, broken = None, None
             try:
@@ -275,7 +287,7 @@ class BatchWorker(SimpleWorker):
         return bool(self._batch)
 
     def _run(self, batch: list[_Taken]) -> None:
-        """Carry out a batch, and write off together what ends together."""
+        """Carry out a batch."""
         calls = self._calls(batch)
         if len(calls) == 1:
             self._write_off(calls[0]())
@@ -286,8 +298,7 @@ class BatchWorker(SimpleWorker):
                 ended = {greenlet for greenlet in waiting if greenlet.ready()}
                 waiting -= ended
                 self._write_off([taken for greenlet in ended for taken in greenlet.get()])
-        if not self.executions:
-            self._state = WorkerStatus.IDLE
+        self._note_idle()
 
     def _calls(self, batch: list[_Taken]) -> list[Callable[[], list[_Taken]]]:
         """What is to be done for a batch; each returns the jobs that are to be written off."""
@@ -360,17 +371,34 @@ class BatchWorker(SimpleWorker):
         return []
 
     def _write_off(self, ended: list[_Taken]) -> None:
-        """Write what came of jobs. What fails here is found abandoned by RQ's maintenance."""
-        plain, to_rq = [], []
+        """Have it written what came of jobs. What fails here is found abandoned by RQ's
+        maintenance."""
         for taken in ended:
             if (entry := self._entry(taken)) is not None:
-                plain.append((taken, entry))
+                self._ended.append((taken, entry))
+                self._some_ended.set()
             else:
-                to_rq.append(taken)
-        if plain:
-            to_rq += self._write_off_plain(plain)
-        for taken in to_rq:
-            self._leave_end_to_rq(taken)
+                self._leave_end_to_rq(taken)
+
+    def _keep_writing(self) -> None:
+        """Nobody waits for it, and what ends one by one costs as much to write as together."""
+        while True:
+            self._some_ended.wait()
+            gevent.sleep(_GATHER)
+            self._some_ended.clear()
+            self._write_ended()
+
+    def _write_ended(self) -> None:
+        with self._writing:
+            ended, self._ended = self._ended, []
+            if ended:
+                for taken in self._write_off_plain(ended):
+                    self._leave_end_to_rq(taken)
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self.executions:
+            self._state = WorkerStatus.IDLE
 
     def _write_off_plain(self, plain: list[tuple[_Taken, list[Any]]]) -> list[_Taken]:
         """Returns those that RQ has to finish itself after all."""
@@ -436,11 +464,11 @@ class BatchWorker(SimpleWorker):
             return_value=taken.value,
             exc_string=exc_string,
             worker_name=self.name,
-            serializer=job.serializer,
             execution_id=execution.id,
             execution_started_at=execution.created_at,
             execution_ended_at=job.ended_at,
-        ).serialize()
+        )
+        result.serializer = job.serializer
         job._status = status
         return [
             job.id,
@@ -451,7 +479,7 @@ class BatchWorker(SimpleWorker):
             kept,
             score,
             result_kept,
-            *(str(word) for item in result.items() for word in item),
+            *(str(word) for item in result.serialize().items() for word in item),
         ]
 
     def _leave_end_to_rq(self, taken: _Taken) -> None:
