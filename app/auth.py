@@ -1,11 +1,13 @@
 """Which app a request is from: a bearer token in the header or the query."""
 
 import re
+from typing import cast
 
-from flask import Request
+from flask import Request, current_app
 
 from app.accounts.model import Accounts, App
-from app.errors import ApiError
+from app.errors import api_error
+from app.services import Services
 
 _BEARER = re.compile(r"\s*(?:Bearer\s+)?(\S+)\s*", re.IGNORECASE)
 
@@ -20,7 +22,15 @@ def authenticate(request: Request, accounts: Accounts) -> App:
         else request.args.get("accessRequestToken", "")
     )
     match = _BEARER.fullmatch(text)
-    app = accounts.app_of_token(match[1]) if match else None
+    app = None
+    if match:
+        # Those of the accounts file first: they are in memory.
+        app = accounts.app_of_token(match[1]) or _app_of_issued(match[1], accounts)
     if app is None:
-        raise ApiError(401, "access_denied", "You are not authorized to use this request.")
+        raise api_error("access_denied")
     return app
+
+
+def _app_of_issued(token: str, accounts: Accounts) -> App | None:
+    services = cast(Services, current_app.extensions["ringback"])
+    return services.tokens.app_of(token, accounts)

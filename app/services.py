@@ -15,9 +15,17 @@ from app.accounts.store import AccountStore, read_accounts
 from app.calls.pace import Pacer
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Keys
+from app.cdr.services import CallReports
+from app.cdr.store import CdrStore
+from app.console.services import Console
+from app.oauth.services import Tokens
+from app.phone_call_events.services import PhoneCallEvents
+from app.phone_calls.actions import PhoneCallActions
 from app.phone_calls.services import PhoneCalls
+from app.presence.services import PresenceService
 from app.redis_client import connect, is_unavailable
 from app.settings import Settings, SettingsError
+from app.stream.services import CallStream
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +40,13 @@ _CONNECTIONS = 64
 class Services:
     accounts: AccountStore
     phone_calls: PhoneCalls
+    tokens: Tokens
+    phone_call_events: PhoneCallEvents
+    call_reports: CallReports
+    presence: PresenceService
+    actions: PhoneCallActions
+    console: Console
+    stream: CallStream
 
     @classmethod
     def create(cls, settings: Settings) -> "Services":
@@ -53,7 +68,19 @@ class Services:
             log.error("Redis is away: %s", error)
             threading.Thread(target=_once_redis_is_back, args=(write,), daemon=True).start()
         calls = CallStore(redis, keys, settings.wait_replicas)
-        return cls(store, PhoneCalls(settings, calls, JobQueue(redis), Pacer(redis, keys)))
+        queue = JobQueue(redis)
+        phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
+        return cls(
+            store,
+            phone_calls,
+            Tokens(redis, keys, settings.token_lifetime),
+            PhoneCallEvents(calls),
+            CallReports(settings, CdrStore(redis, keys), calls.now),
+            PresenceService(calls),
+            PhoneCallActions(settings, phone_calls, calls, queue),
+            Console.create(calls, queue, phone_calls),
+            CallStream(phone_calls, calls),
+        )
 
 
 @retry(retry=retry_if_exception(is_unavailable), wait=wait_fixed(1))

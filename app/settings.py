@@ -1,6 +1,8 @@
 """Every RINGBACK_* variable, with its default and unit."""
 
+import re
 from dataclasses import dataclass, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 import environs
@@ -32,8 +34,17 @@ class Settings:
     queue_timeout: int
     call_duration: int
     retention: int
+    cdr_retention: int
     reconcile_interval: float
+    token_lifetime: int
+    # Call events: seconds for an answer and before the first try again; how many of these; the
+    # networks that they may be sent to though they are no public ones.
+    webhook_timeout: float
+    webhook_retry_delay: float
+    webhook_retries: int
+    webhook_allow: str | None
     # Names and words.
+    recordings: str
     video_codecs: str
     log_level: str
 
@@ -64,6 +75,26 @@ class Settings:
         return split_address(self.simulator or "127.0.0.1:8021", "RINGBACK_SIMULATOR")
 
 
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks in CIDR form, comma between. Raises ValidationError, whose text is a sentence."""
+    try:
+        return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
+    except ValueError as error:
+        raise ValidationError(f"Takes networks such as 10.1.0.0/16: {error}.") from error
+
+
+def _check_recordings(text: str) -> None:
+    names = dict.fromkeys("organization user call view date time format".split(), "0")
+    try:
+        path = text.format(**names)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValidationError(f"Takes a path with any of {{{'}, {'.join(names)}}}.") from error
+    if re.fullmatch(r"(/[A-Za-z0-9_.+-]+)+", path) is None or "/.." in path:
+        raise ValidationError("Takes an absolute path of letters, digits, . _ + and -.")
+    if not {"{call}", "{time}"} <= set(re.findall(r"{\w+}", text)):
+        raise ValidationError("Takes {call} and {time}, so that no file is written over.")
+
+
 def split_address(text: str, variable: str) -> tuple[str, int]:
     """``host:port`` as a pair; port 0 asks for any free one. Raises SettingsError."""
     host, colon, port = text.rpartition(":")
@@ -92,7 +123,19 @@ def load_settings() -> Settings:
             queue_timeout=env.int("QUEUE_TIMEOUT", 60, validate=Range(1, 86_400)),
             call_duration=env.int("CALL_DURATION", 7_200, validate=Range(1, 86_400)),
             retention=env.int("RETENTION", 86_400, validate=Range(1)),
+            # Not less than the longest call with its waiting may last.
+            cdr_retention=env.int("CDR_RETENTION", 7_776_000, validate=Range(259_200)),
             reconcile_interval=env.float("RECONCILE_INTERVAL", 30.0, validate=Range(0.1, 3_600)),
+            token_lifetime=env.int("TOKEN_LIFETIME", 3_600, validate=Range(60, 86_400)),
+            webhook_timeout=env.float("WEBHOOK_TIMEOUT", 10.0, validate=Range(0.1, 60)),
+            webhook_retry_delay=env.float("WEBHOOK_RETRY_DELAY", 5.0, validate=Range(0.01, 3_600)),
+            webhook_retries=env.int("WEBHOOK_RETRIES", 12, validate=Range(0, 30)),
+            webhook_allow=env.str("WEBHOOK_ALLOW", None, validate=parse_networks),
+            recordings=env.str(
+                "RECORDINGS",
+                "/var/lib/freeswitch/recordings/{organization}/{date}/{call}-{view}-{time}.{format}",
+                validate=_check_recordings,
+            ),
             video_codecs=env.str(
                 "VIDEO_CODECS",
                 "OPUS,G722,PCMU,PCMA,H264,VP8",

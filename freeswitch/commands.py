@@ -9,6 +9,7 @@ from freeswitch.events import Event
 
 # Seconds for the list of all channels.
 LISTING_LIMIT = 30.0
+_PATH = re.compile(r"(/[A-Za-z0-9_.+*-]+)+", re.ASCII)
 _CAUSE = re.compile(r"-ERR ([A-Z][A-Z0-9_]+)")
 
 
@@ -34,6 +35,47 @@ def hang_up_all(
 def kill(connection: SwitchConnection, uuid: str, cause: str = "NORMAL_CLEARING") -> str:
     """Hang up one channel; the reply is ``-ERR No such channel!`` where it is gone."""
     return connection.api(f"uuid_kill {check_word(uuid)} {cause}").strip()
+
+
+def has_module(connection: SwitchConnection, name: str) -> bool:
+    return connection.api(f"module_exists {check_word(name)}").strip() == "true"
+
+
+def exists(connection: SwitchConnection, uuid: str) -> bool:
+    return connection.api(f"uuid_exists {check_word(uuid)}").strip() == "true"
+
+
+def hold(connection: SwitchConnection, uuid: str, *, off: bool = False) -> str:
+    """Let a party put the other on hold, who hears music; the reply is ``+OK`` for a channel that
+    is gone too."""
+    return connection.api(f"uuid_hold {'off ' if off else ''}{check_word(uuid)}").strip()
+
+
+def start_recording(connection: SwitchConnection, uuid: str, path: str) -> str:
+    """Record both directions of a channel into a file on the switch's host, whose name tells the
+    format. Raises ValueError for a path that is not plain and absolute."""
+    return connection.api(f"uuid_record {check_word(uuid)} start {check_path(path)}").strip()
+
+
+def stop_recording(connection: SwitchConnection, uuid: str, path: str) -> str:
+    return connection.api(f"uuid_record {check_word(uuid)} stop {check_path(path)}").strip()
+
+
+def set_variable(connection: SwitchConnection, uuid: str, name: str, value: str) -> str:
+    """``value`` is ours: it is not checked."""
+    return connection.api(f"uuid_setvar {check_word(uuid)} {check_word(name)} {value}").strip()
+
+
+def transfer(connection: SwitchConnection, uuid: str, applications: str) -> str:
+    """Have a channel do other things than it does, as the dialplan ``inline`` takes them; the
+    other end of its bridge is hung up."""
+    return connection.api(f"uuid_transfer {check_word(uuid)} '{applications}' inline").strip()
+
+
+def limit_duration(connection: SwitchConnection, uuid: str, seconds: int) -> str:
+    """Have the switch itself hang a channel up, whatever becomes of us."""
+    left = max(1, seconds)
+    return connection.api(f"sched_hangup +{left} {check_word(uuid)} ALLOTTED_TIMEOUT").strip()
 
 
 def core_uuid(connection: SwitchConnection) -> str:
@@ -91,3 +133,9 @@ def check_word(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is None:
         raise ValueError(f"not an argument of a command: {text!r}")
     return text
+
+
+def check_path(path: str) -> str:
+    if _PATH.fullmatch(path) is None or "/.." in path:
+        raise ValueError(f"not a plain absolute path: {path!r}")
+    return path

@@ -11,7 +11,7 @@ stands inside ``&bridge(…)``, where ``${system(…)}`` would run on the switch
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 # FreeSWITCH dials at most 128 channels in one originate (MAX_PEERS).
@@ -24,6 +24,8 @@ _TARGET = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_.@:;=+*#%~-]+)+", re.ASCII)
 _VARIABLE = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9_.%~+*#@:!-]*", re.ASCII)
 _CODECS = re.compile(r"[A-Za-z0-9.@_-]+(,[A-Za-z0-9.@_-]+)*", re.ASCII)
+_ROOM = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_MAILBOX = re.compile(r"[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9.-]{1,255}", re.ASCII)
 # What a name may not hold. The quotation mark and the backslash: mod_sofia does not escape
 # them within the quoted From name. %41 and ${: a FreeSWITCH that receives them changes them.
 _NAME_REFUSED = re.compile(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|%[0-9A-Fa-f]{2}|\$\{')
@@ -60,6 +62,14 @@ class CallerId:
 
     number: str
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a channel does once it is answered, and the variables that go with it."""
+
+    how: str
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 # The ways to reach one party, in order; the next is taken where a gateway fails.
@@ -149,8 +159,108 @@ def originate(
         of_leg["leg_timeout"] = str(int(ring_timeout))
     # The destinations are counted when the call begins: a source that has answered is not sent
     # away because in this second the switch has enough sessions. A paused switch refuses still.
-    dial_destinations = _dial(destinations, {"no_throttle_limits": "true"}, ours | of_leg)
+    # They may be parked or sent elsewhere later, and need the timer then.
+    of_destination = {**ours, **of_leg, "rtp_timer_name": "soft"}
+    dial_destinations = _dial(destinations, {"no_throttle_limits": "true"}, of_destination)
     return f"originate {_dial(sources, of_source, of_leg)} &bridge({dial_destinations})"
+
+
+def conference_invite(
+    parties: Sequence[Party],
+    room: str,
+    *,
+    variables: Mapping[str, str],
+    ring_timeout: int,
+    duration: int,
+    shows: CallerId,
+) -> str:
+    """Ring all parties, and put the first that answers into a conference's room, of the profile
+    ``default``. Raises ValueError."""
+    of_party = _brought_in(variables, ring_timeout, duration, shows)
+    room = _check(_ROOM, room, "conference room")
+    return f"originate {_dial(parties, of_party, {})} &conference({room}@default)"
+
+
+def bring_in(
+    party: Party,
+    application: Application,
+    *,
+    variables: Mapping[str, str],
+    ring_timeout: int,
+    duration: int,
+    shows: CallerId,
+) -> str:
+    """Ring a third party and join it to a call by :func:`intercept` or :func:`listen`; it stays
+    for ``duration`` seconds at most. Raises ValueError."""
+    of_party = {**_brought_in(variables, ring_timeout, duration, shows), **application.variables}
+    of_leg = {"leg_timeout": str(int(ring_timeout))} if len(party) > 1 else {}
+    return f"originate {_dial([party], of_party, of_leg)} {application.how}"
+
+
+def _brought_in(
+    variables: Mapping[str, str], ring_timeout: int, duration: int, shows: CallerId
+) -> dict[str, str]:
+    return {
+        **{name: _check(_VALUE, value, name) for name, value in variables.items()},
+        "ignore_early_media": "true",
+        "originate_timeout": str(int(ring_timeout)),
+        "hangup_after_bridge": "true",
+        # Who listens with a silent phone would otherwise stay when the others have gone.
+        "rtp_timer_name": "soft",
+        # Who talks is not to wait behind new calls.
+        "no_throttle_limits": "true",
+        "execute_on_answer": f"'sched_hangup +{int(duration)} allotted_timeout'",
+        **_caller_id("origination", shows),
+    }
+
+
+def intercept(uuid: str) -> Application:
+    """Take over a channel that waits for somebody. One that is gone, or that talks by now, ends
+    the attempt."""
+    how = f"&intercept({_check(_UUID, uuid, 'uuid')})"
+    return Application(how, {"intercept_unbridged_only": "true"})
+
+
+def listen(
+    uuid: str, *, to_it: bool = False, to_other: bool = False, deaf: bool = False
+) -> Application:
+    """Hear a channel and the one it talks to; be heard by it, by the other, or both. ``deaf``
+    hears nothing (mod_dptools: eavesdrop, set_mute)."""
+    uuid = _check(_UUID, uuid, "uuid")
+    # No digit that is pressed changes who hears whom.
+    variables = {"eavesdrop_enable_dtmf": "false"}
+    if to_it:
+        variables["eavesdrop_whisper_bleg"] = "true"
+    if to_other:
+        variables["eavesdrop_whisper_aleg"] = "true"
+    how = f"'set_mute:write true,eavesdrop:{uuid}' inline" if deaf else f"&eavesdrop({uuid})"
+    return Application(how, variables)
+
+
+def bridge_inline(
+    party: Party, *, variables: Mapping[str, str], ring_timeout: int, shows: str
+) -> str:
+    """What a channel does that is sent to another party, for the dialplan ``inline``; ``shows`` is
+    a number. Raises ValueError."""
+    of_leg = {
+        **{name: _check(_VALUE, value, name) for name, value in variables.items()},
+        "leg_timeout": str(int(ring_timeout)),
+        "rtp_timer_name": "soft",
+        **_caller_id("origination", CallerId(shows)),
+    }
+    dialled = _dial([party], {"no_throttle_limits": "true"}, of_leg)
+    return "bridge:" + dialled.replace(",", r"\,")
+
+
+def valet_park_inline(lot: str, first: int, last: int) -> str:
+    """Wait in the first free position of a parking lot."""
+    return f"valet_park:{_check(_ROOM, lot, 'lot')} auto in {int(first)} {int(last)}"
+
+
+def voicemail_inline(mailbox: str) -> str:
+    """Leave a message in ``box@domain``. Raises ValueError."""
+    box, _, domain = _check(_MAILBOX, mailbox, "mailbox").partition("@")
+    return f"voicemail:default {domain} {box}"
 
 
 def _dial(parties: Sequence[Party], shared: Mapping[str, str], per_leg: Mapping[str, str]) -> str:

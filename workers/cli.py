@@ -8,9 +8,11 @@ from typing import NoReturn
 import click
 
 from app.settings import Settings, SettingsError, load_settings
+from workers.commands import Commands
+from workers.webhooks.cli import deadletter
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ringback")
 def main() -> None:
     """Places, follows and ends phone calls on FreeSWITCH. Settings are RINGBACK_* variables."""
@@ -62,9 +64,43 @@ def listener() -> None:
 
 
 @main.command()
+def webhooks() -> None:
+    """Deliver call events to the URLs of extensions; any number may run."""
+    _run("webhooks", "run_webhooks")
+
+
+main.add_command(deadletter)
+
+
+@main.command()
 def simulator() -> None:
     """Be a FreeSWITCH with telephones, at RINGBACK_SIMULATOR (127.0.0.1:8021)."""
     _run("simulator", "run_simulator_process", patch=False)
+
+
+@main.group()
+def cdr() -> None:
+    """Call detail records."""
+
+
+@cdr.command()
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv")
+@click.option("--from", "first", help="Of calls accepted then or later: 2026-11-30[T08:00:00Z].")
+@click.option("--to", "last", help="Of calls accepted before.")
+@click.option("--organization", help="Charged to the organization of that number.")
+@click.option("--user", help="Charged to the user of that id.")
+@click.option("--output", default="-", help="A file; standard output otherwise.")
+def export(form: str, output: str, **options: str | None) -> None:
+    """Write records out, oldest first. A date without a zone is UTC."""
+    settings = _settings()
+    from redis.exceptions import RedisError
+
+    from workers.cdr_export import run_export
+
+    try:
+        run_export(settings, form, output, **options)
+    except (SettingsError, RedisError, OSError) as error:
+        _fail(error)
 
 
 def _run(name: str, function: str, *, patch: bool = True) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from app.calls.model import State
 from freeswitch.pool import SwitchPool
+from workers.actions import Actor
 from workers.dispatch import Dispatcher
 from workers.runtime import Runtime
 
@@ -72,3 +73,9 @@ def hang_up(call_id: str) -> None:
         log.warning("call %s: switch %s is away, to be hung up once back", call.id, call.switch)
         return
     context.dispatcher.hang_up(connection, call)
+
+
+def act(call_id: str, request: str) -> str | None:
+    """Carry out an action; its result is told to the API."""
+    context = _bound()
+    return Actor(context.runtime, context.pool).act(call_id, request)

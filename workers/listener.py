@@ -45,9 +45,15 @@ EVENTS = (
     "CHANNEL_PROGRESS_MEDIA",
     "CHANNEL_ANSWER",
     "CHANNEL_BRIDGE",
+    "CHANNEL_HOLD",
+    "CHANNEL_UNHOLD",
+    "RECORD_START",
+    "RECORD_STOP",
     "CHANNEL_HANGUP_COMPLETE",
     "BACKGROUND_JOB",
     "HEARTBEAT",
+    # The last: what follows it are subclasses.
+    "CUSTOM valet_parking::info",
 )
 # Filters are alternatives: our calls' channels, and the two events that are of no channel.
 FILTERS = (
@@ -389,7 +395,7 @@ class SwitchListener:
         left: dict[str, list[Heard]] = {}
         for one in heard:
             left.setdefault(one.call_id, []).append(one)
-        calls = self._known(left)
+        calls = self._known(left, heard)
         left = {call_id: of_call for call_id, of_call in left.items() if call_id in calls}
         told: list[Change] = []
         while left:
@@ -418,9 +424,14 @@ class SwitchListener:
     def _note(self, call: Call, note: Note) -> None:
         self._store.note(call.id, note)
 
-    def _known(self, ids: Iterable[str]) -> dict[str, Call]:
-        """The calls of these ids, as old as they may be."""
+    def _known(self, ids: Iterable[str], heard: Sequence[Heard]) -> dict[str, Call]:
+        """The calls of these ids, as old as they may be, but with all the legs that were heard."""
         calls = {call_id: self._calls[call_id] for call_id in ids if call_id in self._calls}
+        for one in heard:
+            uuid = one.report.uuid if one.report is not None else one.job_uuid or ""
+            call = calls.get(one.call_id)
+            if call is not None and _came_in_later(call, uuid):
+                del calls[call.id]
         if unknown := [call_id for call_id in ids if call_id not in calls]:
             for call in self._store.get_many(unknown):
                 if call is not None:
@@ -443,6 +454,12 @@ class SwitchListener:
             leg = call.leg(uuid) if call else None
             if call is not None and leg is not None and transitions.is_unwanted(call, leg):
                 gevent.spawn(self._guarded, partial(self._kill, call, leg))
+        for call in calls.values():
+            # Who listens would hear nothing for the rest of the time, and who rings for a party
+            # that has left would talk to nobody.
+            for leg in call.thirds:
+                if leg.live and transitions.is_unwanted(call, leg):
+                    gevent.spawn(self._guarded, partial(self._kill, call, leg))
 
     def _change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
         try:
@@ -603,6 +620,23 @@ class SwitchListener:
                 call = self._change(
                     call, _reporting(LegReport(leg.uuid, ended=self._store.now())), note
                 )
+        for leg in call.legs:
+            if (
+                watch.is_unsent(leg)
+                and leg.uuid not in found
+                and self._missed_for(leg.uuid, asked) >= watch.UNSENT_LIMIT
+            ):
+                note = Note("event", "never sent", leg=leg.id)
+                call = self._change(
+                    call,
+                    partial(
+                        transitions.end_leg,
+                        uuid=leg.uuid,
+                        cause="NORMAL_UNSPECIFIED",
+                        at=self._store.now(),
+                    ),
+                    note,
+                )
         at = _clock(found)
         if call.sent is None:
             call = self._change(
@@ -620,7 +654,7 @@ class SwitchListener:
             self._hang_up(call, "ALLOTTED_TIMEOUT")
         elif call.hangup_requested is not None:
             self._hang_up(call, "NORMAL_CLEARING")
-        elif unwanted := [leg for leg in call.legs if leg.hangup_requested and leg.live]:
+        elif unwanted := [g for g in call.legs if g.live and transitions.is_unwanted(call, g)]:
             for leg in unwanted:
                 self._kill(call, leg)
         else:
@@ -763,6 +797,11 @@ def _heard(event: Event) -> Heard | None:
     return Heard(call_id, Note("event", event.name, data=report.cause), report=report)
 
 
+def _came_in_later(call: Call, uuid: str) -> bool:
+    """Whether it is a leg of the call that an action has brought in since the call was read."""
+    return call.leg(uuid) is None and uuid != call.job_uuid and call_id_of(uuid) == call.id
+
+
 def _next_change(call: Call, heard: list[Heard], at: float) -> tuple[int, Change]:
     """What the first of these make of their call, until it comes to a second new state, and how
     many they are."""
@@ -774,7 +813,8 @@ def _next_change(call: Call, heard: list[Heard], at: float) -> tuple[int, Change
             break
         if one.report is None:
             # A result that is no error changes nothing: the legs' own events say more.
-            if one.job_uuid == call.job_uuid and (one.error is None or changed is not after):
+            ours = one.job_uuid == call.job_uuid or call.leg(one.job_uuid or "") is not None
+            if ours and (one.error is None or changed is not after):
                 notes.append(one.note)
         elif changed is not after and (leg := call.leg(one.report.uuid)) is not None:
             notes.append(Note("event", one.note.name, leg=leg.id, data=one.note.data))
@@ -794,9 +834,12 @@ def _next_change(call: Call, heard: list[Heard], at: float) -> tuple[int, Change
 def _applied(call: Call, heard: Heard, at: float) -> Call:
     if heard.report is not None:
         return transitions.report_leg(call, heard.report)
-    if heard.error is not None and heard.job_uuid == call.job_uuid:
+    if heard.error is None or heard.job_uuid is None:
+        return call
+    if heard.job_uuid == call.job_uuid:
         return transitions.finish_originate(call, error=heard.error, at=at)
-    return call
+    # Of a third party, whose first leg gave the job its name.
+    return transitions.end_leg(call, heard.job_uuid, cause=heard.error, at=at)
 
 
 def _reporting(*reports: LegReport) -> Callable[[Call], Call]:

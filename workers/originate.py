@@ -7,25 +7,34 @@ from workers.runtime import CALL_VARIABLE
 
 def originate_command(call: Call, video_codecs: str) -> str:
     """The call as one command. Raises ValueError for what cannot be dialled."""
+    if call.conference is not None:
+        return dialstring.conference_invite(
+            parties(call.sources),
+            call.conference,
+            variables={CALL_VARIABLE: call.id},
+            ring_timeout=call.wait_for_pickup,
+            duration=call.call_duration,
+            shows=caller_id(call.caller_id, call.extension),
+        )
     return dialstring.originate(
-        _parties(call.sources),
-        _parties(call.destinations),
+        parties(call.sources),
+        parties(call.destinations),
         variables={CALL_VARIABLE: call.id},
         ring_timeout=call.wait_for_pickup,
         duration=call.call_duration,
-        source_sees=_caller_id(call.caller_id, call.extension),
-        destination_sees=_caller_id(call.caller_id_destination, call.extension),
+        source_sees=caller_id(call.caller_id, call.extension),
+        destination_sees=caller_id(call.caller_id_destination, call.extension),
         video_codecs=video_codecs if call.video else None,
     )
 
 
-def _parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Channel]]:
-    """Without parties that were dropped while the call was queued."""
-    parties: dict[str, list[dialstring.Channel]] = {}
+def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Channel]]:
+    """The ways to reach each, without parties that were dropped while the call was queued."""
+    found: dict[str, list[dialstring.Channel]] = {}
     for leg in legs:
         if leg.hangup_requested is None:
-            parties.setdefault(leg.party, []).append(dialstring.Channel(leg.uuid, _target(leg)))
-    return list(parties.values())
+            found.setdefault(leg.party, []).append(dialstring.Channel(leg.uuid, _target(leg)))
+    return list(found.values())
 
 
 def _target(leg: Leg) -> str:
@@ -36,7 +45,8 @@ def _target(leg: Leg) -> str:
     return dialstring.gateway_target(leg.gateway or "", leg.number)
 
 
-def _caller_id(text: str | None, extension: str) -> dialstring.CallerId:
+def caller_id(text: str | None, extension: str) -> dialstring.CallerId:
+    """``Name <number>`` in its parts; the extension where there is none."""
     name, angle, number = (text or extension).rpartition("<")
     if not angle:
         return dialstring.CallerId(number)

@@ -3,6 +3,9 @@
 What they need of gevent is patched by the command line before anything else is imported.
 """
 
+import atexit
+import gc
+import json
 import logging
 import signal
 import sys
@@ -11,12 +14,16 @@ from typing import Any
 
 import gevent
 from gevent.event import Event as Flag
+from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from redis.exceptions import RedisError
 
 from app import create_app
 from app.calls.queue import ACTIONS, CALLS
+from app.calls.store import Keys
+from app.errors import http_code
+from app.redis_client import connect
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError
 from freeswitch.pool import SwitchPool
@@ -25,11 +32,14 @@ from workers.dispatch import Dispatcher
 from workers.listener import SwitchListener
 from workers.rq_worker import QueueRunner
 from workers.runtime import Runtime, switch_addresses
+from workers.webhooks.delivery import Delivery
 
 log = logging.getLogger(__name__)
 
 # Seconds that a process takes at most to end once it was asked to.
 GRACE = 10
+# To Redis, of the process that delivers call events.
+_WEBHOOK_CONNECTIONS = 32
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -44,6 +54,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         self.cfg.set("worker_class", "gevent")
         # Short: a process that is to stop waits for the idle connections too.
         self.cfg.set("keepalive", 5)
+        self.cfg.set("post_worker_init", _end_streams)
         # Requests under way are answered first; none waits for the switch longer than that.
         self.cfg.set("graceful_timeout", max(GRACE, int(self._settings.action_timeout) + 2))
         # Its path is one for all of a user's servers.
@@ -52,11 +63,13 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Any:
         try:
-            return create_app(self._settings)
+            app = create_app(self._settings)
         except SettingsError as error:
             # In a server process, of which gunicorn would show the stack and start another.
             log.critical("%s", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
+        _keep_loaded()
+        return app
 
 
 def run_api(settings: Settings) -> None:
@@ -64,7 +77,24 @@ def run_api(settings: Settings) -> None:
     settings.require_redis()
     # Here too, so that a bad file stops the start and not each server process.
     checked_accounts(settings)
+    # What gunicorn refuses by itself, it answers with a page in HTML.
+    util.write_error = _write_error
     _Gunicorn(settings).run()
+
+
+def _end_streams(worker: Any) -> None:
+    """Requests that last are over with the server process that was asked to stop."""
+    worker.wsgi.extensions["ringback"].stream.feed.ends_when(lambda: not worker.alive)
+
+
+def _write_error(socket: Any, status: int, reason: str, message: str) -> None:
+    """Answer in place of the application, in the form that all errors have."""
+    body = json.dumps({"error": {"code": http_code(status), "message": message or reason}})
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    util.write_nonblock(socket, (head + body).encode())
 
 
 def run_worker(settings: Settings) -> None:
@@ -102,6 +132,13 @@ def run_listener(settings: Settings) -> None:
     _until_signal(stop, [gevent.spawn(listener.run) for listener in listeners])
 
 
+def run_webhooks(settings: Settings) -> None:
+    """Deliver call events until SIGTERM or SIGINT. Raises SettingsError."""
+    redis = connect(settings.require_redis(), connections=_WEBHOOK_CONNECTIONS)
+    delivery = Delivery(settings, redis, Keys(settings.key_prefix))
+    _until_signal(delivery.stop, [gevent.spawn(delivery.run)])
+
+
 def run_simulator_process(settings: Settings) -> None:
     """Serve the simulated switch until SIGTERM or SIGINT."""
     # Only here: no other process needs it.
@@ -121,9 +158,19 @@ def _warn_of_eviction(runtime: Runtime) -> None:
         log.warning("Redis throws calls away when it is full: maxmemory-policy is %s", policy)
 
 
+def _keep_loaded() -> None:
+    """What is loaded by now stays: to look all of it through for garbage stops a process for a
+    tenth of a second."""
+    gc.collect()
+    gc.freeze()
+    # At its end the interpreter clears it away, in an order that gevent stands.
+    atexit.register(gc.unfreeze)
+
+
 def _until_signal(stop: Callable[[], None], greenlets: list[gevent.Greenlet]) -> None:
     """Run until all greenlets are done, which :func:`stop` asks of them and gives GRACE for."""
     stopping = Flag()
+    _keep_loaded()
 
     def stop_soon() -> None:
         stopping.set()

@@ -1,6 +1,8 @@
 """What an event of the switch tells of a leg of ours."""
 
-from app.calls.transitions import LegReport
+from typing import Any
+
+from app.calls.transitions import LegReport, Marks
 from freeswitch.events import Event
 
 # The last events of a leg: only these carry its final cause.
@@ -37,8 +39,44 @@ def leg_report(event: Event) -> LegReport | None:
         originate_disposition=get("variable_originate_disposition") if last else None,
         # The channels it names beside its own.
         peers=tuple(dict.fromkeys(filter(None, named))),
-        bridged_to=last_bridge_to or get("Bridge-B-Unique-ID"),
+        # The variable may still name the one it talked to before.
+        bridged_to=get("Bridge-B-Unique-ID") or last_bridge_to,
+        marks=_marks(event),
     )
+
+
+def _marks(event: Event) -> Marks | None:
+    get = event.headers.get
+    marks: dict[str, Any] = {}
+    if (held := _time(get("Caller-Channel-Last-Hold"))) is not None:
+        # Every event has when it was last put on hold, and whether it still is.
+        marks["held"] = held
+        if get("Channel-Call-State") != "HELD":
+            marks["unheld"] = _at(event)
+    if event.name == "RECORD_START":
+        marks["recording"] = _at(event)
+        marks["recording_file"] = get("Record-File-Path")
+    elif event.name == "RECORD_STOP":
+        marks["recorded"] = _at(event)
+    elif event.name == "CHANNEL_DATA":
+        # A look at the channel, for events that were lost.
+        if get("variable_current_application") == "valet_park":
+            marks["stands_parked"] = _at(event)
+            marks["parked_pos"] = get("variable_valet_lot_extension")
+        else:
+            marks["unparked"] = _at(event)
+    elif event.name == "CUSTOM" and get("Event-Subclass") == "valet_parking::info":
+        if get("Action") == "hold":
+            marks["parked"] = _at(event)
+            marks["parked_pos"] = get("Valet-Extension")
+        else:
+            marks["unparked"] = _at(event)
+    return Marks(**marks) if marks else None
+
+
+def _at(event: Event) -> float | None:
+    """The switch's clock at the event."""
+    return _time(event.headers.get("Event-Date-Timestamp"))
 
 
 def _time(text: str | None) -> float | None:

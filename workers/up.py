@@ -74,7 +74,10 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
             if not ports.any_http:
                 raise StartFailed(f"RINGBACK_HTTP: {settings.http} is taken.")
             settings = replace(settings, http=f"127.0.0.1:{free_port()}")
-        for name in ("api", "worker", "listener"):
+        if settings.accounts is None and settings.webhook_allow is None:
+            # Whoever tries it out has his receiver here, and nobody else has a token.
+            settings = replace(settings, webhook_allow="127.0.0.0/8,::1/128")
+        for name in ("api", "worker", "listener", "webhooks"):
             _spawn(name, settings, stack, exits)
         stack.settings, stack.url = settings, f"http://{settings.http}"
         _ready("the API", stack, lambda: serves(settings.http_address))
@@ -89,6 +92,7 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
                 lambda name=address.name: _follows(settings, listener, name),  # type: ignore[misc]
             )
         stack.started.append(f"API        {stack.url}")
+        stack.started.append(f"Console    {stack.url}/console")
         yield stack
 
 

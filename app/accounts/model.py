@@ -1,7 +1,7 @@
 """Accounts as plain values, and what may be looked up in them."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -66,6 +66,10 @@ class Extension:
     caller_id: str | None = None
     # Whether a request may bring a caller id of its own.
     may_set_caller_id: bool = True
+    # Whether StartRecording is allowed.
+    may_record: bool = True
+    # Where TransferToVoicemail leads: ``box@domain``.
+    voicemail: str | None = None
 
     @property
     def organization(self) -> str:
@@ -73,14 +77,29 @@ class Extension:
 
 
 @dataclass(frozen=True, slots=True)
+class Conference:
+    """A scheduled conference of a conference extension."""
+
+    extension: str
+    number: str
+    pin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class App:
     id: str
     level: Level
-    # SHA-256 of the bearer token, in hex.
-    token_sha256: str
+    # SHA-256 of the bearer token that it has for good, in hex; None where it only asks for some.
+    token_sha256: str | None = None
     user: str | None = None
     organization: str | None = None
     compatibility: Compatibility = Compatibility.DEFAULT
+    # What it asks for tokens with, the secret as SHA-256 in hex.
+    client_id: str = ""
+    client_secret_sha256: str | None = None
+    # What the messages of its call events are signed with, in the form of Standard Webhooks:
+    # whsec_ and base64.
+    webhook_secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +125,14 @@ class Accounts:
     organizations: dict[str, Organization] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
     extensions: dict[str, Extension] = field(default_factory=dict)
-    # By the hash of their tokens.
     apps: dict[str, App] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     gateways: tuple[Gateway, ...] = ()
+    # The apps by the hash of their tokens; those that may ask for tokens by client id.
+    tokens: dict[str, App] = field(default_factory=dict)
+    clients: dict[str, App] = field(default_factory=dict)
+    # By extension and number.
+    conferences: dict[tuple[str, str], Conference] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -117,22 +140,26 @@ class Accounts:
         organizations: Iterable[Organization],
         users: Iterable[User],
         extensions: Iterable[Extension],
-        apps: Iterable[App],
+        apps: Collection[App],
         routes: Iterable[Route],
         gateways: Iterable[Gateway] = (),
+        conferences: Iterable[Conference] = (),
     ) -> "Accounts":
         return cls(
             {o.number: o for o in organizations},
             {u.id: u for u in users},
             {e.number: e for e in extensions},
-            {a.token_sha256: a for a in apps},
+            {a.id: a for a in apps},
             # The longest prefix comes first.
             tuple(sorted(routes, key=lambda route: len(route.prefix), reverse=True)),
             tuple(gateways),
+            {a.token_sha256: a for a in apps if a.token_sha256},
+            {a.client_id: a for a in apps if a.client_secret_sha256},
+            {(c.extension, c.number): c for c in conferences},
         )
 
     def app_of_token(self, token: str) -> App | None:
-        return self.apps.get(token_sha256(token))
+        return self.tokens.get(token_sha256(token))
 
     def organization_of(self, app: App) -> Organization | None:
         """The organization whose short numbers the app may use; None for an administrator's."""
@@ -163,5 +190,6 @@ class Accounts:
 
 
 def token_sha256(token: str) -> str:
-    """What is kept of a token. Tokens are long and random, so that a plain hash will do."""
+    """What is kept of a token or a client secret. Both are long and random, so that a plain hash
+    will do."""
     return hashlib.sha256(token.encode()).hexdigest()

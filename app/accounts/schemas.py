@@ -9,6 +9,7 @@ from app.accounts.model import (
     Accounts,
     App,
     Compatibility,
+    Conference,
     Extension,
     ExtensionType,
     Gateway,
@@ -21,12 +22,17 @@ from app.accounts.model import (
 from app.caller_id import parse_caller_id
 from app.calls.model import gateway_of
 
-# The tokens of the demo accounts, which every reader of the documentation knows.
+# The tokens and client secrets of the demo accounts, which every reader of the documentation
+# knows.
 DEMO_TOKENS = (
     "demo-user-token",
     "demo-organization-token",
     "demo-administrator-token",
     "demo-voipnow-token",
+    "demo-user-secret",
+    "demo-organization-secret",
+    "demo-administrator-secret",
+    "demo-voipnow-secret",
 )
 
 _ID = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
@@ -82,6 +88,12 @@ class ExtensionSchema(Schema):
     dial_string = fields.String(validate=_DIAL_STRING)
     caller_id = fields.String()
     may_set_caller_id = fields.Boolean()
+    may_record = fields.Boolean()
+    voicemail = fields.String(
+        validate=Regexp(
+            r"\A[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9.-]{1,255}\Z", error="Takes box@domain."
+        )
+    )
 
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
@@ -106,11 +118,26 @@ class AppSchema(Schema):
     user = fields.String(validate=_ID)
     organization = fields.String(validate=_NUMBER)
     compatibility = fields.Enum(Compatibility, by_value=True)
+    # Printable characters (RFC 6749, appendix A); a colon would end the id in HTTP Basic.
+    client_id = fields.String(validate=Regexp(r"\A[!-9;-~]{1,128}\Z"))
+    client_secret = fields.String(validate=Regexp(r"\A[!-~]{16,255}\Z"))
+    client_secret_sha256 = fields.String(validate=Regexp(r"\A[0-9a-f]{64}\Z"))
+    # 24 to 64 bytes.
+    webhook_secret = fields.String(
+        validate=Regexp(
+            r"\Awhsec_(?=.{32,88}\Z)(?:[A-Za-z0-9+/]{4})+"
+            r"(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z",
+            error="Takes whsec_ and 24 to 64 bytes in base64.",
+        )
+    )
 
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
-        if ("token" in data) == ("token_sha256" in data):
-            raise ValidationError("Give token or token_sha256, one of them.", "token")
+        for name in ("token", "client_secret"):
+            if name in data and f"{name}_sha256" in data:
+                raise ValidationError(f"Give {name} or {name}_sha256, one of them.", name)
+        if not data.keys() & {"token", "token_sha256", "client_secret", "client_secret_sha256"}:
+            raise ValidationError("Give a token, a client_secret or both.", "token")
         needed = {Level.USER: {"user"}, Level.ORGANIZATION: {"organization"}}
         given = {"user", "organization"} & data.keys()
         if given != (wanted := needed.get(data["level"], set())):
@@ -120,9 +147,20 @@ class AppSchema(Schema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> App:
-        if token := data.pop("token", None):
-            data["token_sha256"] = token_sha256(token)
-        return App(**data)
+        for name in ("token", "client_secret"):
+            if text := data.pop(name, None):
+                data[f"{name}_sha256"] = token_sha256(text)
+        return App(**{"client_id": data["id"], **data})
+
+
+class ConferenceSchema(Schema):
+    extension = fields.String(required=True, validate=_EXTENDED)
+    number = fields.String(required=True, validate=_NUMBER)
+    pin = fields.String(validate=_NUMBER)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Conference:
+        return Conference(**data)
 
 
 class GatewaySchema(Schema):
@@ -158,6 +196,7 @@ class AccountsSchema(Schema):
     apps = fields.List(fields.Nested(AppSchema), load_default=list)
     routes = fields.List(fields.Nested(RouteSchema), load_default=list)
     gateways = fields.List(fields.Nested(GatewaySchema), load_default=list)
+    conferences = fields.List(fields.Nested(ConferenceSchema), load_default=list)
 
     def __init__(self, *, demo: bool = False) -> None:
         super().__init__()
@@ -173,6 +212,7 @@ class AccountsSchema(Schema):
         errors.unique("extensions", "number", data["extensions"])
         errors.unique("apps", "id", data["apps"])
         errors.unique("apps", "token_sha256", data["apps"])
+        errors.unique("apps", "client_id", data["apps"])
         errors.unique("routes", "prefix", data["routes"])
         errors.unique("gateways", "name", data["gateways"])
         routed = {gateway_of(extension.dial_string or "") for extension in data["extensions"]}
@@ -195,14 +235,24 @@ class AccountsSchema(Schema):
                 digits = organizations[owner.organization].extension_digits
                 if len(extension.number.partition("*")[2]) != digits:
                     errors.add("extensions", index, "number", f"Takes {digits} digits after *.")
+        by_number = {e.number: e for e in data["extensions"]}
+        named = set()
+        for index, conference in enumerate(data["conferences"]):
+            owner = by_number.get(conference.extension)
+            if owner is None or owner.type is not ExtensionType.CONFERENCE:
+                errors.add("conferences", index, "extension", "Is no conference extension.")
+            if (room := (conference.extension, conference.number)) in named:
+                errors.add("conferences", index, "number", "Is taken by an earlier one.")
+            named.add(room)
         demo = {token_sha256(token) for token in DEMO_TOKENS}
         for index, app in enumerate(data["apps"]):
             if app.user is not None and app.user not in users:
                 errors.add("apps", index, "user", "Is no user's id.")
             if app.organization is not None and app.organization not in organizations:
                 errors.add("apps", index, "organization", "Is no organization's number.")
-            if app.token_sha256 in demo and not self._demo:
-                errors.add("apps", index, "token", "Is a token of the demo: anyone knows it.")
+            for name in ("token", "client_secret"):
+                if getattr(app, f"{name}_sha256") in demo and not self._demo:
+                    errors.add("apps", index, name, "Is one of the demo's: anyone knows it.")
         if errors.found:
             raise ValidationError(errors.found)
 
@@ -221,6 +271,6 @@ class _Errors:
     def unique(self, table: str, key: str, rows: list[Any]) -> None:
         seen = set()
         for index, row in enumerate(rows):
-            if (value := getattr(row, key)) in seen:
+            if (value := getattr(row, key)) is not None and value in seen:
                 self.add(table, index, key, "Is taken by an earlier one.")
             seen.add(value)

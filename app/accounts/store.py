@@ -91,6 +91,7 @@ class AccountStore:
             "extensions": [_without_none(asdict(e)) for e in accounts.extensions.values()],
             "apps": [_without_none(asdict(a)) for a in accounts.apps.values()],
             "routes": [asdict(r) for r in accounts.routes],
+            "conferences": [_without_none(asdict(c)) for c in accounts.conferences.values()],
             "gateways": [_without_none(asdict(g)) for g in accounts.gateways],
         }
         for kind, limits in _limits(accounts).items():

@@ -35,6 +35,38 @@ _RANKS = {state: rank for rank, state in enumerate(State)}
 class Role(StrEnum):
     SOURCE = "source"
     DESTINATION = "destination"
+    # Brought in by an action: who barges in, the target of a transfer.
+    THIRD = "third"
+
+    @property
+    def letter(self) -> str:
+        """What the ids of its legs begin with."""
+        return _LETTERS[self]
+
+
+_LETTERS = {Role.SOURCE: "a", Role.DESTINATION: "b", Role.THIRD: "c"}
+
+
+class Action(StrEnum):
+    """What a PUT may ask for (uapi/spec 1.4)."""
+
+    ON_HOLD = "OnHold"
+    OFF_HOLD = "OffHold"
+    PARK = "Park"
+    UN_PARK = "UnPark"
+    PICK_UP = "PickUp"
+    BARGE_IN = "BargeIn"
+    WHISPER = "Whisper"
+    MONITOR = "Monitor"
+    START_RECORDING = "StartRecording"
+    STOP_RECORDING = "StopRecording"
+    TRANSFER = "Transfer"
+    TRANSFER_TO_VOICEMAIL = "TransferToVoicemail"
+
+
+# Who comes in by one of these listens to a party, and is no party: the call does not live on for
+# them.
+LISTENING = frozenset({Action.BARGE_IN, Action.WHISPER, Action.MONITOR})
 
 
 class NumberKind(StrEnum):
@@ -55,6 +87,10 @@ class Leg:
 
     A party with several gateways has one leg for each, tried in their order:
     ``a1``, then ``a1.2``. ``gateway`` or ``dial_string`` says how it is reached.
+
+    What is done to it again and again has its last begin and its last end: it is on hold from
+    ``held`` until ``unheld``, in a parking lot from ``parked`` until ``unparked``, recorded from
+    ``recording`` until ``recorded``.
     """
 
     id: str
@@ -77,6 +113,25 @@ class Leg:
     sip_disposition: str | None = None
     # On an answered source: what became of dialling the destination.
     originate_disposition: str | None = None
+    # The user whose extension it is.
+    owner: str | None = None
+    # What brought a third party in, the id of that request, the leg that it concerns, and when.
+    action: Action | None = None
+    action_id: str | None = None
+    of: str | None = None
+    brought: float | None = None
+    held: float | None = None
+    unheld: float | None = None
+    parked: float | None = None
+    unparked: float | None = None
+    # The position in the lot, and the number of the party who parked it.
+    parked_pos: str | None = None
+    parked_by: str | None = None
+    recording: float | None = None
+    recorded: float | None = None
+    recording_file: str | None = None
+    # Sent to a mailbox.
+    voicemail: float | None = None
 
     @property
     def party(self) -> str:
@@ -91,6 +146,26 @@ class Leg:
     @property
     def live(self) -> bool:
         return self.created is not None and self.ended is None
+
+    @property
+    def listens(self) -> bool:
+        return self.action in LISTENING
+
+    @property
+    def on_hold(self) -> bool:
+        return _lasts(self.held, self.unheld)
+
+    @property
+    def in_lot(self) -> bool:
+        return _lasts(self.parked, self.unparked)
+
+    @property
+    def is_recorded(self) -> bool:
+        return _lasts(self.recording, self.recorded)
+
+
+def _lasts(begun: float | None, over: float | None) -> bool:
+    return begun is not None and (over is None or over < begun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +197,10 @@ class Call:
     allow_public_transfer: bool = False
     video: bool = False
     retention: int = 86_400
+    # Seconds for which its record is kept, from its acceptance.
+    cdr_retention: int = 7_776_000
+    # The room that its one side is put into, in place of a destination.
+    conference: str | None = None
     # The claim: who dials, and on which run of which switch.
     worker: str | None = None
     switch: str | None = None
@@ -147,10 +226,30 @@ class Call:
         return tuple(leg for leg in self.legs if leg.role is Role.DESTINATION)
 
     @property
+    def thirds(self) -> tuple[Leg, ...]:
+        return tuple(leg for leg in self.legs if leg.role is Role.THIRD)
+
+    @property
+    def parties(self) -> tuple[Leg, ...]:
+        """All legs but those that only listen."""
+        return tuple(leg for leg in self.legs if not leg.listens)
+
+    @property
     def extensions(self) -> tuple[str, ...]:
         """The extensions in the call, the charged one first."""
         parties = (leg.number for leg in self.legs if leg.kind is NumberKind.EXTENSION)
         return tuple(dict.fromkeys((self.extension, *parties)))
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """The users whose extensions are in the call, the charged one first."""
+        owners = (leg.owner for leg in self.legs if leg.owner is not None)
+        return tuple(dict.fromkeys((self.user, *owners)))
+
+    @property
+    def organizations(self) -> tuple[str, ...]:
+        """The numbers of the organizations whose extensions are in the call."""
+        return tuple(dict.fromkeys(number.partition("*")[0] for number in self.extensions))
 
     @property
     def winner(self) -> Leg | None:
@@ -189,8 +288,12 @@ def leg_uuid(call_id: str, role: Role, party: int, attempt: int) -> str:
     Anyone who sees the uuid on the switch can tell the call, and a listener can
     without asking. ``party`` and ``attempt`` count from 1.
     """
-    digit = "a" if role is Role.SOURCE else "b"
-    return _uuid(call_id, f"{digit}{party:02d}{attempt:02d}")
+    return _uuid(call_id, f"{role.letter}{party:02d}{attempt:02d}")
+
+
+def leg_id(role: Role, party: int, attempt: int) -> str:
+    """``a1`` of the first source, ``a1.2`` of the second way to reach it."""
+    return f"{role.letter}{party}" if attempt == 1 else f"{role.letter}{party}.{attempt}"
 
 
 def job_uuid(call_id: str) -> str:
@@ -213,9 +316,10 @@ _CALL_FIELDS = tuple(f.name for f in fields(Call) if f.name != "legs")
 _LEG_NAMES, _CALL_NAMES = frozenset(_LEG_FIELDS), frozenset(_CALL_FIELDS)
 _leg_values, _call_values = attrgetter(*_LEG_FIELDS), attrgetter(*_CALL_FIELDS)
 _FLOATS = """
-    accepted claimed sent hangup_requested answered bridged ended created early_media ringing
+    accepted claimed sent hangup_requested answered bridged ended created early_media ringing held
+    unheld parked unparked recording recorded voicemail brought
 """
-_INTS = "wait_for_pickup call_duration queue_timeout version retention disposition"
+_INTS = "wait_for_pickup call_duration queue_timeout version retention cdr_retention disposition"
 _NO_LEG = (None,) * len(_LEG_FIELDS)
 _KINDS: dict[str, str] = {kind.value: kind for kind in NumberKind}
 # What is read as no text; a name means the same in a call and in a leg.
@@ -225,6 +329,7 @@ _LOADERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("allow_public_transfer", "video"), "1".__eq__),
     "state": State,
     "role": Role,
+    "action": Action,
     # Of a leg; a call's is a word that stays one.
     "kind": lambda text: _KINDS.get(text, text),
 }

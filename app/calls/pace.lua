@@ -9,6 +9,7 @@
 --       5 how many calls at most                    6 the switches, a JSON array of names
 --       7 the ids of calls that are new here, a JSON array
 --       8 what the keys of reserved places begin with
+--       9 what the keys of the switches' hashes begin with
 -- Returns how many microseconds later to ask again, -1 where no call waits; then of each call that
 -- may be dialled, in order, the switch and its hash.
 local lines, live, calls, reserved = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
@@ -131,8 +132,11 @@ end
 
 local switches, refusing = {}, {}
 for _, name in ipairs(names) do
-  local list = redis.call('EXISTS', ARGV[4] .. name) == 1 and refusing or switches
-  list[#list + 1] = name
+  -- Paused by an operator: no new call, whoever else is left.
+  if redis.call('HEXISTS', ARGV[9] .. name, 'paused') == 0 then
+    local list = redis.call('EXISTS', ARGV[4] .. name) == 1 and refusing or switches
+    list[#list + 1] = name
+  end
 end
 if #switches == 0 then switches = refusing end
 

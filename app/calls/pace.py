@@ -67,7 +67,7 @@ class Pacer:
             [keys.waiting, keys.turns, keys.limits, keys.pace],
             [
                 *(keys.line(""), keys.taken(""), keys.prefix + "call:", keys.refusing("")),
-                *(most, json.dumps(switches), json.dumps(new), keys.reserved("")),
+                *(most, json.dumps(switches), json.dumps(new), keys.reserved(""), keys.switch("")),
             ],
         )
         again, *allowed = reply

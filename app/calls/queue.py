@@ -1,16 +1,20 @@
 """RQ jobs, enqueued by dotted name: this side never imports what carries them out."""
 
 import secrets
+import time
 import zlib
 
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue
 from rq.job import Job, JobStatus
+from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
 
+from app.calls.actions import Request
 from app.calls.model import Call
+from app.redis_client import BLOCK_LIMIT
 
 # Calls to place, and what is done to calls: the second never waits behind the first.
 CALLS = "calls"
@@ -18,6 +22,7 @@ ACTIONS = "actions"
 
 PLACE_CALL = "workers.jobs.place_call"
 HANG_UP = "workers.jobs.hang_up"
+ACT = "workers.jobs.act"
 
 # Seconds a job's own record stays in RQ; what became of the call stands in the call.
 _RESULT_TTL = 60
@@ -87,3 +92,27 @@ class JobQueue:
             result_ttl=_RESULT_TTL,
             failure_ttl=_FAILURE_TTL,
         )
+
+    def act(self, call: Call, request: Request) -> Job:
+        """Have a worker carry out a request; the job's result is why it was refused, or ''."""
+        return self.actions.enqueue_call(
+            ACT,
+            args=(call.id, request.dumps()),
+            job_id=request.id,
+            timeout=_JOB_MARGIN,
+            result_ttl=_RESULT_TTL,
+            failure_ttl=_FAILURE_TTL,
+        )
+
+    def outcome(self, job: Job, limit: float) -> str | None:
+        """What became of a request within ``limit`` seconds; None where that is not known yet."""
+        end = time.monotonic() + limit
+        while (left := end - time.monotonic()) > 0:
+            # RQ's own waiting takes whole seconds, longer than the connection may be silent.
+            block = max(1, int(min(left, BLOCK_LIMIT) * 1000))
+            results = Result.get_key(job.id)  # type: ignore[no-untyped-call]
+            if job.connection.xread({results: "0-0"}, block=block):
+                result = job.latest_result()
+                value = result.return_value if result is not None else None
+                return value if isinstance(value, str) else None
+        return None

@@ -1,6 +1,7 @@
 """Where calls are kept: one hash per call, written by change.lua alone."""
 
 import hashlib
+import logging
 import math
 import secrets
 import time
@@ -17,9 +18,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from app.calls import watch
+from app.calls import call_events, cdr, watch
 from app.calls.model import Call, Leg, State, changed_fields, evolve, from_hash
 from app.redis_client import BLOCK_LIMIT
+
+log = logging.getLogger(__name__)
 
 _FUNCTION = files("app.calls").joinpath("change.lua").read_text()
 _CHANGE = f"{_FUNCTION}return change(KEYS, ARGV)\n"
@@ -82,11 +85,16 @@ class Keys:
         self.prefix = prefix
         self.events = f"{prefix}events"
         self.deadlines = f"{prefix}calls:deadline"
+        self.calls = f"{prefix}calls:all"
+        self.records = f"{prefix}cdr:all"
         self.accounts = f"{prefix}accounts"
         self.waiting = f"{prefix}waiting"
         self.turns = f"{prefix}turns"
         self.limits = f"{prefix}limits"
         self.pace = f"{prefix}pace"
+        # The extensions that have web hooks, and what is to be told to these.
+        self.hooked = f"{prefix}hooked"
+        self.outbox = f"{prefix}outbox"
 
     def call(self, call_id: str) -> str:
         return f"{self.prefix}call:{{{call_id}}}"
@@ -96,6 +104,18 @@ class Keys:
 
     def nonce(self, app: str, nonce: str) -> str:
         return f"{self.prefix}nonce:{app}:{nonce}"
+
+    def record(self, call_id: str) -> str:
+        return f"{self.prefix}cdr:{{{call_id}}}"
+
+    def user_records(self, user: str) -> str:
+        return f"{self.prefix}cdr:user:{user}"
+
+    def organization_records(self, number: str) -> str:
+        return f"{self.prefix}cdr:organization:{number}"
+
+    def organization_calls(self, number: str) -> str:
+        return f"{self.prefix}calls:organization:{number}"
 
     def user_calls(self, user: str) -> str:
         return f"{self.prefix}calls:user:{user}"
@@ -164,10 +184,13 @@ class CallStore:
         return from_reply(flat)
 
     def get_many(self, call_ids: Iterable[str]) -> list[Call | None]:
+        """The calls; None also for one that cannot be read, so that it hurts no other."""
+        names = list(call_ids)
         with self.redis.pipeline(transaction=False) as pipe:
-            for call_id in call_ids:
+            for call_id in names:
                 pipe.hgetall(self.keys.call(call_id))
-            return [from_reply(flat) for flat in pipe.execute()]
+            found = zip(names, pipe.execute(raise_on_error=False), strict=True)
+        return [_readable(call_id, reply) for call_id, reply in found]
 
     def change(
         self,
@@ -395,17 +418,16 @@ class CallStore:
         """The calls a nonce stands for; None where it is new or they are no longer kept."""
         if value is None:
             return None
-        calls = self.get_many(value.decode().split(","))
-        return tuple(call for call in calls if call is not None) or None
+        ids = value.decode().split(",")
+        calls = tuple(filter(None, self.get_many(ids)))
+        # One that is kept and cannot be read raises: its nonce is not new.
+        return calls or tuple(filter(None, map(self.get, ids))) or None
 
-    def live_of(self, extensions: Iterable[str], user: str | None = None) -> list[str]:
-        """Ids of the live calls that one of the extensions is in or that are the user's,
-        newest first."""
-        keys = [self.keys.extension_calls(extension) for extension in extensions]
-        if user is not None:
-            keys.append(self.keys.user_calls(user))
-        scored: Any = self.redis.zunion(keys, aggregate="MAX", withscores=True) if keys else []
-        return [call_id.decode() for call_id, _ in reversed(scored)]
+    def nonces(self, call_ids: Sequence[str]) -> list[str | None]:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for call_id in call_ids:
+                pipe.hget(self.keys.call(call_id), "nonce")
+            return [nonce and nonce.decode() for nonce in pipe.execute()]
 
     def live_of_switch(self, switch: str) -> list[str]:
         """Ids of the live calls that were claimed for the switch."""
@@ -432,7 +454,13 @@ class CallStore:
             self.redis.zadd(self.keys.deadlines, until, xx=True)
 
     def forget_deadline(self, call_id: str) -> None:
-        self.redis.zrem(self.keys.deadlines, call_id)
+        """Of a call that is over. One that only cannot be read here is left for others."""
+        try:
+            flat: Any = self.redis.hgetall(self.keys.call(call_id))
+        except ResponseError:
+            return
+        if not flat or flat.get(b"state") == State.ENDED.encode():
+            self.redis.zrem(self.keys.deadlines, call_id)
 
     def note(self, call_id: str, note: Note) -> None:
         """Add to the timeline what changes nothing in the call."""
@@ -496,7 +524,11 @@ class CallStore:
             commands.append(_command("XADD", timeline, entry, _TIMELINE_KEPT))
         commands.append(_command("XADD", keys.events, event, _EVENTS_KEPT))
         commands += self._index(old, new)
+        for extension, told in call_events.outbox(old, new):
+            commands.append(("HOOK", keys.hooked, extension))
+            commands.append(_command("XADD", keys.outbox, told, ("*",)))
         if new.state is State.ENDED:
+            commands += self._record(old, new)
             # A nonce may stand for several calls: a day more, the longest that another may last.
             kept = [(call, 0), (timeline, 0)]
             if new.nonce:
@@ -518,17 +550,47 @@ class CallStore:
             yield "ZREM", keys.deadlines, new.id
         elif old is None or deadline != watch.deadline(old):
             yield "ZADD", keys.deadlines, str(deadline), new.id
-        # The indexes change when a call begins, is claimed and ends.
-        if old is None or old.switch != new.switch or deadline is None:
-            indexes = [keys.user_calls(new.user), *map(keys.extension_calls, new.extensions)]
-            if new.switch:
-                indexes.append(keys.switch_calls(new.switch))
-            for key in indexes:
-                if deadline is None:
+        # The indexes change when a call begins, is claimed, gets another leg and ends.
+        if deadline is None:
+            if old is None or old.state is not State.ENDED:
+                for key in self._indexes(new):
                     yield "ZREM", key, new.id
-                else:
+        elif old is None or old.switch != new.switch or len(old.legs) != len(new.legs):
+            known = self._indexes(old) if old is not None else ()
+            for key in self._indexes(new):
+                if key not in known:
                     yield "ZADD", key, str(new.accepted), new.id
         yield from self._take(old, new)
+
+    def _indexes(self, call: Call) -> list[str]:
+        """Where the call stands while it is live."""
+        keys = self.keys
+        return [
+            keys.calls,
+            *map(keys.organization_calls, call.organizations),
+            *map(keys.user_calls, call.users),
+            *map(keys.extension_calls, call.extensions),
+            *([keys.switch_calls(call.switch)] if call.switch else ()),
+        ]
+
+    def _record(self, old: Call | None, new: Call) -> Iterator[_Command]:
+        """The record of a call that has ended, written again where what came late changes it."""
+        keys, found = self.keys, cdr.record(new)
+        was_ended = old is not None and old.state is State.ENDED
+        if old is not None and was_ended and cdr.record(old) == found:
+            return
+        until = f"{new.accepted + new.cdr_retention:.0f}"
+        text = orjson.dumps({**found, "saved": self.now()}).decode()
+        yield "SET", keys.record(new.id), text, "EXAT", until
+        if was_ended:
+            return
+        organization = keys.organization_records(new.extension.partition("*")[0])
+        gone = str(self.now() - new.cdr_retention)
+        for key in (keys.records, organization, keys.user_records(new.user)):
+            yield "ZADD", key, str(new.accepted), new.id
+            # What is gone by itself leaves it with the next that comes, or all with the last.
+            yield "ZREMRANGEBYSCORE", key, "-inf", gone
+            yield "EXPIRE", key, str(new.cdr_retention)
 
     def _take(self, old: Call | None, new: Call) -> Iterator[_Command]:
         """What the call takes of the limits (pace.lua, which takes for it before its claim), and
@@ -614,3 +676,16 @@ def from_reply(flat: dict[bytes, bytes]) -> Call | None:
     if not flat:
         return None
     return from_hash({name.decode(): value.decode() for name, value in flat.items()})
+
+
+def _readable(call_id: str, reply: Any) -> Call | None:
+    """The same for one of many, of which one that cannot be read is passed over."""
+    try:
+        if isinstance(reply, Exception):
+            raise reply
+        return from_reply(reply)
+    except (LookupError, TypeError, ValueError, ResponseError) as error:
+        if isinstance(error, ResponseError) and not str(error).startswith("WRONGTYPE"):
+            raise
+        log.error("call %s cannot be read: %r", call_id, error)
+        return None

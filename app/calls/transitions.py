@@ -10,12 +10,14 @@ call that turns out to have talked.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.calls.model import Call, Leg, State, evolve
+from app.calls.model import Action, Call, Leg, Role, State, evolve
 
 # ended_by: who or what ended the call.
 BY_API = "api"
 BY_SOURCE = "source"
 BY_DESTINATION = "destination"
+# Who came in by an action.
+BY_THIRD_PARTY = "third_party"
 BY_TIMEOUT = "timeout"
 BY_DURATION = "duration"
 BY_SWITCH = "switch"
@@ -67,6 +69,22 @@ _NO_DISPOSITION = frozenset({"SUCCESS", "success", "failure", "NONE", "ORIGINATO
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """What an event tells of what is done to a leg: the last times it began and was over."""
+
+    held: float | None = None
+    unheld: float | None = None
+    parked: float | None = None
+    unparked: float | None = None
+    parked_pos: str | None = None
+    # Seen in a lot, since when is not known.
+    stands_parked: float | None = None
+    recording: float | None = None
+    recorded: float | None = None
+    recording_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LegReport:
     """What one event of the switch tells of one leg. Times in epoch seconds."""
 
@@ -83,6 +101,7 @@ class LegReport:
     # Channels that this one has dialled or is connected with, and the one it was bridged to.
     peers: tuple[str, ...] = ()
     bridged_to: str | None = None
+    marks: Marks | None = None
 
 
 def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) -> Call:
@@ -139,7 +158,33 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
         at, before = getattr(report, name), getattr(leg, name)
         if at is not None and (before is None or at < before):
             found[name] = at
+    if report.marks is not None:
+        found |= _marks(leg, report.marks)
     return evolve(leg, **found) if found else leg
+
+
+def _marks(leg: Leg, marks: Marks) -> dict[str, float | str]:
+    """The last word wins, and what is over was begun before: in any order the same."""
+    found: dict[str, float | str] = {}
+    if marks.stands_parked is not None and not leg.in_lot:
+        found = {"parked": marks.stands_parked, "parked_pos": marks.parked_pos or ""}
+    for begin, over, with_it in _MARKS:
+        begun, at = getattr(leg, begin), getattr(marks, begin)
+        if at is not None and (begun is None or at > begun):
+            found[begin] = begun = at
+            if (text := getattr(marks, with_it, None)) is not None:
+                found[with_it] = text
+        was, at = getattr(leg, over), getattr(marks, over)
+        if at is not None and begun is not None and at >= begun and (was is None or was < begun):
+            found[over] = at
+    return found
+
+
+_MARKS = (
+    ("held", "unheld", ""),
+    ("parked", "unparked", "parked_pos"),
+    ("recording", "recorded", "recording_file"),
+)
 
 
 _MERGED = (
@@ -160,6 +205,17 @@ def finish_originate(call: Call, *, error: str, at: float) -> Call:
     return _settle(evolve(call, originate_error=error), at)
 
 
+def end_leg(call: Call, uuid: str, *, cause: str, at: float) -> Call:
+    """A leg that was to come in will not: the switch refused it, or was never asked."""
+    leg = call.leg(uuid)
+    if leg is None or leg.created is not None or leg.ended is not None:
+        return call
+    attempts = [each for each in call.legs if each.party == leg.party and each.created is None]
+    for each in attempts:
+        call = call.with_leg(evolve(each, ended=at, cause=cause))
+    return _settle(call, at)
+
+
 def request_hangup(call: Call, *, at: float) -> Call:
     """A client wants the call ended: at once while queued, else by a worker on the switch."""
     if call.state is State.ENDED or call.hangup_requested is not None:
@@ -178,25 +234,47 @@ def hang_up_number(call: Call, number: str | None, *, at: float) -> Call:
     """
     if number is None or call.state is State.ENDED:
         return request_hangup(call, at=at)
-    if not any(leg.number == number for leg in call.legs):
-        return call
+    of_number = [
+        leg
+        for leg in call.legs
+        # The way back of a parked party, unused, is nobody who is there.
+        if leg.number == number
+        and leg.ended is None
+        and not (leg.action is Action.PARK and leg.created is None)
+    ]
     marked = call
-    for leg in call.legs:
-        if leg.number == number and leg.ended is None and leg.hangup_requested is None:
+    for leg in of_number:
+        if leg.hangup_requested is None:
             marked = marked.with_leg(evolve(leg, hangup_requested=at))
-    if not all(_in_play(side) for side in (marked.sources, marked.destinations)):
-        return request_hangup(call, at=at)
-    return marked
+    if all(leg.listens for leg in of_number):
+        return marked
+    if any(leg.live and not leg.listens for leg in call.thirds):
+        # Whoever is left alone by it has nobody to talk to.
+        alone = len([leg for leg in marked.parties if leg.live and _in_play(leg)]) < 2
+    else:
+        sides = (marked.sources, marked.destinations) if call.destinations else (marked.sources,)
+        alone = not all(any(map(_in_play, side)) for side in sides)
+    return request_hangup(call, at=at) if alone else marked
 
 
-def _in_play(side: Iterable[Leg]) -> bool:
-    return any(leg.ended is None and leg.hangup_requested is None for leg in side)
+def _in_play(leg: Leg) -> bool:
+    return leg.ended is None and leg.hangup_requested is None
 
 
 def is_unwanted(call: Call, leg: Leg) -> bool:
     """Whether a channel that is there has no business being there any more."""
     requested = call.hangup_requested is not None or leg.hangup_requested is not None
-    return call.state is State.ENDED or requested
+    return call.state is State.ENDED or requested or _is_pointless(call, leg)
+
+
+def _is_pointless(call: Call, leg: Leg) -> bool:
+    """Whether a phone rings for somebody who is not to be taken over any more."""
+    if leg.action not in (Action.PICK_UP, Action.UN_PARK) or leg.answered is not None:
+        return False
+    of = next((each for each in call.legs if each.id == leg.of), None)
+    if of is None or of.ended is not None:
+        return True
+    return of.bridged is not None if leg.action is Action.PICK_UP else not of.in_lot
 
 
 def end(call: Call, fault: str, *, at: float, cause: str = "NORMAL_UNSPECIFIED") -> Call:
@@ -217,14 +295,14 @@ def _settle(call: Call, at: float) -> Call:
     answered, bridged, disposition = call.answered, call.bridged, call.disposition
     if winner is not None:
         answered = min(filter(None, (answered, winner.answered)), default=None)
-        bridged = bridged or winner.bridged
+        bridged = bridged or _connected(call, winner)
     if state is State.ENDED:
         # What late events say of a call that was ended without them: that it was answered, that
         # it talked.
         if bridged != call.bridged:
             disposition = ANSWERED
     elif winner is not None:
-        state = State.BRIDGED if winner.bridged is not None else State.ANSWERED
+        state = State.ANSWERED if bridged is None else State.BRIDGED
     elif any(leg.ringing or leg.early_media for leg in call.sources):
         state = State.RINGING
     elif any(leg.created for leg in call.legs):
@@ -240,8 +318,13 @@ def _settle(call: Call, at: float) -> Call:
     return _finish(call, at) if state is not State.ENDED and _is_over(call) else call
 
 
+def _connected(call: Call, winner: Leg) -> float | None:
+    """When the one who answered came to talk: in a conference's room at once."""
+    return winner.answered if call.conference is not None else winner.bridged
+
+
 def _is_over(call: Call) -> bool:
-    if any(leg.live for leg in call.legs):
+    if any(leg.live and not leg.listens for leg in call.legs):
         return False
     if call.originate_error is not None or call.winner is not None:
         return True
@@ -256,14 +339,16 @@ def _finish(call: Call, at: float) -> Call:
 
 def _cause(call: Call) -> str:
     winner = call.winner
+    if (last := _last_of_others(call)) is not None:
+        called = _called_in_vain(call)
+        return (called.cause if called else last.cause) or "NORMAL_UNSPECIFIED"
     if winner is not None:
         dialled = winner.originate_disposition
-        if winner.bridged is None and dialled is not None and dialled not in _NO_DISPOSITION:
+        talked = _connected(call, winner) is not None
+        if not talked and dialled is not None and dialled not in _NO_DISPOSITION:
             # The destination failed: its cause, not that of the source hung up for it.
             return dialled
-        if winner.bridged is None and any(
-            leg.cause == "ALLOTTED_TIMEOUT" for leg in call.destinations
-        ):
+        if not talked and any(leg.cause == "ALLOTTED_TIMEOUT" for leg in call.destinations):
             # The ringing of several destinations was over (leg_timeout), not the call's time:
             # that would have cancelled them.
             return "NO_ANSWER"
@@ -286,17 +371,64 @@ def _ended_by(call: Call, cause: str) -> str:
         # By the cause alone: the switch's reply may come before the legs' events.
         if cause in _TIMEOUTS:
             return BY_TIMEOUT
-        return BY_SOURCE if cause in _REFUSALS else BY_SWITCH
+        theirs = BY_SOURCE if call.conference is None else BY_DESTINATION
+        return theirs if cause in _REFUSALS else BY_SWITCH
     if cause == "ALLOTTED_TIMEOUT":
         return BY_DURATION
+    if call.conference is not None:
+        # Who was invited; the room hangs nobody up.
+        return BY_DESTINATION if winner.sip_disposition == "recv_bye" else BY_SWITCH
+    if (last := _last_of_others(call)) is not None:
+        gone = [leg for leg in call.parties if leg.sip_disposition == "recv_bye"]
+        hung_up = max(gone, key=lambda leg: leg.ended or 0.0, default=None)
+        if hung_up is not None and hung_up.cause == last.cause:
+            return _BY[hung_up.role]
+        called = _called_in_vain(call)
+        if called is not None and called.cause in _TIMEOUTS:
+            return BY_TIMEOUT
+        refused = called is not None and called.sip_disposition == "recv_refuse"
+        return BY_THIRD_PARTY if refused else BY_SWITCH
     if winner.sip_disposition == "recv_bye":
         return BY_SOURCE
-    if winner.bridged is None and cause in _TIMEOUTS:
+    talked = _connected(call, winner) is not None
+    if not talked and cause in _TIMEOUTS:
         return BY_TIMEOUT
-    theirs = "recv_refuse" if winner.bridged is None else "recv_bye"
+    theirs = "recv_bye" if talked else "recv_refuse"
     if _has(call.destinations, theirs):
         return BY_DESTINATION
     return BY_SWITCH
+
+
+_BY = {
+    Role.SOURCE: BY_SOURCE,
+    Role.DESTINATION: BY_DESTINATION,
+    Role.THIRD: BY_THIRD_PARTY,
+}
+
+
+def _last_of_others(call: Call) -> Leg | None:
+    """The last to leave a call that went on with others than its source and destination, or with
+    one of them alone; None of any other call."""
+    moved = any(leg.parked is not None or leg.voicemail is not None for leg in call.legs)
+    if not moved and not any(_joins(leg) for leg in call.thirds):
+        return None
+    return max(call.parties, key=lambda leg: leg.ended or 0.0)
+
+
+def _called_in_vain(call: Call) -> Leg | None:
+    """The one that a party was sent to last, where that one never answered."""
+    called = [leg for leg in call.thirds if leg.created is not None and not leg.listens]
+    last = max(called, key=lambda leg: leg.created or 0.0, default=None)
+    if last is None or last.answered or last.action not in (Action.TRANSFER, Action.PARK):
+        return None
+    return last
+
+
+def _joins(leg: Leg) -> bool:
+    """Whether it came to be a party: one that was to take a party over only by answering."""
+    if leg.listens or leg.created is None:
+        return False
+    return leg.answered is not None or leg.action is Action.TRANSFER
 
 
 def _has(legs: Iterable[Leg], sip_disposition: str) -> bool:

@@ -5,7 +5,7 @@ Durations are seconds of a monotonic clock wherever a call could be ended by the
 clocks of several machines differ, and are stepped.
 """
 
-from app.calls.model import Call, Leg, State
+from app.calls.model import Action, Call, Leg, State
 from app.calls.transitions import EVENTS_LOST, SWITCH_RESTARTED, SWITCH_UNREACHABLE, WORKER_LOST
 
 # A worker begins to send the originate this soon after its claim, or not at all. The event socket
@@ -110,8 +110,19 @@ def is_doubtful(call: Call, call_states: dict[str, str]) -> bool:
         state = call_states.get(leg.uuid)
         if (state is None and leg.live) or (state is not None and _lacks(leg, state)):
             return True
+        # Of a parking lot the list says nothing.
+        if is_unsent(leg) or (leg.parked_by is not None and leg.ended is None):
+            return True
     talking = any(call_states.get(leg.uuid) in _TALKING for leg in call.destinations)
     return talking and call.bridged is None
+
+
+def is_unsent(leg: Leg) -> bool:
+    """Whether an action was to bring it in at once, and it has no channel yet. Of a party with
+    several ways the others come later, or never."""
+    if leg.action in (None, Action.PARK) or leg.id != leg.party:
+        return False
+    return leg.created is None and leg.ended is None
 
 
 _TALKING = frozenset({"ACTIVE", "HELD", "UNHELD"})
@@ -121,7 +132,7 @@ _ANSWERED = _TALKING | {"RING_WAIT"}
 
 def _lacks(leg: Leg, state: str) -> bool:
     if state in _ANSWERED:
-        return leg.answered is None
+        return leg.answered is None or leg.on_hold is not (state == "HELD")
     if state == "RINGING":
         return leg.ringing is None
     if state == "EARLY":

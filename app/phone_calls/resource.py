@@ -1,15 +1,16 @@
 """The PhoneCall as the UAPI shows it (uapi/spec 2), from a call."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from app.calls.actions import view_id
+from app.calls.cdr import flow, numbers
 from app.calls.model import Call, Leg, NumberKind, Role, State
 from app.calls.pace import Place
 
-# flow of a view
-LOCAL, OUTGOING, INCOMING = 2, 4, 8
 # status of a view
-TRYING, RINGING, OTHER_RINGING, ON_CALL = 2, 3, 4, 5
+UNKNOWN, TRYING, RINGING, OTHER_RINGING, ON_CALL = 0, 2, 3, 4, 5
 
 FIELDS = frozenset(
     """
@@ -26,14 +27,19 @@ def phone_call(
 
     ``state``, ``ended``, ``endedBy``, ``hangupCause``, ``switchUnreachable`` (since when the
     call's switch is out of reach), ``queuePosition`` and ``expectedWait`` (calls and seconds
-    before it is dialled, while it waits for its turn) are ours.
+    before it is dialled, while it waits for its turn) are ours, and so are the views ``02`` and on,
+    of those who came in by an ``action``.
     """
-    source, destination = _kept(call, Role.SOURCE), _kept(call, Role.DESTINATION)
+    source, destination = _kept(call.sources), _kept(call.destinations)
     shared = {
-        "source": _numbers(source),
-        "destination": _numbers(destination),
-        "flow": _flow(call),
+        "source": numbers(source),
+        "destination": numbers(destination),
+        "flow": flow(call),
     }
+    if call.conference is not None:
+        # Its one side was invited; the other is the room.
+        source, destination = (), source
+        shared |= {"source": [call.extension], "destination": numbers(destination)}
     return without_none(
         {
             "id": call.id,
@@ -46,6 +52,7 @@ def phone_call(
             "phoneCallView": [
                 _view(call, Role.SOURCE, source, shared),
                 _view(call, Role.DESTINATION, destination, shared),
+                *_third_views(call, shared),
             ],
             "state": call.state.value,
             "ended": date(call.ended),
@@ -84,33 +91,77 @@ def _view(call: Call, role: Role, legs: tuple[Leg, ...], shared: dict[str, Any])
             "status": status(call, role),
             "ringing": date(_first(legs, "ringing")),
             "answered": date(_first(legs, "answered")),
-            "callerId": call.caller_id if source else call.caller_id_destination,
+            "callerId": (
+                call.caller_id if source or call.conference else call.caller_id_destination
+            ),
+            **_marks(call, legs),
             "disposition": call.disposition,
         }
     )
 
 
-def _kept(call: Call, role: Role) -> tuple[Leg, ...]:
+def _third_views(call: Call, shared: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One for each third party that has been dialled: what it does in the call, and with whom."""
+    parties: dict[str, list[Leg]] = {}
+    for leg in call.thirds:
+        parties.setdefault(leg.party, []).append(leg)
+    for legs in parties.values():
+        dialled = [leg for leg in legs if leg.created is not None]
+        if not dialled:
+            continue
+        leg = dialled[-1]
+        of = next((each for each in call.legs if each.id == leg.of), leg)
+        is_extension = leg.kind is NumberKind.EXTENSION
+        yield without_none(
+            {
+                "id": view_id(call, leg),
+                "extension": leg.number if is_extension else call.extension,
+                "source": numbers((of,)),
+                "destination": numbers((leg,)),
+                "flow": shared["flow"],
+                "status": None if call.state is State.ENDED else _leg_status(leg),
+                "ringing": date(leg.ringing),
+                "answered": date(leg.answered),
+                **_marks(call, (leg,)),
+                "action": leg.action,
+            }
+        )
+
+
+def _leg_status(leg: Leg) -> int:
+    if leg.ended is not None:
+        return UNKNOWN
+    if leg.answered is not None:
+        return ON_CALL
+    return RINGING if leg.ringing or leg.early_media else TRYING
+
+
+def _marks(call: Call, legs: tuple[Leg, ...]) -> dict[str, Any]:
+    """What is done to the party that is in the call."""
+    leg = next((leg for leg in legs if leg.answered and not leg.ended), None)
+    if leg is None:
+        return {}
+    holder = next((each for each in (leg, *call.parties) if each.on_hold and not each.ended), None)
+    parked = leg.in_lot
+    return {
+        "recording": date(leg.recording) if leg.is_recorded else None,
+        "parked": date(leg.parked) if parked else None,
+        "parkedPos": int(leg.parked_pos or 0) if parked else None,
+        "parkedBy": leg.parked_by if parked else None,
+        "onHold": date(holder.held) if holder else None,
+        "holder": 1 if holder is leg else None,
+    }
+
+
+def _kept(legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
     """All of a side's legs, or the one that answered once one has."""
-    legs = call.sources if role is Role.SOURCE else call.destinations
     won = tuple(leg for leg in legs if leg.answered and leg.cause != "LOSE_RACE")
     return won or legs
-
-
-def _numbers(legs: tuple[Leg, ...]) -> list[str]:
-    shown = ("Sandbox" if leg.kind is NumberKind.SANDBOX else leg.number for leg in legs)
-    return list(dict.fromkeys(shown))
 
 
 def _first(legs: tuple[Leg, ...], name: str) -> float | None:
     times = [at for leg in legs if (at := getattr(leg, name)) is not None]
     return min(times, default=None)
-
-
-def _flow(call: Call) -> int:
-    if any(leg.kind is NumberKind.PUBLIC for leg in call.destinations):
-        return OUTGOING
-    return INCOMING if any(leg.kind is NumberKind.PUBLIC for leg in call.sources) else LOCAL
 
 
 def status(call: Call, role: Role) -> int | None:
@@ -119,7 +170,9 @@ def status(call: Call, role: Role) -> int | None:
     if call.state is State.ENDED:
         return None
     if call.state is State.BRIDGED:
-        return ON_CALL
+        side = call.sources if source or call.conference else call.destinations
+        # Who was transferred away from, or has parked the other, has left.
+        return ON_CALL if any(leg.answered and not leg.ended for leg in side) else UNKNOWN
     if call.state is State.RINGING:
         return RINGING if source else OTHER_RINGING
     if call.state is State.ANSWERED:

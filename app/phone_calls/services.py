@@ -19,13 +19,15 @@ from app.accounts.model import (
     Organization,
     User,
 )
-from app.calls import transitions
-from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
+from app.calls import index, transitions
+from app.calls.index import ALL
+from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_id, leg_uuid
 from app.calls.pace import Pacer, Place
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Note, NotReplicated, OutcomeUnknown
 from app.calls.watch import is_hang_up_pending
-from app.errors import ApiError
+from app.errors import api_error
+from app.listing import Filter, Listing
 from app.phone_calls.schemas import MAX_LEGS, invalid
 from app.settings import Settings
 
@@ -37,7 +39,12 @@ SELF = "@self"
 # Seconds for which is good what was said of a switch's being out of reach.
 _SWITCH_AGE = 0.1
 
-_TYPES = {"simple": ExtensionType.PHONE_TERMINAL, "callback": ExtensionType.CALLBACK}
+INVITE = "conferenceInvite"
+_TYPES = {
+    "simple": ExtensionType.PHONE_TERMINAL,
+    "callback": ExtensionType.CALLBACK,
+    INVITE: ExtensionType.CONFERENCE,
+}
 
 
 @dataclass(frozen=True)
@@ -70,11 +77,7 @@ class Caller:
             name = self.app.user or ""
         user = self.accounts.users.get(name)
         if user is None or not self.may_act_for(user):
-            raise ApiError(
-                400,
-                "user_invalid",
-                "userId takes @me, @viewer or @owner of a user's app, or an id.",
-            )
+            raise api_error("user_invalid")
         return user
 
     def extended(self, number: str) -> str:
@@ -169,41 +172,51 @@ class PhoneCalls:
             call_duration=query.get("callDuration", self._settings.call_duration),
             queue_timeout=self._settings.queue_timeout,
             retention=self._settings.retention,
+            cdr_retention=self._settings.cdr_retention,
             job_uuid=job_uuid(call_id),
             nonce=nonce,
             request_digest=digest,
             caller_id=view.get("callerId", caller_id),
             caller_id_destination=view.get("callerIdDestination", caller_id),
-            allow_public_transfer=query["allowPublicTransfer"],
-            video=query["video"],
-            legs=(
-                *self._legs(caller, call_id, Role.SOURCE, view["source"]),
-                *self._legs(caller, call_id, Role.DESTINATION, view["destination"]),
-            ),
+            allow_public_transfer=query.get("allowPublicTransfer", False),
+            video=query.get("video", False),
+            conference=_room(caller.accounts, extension, query) if kind == INVITE else None,
+            legs=tuple(self._sides(caller, call_id, kind, view)),
         )
 
-    def _legs(
-        self, caller: Caller, call_id: str, role: Role, numbers: Iterable[str]
+    def _sides(
+        self, caller: Caller, call_id: str, kind: str, view: dict[str, Any]
     ) -> Iterable[Leg]:
-        code = "pc_source_invalid" if role is Role.SOURCE else "pc_destination_invalid"
-        letter = "a" if role is Role.SOURCE else "b"
+        if kind == INVITE:
+            # The room is no leg: who is invited is all there is to ring.
+            code = "pc_destination_invalid"
+            yield from self._legs(caller, call_id, Role.SOURCE, view["destination"], code)
+            return
+        for role in (Role.SOURCE, Role.DESTINATION):
+            code = f"pc_{role}_invalid"
+            yield from self._legs(caller, call_id, role, view[role], code)
+
+    def _legs(
+        self, caller: Caller, call_id: str, role: Role, numbers: Iterable[str], code: str
+    ) -> Iterable[Leg]:
         # The same number twice would ring one phone twice.
-        ways = dict(self._ways(caller, number, code) for number in numbers)
+        ways = dict(self.ways(caller, number, code) for number in numbers)
         if sum(map(len, ways.values())) > MAX_LEGS:
             raise invalid(code, f"These numbers take more than {MAX_LEGS} ways to reach them.")
         for party, ((kind, number), attempts) in enumerate(ways.items(), start=1):
             for attempt, way in enumerate(attempts, start=1):
                 yield Leg(
-                    id=f"{letter}{party}" if attempt == 1 else f"{letter}{party}.{attempt}",
+                    id=leg_id(role, party, attempt),
                     role=role,
                     number=number,
                     kind=kind,
                     uuid=leg_uuid(call_id, role, party, attempt),
                     gateway=way.get("gateway"),
                     dial_string=way.get("dial_string"),
+                    owner=way.get("owner"),
                 )
 
-    def _ways(
+    def ways(
         self, caller: Caller, number: str, code: str
     ) -> tuple[tuple[NumberKind, str], list[dict[str, str]]]:
         """What a number is, and the ways to reach it in order. Raises ApiError with ``code``."""
@@ -215,7 +228,7 @@ class PhoneCalls:
             raise invalid(code)
         if extension is not None and extension.type.rings:
             return (NumberKind.EXTENSION, extension.number), [
-                {"dial_string": extension.dial_string or ""}
+                {"dial_string": extension.dial_string or "", "owner": extension.owner}
             ]
         if accounts.is_sandbox(number):
             return (NumberKind.SANDBOX, number), [{}]
@@ -228,45 +241,110 @@ class PhoneCalls:
     # Find
 
     def find(
+        self, caller: Caller, user_name: str, extension: str, call_id: str | None = None
+    ) -> list[Call]:
+        """The live calls of an extension, newest first; or one call, live or kept. A call that
+        the app may not see is not found."""
+        scope = self.scope(caller, user_name, extension)
+        if call_id is not None:
+            return self._visible(scope, [self._store.get(call_id)])
+        found: list[Call] = []
+        for some in index.walk(self._store.redis, self.index_of(scope)):
+            found += self._live(scope, [call_id for call_id, _ in some])
+        return found
+
+    def page(
         self,
         caller: Caller,
         user_name: str,
         extension: str,
-        call_id: str | None = None,
-        nonce: str | None = None,
-    ) -> list[Call]:
-        """The live calls of an extension, newest first; or one call, live or kept; or that
-        of a nonce. A call that the app may not see is not found."""
-        user = caller.user(user_name)
-        own = None if extension == SELF else caller.extension(extension, user)
+        call_id: str | None,
+        asked: Listing,
+    ) -> tuple[list[Call], int]:
+        """A page of what :meth:`find` finds, and how many of them there are. What a filter names
+        by id or nonce is found while it is kept, live or ended."""
+        scope = self.scope(caller, user_name, extension)
+        named = self._named(caller, call_id, asked.filter)
+        if named is not None:
+            calls = self._visible(scope, named)
+            if asked.filter is not None:
+                calls = [call for call in calls if asked.filter.matches(_value(asked.filter, call))]
+            calls.sort(key=lambda call: call.accepted, reverse=asked.newest_first)
+            return asked.cut(calls), len(calls)
+        ids, total = self._page_of_live(self.index_of(scope), asked)
+        calls = self._live(scope, ids)
+        # What has ended since the index was read is none of them.
+        return calls, total - (len(ids) - len(calls))
+
+    def _named(
+        self, caller: Caller, call_id: str | None, by: Filter | None
+    ) -> list[Call | None] | None:
+        """The calls that are named one by one; None where they are not."""
         if call_id is not None:
-            calls = [self._store.get(call_id)]
-        elif nonce is not None and not caller.voipnow:
-            calls = list(self._store.by_nonce(caller.app.id, nonce))
-        else:
-            calls = self._live(caller, user, own)
+            return [self._store.get(call_id)]
+        if by is None or not by.names:
+            return None
+        if by.by == "id":
+            return self._store.get_many(dict.fromkeys(by.values))
+        if by.by == "nonce" and not caller.voipnow:
+            nonces = dict.fromkeys(by.values)
+            return [call for n in nonces for call in self._store.by_nonce(caller.app.id, n)]
+        return None
+
+    def _page_of_live(self, key: str, asked: Listing) -> tuple[list[str], int]:
+        """Ids, read from the index alone as far as its order says what is asked for."""
+        redis, by = self._store.redis, asked.filter
+        span = ALL if by is None else by.span if by.by == "published" else None
+        if span is None and by is not None and by.by == "id" and by.op == "present":
+            span = ALL
+        if span is not None:
+            return index.page(
+                *(redis, key, span, asked.start, asked.count), newest_first=asked.newest_first
+            )
+        assert by is not None
+        found: list[str] = []
+        for some in index.walk(redis, key, newest_first=asked.newest_first):
+            ids = [call_id for call_id, _ in some]
+            values: Iterable[str | float | None] = ids
+            if by.by == "nonce":
+                values = self._store.nonces(ids)
+            elif by.by == "published":
+                values = [at for _, at in some]
+            found += [i for i, value in zip(ids, values, strict=True) if by.matches(value)]
+        return asked.cut(found), len(found)
+
+    def scope(self, caller: Caller, user_name: str, extension: str) -> "Scope":
+        """Whose calls a URI is about. Raises ApiError."""
+        user = caller.user(user_name)
+        return Scope(caller, user, None if extension == SELF else caller.extension(extension, user))
+
+    def index_of(self, scope: "Scope") -> str:
+        """Where those of them stand that are live."""
+        keys, caller = self._store.keys, scope.caller
+        if scope.extension is not None:
+            return keys.extension_calls(scope.extension.number)
+        if scope.user is not None:
+            return keys.user_calls(scope.user.id)
+        if caller.app.level is Level.USER:
+            return keys.user_calls(caller.app.user or "")
+        organization = caller.organization
+        return keys.organization_calls(organization.number) if organization else keys.calls
+
+    def _visible(self, scope: "Scope", calls: Iterable[Call | None]) -> list[Call]:
         return [
             call
             for call in calls
             if call is not None
-            and _is_in(caller, user, own, call)
-            and nonce in (None, call.nonce)
-            and not (caller.voipnow and call.state is State.ENDED)
+            and is_in(scope.caller, scope.user, scope.extension, call)
+            and not (scope.caller.voipnow and call.state is State.ENDED)
         ]
 
-    def _live(
-        self, caller: Caller, user: User | None, extension: Extension | None
-    ) -> list[Call | None]:
-        accounts = caller.accounts
-        if extension is not None:
-            ids = self._store.live_of([extension.number])
-        elif user is not None:
-            ids = self._store.live_of([e.number for e in accounts.extensions_of(user)], user.id)
-        else:
-            users = filter(caller.may_act_for, accounts.users.values())
-            ids = self._store.live_of(e.number for u in users for e in accounts.extensions_of(u))
-        calls = self._store.get_many(ids)
-        return [call for call in calls if call and call.state is not State.ENDED]
+    def _live(self, scope: "Scope", ids: Sequence[str]) -> list[Call]:
+        found: list[Call] = []
+        for first in range(0, len(ids), index.CHUNK):
+            some = self._store.get_many(ids[first : first + index.CHUNK])
+            found += self._visible(scope, some)
+        return [call for call in found if call.state is not State.ENDED]
 
     def unreachable(self, calls: Sequence[Call]) -> dict[str, float]:
         """Since when (epoch seconds) the switches of live calls are out of reach, by id of the
@@ -294,13 +372,13 @@ class PhoneCalls:
         """End the calls, or what of them goes to one number; return those concerned as they
         stand once the switch has done it, or after RINGBACK_ACTION_TIMEOUT."""
         if number is not None:
-            number = self._of_number(caller, number, calls)
+            number = self.of_number(caller, number, calls)
             calls = [c for c in calls if any(leg.number == number for leg in c.legs)]
         concerned = [self._request_hang_up(call, number) for call in calls]
         end = time.monotonic() + self._settings.action_timeout
         return [self._await(call, end - time.monotonic()) for call in concerned]
 
-    def _of_number(self, caller: Caller, number: str, calls: Sequence[Call]) -> str:
+    def of_number(self, caller: Caller, number: str, calls: Sequence[Call]) -> str:
         """A short number stands for an extension that is in one of the calls."""
         extended = caller.extended(number)
         known = {leg.number for call in calls for leg in call.legs}
@@ -331,7 +409,26 @@ class PhoneCalls:
         return self._store.wait(call.id, done, max(0.0, timeout)) or call
 
 
-def _is_in(caller: Caller, user: User | None, extension: Extension | None, call: Call) -> bool:
+@dataclass(frozen=True)
+class Scope:
+    """Whose calls: of an extension, a user, or (None) of all that the app may act for."""
+
+    caller: Caller
+    user: User | None
+    extension: Extension | None
+
+
+def _value(by: Filter, call: Call) -> str | float | None:
+    """What a filter compares."""
+    values: dict[str, str | float | None] = {
+        "id": call.id,
+        "published": call.accepted,
+        "nonce": call.nonce,
+    }
+    return values[by.by]
+
+
+def is_in(caller: Caller, user: User | None, extension: Extension | None, call: Call) -> bool:
     """Whether the call is one of the extension, or of ``@self``: of any of the user's extensions,
     or (``@owner``) of any user's that the app may act for."""
     if extension is not None:
@@ -340,6 +437,20 @@ def _is_in(caller: Caller, user: User | None, extension: Extension | None, call:
     owners = [accounts.extensions[n].owner for n in call.extensions if n in accounts.extensions]
     owned = (accounts.users[o] for o in (*owners, call.user) if o in accounts.users)
     return any(u == user if user is not None else caller.may_act_for(u) for u in owned)
+
+
+def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> str:
+    """The conference's room on the switch. Raises ApiError for a number or PIN of none."""
+    name = f"ringback-{extension.number.replace('*', '-')}"
+    number = query.get("number")
+    if number is None:
+        return name
+    conference = accounts.conferences.get((extension.number, number))
+    if conference is None:
+        raise invalid("pc_number_invalid")
+    if conference.pin not in (None, query.get("pin")):
+        raise invalid("pc_pin_invalid")
+    return f"{name}-{number}"
 
 
 def _digest(kind: str, extension: Extension, query: dict[str, Any], body: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,10 @@ from app.calls.store import CallStore, Keys, Note
 from app.phone_calls.schemas import MAX_PARTIES
 from app.redis_client import connect
 from app.settings import Settings, SettingsError
+from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.conftest import eventually, redis_running
 from workers.embedded_redis import EmbeddedRedis
 from workers.up import free_port
-
-USER = "demo-user-token"
-ORGANIZATION = "demo-organization-token"
-ADMINISTRATOR = "demo-administrator-token"
-VOIPNOW = "demo-voipnow-token"
 
 SIMPLE = "/uapi/phoneCalls/@me/simple"
 LIST = "/uapi/phoneCalls/@me/@self"
@@ -54,36 +49,12 @@ CALLBACK_BODY: dict[str, Any] = {
     ],
 }
 
-# The demo's accounts under other tokens.
+# The demo's accounts under other tokens and secrets.
 OTHER = re.sub(
-    r'token = "demo-(\w+)-token"',
-    r'token = "other-\1-token"',
+    r'"demo-(\w+)-(token|secret)"',
+    r'"other-\1-\2"',
     (Path(__file__).parents[2] / "app/accounts/demo.toml").read_text(),
 )
-
-Ask = Callable[..., Any]
-
-
-@pytest.fixture
-def client(settings: Settings, redis: Redis) -> FlaskClient:
-    return create_app(replace(settings, action_timeout=0.05)).test_client()
-
-
-@pytest.fixture
-def ask(client: FlaskClient) -> Ask:
-    def _ask(
-        method: str, path: str, body: Any = None, token: str | None = USER, **query: Any
-    ) -> Any:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        data = body if isinstance(body, str | bytes) or body is None else json.dumps(body)
-        return client.open(path, method=method, data=data, headers=headers, query_string=query)
-
-    return _ask
-
-
-@pytest.fixture
-def store(redis: Redis) -> CallStore:
-    return CallStore(redis, Keys())
 
 
 def body(**view: Any) -> dict[str, Any]:
@@ -551,8 +522,6 @@ def test_the_token_in_the_query(ask: Ask, value: str) -> None:
         ("GET", "/uapi/nothing", 404, "request_not_found"),
         ("PATCH", "/uapi/phoneCalls/@me/210", 405, "method_not_allowed"),
         ("GET", "/uapi/phoneCalls", 404, "request_not_found"),
-        ("POST", "/uapi/phoneCalls/@me/conferenceInvite", 501, "request_not_implemented"),
-        ("PUT", "/uapi/phoneCalls/@me/210/abc", 501, "request_not_implemented"),
     ],
 )
 def test_errors_are_json(ask: Ask, method: str, path: str, status: int, code: str) -> None:

@@ -1,6 +1,7 @@
 """What we build, read back by the simulator's parser, which knows FreeSWITCH's rules alone."""
 
 import re
+from collections.abc import Callable
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -11,11 +12,18 @@ from hypothesis import strategies as st
 from freeswitch.dialstring import (
     CallerId,
     Channel,
+    bridge_inline,
+    bring_in,
     check_name,
     check_target,
+    conference_invite,
     gateway_target,
+    intercept,
+    listen,
     originate,
     sandbox_target,
+    valet_park_inline,
+    voicemail_inline,
 )
 from freeswitch.simulator.dialstring import application, enterprise_parts, parse, split
 
@@ -100,7 +108,8 @@ def test_it_is_read_as_it_was_meant(
     # What a client sent never stands where the switch expands ${system(...)}.
     assert inner.pop("no_throttle_limits") == "true"
     assert set(inner) <= {
-        *("ringback_call", "absolute_codec_string", "fail_on_single_reject", "leg_timeout")
+        *("ringback_call", "absolute_codec_string", "fail_on_single_reject", "leg_timeout"),
+        "rtp_timer_name",
     }
     assert "$" not in command and "\n" not in command and '"' not in command
 
@@ -173,3 +182,67 @@ def test_a_variable_that_needs_quoting_is_refused(value: str) -> None:
             source_sees=CallerId("1"),
             destination_sees=CallerId("1"),
         )
+
+
+@given(PARTIES, NAMES)
+def test_who_is_brought_in_is_dialled_as_it_was_meant(
+    parties: list[list[list[Channel]]], name: str
+) -> None:
+    (party, *_) = parties
+    uuid = str(uuid4())
+    command = bring_in(
+        party,
+        listen(uuid, to_it=True),
+        variables={"ringback_call": "c0ffee"},
+        ring_timeout=25,
+        duration=600,
+        shows=CallerId("1111", name),
+    )
+    verb, dialled, what = split(command, " ", 3)
+    assert (verb, application(what)) == ("originate", ("eavesdrop", uuid))
+    variables, dialled_parties = read(dialled)
+    assert unquote(variables["origination_caller_id_name"]) == name
+    assert variables["eavesdrop_whisper_bleg"] == "true"
+    assert "eavesdrop_whisper_aleg" not in variables
+    assert dialled_parties == [[(channel.uuid, channel.target) for channel in party]]
+
+
+def test_where_a_party_is_sent() -> None:
+    uuid = "d40e8e7e-b145-45ab-ac8a-6c36ea74265c"
+    there = bridge_inline(
+        [Channel(uuid, gateway_target("pstn", "15700"))],
+        variables={"ringback_call": "c0ffee"},
+        ring_timeout=25,
+        shows="0003*210",
+    )
+    name, _, argument = there.partition(":")
+    assert name == "bridge" and "," not in argument.replace("\\,", "")
+    dialled = parse(argument.replace("\\,", ","))
+    ((peer,),) = dialled.alternatives
+    assert peer.variables["origination_uuid"] == uuid
+    assert peer.variables["ringback_call"] == "c0ffee"
+    assert valet_park_inline("ringback-3", 5901, 5999) == "valet_park:ringback-3 auto in 5901 5999"
+    assert voicemail_inline("211@example.com") == "voicemail:default example.com 211"
+
+
+@pytest.mark.parametrize(
+    "build_it",
+    [
+        lambda: intercept("not-a-uuid"),
+        lambda: listen("x) ${system(touch x)}"),
+        lambda: valet_park_inline("a b", 1, 2),
+        lambda: voicemail_inline("211 default"),
+        lambda: voicemail_inline("a'b@example.com"),
+        lambda: conference_invite(
+            [[Channel(str(uuid4()), "user/1")]],
+            "room+pin",
+            variables={},
+            ring_timeout=1,
+            duration=1,
+            shows=CallerId("1"),
+        ),
+    ],
+)
+def test_nothing_else_gets_into_an_application(build_it: Callable[[], object]) -> None:
+    with pytest.raises(ValueError):
+        build_it()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from tempfile import gettempdir
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ SWITCHES = f"real={REAL}" if REAL else None
 # The simulator's clock; a real switch's telephones take their time.
 SPEED = 1.0 if REAL else 4.0
 LIMIT = 60.0
+# Below what a real switch may write to.
+RECORDINGS = gettempdir() + "/recordings/{organization}/{date}/{call}-{view}-{time}.{format}"
 
 
 @dataclass
@@ -118,5 +121,5 @@ def started(switches: str | None, **changes: Any) -> Iterator[Ringback]:
 
 @pytest.fixture(scope="session")
 def ringback() -> Iterator[Ringback]:
-    with started(SWITCHES, log_level="WARNING") as ringback:
+    with started(SWITCHES, log_level="WARNING", recordings=RECORDINGS) as ringback:
         yield ringback

@@ -17,7 +17,7 @@ TOKEN = "gateways-user-token"
 def ringback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
     """Public numbers go through pstn2, where nobody answers SIP, then pstn, then pstn again."""
     accounts = tmp_path_factory.mktemp("accounts") / "accounts.toml"
-    text = re.sub(r'token = "demo-(\w+)-token"', r'token = "gateways-\1-token"', DEMO.read_text())
+    text = re.sub(r'= "demo-(\w+)-(token|secret)"', r'= "gateways-\1-\2"', DEMO.read_text())
     accounts.write_text(text.replace('["pstn"]', '["pstn2", "pstn", "pstn"]'))
     with started(SWITCHES, accounts=accounts) as ringback:
         yield ringback

@@ -70,8 +70,8 @@ def test_up_starts_everything_and_ends_everything(number: signal.Signals) -> Non
         assert re.search(r"Simulator +esl://:ClueCon@127\.0\.0\.1:\d+", text)
         assert re.search(r"API +http://127\.0\.0\.1:\d+", text)
         started = children(process.pid)
-        # Redis, simulator, listener, worker, and the API with its server process.
-        assert len(started) == 6
+        # Redis, simulator, listener, worker, webhooks, and the API with its server process.
+        assert len(started) == 7
         process.send_signal(number)
         assert process.wait(LIMIT) == 0
         assert not any(map(alive, started))

@@ -1,0 +1,1 @@
+"""Call reports: the record of every ended call."""

@@ -1,0 +1,39 @@
+"""What a request for records may bring (uapi/spec 1.6, 5.5)."""
+
+from typing import Any
+
+from marshmallow import ValidationError, fields
+from marshmallow.validate import OneOf, Regexp
+
+from app.listing import parse_date
+from app.phone_calls.schemas import ListQuery, Number, WholeNumber
+
+
+class Date(fields.String):
+    """An XML Schema dateTime, as epoch seconds."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        try:
+            return parse_date(super()._deserialize(value, attr, data, **kwargs))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+
+def _number(code: str) -> Number:
+    return Number(validate=Regexp(r"\A\+?[0-9*]{1,32}\Z|\ASandbox\Z"), metadata={"code": code})
+
+
+class CdrQuery(ListQuery):
+    """Dates are of acceptance (``startDate``, ``endDate``) and of when the record was last written
+    (``saveStartDate``, ``saveEndDate``); both ends count, to the second."""
+
+    source = _number("cdr_source_invalid")
+    destination = _number("cdr_destination_invalid")
+    startDate = Date(metadata={"code": "cdr_start_date_invalid"})
+    endDate = Date(metadata={"code": "cdr_end_date_invalid"})
+    saveStartDate = Date(metadata={"code": "cdr_save_start_date_invalid"})
+    saveEndDate = Date(metadata={"code": "cdr_save_end_date_invalid"})
+    disposition = WholeNumber(
+        validate=OneOf(range(6)), metadata={"code": "cdr_disposition_invalid"}
+    )
+    flow = WholeNumber(validate=OneOf([2, 4, 8]), metadata={"code": "cdr_flow_invalid"})

@@ -1,0 +1,50 @@
+"""HTTP of the CDR service."""
+
+from typing import cast
+
+from flask import Blueprint, Response, current_app, jsonify, request
+
+from app.auth import authenticate
+from app.cdr.resource import FIELDS, phone_call_record
+from app.cdr.schemas import CdrQuery
+from app.cdr.services import FILTERS, TooManyReports
+from app.errors import error_response
+from app.listing import arguments, collection, listing, picked
+from app.phone_calls.schemas import load
+from app.phone_calls.services import Caller
+from app.services import Services
+
+_query = CdrQuery()
+
+
+def blueprint(name: str) -> Blueprint:
+    """The routes; made once for each prefix they are served under."""
+    blue = Blueprint(f"{name}_cdr", __name__)
+    blue.get("/cdr")(list_records)
+    blue.get("/cdr/<user>")(list_records)
+    return blue
+
+
+def list_records(user: str | None = None) -> Response:
+    services = cast(Services, current_app.extensions["ringback"])
+    accounts = services.accounts.current()
+    caller = Caller(authenticate(request, accounts), accounts)
+    query = load(_query, arguments())
+    asked = listing(query, FILTERS, FIELDS, "cdr_invalid_filter_by_{}")
+    try:
+        records, total = services.call_reports.page(caller, user, query, asked)
+    except TooManyReports:
+        return _ask_again()
+    resources = list(map(phone_call_record, records))
+    entry = {
+        record["id"]: row
+        for record, row in zip(records, picked(resources, asked.fields), strict=True)
+    }
+    return jsonify(collection(entry, total, asked))
+
+
+def _ask_again() -> Response:
+    message = "Other reports are being read through. Ask again, or for less than all dates."
+    response = error_response(503, "service_unavailable", message)
+    response.headers["Retry-After"] = "5"
+    return response

@@ -1,0 +1,132 @@
+"""Figures of the last while, from the records of ended calls and the index of live ones.
+
+What a chart costs does not depend on how many calls there were: all of them are counted by the
+indexes, and of each stretch of time the last few are read.
+"""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from app.calls.store import Keys
+from app.cdr.store import Record
+
+# Seconds that a chart covers, those of a point of it, and those for which it is not made again.
+SPANS = {"15m": (900, 30, 4.0), "24h": (86_400, 900, 30.0)}
+# Records, and live calls, read for one point.
+_SAMPLE = 100
+# Causes that are told, and charts that are kept.
+_CAUSES = 10
+_KEPT = 256
+_CHUNK = 500
+
+
+class Charts:
+    """Charts of the calls in an index."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        # By index and span: when it was made, in seconds of the monotonic clock.
+        self._made: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+
+    def chart(self, records: str, live: str, span: str, now: float) -> dict[str, Any]:
+        """``records`` and ``live`` name indexes by the time of acceptance; ``now`` is in epoch
+        seconds."""
+        made, found = self._made.get((records, span), (-math.inf, {}))
+        if time.monotonic() - made > SPANS[span][2]:
+            found = self._make(records, live, span, now)
+            if len(self._made) >= _KEPT:
+                self._made.clear()
+            self._made[records, span] = time.monotonic(), found
+        return found
+
+    def _make(self, records: str, live: str, span: str, now: float) -> dict[str, Any]:
+        length, step, _ = SPANS[span]
+        last = math.floor(now / step) * step
+        starts = range(last - length + step, last + 1, step)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for start in starts:
+                low, high = str(start), f"({start + step}"
+                for key in (records, live):
+                    pipe.zcount(key, low, high)
+                    pipe.zrange(key, high, low, desc=True, byscore=True, offset=0, num=_SAMPLE)
+            replies: Any = iter(pipe.execute())
+        rows = []
+        for start in starts:
+            ended, of_ended, begun, of_live = (next(replies) for _ in range(4))
+            rows.append((start, ended, begun, [one.decode() for one in (*of_ended, *of_live)]))
+        ids = [one for *_, some in rows for one in some]
+        found = self._ended(ids)
+        # Who talks was answered: calls that last would be missed in the last minutes.
+        known = self._talking([one for one in ids if one not in found]) | found
+        points = [
+            {"at": start, "calls": ended + begun}
+            | _figures([known[one] for one in some if one in known])
+            for start, ended, begun, some in rows
+        ]
+        # Those that were read stand for all of their stretch.
+        causes: defaultdict[str, float] = defaultdict(float)
+        for _, ended, _, some in rows:
+            read = [found[one] for one in some if one in found]
+            for record in read:
+                causes[record.get("hangup_cause") or "none"] += ended / len(read)
+        most = sorted(causes, key=lambda cause: causes[cause], reverse=True)
+        return {
+            "step": step,
+            "points": points,
+            "causes": [(cause, round(causes[cause])) for cause in most[:_CAUSES]],
+            "read": len(found),
+            "ended": sum(ended for _, ended, *_ in rows),
+            "all": _figures(list(known.values())) | _rate(points),
+        }
+
+    def _ended(self, ids: Sequence[str]) -> dict[str, Record]:
+        found: dict[str, Record] = {}
+        for first in range(0, len(ids), _CHUNK):
+            keys = [self._keys.record(one) for one in ids[first : first + _CHUNK]]
+            texts: Any = self._redis.mget(keys)
+            records = (orjson.loads(text) for text in texts if text is not None)
+            found |= {record["id"]: record for record in records}
+        return found
+
+    def _talking(self, ids: Sequence[str]) -> dict[str, Record]:
+        """What the records will say, of live calls whose parties have been connected."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for one in ids:
+                pipe.hmget(self._keys.call(one), "accepted", "answered", "bridged")
+            rows = zip(ids, pipe.execute(), strict=True)
+        return {
+            one: {"published": float(accepted), "answered": float(answered), "disposition": 0}
+            for one, (accepted, answered, bridged) in rows
+            if accepted and answered and bridged
+        }
+
+
+def _figures(records: Sequence[Record]) -> dict[str, Any]:
+    """The share of the calls that were answered, and seconds from acceptance to answer."""
+    if not records:
+        return {}
+    answered = sum(1 for record in records if record["disposition"] == 0)
+    figures = {"rate": round(answered / len(records), 4)}
+    waits = sorted(r["answered"] - r["published"] for r in records if r.get("answered"))
+    if waits:
+        figures |= {"p50": _nearest(waits, 0.5), "p90": _nearest(waits, 0.9)}
+    return figures
+
+
+def _rate(points: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """That of all, where as many were read of few calls as of many."""
+    rated = [point for point in points if "rate" in point]
+    calls = sum(point["calls"] for point in rated)
+    return {"rate": round(sum(p["rate"] * p["calls"] for p in rated) / calls, 4)} if calls else {}
+
+
+def _nearest(values: Sequence[float], share: float) -> float:
+    """The smallest value that this share of them does not exceed."""
+    return round(values[math.ceil(share * len(values)) - 1], 3)

@@ -1,0 +1,169 @@
+"""What the console does, apart from HTTP."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from redis import Redis
+
+from app.accounts.model import Level
+from app.calls.index import Span
+from app.calls.model import Call
+from app.calls.queue import JobQueue
+from app.calls.store import CallStore
+from app.cdr.store import CdrStore, Record
+from app.console import queues
+from app.console.charts import Charts
+from app.console.resource import detail, record_row, row
+from app.console.sessions import Sessions
+from app.listing import MAX_VALUES, Filter, Kind, Listing
+from app.phone_calls.schemas import invalid
+from app.phone_calls.services import OWNER, SELF, Caller, PhoneCalls
+from app.switches import SwitchStore
+
+# Live calls on one page, and those looked through for a number; and so many that have ended.
+PAGE = 200
+_LIVE_LOOKED_AT = 2000
+_ENDED_LOOKED_AT = 3000
+# Ended calls that a search answers with.
+_FOUND = 50
+
+
+@dataclass(frozen=True)
+class Console:
+    """Reads for the pages; what a page changes goes through the services of the API."""
+
+    redis: Redis
+    store: CallStore
+    queue: JobQueue
+    phone_calls: PhoneCalls
+    records: CdrStore
+    sessions: Sessions
+    charts: Charts
+    switches: SwitchStore
+
+    @classmethod
+    def create(cls, store: CallStore, queue: JobQueue, phone_calls: PhoneCalls) -> "Console":
+        redis, keys = store.redis, store.keys
+        return cls(
+            redis,
+            store,
+            queue,
+            phone_calls,
+            CdrStore(redis, keys),
+            Sessions(redis, keys),
+            Charts(redis, keys),
+            SwitchStore(redis, keys),
+        )
+
+    def live(self, caller: Caller) -> dict[str, Any]:
+        """The newest live calls, and how many there are."""
+        calls, total = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=PAGE))
+        return {"calls": self.rows(caller, calls), "total": total, "now": self.store.now()}
+
+    def named(self, caller: Caller, ids: Sequence[str]) -> dict[str, Any]:
+        """These calls, as far as they are kept and the app may see them; and how many live ones
+        there are."""
+        _, live = self._indexes(caller)
+        rows = self.rows(caller, self._of(caller, "id", ids))
+        return {"calls": rows, "total": self.redis.zcard(live), "now": self.store.now()}
+
+    def search(self, caller: Caller, text: str) -> dict[str, Any]:
+        """Calls by id or nonce, or with a number that contains the text: of the newest live ones
+        and the newest that have ended."""
+        named = self._of(caller, "id", [text]) + self._of(caller, "nonce", [text])
+        live: list[Call] = []
+        for start in range(0, _LIVE_LOOKED_AT, 500):
+            some, total = self.phone_calls.page(
+                caller, OWNER, SELF, None, Listing(start=start, count=500)
+            )
+            live += [call for call in some if _has(text, _words(call))]
+            if start + 500 >= total:
+                break
+        known = {call.id: call for call in (*named, *live)}
+        rows = self.rows(caller, list(known.values())[:PAGE])
+        ended = [record_row(r) for r in self._ended(caller, text) if r["id"] not in known]
+        return {"calls": [*rows, *ended], "now": self.store.now()}
+
+    def detail(self, caller: Caller, call_id: str) -> dict[str, Any]:
+        """Raises ApiError."""
+        found = self.phone_calls.find(caller, OWNER, SELF, call_id)
+        if not found:
+            raise invalid("pc_phonecall_invalid")
+        away, places = self.phone_calls.unreachable(found), self.phone_calls.places(found)
+        shown = detail(
+            *(found[0], away.get(call_id), places.get(call_id), self.store.timeline(call_id)),
+            inside=_is_inside(caller),
+        )
+        return shown | {"now": self.store.now()}
+
+    def rows(self, caller: Caller, calls: Sequence[Call]) -> list[dict[str, Any]]:
+        away, places = self.phone_calls.unreachable(calls), self.phone_calls.places(calls)
+        inside = _is_inside(caller)
+        return [row(c, away.get(c.id), places.get(c.id), inside=inside) for c in calls]
+
+    def chart(self, caller: Caller, span: str) -> dict[str, Any]:
+        records, live = self._indexes(caller)
+        now = self.store.now()
+        # A chart is kept for a while; the time is the present one.
+        return self.charts.chart(records, live, span, now) | {"now": now}
+
+    def queues(self, caller: Caller) -> dict[str, Any]:
+        return {
+            "queues": queues.queues(self.redis, self.queue),
+            "workers": queues.workers(self.redis),
+            "lines": queues.lines(self.redis, self.store.keys, caller.accounts),
+            "now": self.store.now(),
+        }
+
+    def all_switches(self) -> dict[str, Any]:
+        found = self.switches.get_many(self.switches.names())
+        return {
+            "switches": [{**asdict(each), "state": each.state} for each in found],
+            "now": self.store.now(),
+        }
+
+    def _of(self, caller: Caller, by: str, values: Sequence[str]) -> list[Call]:
+        """Calls by id or by nonce, live or ended, that the app may see."""
+        one_of = Filter(by, "inArray", tuple(values), Kind.TEXT)
+        asked = Listing(count=MAX_VALUES, filter=one_of)
+        return self.phone_calls.page(caller, OWNER, SELF, None, asked)[0]
+
+    def _ended(self, caller: Caller, text: str) -> list[Record]:
+        key, _ = self._indexes(caller)
+        found: list[Record] = []
+        looked_at = 0
+        for some in self.records.walk(key, Span(), newest_first=True):
+            found += [r for r in some if _has(text, _words_of_record(r))]
+            looked_at += len(some)
+            if looked_at >= _ENDED_LOOKED_AT or len(found) >= _FOUND:
+                break
+        return found[:_FOUND]
+
+    def _indexes(self, caller: Caller) -> tuple[str, str]:
+        """Of the records and of the live calls that the app may see."""
+        keys, organization = self.store.keys, caller.organization
+        if caller.app.level is Level.USER:
+            user = caller.app.user or ""
+            return keys.user_records(user), keys.user_calls(user)
+        if organization is None:
+            return keys.records, keys.calls
+        number = organization.number
+        return keys.organization_records(number), keys.organization_calls(number)
+
+
+def _is_inside(caller: Caller) -> bool:
+    return caller.app.level is Level.ADMINISTRATOR
+
+
+def _has(text: str, words: Iterable[str | None]) -> bool:
+    return any(word is not None and text in word for word in words)
+
+
+def _words(call: Call) -> Iterable[str | None]:
+    return (call.id, call.nonce, call.extension, *(leg.number for leg in call.legs))
+
+
+def _words_of_record(record: Record) -> Iterable[str | None]:
+    numbers = (*record["source"], *record["destination"])
+    return (record["id"], record.get("nonce"), record["extension"], *numbers)

@@ -1,0 +1,58 @@
+"""Who is logged in: sessions in Redis, of which the browser has a random name in a cookie."""
+
+import hmac
+import json
+import secrets
+from typing import Any
+
+from redis import Redis
+
+from app.accounts.model import Accounts, App, token_sha256
+from app.calls.store import Keys
+
+# Seconds that one is good for: a working day.
+LIFETIME = 43_200
+# What a secret is compared with where there is no such client, so that it takes as long.
+_NO_SECRET = "0" * 64
+
+
+class Sessions:
+    """Every method may raise a RedisError."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._prefix = f"{keys.prefix}console:session:"
+
+    def begin(self, app: App) -> str:
+        """A new session's name, which only the browser is told: it is kept as a hash."""
+        name = secrets.token_urlsafe(32)
+        kept = json.dumps({"app": app.id, "credentials": _credentials(app)})
+        self._redis.set(self._key(name), kept, ex=LIFETIME)
+        return name
+
+    def app_of(self, name: str, accounts: Accounts) -> App | None:
+        """Whose session it is. It ends when the app's token or secret is changed or taken away."""
+        kept: Any = self._redis.get(self._key(name)) if name else None
+        if kept is None:
+            return None
+        found = json.loads(kept)
+        app = accounts.apps.get(found["app"])
+        return app if app and _credentials(app) == found["credentials"] else None
+
+    def end(self, name: str) -> None:
+        self._redis.delete(self._key(name))
+
+    def _key(self, name: str) -> str:
+        return self._prefix + token_sha256(name)
+
+
+def app_of_secret(accounts: Accounts, client_id: str, secret: str) -> App | None:
+    """The app with that client id and secret."""
+    app = accounts.clients.get(client_id)
+    kept = app.client_secret_sha256 if app is not None else None
+    return app if hmac.compare_digest(token_sha256(secret), kept or _NO_SECRET) else None
+
+
+def _credentials(app: App) -> str:
+    """Which ones it has, without telling them: these are hashes already."""
+    return token_sha256(f"{app.token_sha256} {app.client_secret_sha256}")

@@ -1,0 +1,35 @@
+// What the pages ask the server. The cookie that says who asks is out of their reach.
+
+import { setClock } from './dom.js';
+
+export class Refused extends Error {
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** Raises Refused. What it answers is the JSON of the server, with `status` beside it. */
+export async function ask(method, path, body) {
+  let response;
+  try {
+    response = await fetch(`/console/api/${path}`, {
+      method,
+      headers: { 'X-Ringback-Console': '1', 'Content-Type': 'application/json' },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw new Refused(0, 'unreachable', 'Ringback cannot be reached.');
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    if (response.status === 401 && path !== 'session') dispatchEvent(new Event('logged-out'));
+    const { code, message } = answer.error ?? {};
+    throw new Refused(response.status, code, message ?? `The server answered ${response.status}.`);
+  }
+  if (answer.now) setClock(answer.now);
+  return { ...answer, status: response.status };
+}
+
+export const get = (path) => ask('GET', path);

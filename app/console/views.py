@@ -1,0 +1,343 @@
+"""HTTP of the console: its pages, and the small API that they ask.
+
+Who asks is told by a cookie that scripts cannot read. What changes something must also bring a
+header that another site's page cannot send, and comes from this site by what the browser says.
+"""
+
+import gzip
+import mimetypes
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    jsonify,
+    request,
+)
+
+from app.accounts.model import Accounts, App, Compatibility, Level
+from app.calls.watch import is_hang_up_pending
+from app.console.charts import SPANS
+from app.console.services import Console
+from app.console.sessions import LIFETIME, app_of_secret
+from app.errors import ApiError, api_error
+from app.listing import MAX_VALUES
+from app.oauth.views import client_address
+from app.phone_calls.actions import ActionSchema
+from app.phone_calls.schemas import (
+    CreateQuery,
+    CreateSchema,
+    HangUpQuery,
+    InviteQuery,
+    InviteSchema,
+    invalid,
+    load,
+)
+from app.phone_calls.services import INVITE, OWNER, SELF, Caller
+from app.phone_calls.views import json_body
+from app.services import Services
+from app.stream.model import Change, Place, place_text
+from app.stream.services import Scope
+from app.stream.views import serve
+from app.switches import Pause
+
+_STATIC = Path(__file__).parent / "static"
+_COOKIE = "ringback_console"
+# What every request that changes something has to bring.
+_HEADER = "X-Ringback-Console"
+# Nothing but what this server has, and no script or style inside a page.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+# Extensions that a page offers to choose from.
+_MOST_EXTENSIONS = 500
+
+_create_query = CreateQuery()
+_create_body = CreateSchema()
+_invite_query = InviteQuery()
+_invite_body = InviteSchema()
+_action_body = ActionSchema()
+_hang_up_query = HangUpQuery()
+
+
+def blueprint() -> Blueprint:
+    blue = Blueprint("console", __name__, url_prefix="/console")
+    blue.before_request(_guard)
+    blue.after_request(_headers)
+    blue.get("")(page)
+    blue.get("/<any(login, place, switches, queues, charts):_>")(page)
+    blue.get("/calls/<_>")(page)
+    blue.get("/static/<path:name>")(static)
+    blue.post("/api/session")(log_in)
+    blue.delete("/api/session")(log_out)
+    blue.get("/api/session")(who)
+    blue.get("/api/calls")(calls)
+    blue.post("/api/calls/<any(simple, callback, conferenceInvite):kind>")(create)
+    blue.get("/api/events")(events)
+    blue.get("/api/calls/<call_id>")(call)
+    blue.put("/api/calls/<call_id>")(act)
+    blue.delete("/api/calls/<call_id>")(hang_up)
+    blue.get("/api/charts/<any({}):span>".format(", ".join(f'"{s}"' for s in SPANS)))(charts)
+    blue.get("/api/queues")(queues)
+    blue.get("/api/switches")(switches)
+    blue.post("/api/switches/<name>/<any(pause, drain, resume):verb>")(steer)
+    return blue
+
+
+def _guard() -> None:
+    """Refuse what another site's page had the browser send."""
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    host = request.headers.get("Host", "")
+    # Without its scheme, which a proxy may have changed.
+    origin = urlsplit(request.headers.get("Origin", f"//{host}")).netloc
+    if (
+        _HEADER not in request.headers
+        or origin != host
+        or request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
+    ):
+        raise ApiError(403, "request_forbidden", "This request is not from a page of the console.")
+
+
+def _headers(response: Response) -> Response:
+    response.headers.update(_HEADERS)
+    # Pages and their files are asked for again each time, and sent where they are others.
+    kept = "no-store" if "/api/" in request.path else "no-cache"
+    response.headers["Cache-Control"] = kept
+    return response
+
+
+def page(_: str = "") -> Response:
+    return static("index.html")
+
+
+def static(name: str) -> Response:
+    """A file, compressed for who takes that; not again for who has it."""
+    found = _files().get(name)
+    if found is None:
+        raise api_error("request_not_found")
+    content, compressed = found
+    response = Response(content, mimetype=mimetypes.guess_type(name)[0])
+    if request.accept_encodings.quality("gzip") > 0:
+        response.data = compressed
+        response.content_encoding = "gzip"
+    response.vary.add("Accept-Encoding")
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, bytes]]:
+    """Every file by its name, as it is and compressed."""
+    files = (path for path in _STATIC.rglob("*") if path.is_file())
+    contents = {path.relative_to(_STATIC).as_posix(): path.read_bytes() for path in files}
+    return {name: (content, gzip.compress(content)) for name, content in contents.items()}
+
+
+# Sessions
+
+
+def log_in() -> tuple[Response, int]:
+    """With an app's token for good, or its client id and secret."""
+    services = _services()
+    accounts, tokens, body = services.accounts.current(), services.tokens, json_body()
+    token, client_id, secret = (
+        str(body.get(name) or "").strip() for name in ("token", "client_id", "client_secret")
+    )
+    address = client_address()
+    # Counted with what fails at the token endpoint; tokens under no client's name.
+    counted = "" if token else client_id
+    known = bool(token) or client_id in accounts.clients
+    if known and tokens.is_barred(counted, address):
+        raise ApiError(429, "slow_down", "Too many wrong ones. Try again in a minute.")
+    app = accounts.app_of_token(token) if token else app_of_secret(accounts, client_id, secret)
+    if app is None:
+        if known:
+            tokens.note_failure(counted, address)
+        raise ApiError(401, "access_denied", "There is no app with these credentials.")
+    response = jsonify(_who(app, accounts))
+    response.set_cookie(
+        _COOKIE,
+        services.console.sessions.begin(app),
+        max_age=LIFETIME,
+        path="/console",
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Strict",
+    )
+    return response, 201
+
+
+def log_out() -> tuple[Response, int]:
+    if (name := request.cookies.get(_COOKIE)) is not None:
+        _services().console.sessions.end(name)
+    response = jsonify({})
+    response.delete_cookie(_COOKIE, path="/console", httponly=True, samesite="Strict")
+    return response, 200
+
+
+def who() -> Response:
+    """Nobody is no error: a page asks before it knows."""
+    app, accounts = _app()
+    return jsonify(_who(app, accounts) if app else {"app": None})
+
+
+def _who(app: App, accounts: Accounts) -> dict[str, Any]:
+    caller = Caller(app, accounts)
+    extensions = [
+        {"number": e.number, "type": e.type.value, "callerId": e.caller_id}
+        for e in accounts.extensions.values()
+        if caller.may_act_for(accounts.users[e.owner])
+    ]
+    organization = caller.organization
+    return {
+        "app": app.id,
+        "level": app.level.value,
+        "organization": organization and organization.name,
+        "extensions": extensions[:_MOST_EXTENSIONS],
+    }
+
+
+# Calls
+
+
+def calls() -> Response:
+    """The newest live ones, those that ``q`` finds, or (``ids``) those named."""
+    caller, console = _caller()
+    if ids := request.args.get("ids"):
+        return jsonify(console.named(caller, ids.split(",")[:MAX_VALUES]))
+    text = request.args.get("q", "").strip()[:255]
+    return jsonify(console.search(caller, text) if text else console.live(caller))
+
+
+def call(call_id: str) -> Response:
+    caller, console = _caller()
+    return jsonify(console.detail(caller, call_id))
+
+
+def create(kind: str) -> tuple[Response, int]:
+    caller, _ = _caller()
+    query = load(_invite_query if kind == INVITE else _create_query, request.args)
+    body = load(_invite_body if kind == INVITE else _create_body, json_body())
+    made = _services().phone_calls.create(caller, OWNER, kind, query, body)
+    return jsonify({"ids": [each.id for each in made]}), 202
+
+
+def act(call_id: str) -> tuple[Response, int]:
+    caller, console = _caller()
+    body = load(_action_body, json_body())
+    changed, done = _services().actions.act(caller, OWNER, SELF, call_id, body)
+    return jsonify(console.rows(caller, [changed])[0]), 200 if done else 202
+
+
+def hang_up(call_id: str) -> tuple[Response, int]:
+    caller, console = _caller()
+    query = load(_hang_up_query, request.args)
+    service = _services().phone_calls
+    found = service.find(caller, OWNER, SELF, call_id)
+    if not found:
+        raise invalid("pc_phonecall_invalid")
+    concerned = service.hang_up(caller, found, query.get("phoneNumber"))
+    if not concerned:
+        raise invalid("pc_destination_invalid", "That number is not in the call.")
+    pending = is_hang_up_pending(concerned[0])
+    return jsonify(console.rows(caller, concerned)[0]), 202 if pending else 200
+
+
+# The whole
+
+
+def events() -> Response:
+    """The ids of calls as they change (server-sent events), from after ``Last-Event-ID`` on."""
+    stream = _services().stream
+
+    def scope() -> Changed:
+        caller, _ = _caller()
+        seen = stream.scope(caller, OWNER, None, None)
+        return Changed(seen.topic, seen.of)
+
+    return serve(stream, scope, request.headers.get("Last-Event-ID"))
+
+
+@dataclass(frozen=True)
+class Changed(Scope):
+    """Tells which calls changed and nothing of them: a page reads those that it shows."""
+
+    def texts(self, changes: Iterable[Change], after: Place) -> bytes:
+        known = {}
+        for change in changes:
+            if change.place > after and super().texts([change], after):
+                known[change.call.id] = change.place
+        return b"".join(
+            b'id: %b\nevent: call\ndata: {"id":"%b"}\n\n' % (place_text(at).encode(), one.encode())
+            for one, at in sorted(known.items(), key=lambda item: item[1])
+        )
+
+
+def charts(span: str) -> Response:
+    caller, console = _caller()
+    return jsonify(console.chart(caller, span))
+
+
+def queues() -> Response:
+    caller, console = _administrator()
+    return jsonify(console.queues(caller))
+
+
+def switches() -> Response:
+    _, console = _administrator()
+    return jsonify(console.all_switches())
+
+
+def steer(name: str, verb: str) -> Response:
+    """Give a switch no new call, or calls again; ``why`` is for who asks later."""
+    caller, console = _administrator()
+    if name not in console.switches.names():
+        raise ApiError(404, "request_not_found", "There is no such switch.")
+    if verb == "resume":
+        console.switches.resume(name)
+    else:
+        why = str(json_body().get("why") or "")[:255]
+        by = f"{caller.app.id} (console)"
+        console.switches.pause(name, Pause(by, console.store.now(), why, drain=verb == "drain"))
+    return jsonify(console.all_switches())
+
+
+def _administrator() -> tuple[Caller, Console]:
+    caller, console = _caller()
+    if caller.app.level is not Level.ADMINISTRATOR:
+        raise ApiError(403, "request_forbidden", "This is for apps of administrator level.")
+    return caller, console
+
+
+def _caller() -> tuple[Caller, Console]:
+    app, accounts = _app()
+    if app is None:
+        raise api_error("access_denied")
+    # The habits of old programs are nothing to people.
+    plain = replace(app, compatibility=Compatibility.DEFAULT)
+    return Caller(plain, accounts), _services().console
+
+
+def _app() -> tuple[App | None, Accounts]:
+    services = _services()
+    accounts = services.accounts.current()
+    name = request.cookies.get(_COOKIE, "")
+    return services.console.sessions.app_of(name, accounts), accounts
+
+
+def _services() -> Services:
+    return cast(Services, current_app.extensions["ringback"])

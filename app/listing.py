@@ -1,0 +1,232 @@
+"""What all lists share: pages, filters, sorting and the collection that answers (uapi/spec 4)."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from flask import request
+
+from app.calls.index import ALL, Span
+from app.phone_calls.resource import date
+from app.phone_calls.schemas import MAX_START, invalid
+
+# Values that one filter compares with.
+MAX_VALUES = 500
+
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
+# XML Schema's dateTime, without its zone (UTC) or time (midnight) too. The plus sign of a zone is
+# a space where a client did not encode it.
+_DATE = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?))?(Z|[+ -][0-9]{2}:?[0-9]{2})?"
+)
+
+
+class Kind(Enum):
+    """What a field holds that may be filtered by."""
+
+    TEXT = "text"
+    DATE = "date"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """``by`` compared by ``op`` with one of ``values``."""
+
+    by: str
+    op: str
+    values: tuple[str, ...]
+    kind: Kind
+    # Epoch seconds, where dates are compared as such.
+    times: tuple[float, ...] = ()
+
+    @property
+    def names(self) -> bool:
+        """Whether it says what the field's values are, so that they may be looked up."""
+        return self.op in ("equals", "inArray")
+
+    def matches(self, value: str | float | None) -> bool:
+        """Of a text, or of a time in epoch seconds, which counts to the second, as it is shown."""
+        if value is None or self.op == "present":
+            return value is not None
+        if self.times:
+            at = math.floor(float(value))
+            return any(_compare(self.op, at, time) for time in self.times)
+        text = date(float(value)) or "" if self.kind is Kind.DATE else str(value)
+        if self.op == "contains":
+            return self.values[0] in text
+        return text.startswith(self.values[0]) if self.op == "startsWith" else text in self.values
+
+    @property
+    def span(self) -> Span | None:
+        """The times that match; None where these are no span of time."""
+        if self.op == "present":
+            return ALL
+        if len(self.times) != 1:
+            return None
+        (time,) = self.times
+        if self.op == "greaterThan":
+            return Span(low=math.floor(time) + 1)
+        if self.op == "lessThan":
+            return Span(high=math.ceil(time))
+        return Span(time, time + 1 if time.is_integer() else time)
+
+
+def _compare(op: str, at: float, time: float) -> bool:
+    if op == "greaterThan":
+        return at > time
+    return at < time if op == "lessThan" else at == time
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which part of a list is asked for."""
+
+    start: int = 0
+    count: int = 20
+    newest_first: bool = True
+    filter: Filter | None = None
+    # Names of the fields to answer with; None for all.
+    fields: frozenset[str] | None = field(default=None)
+
+    def cut(self, rows: list[Any]) -> list[Any]:
+        return rows[self.start : self.start + self.count]
+
+
+def arguments(names: Iterable[str] = ("filterValue",)) -> dict[str, Any]:
+    """The request's query; a list of the values where a name may come more than once."""
+    query: dict[str, Any] = request.args.to_dict()
+    return query | {name: values for name in names if (values := request.args.getlist(name))}
+
+
+def listing(
+    query: Mapping[str, Any],
+    filters: Mapping[str, Kind],
+    fields: frozenset[str],
+    value_code: str = "filtervalue_invalid",
+) -> Listing:
+    """Of a loaded ListQuery; ``filters`` are the fields that may be filtered by. Raises ApiError.
+
+    ``value_code`` is the code of a value that cannot be; ``{}`` in it stands for the field.
+    """
+    order = query.get("sortOrder", "desc")
+    return Listing(
+        start=query["startIndex"],
+        count=query["count"],
+        newest_first=order.startswith("desc"),
+        filter=_filter(query, filters, value_code),
+        fields=field_names(query, fields),
+    )
+
+
+def field_names(query: Mapping[str, Any], known: frozenset[str]) -> frozenset[str] | None:
+    """What ``fields`` asks for; None for all. Raises ApiError."""
+    if "fields_" not in query:
+        return None
+    names = frozenset(name.strip() for name in query["fields_"].split(",") if name.strip())
+    if not names or not names <= known:
+        raise invalid("fields_invalid", f"fields takes some of {', '.join(sorted(known))}.")
+    return names
+
+
+def picked(rows: Iterable[dict[str, Any]], names: frozenset[str] | None) -> list[dict[str, Any]]:
+    """The rows with these of their fields."""
+    if names is None:
+        return list(rows)
+    return [{name: value for name, value in row.items() if name in names} for row in rows]
+
+
+def _filter(
+    query: Mapping[str, Any], filters: Mapping[str, Kind], value_code: str
+) -> Filter | None:
+    by = query.get("filterBy")
+    if by is None:
+        return None
+    if by not in filters:
+        raise invalid("filterby_invalid", f"filterBy takes {', '.join(filters)}.")
+    kind, op = filters[by], query["filterOp"]
+    if op in ("greaterThan", "lessThan") and kind is not Kind.DATE:
+        raise invalid("filterop_invalid", f"filterOp {op} compares dates alone.")
+    if op == "present":
+        return Filter(by, op, (), kind)
+    code = value_code.format(by)
+    values = _values(op, query.get("filterValue", []))
+    if values is None:
+        raise invalid(code)
+    times: tuple[float, ...] = ()
+    if kind is Kind.DATE and op not in ("contains", "startsWith"):
+        try:
+            times = tuple(parse_date(value) for value in values)
+        except ValueError as error:
+            raise invalid(code) from error
+    return Filter(by, op, values, kind, times)
+
+
+def _values(op: str, given: list[str]) -> tuple[str, ...] | None:
+    """What to compare with: for ``inArray`` repeated parameters, a JSON array or a list with
+    commas. None where it cannot be used."""
+    if op != "inArray":
+        return tuple(given) if len(given) == 1 and given[0] else None
+    if len(given) == 1:
+        (text,) = given
+        if text.lstrip().startswith("["):
+            try:
+                given = json.loads(text)
+            except (ValueError, RecursionError):
+                return None
+            if not all(isinstance(value, str | int) for value in given):
+                return None
+        else:
+            given = text.split(",")
+    values = tuple(text for value in given if (text := str(value).strip()))
+    return values if 0 < len(values) <= MAX_VALUES else None
+
+
+def parse_date(text: str) -> float:
+    """Epoch seconds of an XML Schema dateTime, UTC where it has no zone. Raises ValueError."""
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text[:64]!r} is no date of the form 2015-01-23T04:56:22Z.")
+    day, time, zone = match[1], match[2] or "00:00", match[3] or "Z"
+    at = datetime.fromisoformat(f"{day}T{time}{zone.replace(' ', '+')}")
+    if not 1 < at.year < 9999:
+        raise ValueError(f"{text!r} is too far away.")
+    return at.astimezone(UTC).timestamp()
+
+
+def collection(entry: Any, total: int, asked: Listing) -> dict[str, Any]:
+    """The answer to a list, with the addresses of the pages beside it."""
+    answer: dict[str, Any] = {
+        "totalResults": total,
+        "startIndex": asked.start,
+        "itemsPerPage": asked.count,
+        "entry": entry,
+    }
+    paging = {}
+    after = asked.start + asked.count
+    if after < total and after <= MAX_START:
+        paging["next"] = _page_url(after)
+    if asked.start > 0:
+        paging["prev"] = _page_url(max(0, min(asked.start, total) - asked.count))
+    return answer | {"paging": paging} if paging else answer
+
+
+def _page_url(start: int) -> str:
+    query = [item for item in request.args.items(multi=True) if item[0] != "startIndex"]
+    words = urlencode([*query, ("startIndex", start)], safe="@*")
+    return f"{base_url()}{quote(request.path, safe='/@*')}?{words}"
+
+
+def base_url() -> str:
+    """Scheme and host as the client asked for them."""
+    # werkzeug knows no host with an underscore, a usual name among containers.
+    host = request.headers.get("Host", "")
+    if _HOST.fullmatch(host) is None:
+        host = request.host
+    return f"{request.scheme}://{host}"

@@ -1,0 +1,39 @@
+"""What the UAPI has beside phone calls and Ringback does not do: answered with 501."""
+
+from typing import Any, cast
+
+from flask import Blueprint, Response, current_app, request
+
+from app.auth import authenticate
+from app.errors import api_error
+from app.services import Services
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# The paths and what they are for (uapi/spec 1.6; the queue's agents in both spellings). The
+# resources of an extension that are served have routes of their own.
+PATHS = {
+    "/extensions/<user>": "Extensions",
+    "/extensions/<user>/<extension>": "Extensions",
+    "/extensions/<user>/<extension>/queue": "Queue agents",
+    "/extensions/<user>/<extension>/queue/agents": "Queue agents",
+    "/extensions/<user>/<extension>/queue/agents/<agent>": "Queue agents",
+    "/extensions/<user>/<extension>/queueAgent": "Queue agents",
+    "/extensions/<user>/<extension>/queueAgent/<agent>": "Queue agents",
+    "/faxes/<user>": "Faxes",
+    "/faxes/<user>/<extension>": "Faxes",
+    "/faxes/<user>/<extension>/<fax>": "Faxes",
+}
+
+
+def blueprint(name: str) -> Blueprint:
+    """The routes; made once for each prefix they are served under."""
+    blue = Blueprint(f"{name}_neighbours", __name__)
+    for path in PATHS:
+        blue.route(path, methods=METHODS)(not_implemented)
+    return blue
+
+
+def not_implemented(**_: Any) -> Response:
+    services = cast(Services, current_app.extensions["ringback"])
+    authenticate(request, services.accounts.current())
+    raise api_error("request_not_implemented")

@@ -1,0 +1,128 @@
+"""Tokens that were issued: kept in Redis as hashes, for every process and for a limited time."""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from app.accounts.model import Accounts, App, token_sha256
+from app.calls.store import Keys
+
+# How many times longer than its access token a refresh token may be used.
+_REFRESH_FACTOR = 24
+# What a token of ours looks like; no other is looked up.
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+# Seconds for which a token that was found is not looked up again, and how many such at most.
+_CACHE_AGE = 1.0
+_CACHE_SIZE = 1024
+# Wrong secrets for one client from one address within so many seconds, before all are refused.
+_ATTEMPTS = 10
+_ATTEMPTS_WINDOW = 60
+
+# Use up a refresh token and issue others, in one step: of two requests one alone gets some.
+# KEYS  1 the refresh token  2 the new access token  3 the new refresh token
+# ARGV  1 whose they are  2 seconds of the access token  3 of the refresh token
+# Returns 1, or 0 where the first is none of theirs.
+_ROTATE = """
+-- Already there: sent a second time, because the answer to the first was lost.
+if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[3])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An access token, and the refresh token that belongs to it where there is one."""
+
+    access: str
+    refresh: str | None
+    # Seconds that the access token may be used.
+    lifetime: int
+
+
+class Tokens:
+    """Issue tokens, and find the app of one. Every method may raise a RedisError."""
+
+    def __init__(self, redis: Redis, keys: Keys, lifetime: int) -> None:
+        """``lifetime`` is the seconds an access token may be used."""
+        self._redis = redis
+        self._prefix = f"{keys.prefix}oauth:"
+        self._lifetime = lifetime
+        self._rotate = redis.register_script(_ROTATE)
+        # By the hash of a token: whose it is, and until when that is good in seconds of the
+        # monotonic clock.
+        self._cache: dict[str, tuple[str, float]] = {}
+
+    def issue(self, app: App, *, refreshable: bool) -> Issued:
+        access = secrets.token_urlsafe(32)
+        refresh = secrets.token_urlsafe(32) if refreshable else None
+        with self._redis.pipeline() as pipe:
+            pipe.set(self._access(token_sha256(access)), _holder(app), ex=self._lifetime)
+            if refresh is not None:
+                key = self._refresh(app, refresh)
+                pipe.set(key, _holder(app), ex=self._lifetime * _REFRESH_FACTOR)
+            pipe.execute()
+        return Issued(access, refresh, self._lifetime)
+
+    def refresh(self, app: App, token: str) -> Issued | None:
+        """New tokens for a refresh token, which is used up; None where it is none of the app's."""
+        access, refresh = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        done = self._rotate(
+            keys=[
+                self._refresh(app, token),
+                self._access(token_sha256(access)),
+                self._refresh(app, refresh),
+            ],
+            args=[_holder(app), self._lifetime, self._lifetime * _REFRESH_FACTOR],
+        )
+        return Issued(access, refresh, self._lifetime) if done else None
+
+    def app_of(self, token: str, accounts: Accounts) -> App | None:
+        """The app that an access token was issued to, where it still has the same secret."""
+        if _TOKEN.fullmatch(token) is None:
+            return None
+        digest, now = token_sha256(token), time.monotonic()
+        holder, until = self._cache.get(digest, ("", 0.0))
+        if until <= now:
+            found: Any = self._redis.get(self._access(digest))
+            if found is None:
+                self._cache.pop(digest, None)
+                return None
+            holder = found.decode()
+            if len(self._cache) >= _CACHE_SIZE:
+                self._cache.clear()
+            self._cache[digest] = holder, now + _CACHE_AGE
+        app = accounts.clients.get(holder.partition(" ")[0])
+        return app if app is not None and _holder(app) == holder else None
+
+    def is_barred(self, client_id: str, address: str) -> bool:
+        """Whether so many wrong secrets came from there that even the right one is refused."""
+        failures: Any = self._redis.get(self._failures(client_id, address))
+        return int(failures or 0) >= _ATTEMPTS
+
+    def note_failure(self, client_id: str, address: str) -> None:
+        with self._redis.pipeline() as pipe:
+            pipe.incr(self._failures(client_id, address))
+            pipe.expire(self._failures(client_id, address), _ATTEMPTS_WINDOW)
+            pipe.execute()
+
+    def _access(self, digest: str) -> str:
+        return f"{self._prefix}access:{digest}"
+
+    def _refresh(self, app: App, token: str) -> str:
+        return f"{self._prefix}refresh:{app.client_id}:{token_sha256(token)}"
+
+    def _failures(self, client_id: str, address: str) -> str:
+        return f"{self._prefix}failures:{client_id}:{address}"
+
+
+def _holder(app: App) -> str:
+    """Whose a token is. With the secret, so that who changes that ends the tokens got with it."""
+    return f"{app.client_id} {token_sha256(app.client_secret_sha256 or '')[:16]}"

@@ -1,0 +1,124 @@
+"""HTTP of the token endpoint: who asks, which grant, and answers in the form of RFC 6749."""
+
+import hmac
+import os
+from ipaddress import ip_address
+from typing import cast
+from urllib.parse import unquote_plus
+
+from flask import Blueprint, Response, current_app, jsonify, request
+
+from app.accounts.model import App, token_sha256
+from app.oauth.services import Issued
+from app.services import Services
+from app.settings import parse_networks
+
+# What a secret is compared with where there is no such client, so that it takes as long.
+_NO_SECRET = "0" * 64
+
+# By code: the HTTP status and what it means (RFC 6749 section 5.2; the last: RFC 8628).
+ERRORS = {
+    "invalid_request": (400, "A parameter is missing, or comes in another form than it may."),
+    "invalid_client": (401, "There is no such client, or its secret is another."),
+    "invalid_grant": (400, "The refresh token is unknown, used, too old or another client's."),
+    "unsupported_grant_type": (400, "grant_type takes client_credentials or refresh_token."),
+    "slow_down": (429, "Too many wrong secrets. Ask again in a minute."),
+}
+
+
+def blueprint() -> Blueprint:
+    blue = Blueprint("oauth", __name__, url_prefix="/oauth")
+    # The name that clients of VoipNow have built in, and a plain one.
+    blue.post("/token.php")(token)
+    blue.post("/token")(token)
+    return blue
+
+
+def token() -> Response:
+    services = cast(Services, current_app.extensions["ringback"])
+    tokens, form = services.tokens, request.form
+    grant = form.get("grant_type")
+    if not grant:
+        return _error("invalid_request")
+    pairs = _credentials()
+    client_id, address = pairs[0][0], client_address()
+    clients = services.accounts.current().clients
+    known = client_id in clients
+    if known and tokens.is_barred(client_id, address):
+        return _error("slow_down")
+    client = next(filter(None, [_client(clients, *pair) for pair in pairs]), None)
+    if client is None:
+        if known:
+            tokens.note_failure(client_id, address)
+        return _error("invalid_client")
+    if grant == "client_credentials":
+        # Who has the secret needs no refresh token (RFC 6749 section 4.4.3), and asks for one in
+        # the words of OpenID Connect (Core 1.0 section 11).
+        refreshable = "offline_access" in form.get("scope", "").split()
+        return _tokens(tokens.issue(client, refreshable=refreshable))
+    if grant != "refresh_token":
+        return _error("unsupported_grant_type")
+    if not form.get("refresh_token"):
+        return _error("invalid_request")
+    issued = tokens.refresh(client, form["refresh_token"])
+    return _tokens(issued) if issued else _error("invalid_grant")
+
+
+def client_address() -> str:
+    """Where the request came from. Of a proxy's, what that says last in X-Forwarded-For: proxies
+    are those that gunicorn takes for such, FORWARDED_ALLOW_IPS."""
+    peer = request.remote_addr or ""
+    proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+    try:
+        address = ip_address(peer)
+        if "*" in proxies or any(address in network for network in parse_networks(proxies)):
+            return str(ip_address([peer, *request.access_route][-1]))
+    except ValueError:
+        # It says none.
+        pass
+    return peer
+
+
+def _credentials() -> list[tuple[str, str]]:
+    """Client id and secret, of HTTP Basic or else of the form."""
+    basic = request.authorization
+    if basic is None or basic.type != "basic":
+        return [(request.form.get("client_id", ""), request.form.get("client_secret", ""))]
+    pair = basic.username or "", basic.password or ""
+    # RFC 6749 2.3.1 has both URL-encoded first, which many clients leave out.
+    return [pair, (unquote_plus(pair[0]), unquote_plus(pair[1]))]
+
+
+def _client(clients: dict[str, App], client_id: str, secret: str) -> App | None:
+    client = clients.get(client_id)
+    kept = client.client_secret_sha256 if client is not None else None
+    same = hmac.compare_digest(token_sha256(secret), kept or _NO_SECRET)
+    return client if same else None
+
+
+def _tokens(issued: Issued) -> Response:
+    found = {
+        "access_token": issued.access,
+        "token_type": "Bearer",
+        "expires_in": issued.lifetime,
+    }
+    if issued.refresh is not None:
+        found["refresh_token"] = issued.refresh
+    return _uncached(jsonify(found))
+
+
+def _error(code: str) -> Response:
+    status, description = ERRORS[code]
+    response = _uncached(jsonify({"error": code, "error_description": description}))
+    response.status_code = status
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Basic realm="ringback"'
+    if status == 429:
+        response.headers["Retry-After"] = "60"
+    return response
+
+
+def _uncached(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Pragma"] = "no-cache"
+    return response

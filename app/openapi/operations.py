@@ -1,0 +1,365 @@
+"""What the API does: each method of each path with what it takes and answers."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from marshmallow import Schema
+
+from app import neighbours
+from app.cdr.resource import FIELDS as RECORD_FIELDS
+from app.cdr.schemas import CdrQuery
+from app.cdr.services import FILTERS as RECORD_FILTERS
+from app.errors import ApiError
+from app.openapi import schemas
+from app.phone_call_events import schemas as events
+from app.phone_call_events.resource import FIELDS as EVENT_FIELDS
+from app.phone_calls.actions import ActionQuery, ActionSchema
+from app.phone_calls.resource import FIELDS as CALL_FIELDS
+from app.phone_calls.schemas import (
+    CreateQuery,
+    CreateSchema,
+    HangUpQuery,
+    InviteQuery,
+    InviteSchema,
+    ListQuery,
+    invalid,
+)
+from app.presence.resource import FIELDS as PRESENCE_FIELDS
+from app.stream import views as stream
+
+# What an answer holds: a schema, or a list of one; or text of that media type.
+Content = type[Schema] | list[type[Schema]] | str
+
+
+@dataclass(frozen=True)
+class Operation:
+    method: str
+    path: str
+    tag: str
+    summary: str
+    # By HTTP status what it says and what it holds.
+    answers: Mapping[int, tuple[str, Content]]
+    description: str = ""
+    query: type[Schema] | None = None
+    body: type[Schema] | None = None
+    # The codes of its errors, beside those of the fields it takes and those common to all.
+    codes: Sequence[str] = ()
+    # What the query's ``fields`` and ``filterBy`` may name.
+    fields: Iterable[str] = ()
+    filters: Iterable[str] = ()
+    # An error of a code of the resource's; KeyError for others.
+    invalid: Callable[[str], ApiError] = invalid
+    # Media types of the body.
+    media: Sequence[str] = ("application/json",)
+    # An example of the body.
+    example: Mapping[str, Any] = field(default_factory=dict)
+
+
+_OWNED = ("user_invalid", "extension_invalid")
+_BODY = ("request_invalid", "request_too_large")
+
+_CALLS = "/uapi/phoneCalls/{userId}"
+_CALLS_OF = f"{_CALLS}/{{extension}}"
+_CALL = f"{_CALLS_OF}/{{phoneCallId}}"
+_VIEW = {
+    "source": ["5354353", "5302040"],
+    "destination": ["3235742879"],
+    "callerId": "John Doe <4242425>",
+}
+
+
+def _create(
+    kind: str,
+    summary: str,
+    description: str,
+    query: type[Schema],
+    body: type[Schema],
+    **example: Any,
+) -> Operation:
+    return Operation(
+        "post",
+        f"{_CALLS}/{kind}",
+        "PhoneCalls",
+        summary,
+        {
+            202: ("Accepted: one PhoneCall for each phoneCallView.", [schemas.CreatedPhoneCall]),
+            200: ("The same, for apps of VoipNow compatibility.", [schemas.CreatedPhoneCall]),
+        },
+        description,
+        query=query,
+        body=body,
+        codes=(*_OWNED, *_BODY, "pc_source_invalid", "outcome_unknown"),
+        fields=CALL_FIELDS,
+        example=example,
+    )
+
+
+_PHONE_CALLS = (
+    _create(
+        "simple",
+        "Place a call, charged to a phone terminal",
+        "All sources ring at once; the first to answer is connected with the destination.",
+        CreateQuery,
+        CreateSchema,
+        extension="0003*210",
+        phoneCallView=[_VIEW],
+    ),
+    _create(
+        "callback",
+        "Place a call, charged to a callback extension",
+        "All sources ring at once; the first to answer is connected with the destination.",
+        CreateQuery,
+        CreateSchema,
+        extension="0003*212",
+        phoneCallView=[_VIEW],
+    ),
+    _create(
+        "conferenceInvite",
+        "Call parties into a conference",
+        "",
+        InviteQuery,
+        InviteSchema,
+        extension="0003*003",
+        phoneCallView=[{"source": ["0003*003"], "destination": ["3235742879"]}],
+    ),
+    Operation(
+        "get",
+        _CALLS_OF,
+        "PhoneCalls",
+        "The live calls that an extension is in",
+        {200: ("The calls, newest first.", schemas.PhoneCallCollection)},
+        query=ListQuery,
+        codes=_OWNED,
+        fields=CALL_FIELDS,
+        filters=("id", "published", "nonce"),
+    ),
+    Operation(
+        "get",
+        _CALL,
+        "PhoneCalls",
+        "One call, live or ended",
+        {200: ("The call, or an empty list.", schemas.PhoneCallCollection)},
+        query=ListQuery,
+        codes=_OWNED,
+        fields=CALL_FIELDS,
+        filters=("id", "published", "nonce"),
+    ),
+    Operation(
+        "put",
+        _CALLS_OF,
+        "PhoneCalls",
+        "Always refused: an action takes the id of a call",
+        {},
+        codes=("pc_phonecall_invalid",),
+    ),
+    Operation(
+        "put",
+        _CALL,
+        "PhoneCalls",
+        "Do something to a call",
+        {
+            200: ("The call, once the switch has done it.", [schemas.PhoneCall]),
+            202: ("The call as it stands: the switch has not done it yet.", [schemas.PhoneCall]),
+        },
+        "`OnHold`, `OffHold`, `Park`, `UnPark`, `Monitor`, `StartRecording` and `StopRecording` "
+        "need `phoneCallViewId`; `UnPark`, `PickUp`, `BargeIn`, `Whisper`, `Monitor`, `Transfer` "
+        "and `TransferToVoicemail` need `sendCallTo`.",
+        query=ActionQuery,
+        body=ActionSchema,
+        codes=(
+            *_OWNED,
+            *_BODY,
+            "pc_phonecall_invalid",
+            "pc_transfer_invalid",
+            "outcome_unknown",
+            "switch_unreachable",
+        ),
+        fields=CALL_FIELDS,
+        example={"action": "OnHold", "phoneCallViewId": "01"},
+    ),
+    Operation(
+        "delete",
+        _CALLS_OF,
+        "PhoneCalls",
+        "Hang up all calls of an extension",
+        {
+            200: ("The calls concerned, now ended.", [schemas.PhoneCall]),
+            202: ("The switch has not ended all of them yet.", [schemas.PhoneCall]),
+        },
+        query=HangUpQuery,
+        codes=(*_OWNED, "outcome_unknown"),
+        fields=CALL_FIELDS,
+    ),
+    Operation(
+        "delete",
+        _CALL,
+        "PhoneCalls",
+        "Hang up one call",
+        {
+            200: ("The call, now ended.", [schemas.PhoneCall]),
+            202: ("The switch has not ended it yet.", [schemas.PhoneCall]),
+        },
+        query=HangUpQuery,
+        codes=(*_OWNED, "pc_phonecall_invalid", "outcome_unknown"),
+        fields=CALL_FIELDS,
+    ),
+    Operation(
+        "get",
+        f"{_CALLS}/events",
+        "PhoneCalls",
+        "Every change of calls as it happens, as server-sent events",
+        {200: ("The stream, which goes on until one side ends it.", "text/event-stream")},
+        "The data of an event `call` is a JSON object: `id` of the call, its `state` and `version` "
+        "by that change, `at` in epoch seconds, and `phoneCall`, the PhoneCall as it stands, "
+        "without links. With the header `Last-Event-ID` it begins after that event; an event "
+        "`reset` says that not all since then is kept.",
+        query=stream.StreamQuery,
+        codes=("user_invalid", "stream_limit_exceeded"),
+        invalid=stream.invalid,
+    ),
+)
+
+_EVENTS = "/uapi/extensions/{userId}/{extension}/phoneCallEvents"
+_EVENTS_OF = f"{_EVENTS}/{{eventType}}"
+_EVENT = f"{_EVENTS_OF}/{{eventId}}"
+
+
+def _event(method: str, path: str, summary: str, content: Content, **more: Any) -> Operation:
+    """``codes`` and what else an Operation has are added to what all of them share."""
+    codes = (*_OWNED, *more.pop("codes", ()))
+    answers = {200: ("As it is now; of a DELETE, as it was.", content)}
+    return Operation(
+        method,
+        path,
+        "PhoneCallEvents",
+        summary,
+        answers,
+        codes=codes,
+        invalid=events.invalid,
+        **more,
+    )
+
+
+_PHONE_CALL_EVENTS = (
+    *(
+        _event(
+            "post",
+            path,
+            "Have an address told of calls",
+            schemas.PhoneCallEvent,
+            description="`type` may stand in the path, in the body or in both.",
+            body=events.CreateSchema,
+            codes=(*_BODY, "pce_limit_exceeded"),
+            example={"type": "2", "url": "https://crm.example.com/calls", "method": "1"},
+        )
+        for path in (_EVENTS, _EVENTS_OF)
+    ),
+    *(
+        _event(
+            "get",
+            path,
+            "Who is told of calls",
+            schemas.PhoneCallEventCollection,
+            query=ListQuery,
+            codes=codes,
+            fields=EVENT_FIELDS,
+            filters=EVENT_FIELDS - {"links"},
+        )
+        for path, codes in (
+            (_EVENTS, ()),
+            (_EVENTS_OF, ("pce_type_invalid",)),
+            (_EVENT, ("pce_type_invalid", "pce_id_invalid")),
+        )
+    ),
+    _event(
+        "put",
+        _EVENT,
+        "Change where and of what an address is told",
+        schemas.PhoneCallEvent,
+        body=events.UpdateSchema,
+        codes=(*_BODY, "pce_type_invalid", "pce_id_invalid"),
+        example={"status": "0"},
+    ),
+    *(
+        _event("delete", path, "Tell no more", [schemas.PhoneCallEvent], codes=codes)
+        for path, codes in (
+            (_EVENTS, ()),
+            (_EVENTS_OF, ("pce_type_invalid",)),
+            (_EVENT, ("pce_type_invalid", "pce_id_invalid")),
+        )
+    ),
+)
+
+_REPORTS = (
+    *(
+        Operation(
+            "get",
+            path,
+            "CDR",
+            summary,
+            {200: ("The records by the ids of their calls.", schemas.PhoneCallRecordCollection)},
+            query=CdrQuery,
+            codes=(
+                "user_invalid",
+                "cdr_invalid_date_parameters",
+                "cdr_invalid_filter_by_source",
+                "cdr_invalid_filter_by_destination",
+                "cdr_invalid_filter_by_published",
+                "cdr_invalid_filter_by_answered",
+            ),
+            fields=RECORD_FIELDS,
+            filters=RECORD_FILTERS,
+        )
+        for path, summary in (
+            ("/uapi/cdr/{userId}", "Records of ended calls that a user was charged for"),
+            ("/uapi/cdr", "Records of all ended calls that the app may see"),
+        )
+    ),
+    Operation(
+        "get",
+        "/uapi/extensions/{userId}/{extension}/presence",
+        "Presence",
+        "Whether extensions are on a call",
+        {200: ("The extensions by their numbers.", schemas.PresenceCollection)},
+        query=ListQuery,
+        codes=_OWNED,
+        fields=PRESENCE_FIELDS,
+        filters=("extension",),
+    ),
+)
+
+_OAUTH = tuple(
+    Operation(
+        "post",
+        path,
+        "OAuth",
+        "A token for a client id and its secret, or for a refresh token",
+        {200: ("A token.", schemas.Token)},
+        "Client id and secret come in the body or as HTTP Basic (RFC 6749).",
+        body=schemas.TokenRequest,
+        codes=("request_too_large",),
+        media=("application/x-www-form-urlencoded", "multipart/form-data"),
+        example={
+            "grant_type": "client_credentials",
+            "client_id": "demo-user",
+            "client_secret": "demo-user-secret",
+        },
+    )
+    for path in ("/oauth/token.php", "/oauth/token")
+)
+
+_NEIGHBOURS = tuple(
+    Operation(
+        method.lower(),
+        "/uapi" + path.replace("<user>", "{userId}").replace("<", "{").replace(">", "}"),
+        "Not implemented",
+        what,
+        {},
+        codes=("request_not_implemented",),
+    )
+    for path, what in neighbours.PATHS.items()
+    for method in neighbours.METHODS
+)
+
+OPERATIONS = (*_PHONE_CALLS, *_PHONE_CALL_EVENTS, *_REPORTS, *_OAUTH, *_NEIGHBOURS)

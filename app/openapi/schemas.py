@@ -1,0 +1,206 @@
+"""What answers look like. Requests have schemas of their own; answers are plain values."""
+
+from typing import Any
+
+from marshmallow import RAISE, Schema, fields
+from marshmallow.validate import OneOf, Range
+
+
+def _text(description: str, **metadata: Any) -> fields.String:
+    return fields.String(metadata={"description": description, **metadata})
+
+
+def _date(description: str) -> fields.String:
+    return _text(f"{description} In UTC, to the second.", format="date-time")
+
+
+def _number(description: str, *choices: int) -> fields.Integer:
+    return fields.Integer(
+        validate=OneOf(choices) if choices else Range(0),
+        metadata={"description": description},
+    )
+
+
+def _disposition() -> fields.Integer:
+    return _number(
+        "How the call ended: 0 answered, 1 busy, 2 failed, 3 no answer, 4 unknown, 5 not allowed.",
+        *range(6),
+    )
+
+
+class Answer(Schema):
+    """An answer has the fields that are named here and no others. A field without a value, or
+    that ``fields`` does not name, is left out."""
+
+    class Meta:
+        unknown = RAISE
+
+
+class Link(Answer):
+    self_ = fields.String(
+        data_key="self", required=True, metadata={"description": "URL of the resource."}
+    )
+
+
+class PhoneCallView(Answer):
+    id = _text("`00` is the source's view, `01` the destination's.", examples=["00"])
+    extension = _text("Whose view it is.", examples=["0003*210"])
+    source = fields.List(fields.String())
+    destination = fields.List(fields.String())
+    flow = _number("2 local, 4 outgoing public, 8 incoming public.", 2, 4, 8)
+    status = _number(
+        "0 unknown, 1 off hook, 2 trying, 3 ringing, 4 the other side rings, 5 on call; left out "
+        "once the call has ended.",
+        *range(6),
+    )
+    ringing = _date("Since when it rings.")
+    answered = _date("When it was answered.")
+    callerId = _text("Shown to that side.", examples=["John Doe <4242425>"])
+    recording = _date("Since when it is recorded.")
+    parked = _date("Since when it is parked.")
+    parkedPos = fields.Integer(metadata={"description": "Its place in the parking lot."})
+    parkedBy = _text("The extension that parked it.")
+    onHold = _date("Since when it is on hold.")
+    holder = _number("1: this side put the call on hold.", 0, 1)
+    disposition = _disposition()
+    action = _text("What a third party came in by: the name of an action.")
+
+
+class PhoneCall(Answer):
+    id = _text("20 hex digits.", examples=["b817d2618fe6f1804333"])
+    extension = _text("The extension that is charged.", examples=["0003*210"])
+    ownerId = _text("The id of the organization that owns the call.")
+    ownerName = _text("Its name.")
+    published = _date("When the call was accepted.")
+    answered = _date("When it was answered.")
+    nonce = _text("As it was sent.")
+    phoneCallView = fields.List(fields.Nested(PhoneCallView))
+    link = fields.Nested(Link)
+    links = fields.Nested(Link)
+    state = fields.String(
+        validate=OneOf(["queued", "dialing", "ringing", "answered", "bridged", "ended"])
+    )
+    ended = _date("When it ended.")
+    endedBy = _text("Who or what ended it.")
+    hangupCause = _text("FreeSWITCH's name of the cause.")
+    switchUnreachable = _date("Since when the call's switch is out of reach.")
+    queuePosition = _number("How many calls come before it, while it waits for its turn.")
+    expectedWait = fields.Float(
+        validate=Range(0), metadata={"description": "Seconds it is expected to wait for that."}
+    )
+
+
+class CreatedPhoneCall(Answer):
+    id = _text("20 hex digits.", examples=["b817d2618fe6f1804333"])
+    extension = _text("As the request named it.", examples=["0003*210"])
+    nonce = _text("As it was sent.")
+    link = fields.Nested(Link)
+    links = fields.Nested(Link)
+
+
+class Paging(Answer):
+    next = _text("URL of the next page.")
+    prev = _text("URL of the page before.")
+
+
+class Collection(Answer):
+    totalResults = fields.Integer(
+        required=True, metadata={"description": "How many there are on all pages."}
+    )
+    startIndex = fields.Integer(required=True)
+    itemsPerPage = fields.Integer(required=True)
+    paging = fields.Nested(Paging)
+
+
+class PhoneCallCollection(Collection):
+    entry = fields.List(fields.Nested(PhoneCall), required=True)
+
+
+class PhoneCallEvent(Answer):
+    id = _text("1 to 255 letters and digits.")
+    type = _text("0 Dial-In, 1 Dial-Out, 2 Hangup, 3 and 4 answer of an incoming or outgoing call.")
+    url = _text("What is asked for each event.")
+    method = _text("0 GET, 1 POST.")
+    status = _text("0 disabled, 1 enabled.")
+    note = _text("As it was sent.")
+    modified = _date("When it was last changed.")
+    links = fields.Nested(Link)
+
+
+class PhoneCallEventCollection(Collection):
+    entry = fields.List(fields.Nested(PhoneCallEvent), required=True)
+
+
+class PhoneCallRecordView(Answer):
+    id = _text("`00`.")
+    extension = _text("The extension that was charged.")
+    source = _text("Who answered, or all who were called with commas between.")
+    destination = _text("The same of the other side.")
+    flow = _number("2 local, 4 outgoing public, 8 incoming public.", 2, 4, 8)
+    answered = _date("When it was answered.")
+    duration = fields.Float(metadata={"description": "Seconds."})
+    disposition = _disposition()
+
+
+class PhoneCallRecord(Answer):
+    id = _text("The id of the call.")
+    extension = _text("The extension that was charged.")
+    ownerId = _text("The id of the organization that owns the call.")
+    ownerName = _text("Its name.")
+    published = _date("When the call was accepted.")
+    answered = _date("When it was answered.")
+    nonce = _text("As it was sent.")
+    phoneCallView = fields.List(fields.Nested(PhoneCallRecordView))
+    userId = _text("The user who was charged.")
+    app = _text("The id of the app that placed it.")
+    kind = _text("simple, callback or conferenceInvite.")
+    ended = _date("When it ended.")
+    duration = fields.Float(metadata={"description": "Seconds."})
+    billed = fields.Float(metadata={"description": "Seconds."})
+    hangupCause = _text("FreeSWITCH's name of the cause.")
+    endedBy = _text("Who or what ended it.")
+    callerId = _text("Shown to the source.")
+    callerIdDestination = _text("Shown to the destination.")
+
+
+class PhoneCallRecordCollection(Collection):
+    entry = fields.Dict(keys=fields.String(), values=fields.Nested(PhoneCallRecord), required=True)
+
+
+class Registration(Answer):
+    registration = _number("0: what registers with the switch is not known here.")
+    status = _number("As of the extension.")
+
+
+class Presence(Answer):
+    extension = _text("An extended number.")
+    status = _number("1 online, 2 ringing, 3 on a call.")
+    registration = fields.List(fields.Nested(Registration))
+    since = _date("Since when it rings or talks.")
+    calls = _number("In how many calls it is.")
+    link = fields.Nested(Link)
+    links = fields.Nested(Link)
+
+
+class PresenceCollection(Collection):
+    entry = fields.List(fields.Nested(Presence), required=True)
+
+
+class TokenRequest(Schema):
+    grant_type = fields.String(
+        required=True, validate=OneOf(["client_credentials", "refresh_token"])
+    )
+    client_id = _text("Unless HTTP Basic names it.")
+    client_secret = _text("Unless HTTP Basic names it.")
+    refresh_token = _text("With `grant_type=refresh_token`.")
+    scope = _text("`offline_access` asks for a refresh token too.")
+    type = _text("Not checked.", examples=["unifiedapi"])
+    redirect_uri = _text("Not checked.")
+    state = _text("Not checked.")
+
+
+class Token(Answer):
+    access_token = fields.String(required=True, metadata={"pattern": "^[A-Za-z0-9_.-]{10,}$"})
+    token_type = fields.String(required=True, validate=OneOf(["Bearer"]))
+    expires_in = fields.Integer(required=True, metadata={"description": "Seconds."})
+    refresh_token = _text("Good once.")

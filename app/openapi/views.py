@@ -1,0 +1,58 @@
+"""HTTP of the description, and of the page to read and try it."""
+
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from flask import Blueprint, Response, send_from_directory
+
+# Swagger UI from the package that brings it, and the page and script that start it.
+_UI = Path(str(files("flask_swagger_ui"))) / "dist"
+_OWN = Path(__file__).parent / "static"
+_FILES = {
+    "swagger-ui.css": _UI,
+    "swagger-ui-bundle.js": _UI,
+    "favicon-32x32.png": _UI,
+    "docs.js": _OWN,
+}
+# Nothing but what this server has; the images that Swagger UI brings are in its style sheet.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def blueprint() -> Blueprint:
+    blue = Blueprint("openapi", __name__)
+    blue.get("/openapi.json")(document)
+    blue.get("/docs")(page)
+    blue.get("/docs/<any({}):name>".format(", ".join(f'"{n}"' for n in _FILES)))(asset)
+    return blue
+
+
+def document() -> Response:
+    return Response(_document(), mimetype="application/json")
+
+
+@cache
+def _document() -> bytes:
+    # Only here: most processes never show it.
+    from app.openapi.description import describe
+
+    return json.dumps(describe(), ensure_ascii=False).encode()
+
+
+def page() -> Response:
+    return _guarded(send_from_directory(_OWN, "docs.html"))
+
+
+def asset(name: str) -> Response:
+    return _guarded(send_from_directory(_FILES[name], name, max_age=3600))
+
+
+def _guarded(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response

@@ -1,0 +1,1 @@
+"""The UAPI's PhoneCallEvents: which URLs are told of the calls of an extension."""

@@ -1,0 +1,129 @@
+"""What requests may bring, and the code that answers what they may not."""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
+from marshmallow.validate import Length, OneOf
+
+from app.calls.call_events import TYPES
+from app.errors import ApiError
+from app.phone_call_events.model import DISABLED, ENABLED, GET, POST
+
+_URL_LENGTH = 2048
+_NOTE_LENGTH = 1024
+# What RFC 3986 lets stand in a URI.
+_URI = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
+_ID = re.compile(r"[A-Za-z0-9]{1,255}")
+
+_MESSAGES = {
+    "extension_invalid": "extension takes the number of an existing extension (phone terminal, "
+    "queue, conference or IVR), and not @self.",
+    "pcet_type_invalid": "type takes 0 to 4: Dial-In, Dial-Out, Hangup, answer of an incoming "
+    "call, answer of an outgoing call.",
+    "pce_type_invalid": "eventType takes 0 to 4, and stays what it is.",
+    "pce_id_invalid": "eventId takes the id of an event of that extension and type, 1 to 255 "
+    "letters and digits.",
+    "pce_method_invalid": "method takes 0 (GET) or 1 (POST).",
+    "pce_url_invalid": f"url takes an http or https URL in RFC 3986 form, of at most {_URL_LENGTH} "
+    "characters, without a user or a fragment.",
+    "pce_status_invalid": "status takes 0 (disabled) or 1 (enabled).",
+    "pce_note_invalid": f"note takes at most {_NOTE_LENGTH} characters.",
+    "pce_limit_exceeded": "An extension has at most 100 events.",
+}
+
+
+class Digit(fields.Integer):
+    """A one-digit number, as a number or as a string."""
+
+    def __init__(self, *values: int, code: str, **kwargs: Any) -> None:
+        super().__init__(strict=True, validate=OneOf(values), metadata={"code": code}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, bool):
+            raise ValidationError("Takes a digit.")
+        if isinstance(value, str):
+            if re.fullmatch("[0-9]", value) is None:
+                raise ValidationError("Takes a digit.")
+            value = int(value)
+        return int(super()._deserialize(value, attr, data, **kwargs))
+
+
+def _url(text: str) -> None:
+    try:
+        # Each raises ValueError: a host in brackets that is none, a port that is none.
+        parts = urlsplit(text)
+        whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if (
+        not whole
+        or len(text) > _URL_LENGTH
+        or _URI.fullmatch(text) is None
+        or parts.scheme not in ("http", "https")
+        or "@" in parts.netloc
+        or "#" in text
+    ):
+        raise ValidationError("Takes an http or https URL.")
+
+
+class UpdateSchema(Schema):
+    """Unknown names are ignored, and a null is the same as a field left out."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    type = Digit(*TYPES, code="pce_type_invalid")
+    url = fields.String(validate=_url, metadata={"code": "pce_url_invalid"})
+    method = Digit(GET, POST, code="pce_method_invalid")
+    status = Digit(DISABLED, ENABLED, code="pce_status_invalid")
+    note = fields.String(validate=Length(max=_NOTE_LENGTH), metadata={"code": "pce_note_invalid"})
+
+    @pre_load
+    def _without_nulls(self, data: Any, **_: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None}
+
+
+class CreateSchema(UpdateSchema):
+    # In the path or the body (uapi/spec 8).
+    type = Digit(*TYPES, code="pcet_type_invalid")
+    url = fields.String(required=True, validate=_url, metadata={"code": "pce_url_invalid"})
+    method = Digit(GET, POST, code="pce_method_invalid", load_default=GET)
+    status = Digit(DISABLED, ENABLED, code="pce_status_invalid", load_default=ENABLED)
+    note = fields.String(
+        load_default="",
+        validate=Length(max=_NOTE_LENGTH),
+        metadata={"code": "pce_note_invalid"},
+    )
+
+
+def load(schema: Schema, data: Any) -> dict[str, Any]:
+    """Load a request's body. Raises ApiError 400 with the code of the first field at fault, in
+    the schema's order."""
+    try:
+        loaded: dict[str, Any] = schema.load(data)
+    except ValidationError as error:
+        name = next(name for name in schema.fields if name in error.messages)
+        raise invalid(schema.fields[name].metadata["code"]) from error
+    return loaded
+
+
+def event_type(text: str | None, code: str) -> int | None:
+    """The type in a path. Raises ApiError 400 with the code."""
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]", text) or int(text) not in TYPES:
+        raise invalid(code)
+    return int(text)
+
+
+def event_id(text: str | None) -> str | None:
+    """The id in a path. Raises ApiError ``pce_id_invalid``."""
+    if text is not None and _ID.fullmatch(text) is None:
+        raise invalid("pce_id_invalid")
+    return text
+
+
+def invalid(code: str) -> ApiError:
+    return ApiError(400, code, _MESSAGES[code])

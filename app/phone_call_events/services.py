@@ -1,0 +1,89 @@
+"""What the PhoneCallEvents service does, apart from HTTP."""
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+from app.accounts.model import ExtensionType
+from app.calls.store import CallStore
+from app.phone_call_events.model import PhoneCallEvent
+from app.phone_call_events.schemas import invalid
+from app.phone_call_events.store import EventStore
+from app.phone_calls.services import SELF, Caller
+
+
+class PhoneCallEvents:
+    """Create, find, update and delete the events of an extension. Raises ApiError."""
+
+    def __init__(self, calls: CallStore) -> None:
+        self._calls = calls
+        self._store = EventStore(calls.redis, calls.keys)
+
+    def create(
+        self, caller: Caller, user: str, extension: str, body: dict[str, Any]
+    ) -> PhoneCallEvent:
+        number = _number(caller, user, extension)
+        event = PhoneCallEvent(
+            id=secrets.token_hex(10), modified=self._calls.now(), app=caller.app.id, **body
+        )
+        if not self._store.replace(number, None, event):
+            raise invalid("pce_limit_exceeded")
+        return event
+
+    def find(
+        self, caller: Caller, user: str, extension: str, kind: int | None, event_id: str | None
+    ) -> list[PhoneCallEvent]:
+        """Those of an extension, of one type or of one id, in the order of their URLs."""
+        return [
+            event
+            for event in self._store.of(_number(caller, user, extension))
+            if kind in (None, event.type) and event_id in (None, event.id)
+        ]
+
+    def update(
+        self,
+        caller: Caller,
+        user: str,
+        extension: str,
+        kind: int,
+        event_id: str,
+        changes: dict[str, Any],
+    ) -> PhoneCallEvent:
+        number = _number(caller, user, extension)
+        if changes.get("type", kind) != kind:
+            raise invalid("pce_type_invalid")
+        while True:
+            event = self._store.get(number, event_id)
+            if event is None or event.type != kind:
+                raise invalid("pce_id_invalid")
+            changed = replace(event, modified=self._calls.now(), **changes)
+            if (changed.url, changed.method) != (event.url, event.method):
+                # Whoever says where to is whose secret signs what goes there.
+                changed = replace(changed, app=caller.app.id)
+            if self._store.replace(number, event, changed):
+                return changed
+
+    def delete(
+        self, caller: Caller, user: str, extension: str, kind: int | None, event_id: str | None
+    ) -> list[PhoneCallEvent]:
+        """Delete what :meth:`find` finds, and return it."""
+        number = _number(caller, user, extension)
+        found = self.find(caller, user, extension, kind, event_id)
+        if event_id is not None and not found:
+            raise invalid("pce_id_invalid")
+        for event in found:
+            current: PhoneCallEvent | None = event
+            # Until it is gone, whoever changes it meanwhile.
+            while current is not None and not self._store.replace(number, current, None):
+                current = self._store.get(number, event.id)
+        return found
+
+
+def _number(caller: Caller, user: str, extension: str) -> str:
+    """The extended number of an extension that may have events."""
+    if extension == SELF:
+        raise invalid("extension_invalid")
+    found = caller.extension(extension, caller.user(user))
+    if found.type is ExtensionType.CALLBACK:
+        raise invalid("extension_invalid")
+    return found.number

@@ -1,0 +1,90 @@
+"""Where PhoneCallEvents are kept: a hash per extension, by id."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import orjson
+from redis import Redis
+
+from app.calls.store import Keys
+from app.phone_call_events.model import PhoneCallEvent, target
+
+# Events of one extension.
+MOST = 100
+
+# Replace one event, if it is still what it was, and keep the set of extensions that have any,
+# by which a call's change is told or not.
+# KEYS  1 the extension's hash  2 the set of extensions
+# ARGV  1 the extension  2 the event's id  3 its old value  4 its new value; '' stands for none
+#       5 how many events the extension may have
+# Returns 1, or 0 where another change came first or there is no room for a new one.
+_REPLACE = """
+local now = redis.call('HGET', KEYS[1], ARGV[2]) or ''
+-- Already the new one: sent a second time, because the answer to the first was lost.
+if now ~= ARGV[3] and now ~= ARGV[4] then return 0 end
+if now == '' and ARGV[4] ~= '' and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then
+  return 0
+end
+if ARGV[4] == '' then redis.call('HDEL', KEYS[1], ARGV[2])
+else redis.call('HSET', KEYS[1], ARGV[2], ARGV[4]) end
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('SADD', KEYS[2], ARGV[1])
+else redis.call('SREM', KEYS[2], ARGV[1]) end
+return 1
+"""
+
+
+class EventStore:
+    """Reads and replaces PhoneCallEvents."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._replace = redis.register_script(_REPLACE)
+
+    def of(self, extension: str) -> list[PhoneCallEvent]:
+        """All of an extension's, in the order of their URLs (uapi/spec 1.6)."""
+        found: Iterable[bytes] = self._redis.hvals(events_key(self._keys, extension))  # type: ignore[assignment]
+        return sorted(map(_load, found), key=lambda event: (event.url, event.id))
+
+    def get(self, extension: str, event_id: str) -> PhoneCallEvent | None:
+        found = self._redis.hget(events_key(self._keys, extension), event_id)
+        return _load(found) if found is not None else None  # type: ignore[arg-type]
+
+    def replace(
+        self, extension: str, old: PhoneCallEvent | None, new: PhoneCallEvent | None
+    ) -> bool:
+        """Add (``old`` None), change or delete (``new`` None) one; False where it is not as
+        ``old`` says any more, or where there are MOST."""
+        event = old or new
+        assert event is not None
+        key, text = events_key(self._keys, extension), b""
+        if old is not None:
+            # As it stands there: how a target is written may have changed since.
+            found: bytes | None = self._redis.hget(key, event.id)  # type: ignore[assignment]
+            if found is None or _load(found) != old:
+                return False
+            text = found
+        return bool(
+            self._replace(
+                keys=[key, self._keys.hooked],
+                args=[extension, event.id, text, _dump(new), MOST],
+            )
+        )
+
+
+def events_key(keys: Keys, extension: str) -> str:
+    return f"{keys.prefix}phoneCallEvents:{extension}"
+
+
+def _dump(event: PhoneCallEvent | None) -> bytes:
+    if event is None:
+        return b""
+    # With its target, for the script that hands out what is told: each app's by itself, so that
+    # no customer waits for another's receiver behind the same address.
+    return orjson.dumps({**asdict(event), "target": f"{event.app} {target(event.url)}"})
+
+
+def _load(text: bytes) -> PhoneCallEvent:
+    values = orjson.loads(text)
+    del values["target"]
+    return PhoneCallEvent(**values)

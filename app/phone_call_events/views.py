@@ -1,0 +1,109 @@
+"""HTTP of the PhoneCallEvents service: authorise, load, one service call, dump."""
+
+from typing import Any, cast
+from urllib.parse import quote
+
+from flask import Blueprint, Response, current_app, jsonify, request
+
+from app.auth import authenticate
+from app.listing import Kind, arguments, base_url, collection, listing, picked
+from app.phone_call_events.model import PhoneCallEvent
+from app.phone_call_events.resource import FIELDS, phone_call_event
+from app.phone_call_events.schemas import (
+    CreateSchema,
+    UpdateSchema,
+    event_id,
+    event_type,
+    invalid,
+    load,
+)
+from app.phone_call_events.services import PhoneCallEvents
+from app.phone_calls.schemas import ListQuery
+from app.phone_calls.schemas import load as load_query
+from app.phone_calls.services import Caller
+from app.phone_calls.views import json_body
+from app.services import Services
+
+_PATH = "/extensions/<user>/<extension>/phoneCallEvents"
+
+# What a list may be filtered by: any field (uapi/spec 4).
+_FILTERS = {name: Kind.TEXT for name in ("id", "type", "url", "method", "status", "note")}
+_FILTERS["modified"] = Kind.DATE
+
+_list_query = ListQuery()
+_create_body = CreateSchema()
+_update_body = UpdateSchema()
+
+
+def blueprint(name: str) -> Blueprint:
+    """The routes; made once for each prefix they are served under."""
+    blue = Blueprint(f"{name}_phone_call_events", __name__)
+    blue.post(_PATH)(create)
+    blue.post(f"{_PATH}/<kind>")(create)
+    for path in (_PATH, f"{_PATH}/<kind>", f"{_PATH}/<kind>/<event>"):
+        blue.get(path)(list_events)
+        blue.delete(path)(delete)
+    blue.put(f"{_PATH}/<kind>/<event>")(update)
+    return blue
+
+
+def create(user: str, extension: str, kind: str | None = None) -> Response:
+    caller, service = _caller()
+    body = load(_create_body, json_body())
+    # In the path or in the body, or the same in both.
+    of_path = event_type(kind, "pcet_type_invalid")
+    if body.setdefault("type", of_path) is None or of_path not in (None, body["type"]):
+        raise invalid("pcet_type_invalid")
+    event = service.create(caller, user, extension, body)
+    return jsonify(_resource(event, user, extension))
+
+
+def list_events(
+    user: str, extension: str, kind: str | None = None, event: str | None = None
+) -> Response:
+    caller, service = _caller()
+    # In the order of their URLs, which is not the other way round unless it is asked for.
+    query = {"sortOrder": "asc", **load_query(_list_query, arguments())}
+    asked = listing(query, _FILTERS, FIELDS)
+    found = service.find(
+        caller, user, extension, event_type(kind, "pce_type_invalid"), event_id(event)
+    )
+    if (by := asked.filter) is not None:
+        found = [each for each in found if by.matches(getattr(each, by.by))]
+    if asked.newest_first:
+        found.reverse()
+    rows = [_resource(each, user, extension) for each in asked.cut(found)]
+    return jsonify(collection(picked(rows, asked.fields), len(found), asked))
+
+
+def update(user: str, extension: str, kind: str, event: str) -> Response:
+    caller, service = _caller()
+    changes = load(_update_body, json_body())
+    of_path, name = event_type(kind, "pce_type_invalid"), event_id(event)
+    assert of_path is not None and name is not None
+    changed = service.update(caller, user, extension, of_path, name, changes)
+    return jsonify(_resource(changed, user, extension))
+
+
+def delete(
+    user: str, extension: str, kind: str | None = None, event: str | None = None
+) -> Response:
+    caller, service = _caller()
+    deleted = service.delete(
+        caller, user, extension, event_type(kind, "pce_type_invalid"), event_id(event)
+    )
+    return jsonify([_resource(event, user, extension) for event in deleted])
+
+
+def _caller() -> tuple[Caller, PhoneCallEvents]:
+    services = cast(Services, current_app.extensions["ringback"])
+    accounts = services.accounts.current()
+    return Caller(authenticate(request, accounts), accounts), services.phone_call_events
+
+
+def _resource(event: PhoneCallEvent, user: str, extension: str) -> dict[str, Any]:
+    path = "/".join(
+        quote(part, safe="@*")
+        for part in ("extensions", user, extension, "phoneCallEvents", str(event.type), event.id)
+    )
+    return phone_call_event(event, f"{base_url()}/uapi/{path}")

@@ -1,0 +1,260 @@
+"""PUT: what is done to a call (uapi/spec 1.4).
+
+Each action is a job; the answer waits for the switch, RINGBACK_ACTION_TIMEOUT at most.
+"""
+
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from marshmallow import ValidationError, fields, validates_schema
+from marshmallow.validate import OneOf, Range, Regexp
+
+from app.accounts.model import Extension, ExtensionType
+from app.calls import actions
+from app.calls.actions import Request, Target, Way
+from app.calls.model import Action, Call, Leg, NumberKind
+from app.calls.queue import JobQueue
+from app.calls.store import CallStore
+from app.errors import ApiError, api_error
+from app.phone_calls.schemas import (
+    BaseQuery,
+    BaseRequest,
+    CallerId,
+    Number,
+    WholeNumber,
+    coded,
+    invalid,
+)
+from app.phone_calls.services import Caller, PhoneCalls
+from app.settings import Settings
+
+_NEED_VIEW = frozenset(
+    {
+        Action.ON_HOLD,
+        Action.OFF_HOLD,
+        Action.PARK,
+        Action.UN_PARK,
+        Action.MONITOR,
+        Action.START_RECORDING,
+        Action.STOP_RECORDING,
+    }
+)
+_NEED_TARGET = actions.RINGING | {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
+# FreeSWITCH writes no WAV around GSM (wav49): the same codec as a file of its own.
+_EXTENSIONS = {"wav": "wav", "wav49": "gsm"}
+
+
+def _number(code: str) -> Number:
+    return Number(validate=Regexp(r"\A\+?[0-9*]{1,32}\Z"), metadata=coded(code))
+
+
+class ActionSchema(BaseRequest):
+    """PhoneCallAction (uapi/spec 2.3)."""
+
+    aliases: ClassVar = {"waitForPickUp": "waitForPickup"}
+
+    action = fields.Enum(Action, by_value=True, required=True, metadata=coded("pc_action_invalid"))
+    phoneCallViewId = fields.String(
+        validate=Regexp(r"\A\d{2,3}\Z"), metadata=coded("pc_view_invalid")
+    )
+    sendCallTo = _number("pc_sendcallto_invalid")
+    callerId = CallerId(metadata=coded("pc_callerid_invalid"))
+    waitForPickup = WholeNumber(
+        load_default=25, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
+    )
+    maxInParking = WholeNumber(
+        load_default=180, validate=Range(10, 3600), metadata=coded("pc_parking_invalid")
+    )
+    private = fields.Boolean(load_default=False, metadata=coded("pc_private_invalid"))
+    format = fields.String(
+        load_default="wav", validate=OneOf(_EXTENSIONS), metadata=coded("pc_format_invalid")
+    )
+    transferFromNumber = _number("pc_transfernumber_invalid")
+    transferNumber = _number("pc_transfernumber_invalid")
+
+    @validates_schema(skip_on_field_errors=True)
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        if data["action"] in _NEED_VIEW and "phoneCallViewId" not in data:
+            raise ValidationError("Is required.", "phoneCallViewId")
+        if data["action"] in _NEED_TARGET and "sendCallTo" not in data:
+            raise ValidationError("Is required.", "sendCallTo")
+
+
+class ActionQuery(BaseQuery):
+    """Which fields the answer has."""
+
+
+class PhoneCallActions:
+    """Carries out actions through the workers."""
+
+    def __init__(
+        self, settings: Settings, calls: PhoneCalls, store: CallStore, queue: JobQueue
+    ) -> None:
+        self._settings = settings
+        self._calls = calls
+        self._store = store
+        self._queue = queue
+
+    def act(
+        self, caller: Caller, user: str, extension: str, call_id: str, body: dict[str, Any]
+    ) -> tuple[Call, bool]:
+        """The call as it stands once the switch has done it, and whether it has by now. Raises
+        ApiError."""
+        found = self._calls.find(caller, user, extension, call_id)
+        if not found:
+            raise invalid("pc_phonecall_invalid")
+        end = time.monotonic() + self._settings.action_timeout
+        call = found[0]
+        request = self._request(caller, extension, call, body)
+        if (why := actions.refusal(call, request)) is not None:
+            raise invalid("pc_action_invalid", why)
+        job = self._queue.act(call, request)
+        outcome = self._queue.outcome(job, end - time.monotonic())
+        if outcome == actions.UNREACHABLE:
+            raise api_error("switch_unreachable")
+        if outcome:
+            raise invalid("pc_action_invalid", outcome)
+
+        def done(current: Call) -> bool:
+            return outcome is not None and actions.is_done(current, request)
+
+        now = self._store.wait(call.id, done, max(0.0, end - time.monotonic())) or call
+        return now, done(now)
+
+    def _request(self, caller: Caller, extension: str, call: Call, body: dict[str, Any]) -> Request:
+        action: Action = body["action"]
+        if "callerId" in body and not self._charged(caller, call).may_set_caller_id:
+            raise invalid("pc_callerid_invalid", "You are not allowed to set the callerId field.")
+        leg, by = self._legs(caller, extension, call, body)
+        target = mailbox = file = None
+        if action is Action.PARK and by is not None:
+            target = _back_to(call, by)
+        elif action is Action.TRANSFER_TO_VOICEMAIL:
+            mailbox = self._terminal(caller, call, body["sendCallTo"]).voicemail
+            if mailbox is None:
+                raise invalid("pc_sendcallto_invalid", "sendCallTo has no mailbox.")
+        elif action in _NEED_TARGET:
+            if action is not Action.TRANSFER:
+                self._terminal(caller, call, body["sendCallTo"])
+            target = self._target(caller, body["sendCallTo"])
+            if action is Action.TRANSFER and not _may_transfer(call, target):
+                raise invalid(
+                    "pc_transfer_invalid",
+                    "A call with a public number goes to another one with allowPublicTransfer.",
+                )
+        elif action is Action.START_RECORDING:
+            file = self._file(caller, call, leg, body["format"])
+        return Request(
+            # RQ takes no other characters.
+            id=f"{call.id}_{secrets.token_hex(6)}",
+            action=action,
+            leg=leg.id,
+            by=by.number if by else None,
+            target=target,
+            caller_id=body.get("callerId", call.caller_id),
+            wait_for_pickup=body["waitForPickup"],
+            max_in_parking=body["maxInParking"],
+            private=body["private"],
+            file=file,
+            mailbox=mailbox,
+            asked=self._store.now(),
+        )
+
+    def _legs(
+        self, caller: Caller, extension: str, call: Call, body: dict[str, Any]
+    ) -> tuple[Leg, Leg | None]:
+        """The leg that it is done to; of a party that is moved, who moves it too."""
+        action: Action = body["action"]
+        numbers = [
+            self._calls.of_number(caller, body[name], [call]) if name in body else None
+            for name in ("transferFromNumber", "transferNumber")
+        ]
+        if action in (Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL) and any(numbers):
+            legs = [number and actions.leg_of_number(call, number) for number in numbers]
+            if any(number and not leg for number, leg in zip(numbers, legs, strict=True)):
+                raise invalid("pc_transfernumber_invalid")
+            by, moved = legs
+            by = by or (moved and actions.other_party(call, moved))
+            moved = moved or (by and actions.other_party(call, by))
+            if not by or not moved or by is moved:
+                raise invalid("pc_transfernumber_invalid")
+            return moved, by
+        leg = self._of_view(caller, extension, call, body.get("phoneCallViewId"))
+        if action is Action.PICK_UP:
+            # The view of the phone that rings, too.
+            leg = actions.leg_of_view(call, "00") or leg
+        if action in actions.MOVING:
+            other = actions.other_party(call, leg)
+            if other is None:
+                raise invalid("pc_action_invalid", "That party talks to nobody.")
+            return other, leg
+        if action is Action.UN_PARK and not leg.in_lot:
+            # The view of the one who parked it, too.
+            leg = next((each for each in call.parties if each.in_lot and not each.ended), leg)
+        return leg, None
+
+    def _of_view(self, caller: Caller, extension: str, call: Call, view: str | None) -> Leg:
+        if view is None:
+            own = actions.leg_of_number(call, caller.extended(extension))
+            leg = own or actions.leg_of_view(call, "01" if call.conference else "00")
+        else:
+            leg = actions.leg_of_view(call, view)
+        if leg is None:
+            raise invalid("pc_view_invalid", "phoneCallViewId takes the id of a view of the call.")
+        return leg
+
+    def _target(self, caller: Caller, number: str) -> Target:
+        (kind, number), ways = self._calls.ways(caller, number, "pc_sendcallto_invalid")
+        return Target(number, kind, tuple(Way(**way) for way in ways))
+
+    def _terminal(self, caller: Caller, call: Call, number: str) -> Extension:
+        """A phone terminal of the call's organization."""
+        extension = caller.accounts.extensions.get(caller.extended(number))
+        charged = self._charged(caller, call)
+        if (
+            extension is None
+            or extension.type is not ExtensionType.PHONE_TERMINAL
+            or extension.organization != charged.organization
+        ):
+            raise invalid(
+                "pc_sendcallto_invalid", "sendCallTo takes a phone terminal of the organization."
+            )
+        return extension
+
+    def _charged(self, caller: Caller, call: Call) -> Extension:
+        extension = caller.accounts.extensions.get(call.extension)
+        if extension is None:
+            raise ApiError(400, "extension_invalid", "The call's extension is gone.")
+        return extension
+
+    def _file(self, caller: Caller, call: Call, leg: Leg, name: str) -> str:
+        recorded = caller.accounts.extensions.get(leg.number, self._charged(caller, call))
+        if not recorded.may_record:
+            raise invalid("pc_action_invalid", "This extension's calls are not recorded.")
+        now = datetime.fromtimestamp(self._store.now(), UTC)
+        return self._settings.recordings.format(
+            organization=call.organization,
+            user=call.user,
+            call=call.id,
+            view=actions.view_id(call, leg),
+            date=f"{now:%Y-%m-%d}",
+            time=f"{now:%H%M%S%f}",
+            format=_EXTENSIONS[name],
+        )
+
+
+def _back_to(call: Call, by: Leg) -> Target:
+    """The way back to the one who parked: as it was reached."""
+    way = Way(gateway=by.gateway, dial_string=by.dial_string, owner=by.owner)
+    return Target(by.number, by.kind, (way,))
+
+
+def _may_transfer(call: Call, target: Target) -> bool:
+    public = [
+        leg
+        for leg in call.parties
+        if leg.kind is NumberKind.PUBLIC and leg.answered and not leg.ended
+    ]
+    return call.allow_public_transfer or target.kind is not NumberKind.PUBLIC or not public

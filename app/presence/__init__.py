@@ -1,0 +1,1 @@
+"""Whether an extension is on a call."""

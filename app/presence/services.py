@@ -1,0 +1,89 @@
+"""Whether extensions are on a call, as far as the calls made here tell."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.accounts.model import Extension
+from app.calls.model import Call, Leg, NumberKind
+from app.calls.store import CallStore
+from app.listing import Listing
+from app.phone_calls.services import SELF, Caller
+
+# status (4PSA's Presence resource): without a call an extension counts as online.
+ONLINE, RINGING, BUSY = 1, 2, 3
+# An extension is in a call or two; one that is charged for many says what the newest tell.
+_CALLS_READ = 100
+# Extensions read at once.
+_CHUNK = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """``since`` when (epoch seconds) it rings or talks, and in how many ``calls`` it is."""
+
+    extension: str
+    status: int = ONLINE
+    calls: int = 0
+    since: float | None = None
+
+
+def presence(number: str, calls: Iterable[Call]) -> Presence:
+    """Of an extension by its live calls: those it only pays for do not count."""
+    legs = [leg for call in calls for leg in call.legs if _is_there(leg, number)]
+    talking = [leg.answered for leg in legs if leg.answered is not None]
+    if talking:
+        return Presence(number, BUSY, len(legs), min(talking))
+    dialled = [leg.created for leg in legs if leg.created is not None]
+    return Presence(number, RINGING, len(legs), min(dialled)) if dialled else Presence(number)
+
+
+def _is_there(leg: Leg, number: str) -> bool:
+    return leg.live and leg.kind is NumberKind.EXTENSION and leg.number == number
+
+
+class PresenceService:
+    """Find out about extensions."""
+
+    def __init__(self, store: CallStore) -> None:
+        self._store = store
+
+    def page(
+        self, caller: Caller, user_name: str, extension: str, asked: Listing
+    ) -> tuple[list[Presence], int]:
+        """Of an extension, or (``@self``) of all that ring, in the order of their numbers; and
+        how many there are. Raises ApiError."""
+        numbers = sorted(e.number for e in self._extensions(caller, user_name, extension))
+        if asked.filter is not None:
+            numbers = list(filter(asked.filter.matches, numbers))
+        if asked.newest_first:
+            numbers.reverse()
+        page, found = asked.cut(numbers), []
+        for first in range(0, len(page), _CHUNK):
+            found += self._of(page[first : first + _CHUNK])
+        return found, len(numbers)
+
+    def _extensions(self, caller: Caller, user_name: str, extension: str) -> Iterable[Extension]:
+        user = caller.user(user_name)
+        if extension != SELF:
+            return [caller.extension(extension, user)]
+        accounts = caller.accounts
+        return (
+            e
+            for e in accounts.extensions.values()
+            if e.type.rings
+            and (e.owner == user.id if user else caller.may_act_for(accounts.users[e.owner]))
+        )
+
+    def _of(self, numbers: Sequence[str]) -> list[Presence]:
+        keys = self._store.keys
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for number in numbers:
+                pipe.zrange(keys.extension_calls(number), 0, _CALLS_READ - 1, desc=True)
+            ids: list[Any] = [[one.decode() for one in some] for some in pipe.execute()]
+        known = dict.fromkeys(call_id for some in ids for call_id in some)
+        calls = {call.id: call for call in self._store.get_many(known) if call is not None}
+        return [
+            presence(number, (calls[call_id] for call_id in some if call_id in calls))
+            for number, some in zip(numbers, ids, strict=True)
+        ]

@@ -1,0 +1,41 @@
+"""HTTP of the Presence service."""
+
+from typing import cast
+from urllib.parse import quote
+
+from flask import Blueprint, Response, current_app, jsonify, request
+
+from app.auth import authenticate
+from app.listing import Kind, arguments, base_url, collection, listing, picked
+from app.phone_calls.schemas import ListQuery, load
+from app.phone_calls.services import Caller
+from app.presence.resource import FIELDS, extension_presence
+from app.services import Services
+
+_FILTERS = {"extension": Kind.TEXT}
+
+_query = ListQuery()
+
+
+def blueprint(name: str) -> Blueprint:
+    """The routes; made once for each prefix they are served under."""
+    blue = Blueprint(f"{name}_presence", __name__)
+    blue.get("/extensions/<user>/<extension>/presence")(list_presence)
+    return blue
+
+
+def list_presence(user: str, extension: str) -> Response:
+    services = cast(Services, current_app.extensions["ringback"])
+    accounts = services.accounts.current()
+    caller = Caller(authenticate(request, accounts), accounts)
+    # In the order of the numbers.
+    query = {"sortOrder": "asc", **load(_query, arguments())}
+    asked = listing(query, _FILTERS, FIELDS)
+    page, total = services.presence.page(caller, user, extension, asked)
+    rows = [extension_presence(found, _link(user, found.extension)) for found in page]
+    return jsonify(collection(picked(rows, asked.fields), total, asked))
+
+
+def _link(user: str, extension: str) -> str:
+    path = "/".join(quote(part, safe="@*") for part in (user, extension))
+    return f"{base_url()}/uapi/extensions/{path}/presence"

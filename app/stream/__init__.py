@@ -1,0 +1,1 @@
+"""Server-sent events: every change of the calls that an app may see."""

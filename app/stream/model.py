@@ -1,0 +1,55 @@
+"""A change of a call, and what is sent of it."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import orjson
+
+from app.calls.model import Call
+from app.phone_calls.resource import phone_call
+
+# The place of an entry in Redis' stream: milliseconds, and its number within that one.
+Place = tuple[int, int]
+START: Place = (0, 0)
+
+_PLACE = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
+# What changes without the call, or is another for each who asks.
+_LEFT_OUT = ("link", "links", "switchUnreachable", "queuePosition", "expectedWait")
+
+
+def parse_place(text: str) -> Place | None:
+    """Of ``1700000000000-0``; None of anything else."""
+    match = _PLACE.fullmatch(text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def place_text(place: Place) -> str:
+    return f"{place[0]}-{place[1]}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an entry of the stream tells, and the call as it stood when the entry was read."""
+
+    place: Place
+    state: str
+    version: int
+    # Epoch seconds by Redis' clock.
+    at: float
+    call: Call
+
+    @cached_property
+    def text(self) -> bytes:
+        """The event as it is sent, made once for all who are told."""
+        resource = phone_call(self.call, "")
+        data = orjson.dumps(
+            {
+                "id": self.call.id,
+                "state": self.state,
+                "version": self.version,
+                "at": self.at,
+                "phoneCall": {n: v for n, v in resource.items() if n not in _LEFT_OUT},
+            }
+        )
+        return b"id: %b\nevent: call\ndata: %b\n\n" % (place_text(self.place).encode(), data)

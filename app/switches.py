@@ -1,0 +1,134 @@
+"""The switches as Redis has them: what the listeners tell of them, and an operator's pause."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from redis import Redis
+
+from app.calls.pace import Limit
+from app.calls.store import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why a switch is given no new call: who said so, when (epoch seconds), and why. A switch that
+    is drained is about to be taken away."""
+
+    by: str
+    at: float
+    why: str = ""
+    drain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One switch; times in epoch seconds, None where nobody has told yet."""
+
+    name: str
+    core_uuid: str | None
+    up_since: float | None
+    unreachable_since: float | None
+    listener: str | None
+    # Those that hear it, and could lead.
+    listeners: int
+    # As its last heartbeat told.
+    heartbeat: float | None
+    sessions: int | None
+    max_sessions: int | None
+    sessions_per_second: int | None
+    limit: Limit
+    # Live calls of ours, and the legs that count towards its limit.
+    calls: int
+    legs: int
+    paused: Pause | None
+
+    @property
+    def state(self) -> str:
+        """``up``, ``unreachable`` or (no listener follows it) ``unknown``; ``paused`` or
+        ``draining`` where it is up and is given no new call."""
+        if self.unreachable_since is not None:
+            return "unreachable"
+        if not self.listeners or self.up_since is None:
+            return "unknown"
+        if self.paused is None:
+            return "up"
+        return "draining" if self.paused.drain else "paused"
+
+
+class SwitchStore:
+    """Reads them, and pauses them: pace.lua gives a paused switch no call, from that moment on and
+    whichever worker asks. Calls that it has, and what is done to these, go on."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def names(self) -> list[str]:
+        """Those that a listener has followed."""
+        limits: Any = self._redis.hkeys(self._keys.limits)
+        kinds = (name.decode().partition(":") for name in limits)
+        return sorted(name for kind, _, name in kinds if kind == "switch")
+
+    def get_many(self, names: Iterable[str]) -> list[Switch]:
+        wanted = list(names)
+        keys = self._keys
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in wanted:
+                pipe.hgetall(keys.switch(name))
+                pipe.zcard(keys.switch_listeners(name))
+                pipe.hget(keys.limits, f"switch:{name}")
+                pipe.zcard(keys.switch_calls(name))
+                pipe.scard(keys.taken(f"switch:{name}"))
+            found = iter(pipe.execute())
+        return [_switch(name, *(next(found) for _ in range(5))) for name in wanted]
+
+    def pause(self, name: str, pause: Pause) -> None:
+        self._redis.hset(self._keys.switch(name), "paused", json.dumps(asdict(pause)))
+
+    def resume(self, name: str) -> bool:
+        """Whether it was paused."""
+        return bool(self._redis.hdel(self._keys.switch(name), "paused"))
+
+
+def _switch(
+    name: str, reply: Mapping[bytes, bytes], listeners: int, limit: bytes | None, *counts: int
+) -> Switch:
+    flat = {key.decode(): value.decode() for key, value in reply.items()}
+    rate, _, most = (limit or b"0:0").decode().partition(":")
+    calls, legs = counts
+    return Switch(
+        name=name,
+        core_uuid=flat.get("core_uuid"),
+        up_since=_time(flat, "up_since"),
+        unreachable_since=_time(flat, "unreachable_since"),
+        listener=flat.get("listener"),
+        listeners=listeners,
+        heartbeat=_time(flat, "heartbeat"),
+        sessions=_count(flat, "sessions"),
+        max_sessions=_count(flat, "max_sessions"),
+        sessions_per_second=_count(flat, "sessions_per_second"),
+        limit=Limit(float(rate), int(most)),
+        calls=calls,
+        legs=legs,
+        paused=_pause(flat.get("paused")),
+    )
+
+
+def _time(flat: Mapping[str, str], name: str) -> float | None:
+    return float(flat[name]) if flat.get(name) else None
+
+
+def _count(flat: Mapping[str, str], name: str) -> int | None:
+    return int(flat[name]) if flat.get(name) else None
+
+
+def _pause(text: str | None) -> Pause | None:
+    if text is None:
+        return None
+    try:
+        return Pause(**json.loads(text))
+    except (TypeError, ValueError):
+        # Somebody else's word: it counts all the same.
+        return Pause(by="", at=0.0, why=text)

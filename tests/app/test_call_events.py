@@ -1,0 +1,286 @@
+"""What a call's changes tell the web hooks of its extensions."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.calls import transitions
+from app.calls.call_events import ANSWER_IN, ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP, outbox
+from app.calls.model import Call, Leg, NumberKind, Role, State
+from app.calls.transitions import LegReport, finish_originate, report_leg
+
+Told = list[tuple[str, dict[str, str]]]
+
+DESK, SECOND, CALLED = "0003*210", "0003*211", "0003*024"
+PUBLIC = "3235742879"
+
+
+def leg(name: str, number: str) -> Leg:
+    role = Role.SOURCE if name.startswith("a") else Role.DESTINATION
+    kind = NumberKind.EXTENSION if "*" in number else NumberKind.PUBLIC
+    return Leg(name, role, number, kind, f"uuid-{name}")
+
+
+def call(sources: Sequence[str], destinations: Sequence[str], extension: str = DESK) -> Call:
+    return Call(
+        id="c3a5fbf2be57af92c581",
+        kind="simple",
+        app="app",
+        user="12",
+        organization="3",
+        organization_name="One",
+        extension=extension,
+        accepted=1000.0,
+        wait_for_pickup=25,
+        call_duration=7200,
+        queue_timeout=60,
+        job_uuid="job",
+        caller_id_destination="Demo Desk <+0003210>",
+        state=State.DIALING,
+        legs=(
+            *(leg(f"a{n}", number) for n, number in enumerate(sources, start=1)),
+            *(leg(f"b{n}", number) for n, number in enumerate(destinations, start=1)),
+        ),
+    )
+
+
+def report(of: str, at: float, *what: str, **words: str) -> LegReport:
+    return LegReport(f"uuid-{of}", **dict.fromkeys(what, at), **words)  # type: ignore[arg-type]
+
+
+def told(current: Call, *reports: LegReport) -> tuple[Call, Told]:
+    """The call after the reports, and all that its changes tell."""
+    entries: Told = []
+    for one in reports:
+        changed = report_leg(current, one)
+        entries += outbox(current, changed)
+        current = changed
+    return current, entries
+
+
+def brief(entries: Told) -> list[tuple[str, int, str]]:
+    return [(ext, int(entry["type"]), entry["CallStatus"]) for ext, entry in entries]
+
+
+TALK = (
+    report("a1", 1001, "created"),
+    report("a1", 1002, "ringing"),
+    report("a1", 1003, "answered"),
+    report("b1", 1004, "created"),
+    report("b1", 1005, "ringing"),
+    report("b1", 1006, "answered"),
+    report("a1", 1006, "bridged", bridged_to="uuid-b1"),
+    report("b1", 1016, "ended", cause="NORMAL_CLEARING"),
+    report("a1", 1016, "ended", cause="NORMAL_CLEARING"),
+)
+
+
+def test_a_call_between_two_extensions() -> None:
+    _, entries = told(call([DESK], [CALLED]), *TALK)
+    assert brief(entries) == [
+        (DESK, DIAL_OUT, "CALLING"),
+        (CALLED, DIAL_IN, "CALLING"),
+        (DESK, ANSWER_OUT, "ANSWER"),
+        (CALLED, ANSWER_IN, "ANSWER"),
+        (CALLED, HANGUP, "ANSWER"),
+        (DESK, HANGUP, "ANSWER"),
+    ]
+    shared = {
+        "CallID": "c3a5fbf2be57af92c581",
+        "CallAPIID": "c3a5fbf2be57af92c581",
+        "CallerIDNum": "+0003210",
+        "CallerIDName": "Demo Desk",
+        "CalledDID": "",
+        "CallerExtension": DESK,
+        "CalledExtension": CALLED,
+        "CalledNumber": CALLED,
+    }
+    for extension, entry in entries:
+        flow = "OUT" if extension == DESK else "IN"
+        assert entry == {
+            **shared,
+            "type": entry["type"],
+            "extension": extension,
+            "CallStatus": entry["CallStatus"],
+            "CallFlow": flow,
+        }
+
+
+def test_a_public_destination_has_no_extension() -> None:
+    _, entries = told(call([DESK], [PUBLIC]), *TALK)
+    assert brief(entries) == [(DESK, 1, "CALLING"), (DESK, 4, "ANSWER"), (DESK, 2, "ANSWER")]
+    assert {(e["CalledNumber"], e["CalledExtension"]) for _, e in entries} == {(PUBLIC, "")}
+
+
+def test_the_charged_extension_stands_for_public_sources() -> None:
+    _, entries = told(call([PUBLIC], ["5302040"]), *TALK)
+    assert brief(entries) == [(DESK, 1, "CALLING"), (DESK, 4, "ANSWER"), (DESK, 2, "ANSWER")]
+    # Not where it is what is called.
+    _, entries = told(call([PUBLIC], [DESK]), *TALK)
+    assert brief(entries) == [(DESK, 0, "CALLING"), (DESK, 3, "ANSWER"), (DESK, 2, "ANSWER")]
+    assert {entry["CallerExtension"] for _, entry in entries} == {DESK}
+
+
+def test_of_several_sources_the_losers_part_ends_first() -> None:
+    _, entries = told(
+        call([DESK, SECOND], [PUBLIC]),
+        report("a1", 1001, "created"),
+        report("a2", 1001, "created"),
+        report("a2", 1003, "answered"),
+        report("a1", 1003, "ended", cause="LOSE_RACE"),
+        report("b1", 1006, "answered"),
+        report("a2", 1016, "ended", cause="NORMAL_CLEARING"),
+        report("b1", 1016, "ended", cause="NORMAL_CLEARING"),
+    )
+    assert brief(entries) == [
+        (DESK, 1, "CALLING"),
+        (SECOND, 1, "CALLING"),
+        (DESK, 2, "CANCEL"),
+        (SECOND, 4, "ANSWER"),
+        (SECOND, 2, "ANSWER"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cause", "status"),
+    [
+        ("USER_BUSY", "BUSY"),
+        ("CALL_REJECTED", "BUSY"),
+        ("NO_ANSWER", "NOANSWER"),
+        ("NORMAL_CLEARING", "CANCEL"),
+        ("UNALLOCATED_NUMBER", "CHANUNAVAIL"),
+        ("NORMAL_TEMPORARY_FAILURE", "CONGESTION"),
+        ("NORMAL_CIRCUIT_CONGESTION", "CONGESTION"),
+    ],
+)
+def test_what_became_of_dialling_the_destination(cause: str, status: str) -> None:
+    _, entries = told(
+        call([DESK], [CALLED]),
+        report("a1", 1003, "created", "answered"),
+        report("b1", 1004, "created", "ringing"),
+        report("b1", 1005, "ended", cause=cause),
+        report("a1", 1005, "ended", cause="NORMAL_CLEARING", originate_disposition=cause),
+    )
+    assert brief(entries) == [
+        (DESK, 1, "CALLING"),
+        (CALLED, 0, "CALLING"),
+        (CALLED, 2, status),
+        (DESK, 2, status),
+    ]
+
+
+def test_a_destination_that_never_rings_hears_nothing() -> None:
+    busy = report("b1", 1005, "ended", cause="USER_BUSY")
+    source = report("a1", 1005, "ended", cause="USER_BUSY", originate_disposition="USER_BUSY")
+    _, entries = told(
+        call([DESK], [CALLED]), report("a1", 1003, "created", "answered"), busy, source
+    )
+    assert brief(entries) == [(DESK, 1, "CALLING"), (DESK, 2, "BUSY")]
+
+
+def test_ends_without_events() -> None:
+    ringing, _ = told(call([DESK], [CALLED]), report("a1", 1002, "created", "ringing"))
+    lost = transitions.end(ringing, transitions.EVENTS_LOST, at=1010.0)
+    assert brief(list(outbox(ringing, lost))) == [(DESK, 2, "UNKNOWN")]
+    asked = transitions.request_hangup(ringing, at=1005.0)
+    assert not outbox(ringing, asked)  # Nothing has ended yet.
+    over = report_leg(asked, report("a1", 1006, "ended", cause="ORIGINATOR_CANCEL"))
+    assert brief(list(outbox(asked, over))) == [(DESK, 2, "CANCEL")]
+    refused = finish_originate(call([DESK], [CALLED]), error="GATEWAY_DOWN", at=1010.0)
+    # Never dialled, so nothing to hang up.
+    assert refused.state is State.ENDED and not outbox(call([DESK], [CALLED]), refused)
+
+
+def test_nothing_is_told_of_a_new_call_nor_after_the_end() -> None:
+    new = replace(call([DESK], [CALLED]), state=State.QUEUED)
+    assert outbox(None, new) == ()
+    ended, _ = told(call([DESK], [CALLED]), *TALK[:3], *TALK[-1:])
+    assert ended.state is State.ENDED
+    assert told(ended, *TALK)[1] == []
+
+
+def test_who_is_brought_in_is_called() -> None:
+    talking, _ = told(call([DESK], [PUBLIC]), *TALK[:7])
+    third = replace(leg("c1", SECOND), role=Role.THIRD)
+    joined = replace(talking, legs=(*talking.legs, third))
+    _, entries = told(
+        joined,
+        report("c1", 1010, "created", "ringing"),
+        report("c1", 1011, "answered"),
+        report("c1", 1012, "ended", cause="NORMAL_CLEARING"),
+    )
+    assert brief(entries) == [(SECOND, 0, "CALLING"), (SECOND, 3, "ANSWER"), (SECOND, 2, "ANSWER")]
+
+
+def test_who_comes_back_leaves_once() -> None:
+    """The desk hands the call on, and is brought in again."""
+    left, entries = told(
+        call([DESK], [CALLED]), *TALK[:7], report("a1", 1010, "ended", cause="NORMAL_CLEARING")
+    )
+    assert left.state is not State.ENDED
+    assert brief(entries)[-1] == (DESK, 2, "ANSWER")
+    back = replace(left, legs=(*left.legs, replace(leg("c1", DESK), role=Role.THIRD)))
+    _, entries = told(
+        back,
+        report("c1", 1011, "created", "ringing", "answered"),
+        report("b1", 1016, "ended", cause="NORMAL_CLEARING"),
+        report("c1", 1016, "ended", cause="NORMAL_CLEARING"),
+    )
+    assert brief(entries) == [(CALLED, 2, "ANSWER")]
+
+
+def test_a_conference_calls_whom_it_invites() -> None:
+    room = replace(call([CALLED], [], extension="0003*003"), conference="3")
+    _, entries = told(
+        room,
+        report("a1", 1001, "created"),
+        report("a1", 1002, "ringing"),
+        report("a1", 1003, "answered"),
+        report("a1", 1010, "ended", cause="NORMAL_CLEARING"),
+    )
+    assert brief(entries) == [
+        ("0003*003", 1, "CALLING"),
+        (CALLED, 0, "CALLING"),
+        ("0003*003", 4, "ANSWER"),
+        (CALLED, 3, "ANSWER"),
+        ("0003*003", 2, "ANSWER"),
+        (CALLED, 2, "ANSWER"),
+    ]
+    assert {(e["CallerExtension"], e["CalledExtension"]) for _, e in entries} == {
+        ("0003*003", CALLED)
+    }
+
+
+REPORTS = st.builds(
+    lambda of, what, cause: report(of, 1000.0, what, **({"cause": cause} if cause else {})),
+    st.sampled_from(["a1", "a2", "b1", "b2"]),
+    st.sampled_from(["created", "early_media", "ringing", "answered", "bridged", "ended"]),
+    st.sampled_from([None, "LOSE_RACE", "USER_BUSY", "NORMAL_CLEARING"]),
+)
+
+
+@given(
+    st.lists(st.sampled_from([DESK, SECOND, PUBLIC]), min_size=2, max_size=2),
+    st.lists(st.sampled_from([CALLED, DESK, PUBLIC]), min_size=2, max_size=2),
+    st.lists(REPORTS, max_size=40),
+)
+def test_whatever_comes_in_whatever_order(
+    sources: list[str], destinations: list[str], reports: list[LegReport]
+) -> None:
+    """Each event once at most; an answer only after its dial, nothing after a hang-up; and the
+    end tells of everybody who was told of a beginning."""
+    current, entries = told(call(sources, destinations), *reports)
+    ended = transitions.end(current, transitions.EVENTS_LOST, at=2000.0)
+    entries += outbox(current, ended)
+    ids = [(entry["type"], extension) for extension, entry in entries]
+    assert len(ids) == len(set(ids))
+    for extension in {extension for extension, _ in entries}:
+        types = [int(entry["type"]) for of, entry in entries if of == extension]
+        assert types[-1] == HANGUP and types[0] in (0, 1)
+        for answer, dial in ((ANSWER_IN, 0), (ANSWER_OUT, 1)):
+            if answer in types:
+                assert types.index(dial) < types.index(answer)
+    assert all(entry["CallStatus"] != "" for _, entry in entries)

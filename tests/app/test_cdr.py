@@ -1,0 +1,455 @@
+"""Call detail records: one for every ended call, found, paged and written out."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import Redis
+
+from app.calls import cdr, index, transitions
+from app.calls.model import Call, State, evolve
+from app.calls.store import CallStore, Note
+from app.calls.transitions import LegReport
+from app.listing import parse_date
+from app.phone_calls.resource import date
+from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
+from tests.app.test_phone_calls import BODY, SIMPLE, is_error
+from tests.app.test_store import new_call
+from workers.cdr_export import COLUMNS
+from workers.cli import main
+
+CDR = "/uapi/cdr/@me"
+NOTE = Note("event", "test")
+NOON = parse_date("2026-11-20T12:00:00Z")
+
+
+def talked(call: Call, *, ring: float = 2.0, wait: float = 3.0, talk: float = 60.4) -> Call:
+    """The call after the first source answered, the destination did, and all hung up."""
+    at = call.accepted
+    call = transitions.claim(call, worker="w", switch="s", core_uuid="u", at=at)
+    call = transitions.mark_sent(call, at=at)
+    answered, bridged = at + ring, at + ring + wait
+    source, destination = call.sources[0], call.destinations[0]
+    for report in (
+        LegReport(source.uuid, created=at, ringing=at, answered=answered),
+        LegReport(destination.uuid, created=answered, answered=bridged),
+        LegReport(source.uuid, bridged=bridged, bridged_to=destination.uuid),
+        LegReport(destination.uuid, ended=bridged + talk, cause="NORMAL_CLEARING"),
+        LegReport(source.uuid, ended=bridged + talk, cause="NORMAL_CLEARING"),
+    ):
+        call = transitions.report_leg(call, report)
+    for leg in call.legs:
+        if leg.ended is None:
+            lost = LegReport(leg.uuid, ended=bridged, cause="LOSE_RACE")
+            call = transitions.report_leg(call, lost)
+    assert call.state is State.ENDED
+    return call
+
+
+def cancelled(call: Call) -> Call:
+    return transitions.request_hangup(call, at=call.accepted + 5)
+
+
+def make(store: CallStore, how: Callable[[Call], Call], at: float, **changes: Any) -> Call:
+    call = evolve(new_call(), accepted=at, **changes)
+    store.accept([call], lambda call, pipe: None)
+    call = store.change(call, how, NOTE)
+    save(store, call, call.ended or at)
+    return call
+
+
+def save(store: CallStore, call: Call, at: float) -> None:
+    """As if the record had been written then."""
+    key: Any = store.keys.record(call.id)
+    text: Any = store.redis.get(key)
+    if text is not None:
+        store.redis.set(key, orjson.dumps({**orjson.loads(text), "saved": at}), keepttl=True)
+
+
+@pytest.fixture
+def recent(store: CallStore) -> float:
+    """A time that is kept, on a whole second."""
+    return float(int(store.now()) - 50_000)
+
+
+# The record
+
+
+def test_the_record_of_a_call_that_talked(ask: Ask, store: CallStore) -> None:
+    (created,) = ask("POST", SIMPLE, {**BODY, "nonce": "n"}).json
+    call = store.get(created["id"])
+    assert call is not None
+    assert ask("GET", CDR).json["entry"] == {}
+    call = store.change(call, talked, NOTE)
+    answer = ask("GET", CDR).json
+    record = answer["entry"].pop(call.id)
+    assert answer == {"totalResults": 1, "startIndex": 0, "itemsPerPage": 20, "entry": {}}
+    times = [record.pop(name) for name in ("published", "ended")]
+    assert parse_date(times[1]) - parse_date(times[0]) in (65, 66)
+    (view,) = record["phoneCallView"]
+    assert record.pop("answered") == view.pop("answered")
+    assert record == {
+        "id": call.id,
+        "extension": "0003*210",
+        "ownerId": "3",
+        "ownerName": "Default Organization",
+        "nonce": "n",
+        "phoneCallView": [
+            {
+                "id": "00",
+                "extension": "0003*210",
+                "source": "5354353",
+                "destination": "3235742879",
+                "flow": 4,
+                "duration": 64,
+                "disposition": 0,
+            }
+        ],
+        "userId": "12",
+        "app": "demo-user",
+        "kind": "simple",
+        # A second begun is a whole one.
+        "duration": 64,
+        "billed": 61,
+        "hangupCause": "NORMAL_CLEARING",
+        "endedBy": "switch",
+        "callerId": "John Doe <4242425>",
+        "callerIdDestination": "Demo Desk <0003210>",
+    }
+    assert ask("GET", CDR, fields="id,billed").json["entry"] == {
+        call.id: {"id": call.id, "billed": 61}
+    }
+
+
+def test_the_record_of_a_call_that_nobody_answered(ask: Ask) -> None:
+    (created,) = ask("POST", SIMPLE, BODY, token=VOIPNOW).json
+    ask("DELETE", f"/uapi/phoneCalls/@me/210/{created['id']}", token=VOIPNOW)
+    # Gone from the list of calls there, and kept here.
+    record = ask("GET", CDR, token=VOIPNOW).json["entry"][created["id"]]
+    assert (record["duration"], record["billed"], record["endedBy"]) == (0, 0, "api")
+    assert "answered" not in record
+    (view,) = record["phoneCallView"]
+    assert (view["source"], view["disposition"]) == ("5354353,5302040", 3)
+
+
+def test_what_comes_late_changes_the_record_and_makes_no_other(
+    store: CallStore, redis: Redis, recent: float
+) -> None:
+    def lose(call: Call) -> Call:
+        return transitions.end(call, transitions.EVENTS_LOST, at=recent + 100)
+
+    call = make(store, lose, recent)
+    assert (read(redis, store, call)["disposition"], read(redis, store, call)["billed"]) == (4, 0)
+    source, destination = call.legs
+    late = LegReport(
+        *(source.uuid,), answered=recent + 10, bridged=recent + 20, bridged_to=destination.uuid
+    )
+    store.change(call, lambda c: transitions.report_leg(c, late), NOTE)
+    record = read(redis, store, call)
+    assert (record["disposition"], record["duration"], record["billed"]) == (0, 90, 80)
+    keys = store.keys
+    for key in (keys.records, keys.user_records("12"), keys.organization_records("0003")):
+        assert redis.zrange(key, 0, -1) == [call.id.encode()]
+
+
+def test_whoever_fetches_what_is_new_gets_what_came_late(
+    ask: Ask, store: CallStore, recent: float
+) -> None:
+    def lose(call: Call) -> Call:
+        return transitions.end(call, transitions.EVENTS_LOST, at=recent + 100)
+
+    call = make(store, lose, recent)
+    now = date(int(store.now()))
+    assert found(ask, saveStartDate=now) == []
+    late = LegReport(call.legs[0].uuid, answered=recent + 10)
+    store.change(call, lambda c: transitions.report_leg(c, late), NOTE)
+    assert found(ask, saveStartDate=now) == [call.id]
+    # It may come long after the end, as long as the call is kept.
+    save(store, call, recent + 259_200 + 3600)
+    assert found(ask, saveStartDate=date(recent + 259_200 + 3600)) == [call.id]
+
+
+def test_a_record_that_is_gone_leaves_the_index(ask: Ask, store: CallStore, recent: float) -> None:
+    calls = [make(store, cancelled, recent + n) for n in range(3)]
+    for call in calls[:2]:
+        store.redis.delete(store.keys.record(call.id))
+    key = store.keys.user_records("12")
+    assert found(ask, count=2) == [calls[2].id]
+    assert store.redis.zcard(key) == 2
+    assert found(ask, disposition=3) == [calls[2].id]
+    assert store.redis.zcard(key) == 1 == ask("GET", CDR).json["totalResults"]
+
+
+def test_nothing_is_written_again_that_is_the_same(
+    store: CallStore, redis: Redis, recent: float
+) -> None:
+    call = make(store, cancelled, recent)
+    redis.delete(store.keys.record(call.id))
+    # What fills in a leg's times only.
+    late = LegReport(call.legs[0].uuid, created=recent + 1)
+    store.change(call, lambda c: transitions.report_leg(c, late), NOTE)
+    assert not redis.exists(store.keys.record(call.id))
+
+
+def test_a_record_outlives_its_call_and_goes_in_its_time(
+    store: CallStore, redis: Redis, ask: Ask
+) -> None:
+    now, day = store.now(), 86_400
+    call = make(store, cancelled, now - 100, retention=60, cdr_retention=5 * day)
+    key = store.keys.record(call.id)
+    assert abs(redis.ttl(key) - (5 * day - 100)) < 30
+    assert redis.ttl(store.keys.call(call.id)) <= 60
+    # The next to end takes from the indexes what is gone.
+    old = make(store, cancelled, now - 6 * day, cdr_retention=6 * day + 60)
+    assert redis.zcard(store.keys.records) == 2
+    make(store, cancelled, now - 10, cdr_retention=5 * day)
+    for index_key in (store.keys.records, store.keys.user_records("12")):
+        assert redis.zscore(index_key, old.id) is None
+        assert redis.zcard(index_key) == 2
+        assert 0 < redis.ttl(index_key) <= 5 * day
+
+
+def read(redis: Redis, store: CallStore, call: Call) -> Any:
+    text: Any = redis.get(store.keys.record(call.id))
+    assert len(text) < 700
+    return orjson.loads(text)
+
+
+def test_a_conference_calls_those_who_are_invited() -> None:
+    call = new_call()
+    call = evolve(call, conference="room", legs=call.sources, ended=call.accepted + 5)
+    record = cdr.record(call)
+    found = record["source"], record["destination"], record["flow"]
+    assert found == (["0003*210"], ["15500"], cdr.OUTGOING)
+
+
+TIMES = st.none() | st.floats(1e9, 1e9 + 1e5)
+
+
+@given(answered=TIMES, bridged=TIMES, ended=st.floats(1e9, 1e9 + 1e5))
+def test_a_record_is_json_and_bills_what_was_talked(
+    answered: float | None, bridged: float | None, ended: float
+) -> None:
+    call = evolve(new_call(), state=State.ENDED, answered=answered, bridged=bridged, ended=ended)
+    record = orjson.loads(orjson.dumps(cdr.record(call)))
+    assert record["billed"] >= 0 and record["duration"] >= 0
+    if bridged is not None:
+        assert 0 <= record["billed"] - max(0.0, ended - bridged) < 1
+        if answered is not None and answered <= bridged:
+            assert record["billed"] <= record["duration"]
+
+
+# Lists
+
+
+def found(ask: Ask, path: str = CDR, **query: Any) -> list[str]:
+    answer = ask("GET", path, **query)
+    assert answer.status_code == 200, answer.json
+    assert answer.json["totalResults"] >= len(answer.json["entry"])
+    return list(answer.json["entry"])
+
+
+def test_pages_and_dates(ask: Ask, store: CallStore, recent: float) -> None:
+    made = [make(store, cancelled, recent + 1000 * n + 0.5).id for n in range(5)]
+    newest = made[::-1]
+    first = ask("GET", f"{CDR}/", count=2).json
+    assert (list(first["entry"]), first["totalResults"]) == (newest[:2], 5)
+    assert list(ask("GET", first["paging"]["next"]).json["entry"]) == newest[2:4]
+    assert found(ask, sortOrder="ascending", startIndex=3) == made[3:]
+
+    assert found(ask, startDate=date(recent + 2000)) == newest[:3]
+    assert found(ask, endDate=date(recent + 2000)) == made[2::-1]
+    assert found(ask, startDate=date(recent + 1000), endDate=date(recent + 2000)) == [
+        made[2],
+        made[1],
+    ]
+    # They were saved when they ended, five seconds later than accepted.
+    assert found(ask, saveStartDate=date(recent + 2005)) == newest[:3]
+    assert found(ask, saveEndDate=date(recent + 2005)) == made[2::-1]
+    assert found(ask, saveEndDate=date(recent + 2004)) == made[1::-1]
+    by = {"filterBy": "published", "filterValue": date(recent + 1000)}
+    assert found(ask, **by) == [made[1]]
+    assert found(ask, **by, filterOp="greaterThan", endDate=date(recent + 3000)) == [
+        made[3],
+        made[2],
+    ]
+    assert found(ask, filterBy="published", filterOp="startsWith", filterValue="20") == newest
+    # What others see of it.
+    assert found(ask, "/uapi/cdr/12", token=ORGANIZATION) == newest
+    for path in ("/uapi/cdr/@owner", "/uapi/cdr", "/unifiedapi/cdr/"):
+        for token in (USER, ORGANIZATION, ADMINISTRATOR):
+            assert found(ask, path, token=token) == newest
+    is_error(ask("GET", CDR, token=ORGANIZATION), 400, "user_invalid")
+    is_error(ask("GET", "/uapi/cdr/13"), 400, "user_invalid")
+    is_error(ask("GET", CDR, token=None), 401, "access_denied")
+
+
+@pytest.mark.parametrize("chunk", [2, 500])
+def test_parameters(
+    ask: Ask, store: CallStore, recent: float, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(index, "CHUNK", chunk)
+    quiet = [make(store, cancelled, recent + n).id for n in range(3)][::-1]
+    (loud,) = [make(store, talked, recent + 10).id]
+    (created,) = ask(
+        "POST",
+        SIMPLE,
+        {"extension": "024", "phoneCallView": [{"source": ["211"], "destination": ["210"]}]},
+    ).json
+    ask("DELETE", f"/uapi/phoneCalls/@me/@self/{created['id']}")
+    local = created["id"]
+    assert found(ask, disposition=0) == [loud]
+    assert found(ask, disposition=3, count=2) == [local, quiet[0]]
+    assert ask("GET", CDR, disposition=3, count=2).json["totalResults"] == 4
+    assert found(ask, disposition=3, startIndex=2, sortOrder="asc") == [quiet[0], local]
+    assert found(ask, flow=2) == [local]
+    assert found(ask, flow=8) == []
+    assert found(ask, source="211") == found(ask, source="0003*211") == [local]
+    assert found(ask, destination="+15500") == [loud, *quiet]
+    assert found(ask, destination="15500", disposition=0) == [loud]
+    by = {"filterBy": "source", "filterOp": "startsWith", "filterValue": "0003*"}
+    assert found(ask, **by) == [local]
+    some = {"filterBy": "destination", "filterOp": "inArray", "filterValue": "0003*210,1"}
+    assert found(ask, **some) == [local]
+    assert found(ask, filterBy="answered", filterOp="present") == [loud]
+    later = {"filterOp": "greaterThan", "filterValue": date(recent)}
+    assert found(ask, filterBy="answered", **later) == [loud]
+
+
+def test_one_request_at_a_time_reads_through_records(
+    ask: Ask, client: FlaskClient, store: CallStore, recent: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cdr.services._TURN", 0.01)
+    call = make(store, cancelled, recent)
+    with client.application.extensions["ringback"].call_reports._turn():
+        assert found(ask) == found(ask, startDate=date(recent)) == [call.id]
+        answer = ask("GET", CDR, disposition=3)
+        is_error(answer, 503, "service_unavailable")
+        assert answer.headers["Retry-After"] == "5"
+    assert found(ask, disposition=3) == [call.id]
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"startDate": "soon"}, "cdr_start_date_invalid"),
+        ({"endDate": "2026-13-01"}, "cdr_end_date_invalid"),
+        ({"saveStartDate": ""}, "cdr_save_start_date_invalid"),
+        ({"saveEndDate": "1"}, "cdr_save_end_date_invalid"),
+        ({"startDate": "2026-02-01", "endDate": "2026-01-01"}, "cdr_invalid_date_parameters"),
+        (
+            {"saveStartDate": "2026-02-01", "saveEndDate": "2026-01-01"},
+            "cdr_invalid_date_parameters",
+        ),
+        ({"source": "Alice"}, "cdr_source_invalid"),
+        ({"destination": "1-2"}, "cdr_destination_invalid"),
+        ({"disposition": 6}, "cdr_disposition_invalid"),
+        ({"disposition": "ANSWERED"}, "cdr_disposition_invalid"),
+        ({"flow": 3}, "cdr_flow_invalid"),
+        ({"filterBy": "published", "filterValue": "x"}, "cdr_invalid_filter_by_published"),
+        ({"filterBy": "answered", "filterValue": "x"}, "cdr_invalid_filter_by_answered"),
+        ({"filterBy": "source"}, "cdr_invalid_filter_by_source"),
+        ({"filterBy": "destination"}, "cdr_invalid_filter_by_destination"),
+        ({"filterBy": "flow", "filterValue": "2"}, "filterby_invalid"),
+        ({"fields": "colour"}, "fields_invalid"),
+        ({"count": 0}, "count_invalid"),
+    ],
+)
+def test_bad_parameters(ask: Ask, query: dict[str, Any], code: str) -> None:
+    is_error(ask("GET", CDR, **query), 400, code)
+
+
+# Export
+
+
+@pytest.fixture
+def export(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setenv("RINGBACK_REDIS_URL", redis_url)
+
+    def _export(*options: str) -> Any:
+        return CliRunner().invoke(main, ["cdr", "export", *options])
+
+    return _export
+
+
+def test_export(
+    export: Callable[..., Any], store: CallStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "CHUNK", 2)
+    first = make(store, cancelled, NOON + 0.25, caller_id='Jo "the, voice" Łuk <1>')
+    second = make(store, talked, NOON + 60)
+    third = make(store, cancelled, NOON + 120, user="13", extension="0004*100")
+    result = export()
+    assert (result.exit_code, result.stderr) == (0, "3 records written\n")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["id"] for row in rows] == [first.id, second.id, third.id]
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0]["caller_id"] == first.caller_id
+    assert rows[0]["published"] == "2026-11-20T12:00:00.250Z"
+    assert (rows[1]["duration"], rows[1]["billed"], rows[0]["answered"]) == ("64", "61", "")
+    file = tmp_path / "records.jsonl"
+    assert export("--format", "jsonl", "--output", str(file)).stdout == ""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["id"] for line in lines] == [first.id, second.id, third.id]
+    assert (lines[1]["billed"], lines[1]["source"]) == (61, ["15500"])
+
+    def ids(*options: str) -> list[str]:
+        output = export("--format", "jsonl", *options).stdout
+        return [json.loads(line)["id"] for line in output.splitlines()]
+
+    assert ids("--from", "2026-11-20T12:01:00Z") == [second.id, third.id]
+    assert ids("--to", "2026-11-20T12:01:00Z") == [first.id]
+    assert ids("--from", "2026-11-20", "--to", "2026-11-21", "--user", "13") == [third.id]
+    assert ids("--organization", "0003") == [first.id, second.id]
+
+
+def test_no_cell_is_a_formula(export: Callable[..., Any], store: CallStore) -> None:
+    names = {"caller_id": "=cmd()", "caller_id_destination": "@x", "organization_name": "+1"}
+    make(store, cancelled, NOON, **names, nonce="-n")
+    (row,) = csv.DictReader(io.StringIO(export().stdout))
+    shown = {name: row[name] for name in (*names, "nonce", "destination")}
+    assert shown == {
+        "caller_id": "'=cmd()",
+        "caller_id_destination": "'@x",
+        "organization_name": "'+1",
+        "nonce": "'-n",
+        "destination": "15500",
+    }
+    exact = json.loads(export("--format", "jsonl").stdout)
+    assert {name: exact[name] for name in names} == names and exact["nonce"] == "-n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--from", "soon"], "ringback: --from: 'soon' is no date"),
+        (["--user", "1", "--organization", "2"], "--organization or --user, not both"),
+        (["--output", "/nowhere/records.csv"], "No such file or directory"),
+        (["--format", "xml"], "'xml' is not one of 'csv', 'jsonl'"),
+    ],
+)
+def test_an_export_that_cannot_be(
+    export: Callable[..., Any], options: list[str], said: str, redis: Redis
+) -> None:
+    result = export(*options)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_an_export_that_fails_leaves_no_file(
+    export: Callable[..., Any], store: CallStore, redis: Redis, tmp_path: Path
+) -> None:
+    call = make(store, cancelled, NOON)
+    redis.set(store.keys.record(call.id), "{")
+    file = tmp_path / "records.csv"
+    assert export("--output", str(file)).exit_code != 0
+    assert list(tmp_path.iterdir()) == []

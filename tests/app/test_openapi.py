@@ -1,0 +1,403 @@
+"""The description holds what uapi/spec names, and the API answers as described."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+from redis import Redis
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from app import create_app
+from app.errors import CODES as CODES_OF_ALL
+from app.openapi.description import describe
+from app.phone_call_events import schemas as events
+from app.phone_calls import schemas as phone_calls
+from app.settings import Settings
+from tests.app.test_phone_calls import BODY, SIMPLE
+
+README = Path(__file__).parents[2] / "README.md"
+
+# Every method and path, by the section of uapi/spec.
+ROUTES = {
+    "1.1": [
+        "POST /uapi/phoneCalls/{userId}/simple",
+        "POST /uapi/phoneCalls/{userId}/callback",
+        "POST /uapi/phoneCalls/{userId}/conferenceInvite",
+        "GET /uapi/phoneCalls/{userId}/{extension}",
+        "GET /uapi/phoneCalls/{userId}/{extension}/{phoneCallId}",
+        "PUT /uapi/phoneCalls/{userId}/{extension}/{phoneCallId}",
+        "DELETE /uapi/phoneCalls/{userId}/{extension}",
+        "DELETE /uapi/phoneCalls/{userId}/{extension}/{phoneCallId}",
+    ],
+    "1.6": [
+        "POST /uapi/extensions/{userId}/{extension}/phoneCallEvents",
+        "POST /uapi/extensions/{userId}/{extension}/phoneCallEvents/{eventType}",
+        "GET /uapi/extensions/{userId}/{extension}/phoneCallEvents",
+        "GET /uapi/extensions/{userId}/{extension}/phoneCallEvents/{eventType}",
+        "GET /uapi/extensions/{userId}/{extension}/phoneCallEvents/{eventType}/{eventId}",
+        "PUT /uapi/extensions/{userId}/{extension}/phoneCallEvents/{eventType}/{eventId}",
+        "DELETE /uapi/extensions/{userId}/{extension}/phoneCallEvents",
+        "DELETE /uapi/extensions/{userId}/{extension}/phoneCallEvents/{eventType}",
+        "DELETE /uapi/extensions/{userId}/{extension}/phoneCallEvents/{eventType}/{eventId}",
+        "GET /uapi/cdr/{userId}",
+        "GET /uapi/extensions/{userId}/{extension}/presence",
+        "GET /uapi/extensions/{userId}/{extension}/queue/agents",
+        "GET /uapi/extensions/{userId}/{extension}/queue/agents/{agent}",
+        "PUT /uapi/extensions/{userId}/{extension}/queue/agents/{agent}",
+        "PUT /uapi/extensions/{userId}/{extension}/queueAgent/{agent}",
+        "POST /uapi/faxes/{userId}/{extension}",
+    ],
+    "6": ["POST /oauth/token.php"],
+}
+
+CREATE = "POST /uapi/phoneCalls/{userId}/"
+LIST = "GET /uapi/phoneCalls/{userId}/{extension}"
+PUT = "PUT /uapi/phoneCalls/{userId}/{extension}/{phoneCallId}"
+EVENTS = "/uapi/extensions/{userId}/{extension}/phoneCallEvents"
+
+# Parameters of the query: section, operation, names.
+PARAMETERS = [
+    ("1.2", f"{CREATE}simple", "waitForPickup callDuration allowPublicTransfer video fields"),
+    ("8", f"{CREATE}simple", "waitForPickUp"),
+    ("1.2", f"{CREATE}callback", "waitForPickup callDuration fields"),
+    ("1.2", f"{CREATE}conferenceInvite", "waitForPickup number pin fields"),
+    ("4", LIST, "count startIndex filterBy filterOp filterValue sortOrder fields"),
+    ("4", f"GET {EVENTS}", "count startIndex filterBy filterOp filterValue sortOrder fields"),
+    ("1.5", "DELETE /uapi/phoneCalls/{userId}/{extension}/{phoneCallId}", "phoneNumber"),
+    (
+        "1.6",
+        "GET /uapi/cdr/{userId}",
+        "source destination startDate endDate saveStartDate saveEndDate disposition flow count "
+        "startIndex filterBy filterOp filterValue sortOrder fields",
+    ),
+]
+
+# Fields of bodies, those of nested objects too: section, operation, names.
+BODIES = [
+    (
+        "1.3",
+        f"{CREATE}simple",
+        "extension nonce phoneCallView source destination callerId callerIdDestination",
+    ),
+    ("8", f"{CREATE}simple", "callerDestination"),
+    ("1.3", f"{CREATE}callback", "extension nonce phoneCallView source destination callerId"),
+    # The source that its example has is the conference itself, and not read.
+    ("1.3", f"{CREATE}conferenceInvite", "extension phoneCallView destination callerId"),
+    (
+        "1.4, 2.3",
+        PUT,
+        "action phoneCallViewId sendCallTo callerId waitForPickup waitForPickUp maxInParking "
+        "private format transferFromNumber transferNumber",
+    ),
+    ("7.1", f"POST {EVENTS}", "type url method status note"),
+    ("7.1", f"PUT {EVENTS}/{{eventType}}/{{eventId}}", "type url method status note"),
+    ("6", "POST /oauth/token.php", "grant_type client_id client_secret redirect_uri type state"),
+]
+
+# Fields of answers: section, operation, names.
+ANSWERS = [
+    ("2.5", f"{CREATE}simple", "id extension link links self"),
+    (
+        "2.1, 2.2, 4",
+        LIST,
+        "totalResults itemsPerPage entry paging next prev id extension ownerId ownerName published "
+        "answered nonce phoneCallView links source destination flow status ringing callerId "
+        "recording parked parkedPos parkedBy onHold holder disposition",
+    ),
+    ("7.1", f"GET {EVENTS}", "type id url method status note modified links self"),
+    ("1.6, 4", "GET /uapi/cdr/{userId}", "totalResults itemsPerPage entry paging duration"),
+    ("6", "POST /oauth/token.php", "access_token token_type expires_in refresh_token"),
+]
+
+ACTIONS = (  # 1.4
+    "OnHold OffHold Park UnPark PickUp BargeIn Whisper Monitor StartRecording StopRecording "
+    "Transfer TransferToVoicemail"
+)
+
+COMMON = "access_denied internal_server_error"
+# Error codes: section, operation, codes.
+CODES = [
+    *(("5.3", route, COMMON) for section in ("1.1", "1.6") for route in ROUTES[section]),
+    (
+        "5.5",
+        f"{CREATE}simple",
+        "user_invalid extension_invalid pc_duration_invalid pc_source_invalid "
+        "pc_destination_invalid pc_timeout_invalid pc_callerid_invalid pc_transfer_invalid "
+        "pc_nonce_invalid",
+    ),
+    (
+        "5.5",
+        f"{CREATE}callback",
+        "user_invalid extension_invalid pc_duration_invalid pc_source_invalid "
+        "pc_destination_invalid pc_timeout_invalid pc_callerid_invalid",
+    ),
+    ("5.5", PUT, "user_invalid extension_invalid pc_phonecall_invalid"),
+    (
+        "5.4",
+        LIST,
+        "user_invalid extension_invalid fields_invalid count_invalid filterby_invalid "
+        "filterop_invalid filtervalue_invalid sortorder_invalid",
+    ),
+    (
+        "5.5",
+        f"POST {EVENTS}",
+        "user_invalid extension_invalid pcet_type_invalid pce_method_invalid",
+    ),
+    ("5.5", f"PUT {EVENTS}/{{eventType}}/{{eventId}}", "pce_type_invalid"),
+    ("5.5", f"DELETE {EVENTS}/{{eventType}}/{{eventId}}", "extension_invalid pce_id_invalid"),
+    (
+        "5.5",
+        "GET /uapi/cdr/{userId}",
+        "cdr_start_date_invalid cdr_end_date_invalid cdr_source_invalid cdr_destination_invalid "
+        "cdr_flow_invalid cdr_disposition_invalid cdr_save_start_date_invalid "
+        "cdr_save_end_date_invalid cdr_invalid_date_parameters cdr_invalid_filter_by_answered "
+        "cdr_invalid_filter_by_published cdr_invalid_filter_by_source "
+        "cdr_invalid_filter_by_destination",
+    ),
+    ("5.3", "POST /uapi/faxes/{userId}/{extension}", "request_not_implemented"),
+]
+
+
+TOKEN = {"Authorization": "Bearer demo-user-token"}
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return json.loads(json.dumps(describe()))
+
+
+@pytest.fixture
+def app(settings: Settings, redis: Redis) -> Flask:
+    return create_app(settings)
+
+
+def operation(document: Any, route: str) -> Any:
+    method, path = route.split(" ")
+    return document["paths"][path][method.lower()]
+
+
+def resolved(document: Any, node: Any) -> Any:
+    """The node with what it refers to in its place."""
+    if isinstance(node, list):
+        return [resolved(document, each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        target = document
+        for word in node["$ref"].removeprefix("#/").split("/"):
+            target = target[word]
+        return resolved(document, target)
+    return {name: resolved(document, each) for name, each in node.items()}
+
+
+def names(schema: Any) -> Iterator[str]:
+    """The names of all properties of a schema, nested ones too."""
+    if isinstance(schema, list):
+        for each in schema:
+            yield from names(each)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("properties"), dict):
+            yield from schema["properties"]
+        for each in schema.values():
+            yield from names(each)
+
+
+def codes(document: Any, route: str) -> set[str]:
+    responses = resolved(document, operation(document, route)["responses"])
+    return set(
+        re.findall(r"^- `(\w+)`", "\n".join(r["description"] for r in responses.values()), re.M)
+    )
+
+
+@pytest.mark.parametrize("section", ROUTES)
+def test_every_route_of_the_specification(document: Any, section: str) -> None:
+    for route in ROUTES[section]:
+        method, path = route.split(" ")
+        assert method.lower() in document["paths"].get(path, {}), route
+
+
+@pytest.mark.parametrize(("section", "route", "expected"), PARAMETERS)
+def test_every_parameter(document: Any, section: str, route: str, expected: str) -> None:
+    parameters = operation(document, route)["parameters"]
+    assert set(expected.split()) <= {p["name"] for p in parameters if p["in"] == "query"}
+
+
+@pytest.mark.parametrize(("section", "route", "expected"), BODIES)
+def test_every_field_of_a_body(document: Any, section: str, route: str, expected: str) -> None:
+    for content in operation(document, route)["requestBody"]["content"].values():
+        assert set(expected.split()) <= set(names(resolved(document, content["schema"])))
+
+
+@pytest.mark.parametrize(("section", "route", "expected"), ANSWERS)
+def test_every_field_of_an_answer(document: Any, section: str, route: str, expected: str) -> None:
+    response = operation(document, route)["responses"]["200"]
+    schema = response["content"]["application/json"]["schema"]
+    assert set(expected.split()) <= set(names(resolved(document, schema)))
+
+
+def test_every_action(document: Any) -> None:
+    content = operation(document, PUT)["requestBody"]["content"]["application/json"]
+    actions = resolved(document, content["schema"])["properties"]["action"]["enum"]
+    assert sorted(actions) == sorted(ACTIONS.split())
+
+
+@pytest.mark.parametrize(("section", "route", "expected"), CODES)
+def test_every_error_code(document: Any, section: str, route: str, expected: str) -> None:
+    assert set(expected.split()) <= codes(document, route)
+
+
+def test_every_code_is_described_and_the_readme_names_ours(document: Any) -> None:
+    described = set()
+    for path, item in document["paths"].items():
+        for method in item:
+            described |= codes(document, f"{method} {path}")
+    known = set(CODES_OF_ALL) | set(phone_calls._MESSAGES) | set(events._MESSAGES)
+    # A method that is not described can have no answer that is.
+    assert known - {"method_not_allowed"} <= described
+    of_specification = {code for _, _, expected in CODES for code in expected.split()}
+    readme = README.read_text()
+    assert [code for code in sorted(known - of_specification) if f"`{code}`" not in readme] == []
+
+
+def test_every_route_is_described_and_every_described_one_is_there(
+    document: Any, app: Flask
+) -> None:
+    words = {"user": "userId", "call_id": "phoneCallId", "kind": "eventType", "event": "eventId"}
+    served = set()
+    for rule in app.url_map.iter_rules():
+        if not rule.rule.startswith(("/uapi/", "/oauth/")):
+            continue
+        choice = re.search(r"<any\((.*)\):\w+>", rule.rule)
+        for chosen in choice[1].split(", ") if choice else [""]:
+            path = re.sub(r"<any\(.*\):\w+>", chosen, rule.rule)
+            path = re.sub(r"<(\w+)>", lambda m: f"{{{words.get(m[1], m[1])}}}", path)
+            served |= {f"{method} {path}" for method in rule.methods - {"HEAD", "OPTIONS"}}
+    described = {
+        f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item
+    }
+    assert served == described
+
+
+def test_what_fields_and_filters_may_name(document: Any, app: Flask) -> None:
+    client = app.test_client()
+    for path, item in document["paths"].items():
+        parameters = {p["name"]: p["schema"] for p in item.get("get", {}).get("parameters", ())}
+        if "filterBy" not in parameters:
+            continue
+        address = path.replace("{userId}", "@me").replace("{extension}", "210")
+        address = address.replace("{eventType}", "2").replace("{", "").replace("}", "")
+        fields = parameters["fields"]["pattern"].split(")")[0].removeprefix("^(").replace("|", ",")
+        for name in parameters["filterBy"]["enum"]:
+            query = {"filterBy": name, "filterOp": "present", "fields": fields}
+            answer = client.get(address, headers=TOKEN, query_string=query)
+            assert answer.status_code == 200, (path, name, answer.json)
+
+
+def test_the_old_name_has_the_same_routes(app: Flask) -> None:
+    rules = [(rule.rule, rule.methods) for rule in app.url_map.iter_rules()]
+    for rule, methods in rules:
+        if rule.startswith("/uapi/"):
+            assert (rule.replace("/uapi/", "/unifiedapi/", 1), methods) in rules
+
+
+def test_the_page_brings_all_it_needs_and_nothing_of_others(app: Flask) -> None:
+    client: FlaskClient = app.test_client()
+    page = client.get("/docs")
+    assert page.status_code == 200
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(addresses) == 5
+    for address in addresses:
+        answer = client.get(address)
+        assert (answer.status_code, address[0]) == (200, "/")
+    assert "<script>" not in page.text and "style=" not in page.text
+    assert client.get("/docs/").status_code == 200
+    assert client.get("/docs/../views.py").status_code == 404
+
+
+def test_the_description_is_served(app: Flask, document: Any) -> None:
+    answer = app.test_client().get("/openapi.json")
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    assert answer.json == document
+    assert document["openapi"] == "3.1.0"
+
+
+# What is sent to each operation, by schemathesis from the description itself.
+CHECKS = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+EXAMPLES = 20
+OPERATIONS = [each.ok() for each in schemathesis.openapi.from_dict(describe()).get_all_operations()]
+# What is not implemented has one view for all methods.
+OPERATIONS = [
+    each
+    for each in OPERATIONS
+    if each.method == "get" or "501" not in each.definition.raw["responses"]
+]
+# A stream does not end.
+OPERATIONS = [each for each in OPERATIONS if not each.path.endswith("/events")]
+EVENT = {"type": "2", "url": "https://crm.example.com/calls"}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_it_answers_as_described(operation: Any, settings: Settings, redis: Redis) -> None:
+    client = create_app(replace(settings, action_timeout=0)).test_client()
+    (call,) = client.post(SIMPLE, headers=TOKEN, json=BODY).json
+    events = "/uapi/extensions/@me/210/phoneCallEvents"
+    event = client.post(events, headers=TOKEN, json=EVENT).json
+    # With words of a path that are there, and with any; with what it takes, and with what not.
+    known = {
+        "userId": "@me",
+        "extension": "0003*210",
+        "phoneCallId": call["id"],
+        "eventType": event["type"],
+        "eventId": event["id"],
+    }
+    found = {name: known[name] for name in known if f"{{{name}}}" in operation.path}
+    strategies = [
+        operation.as_strategy(mode, path_parameters=parameters)
+        for mode in schemathesis.GenerationMode
+        for parameters in (found, None)
+    ]
+    body = operation.definition.raw.get("requestBody")
+    if body is not None:
+        media, content = next(iter(body["content"].items()))
+        example = {"body": content["example"], "media_type": media}
+        strategies.append(operation.as_strategy(path_parameters=found, **example))
+    implemented = "501" not in operation.definition.raw["responses"]
+
+    @limits(
+        max_examples=EXAMPLES if implemented else 2,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=st.one_of(strategies))
+    def answers_as_described(case: Any) -> None:
+        case.operation.app = client.application
+        response = case.call(headers=TOKEN)
+        assert response.status_code < 500 or (response.status_code == 501 and not implemented)
+        case.validate_response(response, checks=CHECKS)
+
+    answers_as_described()

@@ -1,0 +1,267 @@
+"""The PhoneCallEvents of an extension, over HTTP and in Redis."""
+
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+
+from app import create_app
+from app.calls.store import Keys
+from app.phone_call_events.model import PhoneCallEvent
+from app.phone_call_events.store import EventStore
+from app.settings import Settings
+from tests.app.test_phone_calls import ADMINISTRATOR, ORGANIZATION, USER, is_error
+
+EVENTS = "/uapi/extensions/@me/0003*210/phoneCallEvents"
+URL = "https://example.com/hook?of=calls"
+BODY = {"type": "0", "method": "1", "url": URL, "status": "1", "note": "for the CRM"}
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def client(settings: Settings, redis: Redis) -> FlaskClient:
+    return create_app(settings).test_client()
+
+
+@pytest.fixture
+def ask(client: FlaskClient) -> Ask:
+    def _ask(method: str, path: str, body: Any = None, token: str = USER, **query: Any) -> Any:
+        headers = {"Authorization": f"Bearer {token}"}
+        data = None if body is None else json.dumps(body)
+        return client.open(path, method=method, data=data, headers=headers, query_string=query)
+
+    return _ask
+
+
+def create(ask: Ask, **changes: Any) -> dict[str, Any]:
+    answer = ask("POST", EVENTS, {**BODY, **changes})
+    assert answer.status_code == 200, answer.json
+    event: dict[str, Any] = answer.json
+    return event
+
+
+def test_an_event_is_created_listed_updated_and_deleted(ask: Ask, redis: Redis) -> None:
+    event = create(ask)
+    assert re.fullmatch("[0-9a-f]{20}", event["id"])
+    assert event == {
+        **BODY,
+        "id": event["id"],
+        "modified": event["modified"],
+        "links": {"self": f"http://localhost{EVENTS}/0/{event['id']}"},
+    }
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", event["modified"])
+    assert redis.smembers("ringback:hooked") == {b"0003*210"}
+    for path in (EVENTS, f"{EVENTS}/0/", f"{EVENTS}/0/{event['id']}"):
+        answer = ask("GET", path).json
+        assert (answer["totalResults"], answer["entry"]) == (1, [event])
+    # A subset of the fields, numbers as numbers.
+    changed = ask("PUT", f"{EVENTS}/0/{event['id']}", {"status": 0, "note": None}).json
+    assert changed == {**event, "status": "0", "modified": changed["modified"]}
+    assert ask("DELETE", f"{EVENTS}/0/{event['id']}").json == [changed]
+    assert ask("GET", EVENTS).json["entry"] == []
+    assert not redis.exists("ringback:hooked", "ringback:phoneCallEvents:0003*210")
+
+
+def test_the_type_is_in_the_path_or_in_the_body(ask: Ask) -> None:
+    without = {name: value for name, value in BODY.items() if name != "type"}
+    assert ask("POST", f"{EVENTS}/4", without).json["type"] == "4"
+    assert ask("POST", f"{EVENTS}/4/", {**BODY, "type": 4}).json["type"] == "4"
+    is_error(ask("POST", f"{EVENTS}/4", BODY), 400, "pcet_type_invalid")
+    is_error(ask("POST", EVENTS, without), 400, "pcet_type_invalid")
+
+
+def test_what_is_left_out_on_creation(ask: Ask) -> None:
+    event = ask("POST", EVENTS, {"type": 2, "url": URL}).json
+    assert (event["method"], event["status"], event["note"]) == ("0", "1", "")
+
+
+@pytest.mark.parametrize("prefix", ["/uapi", "/unifiedapi"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_under_both_names_and_with_a_slash(ask: Ask, prefix: str, slash: str) -> None:
+    path = EVENTS.replace("/uapi", prefix)
+    event = ask("POST", path + slash, BODY).json
+    one = f"{path}/0/{event['id']}{slash}"
+    assert ask("PUT", one, {"note": "x"}).json["note"] == "x"
+    assert ask("GET", one).json["totalResults"] == 1
+    assert len(ask("DELETE", path + slash).json) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        *(({"type": value}, "pcet_type_invalid") for value in ("5", 5, -1, "x", "", True, [0])),
+        *(({"method": value}, "pce_method_invalid") for value in ("2", "GET", 1.5, False)),
+        *(({"status": value}, "pce_status_invalid") for value in ("2", "on", {})),
+        *(({"note": value}, "pce_note_invalid") for value in (1, "x" * 1025)),
+        *(
+            ({"url": value}, "pce_url_invalid")
+            for value in (
+                None,
+                5,
+                "",
+                "example.com",
+                "ftp://example.com/",
+                "file:///etc/passwd",
+                "javascript:alert(1)",
+                "http://",
+                "http:///path",
+                "http://example.com:99999/",
+                "http://example.com:0/",
+                "http://user:secret@example.com/",
+                "http://example.com/a b",
+                "http://example.com/%zz",
+                "http://example.com/\r\nX: y",
+                "http://example.com/#fragment",
+                "http://exämple.com/",
+                "http://[::1/",
+                "http://example.com/" + "x" * 2048,
+            )
+        ),
+    ],
+)
+def test_what_cannot_be(ask: Ask, change: dict[str, Any], code: str) -> None:
+    is_error(ask("POST", EVENTS, {**BODY, **change}), 400, code)
+    event = create(ask)
+    (value,) = change.values()
+    if value is not None:
+        of_update = code.replace("pcet", "pce")
+        is_error(ask("PUT", f"{EVENTS}/0/{event['id']}", change), 400, of_update)
+
+
+@pytest.mark.parametrize("url", ["http://[2001:db8::1]:8080/x?y=%20", "https://example.com"])
+def test_urls_that_can_be(ask: Ask, url: str) -> None:
+    assert create(ask, url=url)["url"] == url
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
+@pytest.mark.parametrize("extension", ["@self", "0003*212", "212", "0003*999", "0004*210"])
+def test_extensions_that_have_no_events(ask: Ask, method: str, extension: str) -> None:
+    path = EVENTS.replace("0003*210", extension)
+    is_error(ask(method, path, BODY), 400, "extension_invalid")
+
+
+def test_users_and_apps(ask: Ask) -> None:
+    is_error(ask("GET", EVENTS, token="nobodys"), 401, "access_denied")
+    is_error(ask("GET", EVENTS, token=ORGANIZATION), 400, "user_invalid")
+    event = create(ask)
+    for user, extension, token in (
+        ("@viewer", "210", USER),
+        ("@owner", "210", ORGANIZATION),
+        ("12", "0003*210", ADMINISTRATOR),
+    ):
+        path = f"/uapi/extensions/{user}/{extension}/phoneCallEvents"
+        (found,) = ask("GET", path, token=token).json["entry"]
+        assert found["id"] == event["id"]
+        assert found["links"]["self"] == f"http://localhost{path}/0/{event['id']}"
+
+
+def test_ids_and_types_in_the_path(ask: Ask) -> None:
+    event = create(ask)
+    is_error(ask("GET", f"{EVENTS}/7"), 400, "pce_type_invalid")
+    is_error(ask("GET", f"{EVENTS}/0/no-id"), 400, "pce_id_invalid")
+    assert ask("GET", f"{EVENTS}/0/unknown").json["entry"] == []
+    for method in ("PUT", "DELETE"):
+        is_error(ask(method, f"{EVENTS}/0/unknown", {}), 400, "pce_id_invalid")
+        is_error(ask(method, f"{EVENTS}/1/{event['id']}", {}), 400, "pce_id_invalid")
+        is_error(ask(method, f"{EVENTS}/x/{event['id']}", {}), 400, "pce_type_invalid")
+    # The type stays what it is; the same again is no harm.
+    is_error(ask("PUT", f"{EVENTS}/0/{event['id']}", {"type": 1}), 400, "pce_type_invalid")
+    assert ask("PUT", f"{EVENTS}/0/{event['id']}", {"type": "0"}).status_code == 200
+
+
+def test_deleting_by_type_or_all(ask: Ask) -> None:
+    for kind in (0, 1, 1, 2):
+        create(ask, type=kind)
+    assert {event["type"] for event in ask("DELETE", f"{EVENTS}/1").json} == {"1"}
+    assert ask("GET", EVENTS).json["totalResults"] == 2
+    assert len(ask("DELETE", f"{EVENTS}/").json) == 2
+    assert ask("DELETE", EVENTS).json == []
+
+
+def test_lists_go_by_url_in_pages_and_may_be_filtered(ask: Ask) -> None:
+    for letter in "bca":
+        create(ask, url=f"http://example.com/{letter}", note=letter)
+
+    def notes(**query: Any) -> str:
+        return "".join(event["note"] for event in ask("GET", EVENTS, **query).json["entry"])
+
+    # As the client of v5 asks, with its slip.
+    assert notes(count=20, startIndex=0, sortOder="descending") == "abc"
+    assert notes(sortOrder="descending") == "cba"
+    first = ask("GET", EVENTS, count=2).json
+    assert (first["totalResults"], first["itemsPerPage"], len(first["entry"])) == (3, 2, 2)
+    assert "startIndex=2" in first["paging"]["next"]
+    assert notes(count=2, startIndex=2) == "c"
+    assert notes(filterBy="note", filterValue="b") == "b"
+    assert notes(filterBy="type", filterValue="0") == "abc"
+    assert notes(filterBy="url", filterOp="contains", filterValue="com/a") == "a"
+    assert notes(filterBy="modified", filterOp="lessThan", filterValue="2001-01-01") == ""
+    (event,) = ask("GET", EVENTS, fields="id,url", count=1).json["entry"]
+    assert set(event) == {"id", "url"}
+    for query, code in (
+        ({"count": 0}, "count_invalid"),
+        ({"filterBy": "colour", "filterValue": "x"}, "filterby_invalid"),
+        ({"fields": "colour"}, "fields_invalid"),
+        ({"sortOrder": "up"}, "sortorder_invalid"),
+    ):
+        is_error(ask("GET", EVENTS, **query), 400, code)
+
+
+def test_an_extension_has_so_many_events_at_most(ask: Ask) -> None:
+    for _ in range(100):
+        create(ask)
+    is_error(ask("POST", EVENTS, BODY), 400, "pce_limit_exceeded")
+
+
+def test_who_says_where_to_is_whose_secret_signs(ask: Ask, redis: Redis) -> None:
+    event = create(ask)
+    path = f"/uapi/extensions/@owner/0003*210/phoneCallEvents/0/{event['id']}"
+
+    def app() -> str:
+        (text,) = redis.hvals("ringback:phoneCallEvents:0003*210")
+        return str(json.loads(text)["app"])
+
+    assert ask("PUT", path, {"status": 0, "url": URL}, token=ORGANIZATION).status_code == 200
+    assert app() == "demo-user"
+    assert ask("PUT", path, {"url": f"{URL}2"}, token=ORGANIZATION).status_code == 200
+    assert app() == "demo-organization"
+    assert ask("PUT", path, {"method": 0}).status_code == 200
+    assert app() == "demo-user"
+
+
+def test_one_whose_target_was_written_otherwise(ask: Ask, redis: Redis) -> None:
+    key = "ringback:phoneCallEvents:0003*210"
+    for method in ("PUT", "DELETE"):
+        event = create(ask)
+        stored = json.loads(redis.hget(key, event["id"]) or "")
+        assert stored["target"] == "demo-user https://example.com:443"
+        redis.hset(key, event["id"], json.dumps({**stored, "target": "https://example.com:443"}))
+        assert ask(method, f"{EVENTS}/0/{event['id']}", {"note": "x"}).status_code == 200
+    assert [event["note"] for event in ask("GET", EVENTS).json["entry"]] == ["x"]
+
+
+def test_many_created_at_once_are_no_more_than_there_may_be(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.phone_call_events.store.MOST", 5)
+    store = EventStore(redis, Keys())
+
+    def add(number: int) -> bool:
+        event = PhoneCallEvent(f"e{number}", 0, URL, 1, 1, "", 1e9, "demo-user")
+        return store.replace("0003*210", None, event)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(add, range(16))) == 5
+    # Sent a second time, because the first answer was lost.
+    assert add(int(store.of("0003*210")[0].id[1:]))
+
+
+def test_bodies_that_are_none(ask: Ask) -> None:
+    is_error(ask("POST", EVENTS, []), 400, "request_invalid")
+    is_error(ask("PUT", f"{EVENTS}/0/x"), 400, "request_invalid")

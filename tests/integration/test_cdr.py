@@ -1,0 +1,41 @@
+"""Every call that ended left its record."""
+
+import re
+from collections.abc import Iterator
+
+from app.calls import cdr
+from app.calls.index import Span
+from app.calls.model import Call, State
+from app.cdr.store import CdrStore
+from tests.integration.conftest import Ringback
+
+
+def ended_calls(ringback: Ringback) -> Iterator[Call]:
+    redis = ringback.store.redis
+    for key in redis.scan_iter("ringback:call:*"):
+        if (found := re.fullmatch(rb"ringback:call:{(\w+)}", key)) is not None:
+            call = ringback.store.get(found[1].decode())
+            if call is not None and call.state is State.ENDED:
+                yield call
+
+
+def test_every_ended_call_has_one_record_that_says_what_became_of_it(ringback: Ringback) -> None:
+    placed = [
+        ringback.place("15500", "15511"),
+        ringback.place("15500", "15509"),
+        ringback.place(["15513", "15509"], "15500"),
+        ringback.place("15508", "15500", "?waitForPickup=1"),
+    ]
+    dispositions = [ringback.ended(call_id).disposition for call_id in placed]
+    assert dispositions == [0, 1, 1, 3]
+    store = CdrStore(ringback.store.redis, ringback.store.keys)
+    parts = store.walk(store.keys.records, Span(), newest_first=False)
+    records = [record for part in parts for record in part]
+    by_id = {record["id"]: record for record in records}
+    assert len(by_id) == len(records)
+    assert set(placed) <= set(by_id)
+    assert all(record.pop("saved") for record in records)
+    # Those of the tests before too, and what came late is in them.
+    assert by_id == {call.id: cdr.record(call) for call in ended_calls(ringback)}
+    talked = by_id[placed[0]]
+    assert 0 < talked["billed"] <= talked["duration"]

@@ -1,0 +1,561 @@
+"""Call events on their way: from the change of a call to a receiver on this machine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from threading import Event
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from click.testing import CliRunner, Result
+from marshmallow import ValidationError
+from redis import Redis
+from standardwebhooks.webhooks import Webhook
+
+from app import redis_client
+from app.accounts.model import User
+from app.accounts.schemas import AppSchema
+from app.accounts.store import AccountStore, read_accounts
+from app.calls.call_events import ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP
+from app.calls.model import Call
+from app.calls.store import CallStore, Keys, Note
+from app.calls.transitions import LegReport, report_leg
+from app.phone_call_events.model import DISABLED, ENABLED, GET, POST, PhoneCallEvent
+from app.phone_call_events.store import EventStore
+from app.settings import Settings, SettingsError, load_settings, parse_networks
+from tests.app.test_call_events import CALLED, DESK, TALK, call
+from tests.conftest import eventually
+from tests.receiver import LIMIT, Receiver, hanging, receiving
+from workers.cli import main
+from workers.up import environment
+from workers.webhooks.delivery import retry_delay
+from workers.webhooks.messages import Messages
+from workers.webhooks.send import signature_headers
+from workers.webhooks.target import TargetRefused, connect, is_allowed
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+LOOPBACK = "127.0.0.0/8,::1/128"
+# Of localhost, signed by itself.
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+# What is told of the desk when it talks with somebody.
+DESKS = (DIAL_OUT, ANSWER_OUT, HANGUP)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+other_receiver = receiver
+
+
+def readers(redis: Redis) -> set[str]:
+    """The connections that wait for an entry of the outbox."""
+    return {client["id"] for client in redis.client_list() if client["cmd"] == "xread"}
+
+
+@contextmanager
+def delivering(settings: Settings, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`ringback webhooks`, which ends cleanly."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.cli", "webhooks"], env={**environment(settings), **env}
+    )
+    redis = redis_client.connect(settings.require_redis())
+    before = readers(redis)
+    try:
+        eventually(lambda: bool(readers(redis) - before))
+        yield process
+        if process.poll() is None:
+            process.terminate()
+            assert process.wait(LIMIT) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def quick(redis_url: str, **changes: Any) -> Settings:
+    for name in [name for name in os.environ if name.startswith("RINGBACK_")]:
+        del os.environ[name]
+    return replace(
+        load_settings(),
+        **{
+            "redis_url": redis_url,
+            "log_level": "ERROR",
+            "webhook_allow": LOOPBACK,
+            "webhook_timeout": 1.0,
+            "webhook_retry_delay": 0.05,
+            "webhook_retries": 4,
+            **changes,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def delivery(redis_url: str) -> Iterator[None]:
+    with delivering(quick(redis_url)):
+        yield
+
+
+class Told:
+    """Calls that change, and who wants to know."""
+
+    def __init__(self, redis: Redis, prefix: str = "ringback:") -> None:
+        self.redis, self.keys = redis, Keys(prefix)
+        self.store, self.events = CallStore(redis, self.keys), EventStore(redis, self.keys)
+        self.messages = Messages(redis, self.keys)
+        self._events = 0
+        # By extension and type, the last that was wanted.
+        self._wanted: dict[tuple[str, int], str] = {}
+        accounts = read_accounts(None)
+        signing = replace(accounts.apps["demo-user"], webhook_secret=SECRET)
+        accounts = replace(accounts, apps={**accounts.apps, signing.id: signing})
+        self.accounts = accounts
+        AccountStore(redis, self.keys).replace(accounts, demo=True)
+
+    def want(
+        self,
+        url: str,
+        kinds: Sequence[int] = DESKS,
+        extension: str = DESK,
+        method: int = POST,
+        app: str = "demo-user",
+    ) -> list[PhoneCallEvent]:
+        wanted = []
+        for kind in kinds:
+            self._events += 1
+            event = PhoneCallEvent(f"e{self._events}", kind, url, method, ENABLED, "", 1000.0, app)
+            assert self.events.replace(extension, None, event)
+            self._wanted[extension, kind] = event.id
+            wanted.append(event)
+        return wanted
+
+    def id(self, number: int, kind: int, extension: str = DESK) -> str:
+        """Of what is told of a call."""
+        return f"{number:020x}-{kind}-{extension}-{self._wanted.get((extension, kind))}"
+
+    def talk(self, number: int, reports: Sequence[LegReport] = TALK) -> list[str]:
+        """A call between two extensions; the ids of what the desk's receiver is told of it."""
+        call_id = f"{number:020x}"
+        new = replace(call([DESK], [CALLED]), id=call_id)
+        (current,) = self.store.accept([new], lambda *_: None).calls
+        for report in reports:
+
+            def heard(call: Call, report: LegReport = report) -> Call:
+                return report_leg(call, report)
+
+            current = self.store.change(current, heard, Note("event", "x"))
+        return [self.id(number, kind) for kind in DESKS]
+
+    def is_idle(self) -> bool:
+        """Whether nothing is left to be sent."""
+        return not self.redis.keys(f"{self.keys.prefix}webhooks:[tl]*") and not self.redis.xlen(
+            self.keys.outbox
+        )
+
+    def letters(self) -> list[str]:
+        return [letter.message["id"] for letter in self.messages.dead_letters()]
+
+
+@pytest.fixture
+def told(redis: Redis) -> Told:
+    return Told(redis)
+
+
+@pytest.mark.parametrize("method", [GET, POST])
+def test_what_a_receiver_is_told(
+    told: Told, receiver: Receiver, delivery: None, method: int
+) -> None:
+    url = f"{receiver.url}/crm?key=a%20b"
+    told.want(url, method=method)
+    told.want(url, [DIAL_IN], CALLED, method)
+    ids = told.talk(1)
+    ids.insert(1, told.id(1, DIAL_IN, CALLED))
+    for expected in ids:
+        request = receiver.next()
+        assert request["id"] == expected
+        assert request["method"] == ("POST" if method == POST else "GET")
+        parameters, path = dict(request["parameters"]), urlsplit(request["path"])
+        if method == POST:
+            assert path.query == "key=a%20b"
+            assert request["headers"]["Content-Type"] == "application/x-www-form-urlencoded"
+        else:
+            assert path.query.startswith("key=a%20b&") and parameters.pop("key") == "a b"
+        assert path.path == "/crm"
+        kind, extension = expected.split("-")[1:3]
+        status = "CALLING" if kind in "01" else "ANSWER"
+        assert parameters == {
+            "CallID": f"{1:020x}",
+            "CallerIDNum": "+0003210",
+            "CallerIDName": "Demo Desk",
+            "CalledDID": "",
+            "CalledExtension": CALLED,
+            "CallerExtension": DESK,
+            "CallStatus": status,
+            "CallFlow": "OUT" if extension == DESK else "IN",
+            "CalledNumber": CALLED,
+            "CallAPIID": f"{1:020x}",
+        }
+        Webhook(SECRET).verify(request["content"], request["headers"], json_parse=False)
+    eventually(told.is_idle)
+    assert told.letters() == [] and len(receiver.seen) == 4
+
+
+def test_in_order_whatever_fails_and_nobody_else_waits(
+    told: Told, receiver: Receiver, delivery: None
+) -> None:
+    """The first call's first message fails three times; the others' go past it."""
+    told.want(receiver.url)
+    failures = iter((500, 302, 404))
+    first = told.id(1, DIAL_OUT)
+    healed = Event()
+
+    def answer(request: dict[str, Any]) -> int:
+        if request["id"] != first:
+            return 200
+        # Not before the other call is through.
+        return next(failures, 200) if healed.is_set() else 503
+
+    receiver.answer = answer
+    ids = told.talk(1)
+    others = told.talk(2)
+    eventually(lambda: [r["id"] for r in receiver.seen if r["id"] in others] == others)
+    healed.set()
+    eventually(told.is_idle)
+    mine = [r["id"] for r in receiver.seen if r["id"] in ids]
+    # Some tell of the first message and then, once, of each other in order.
+    assert list(dict.fromkeys(mine)) == ids and mine.count(first) > 1
+    assert mine[mine.count(first) :] == ids[1:]
+
+
+def test_a_receiver_that_hangs_delays_nobody_else(
+    told: Told, receiver: Receiver, other_receiver: Receiver, delivery: None
+) -> None:
+    hangs = Event()
+    receiver.answer = hanging(hangs)
+    told.want(receiver.url)
+    told.want(other_receiver.url, extension=CALLED, kinds=[DIAL_IN])
+    calls = [told.talk(number) for number in range(1, 33)]
+    # All of the other's, while the first keeps as many requests as it may have.
+    expected = sorted(told.id(n, DIAL_IN, CALLED) for n in range(1, 33))
+    assert sorted(other_receiver.ids(32)) == expected
+    assert {request["id"] for request in receiver.seen} <= {ids[0] for ids in calls}
+    hangs.set()
+    eventually(told.is_idle)
+    assert {r["id"] for r in receiver.seen} == {message for ids in calls for message in ids}
+
+
+def test_one_who_never_stops_talking_is_not_listened_to(
+    told: Told, receiver: Receiver, delivery: None
+) -> None:
+    receiver.body = b"x" * 50_000_000
+    told.want(receiver.url)
+    ids = told.talk(1)
+    assert receiver.ids(3) == ids
+    eventually(told.is_idle)
+    assert told.letters() == [] and len(receiver.seen) == 3
+
+
+def ringback(told: Told, settings: Settings, *words: str) -> Result:
+    env = {"RINGBACK_REDIS_URL": settings.redis_url or ""}
+    return CliRunner().invoke(main, ["deadletter", *words], env=env)
+
+
+def test_dead_letters_are_kept_and_sent_again(
+    told: Told, receiver: Receiver, delivery: None, settings: Settings
+) -> None:
+    told.want(receiver.url)
+    receiver.answer = lambda request: 500 if request["id"].split("-")[1] == "1" else 200
+    ids = told.talk(1)
+    eventually(told.is_idle)
+    # Five attempts in vain; what comes after is held back no longer.
+    assert [request["id"] for request in receiver.seen] == [ids[0]] * 5 + ids[1:]
+    assert told.letters() == [ids[0]]
+    listed = ringback(told, settings, "list").output
+    letter, _, message, target, reason = listed.strip().split("\t")
+    assert (message, target, reason) == (ids[0], f"demo-user {receiver.url}", "HTTP 500")
+    shown = json.loads(ringback(told, settings, "show", letter).output)
+    assert shown["parameters"]["CallStatus"] == "CALLING" and shown["attempts"] == 5
+    receiver.answer = lambda _: 200
+    assert ringback(told, settings, "replay", letter).output == "1 sent again\n"
+    eventually(lambda: len(receiver.seen) == 8)
+    assert receiver.seen[-1]["id"] == ids[0] and told.letters() == []
+    assert ringback(told, settings, "show", letter).exit_code == 1
+    assert ringback(told, settings, "drop", letter).exit_code == 1
+    assert ringback(told, settings, "replay").exit_code == 2
+    # All of them; a 410 is given up at once.
+    receiver.answer = lambda _: 410
+    told.talk(2)
+    eventually(lambda: len(told.letters()) == 3)
+    assert len(receiver.seen) == 11
+    assert ringback(told, settings, "replay", "--all").output == "3 sent again\n"
+    eventually(lambda: len(receiver.seen) == 14 and len(told.letters()) == 3)
+    assert ringback(told, settings, "drop", "--all").output == "3 dropped\n"
+    assert told.letters() == []
+
+
+def test_whoever_wants_nothing_any_more_is_told_nothing(
+    told: Told, receiver: Receiver, delivery: None
+) -> None:
+    dial, answer, hang_up = told.want(receiver.url)
+    receiver.answer = lambda _: 500
+    ids = told.talk(1)
+    assert receiver.next()["id"] == ids[0]
+    assert told.events.replace(DESK, answer, replace(answer, status=DISABLED))
+    assert told.events.replace(DESK, hang_up, None)
+    assert told.events.replace(DESK, dial, None)
+    eventually(told.is_idle)
+    assert {request["id"] for request in receiver.seen} == {ids[0]}
+    assert told.letters() == []
+
+
+def test_an_app_without_a_secret_and_one_that_is_gone(
+    told: Told, receiver: Receiver, delivery: None
+) -> None:
+    told.want(receiver.url, [DIAL_OUT], app="demo-voipnow")
+    told.want(receiver.url, [HANGUP], app="gone")
+    ids = told.talk(1)
+    request = receiver.next()
+    assert request["id"] == ids[0] and "webhook-signature" not in request["headers"]
+    eventually(lambda: told.letters() == [ids[2]])
+
+
+def test_nobody_waits_for_another_customers_receiver_behind_the_same_address(
+    told: Told, receiver: Receiver, delivery: None
+) -> None:
+    hangs = Event()
+    hang = hanging(hangs)
+    receiver.answer = lambda request: hang(request) if request["path"] == "/slow" else 200
+    told.want(f"{receiver.url}/slow", [DIAL_OUT])
+    told.want(f"{receiver.url}/quick", [DIAL_IN], CALLED, app="demo-voipnow")
+    for number in range(1, 33):
+        told.talk(number)
+
+    def quick_ones() -> list[str]:
+        return sorted(r["id"] for r in receiver.seen if r["path"] == "/quick")
+
+    eventually(lambda: quick_ones() == sorted(told.id(n, DIAL_IN, CALLED) for n in range(1, 33)))
+    # While the first message of the other still waits for its answer.
+    assert told.letters() == []
+    hangs.set()
+    eventually(told.is_idle)
+
+
+def test_two_events_of_one_type_have_ids_of_their_own(
+    told: Told, receiver: Receiver, delivery: None
+) -> None:
+    for path in ("/one", "/two"):
+        told.want(receiver.url + path, [DIAL_OUT])
+    told.talk(1)
+    assert len(set(receiver.ids(2))) == 2
+
+
+def test_a_receivers_words_are_plain_text(told: Told, receiver: Receiver, delivery: None) -> None:
+    receiver.first_line = b"\x1b[2J\x1b]0;owned\x07 \xff\x9b\r\n\r\n"
+    told.want(receiver.url, [DIAL_OUT])
+    told.talk(1)
+    eventually(lambda: len(told.letters()) == 1)
+    (letter,) = told.messages.dead_letters()
+    assert letter.reason.startswith("BadStatusLine: ?[2J?]0;owned? ")
+    assert letter.reason.isprintable()
+
+
+# For a process of its own, beside that of the other tests.
+OWN = "own:"
+
+
+def test_an_app_that_may_not_see_the_calls_any_more(
+    redis: Redis, receiver: Receiver, redis_url: str
+) -> None:
+    told = Told(redis, OWN)
+    told.want(receiver.url)
+    told.want(receiver.url, [DIAL_IN], CALLED, app="demo-organization")
+    accounts = told.accounts
+    desk = replace(accounts.extensions[DESK], owner="13")
+    another = replace(
+        accounts,
+        users={**accounts.users, "13": User("13", "0003")},
+        extensions={**accounts.extensions, DESK: desk},
+    )
+    AccountStore(redis, told.keys).replace(another, demo=True)
+    ids = told.talk(1)
+    with delivering(quick(redis_url, key_prefix=OWN)):
+        assert receiver.next()["id"] == told.id(1, DIAL_IN, CALLED)
+        eventually(told.is_idle)
+    assert told.letters() == ids and len(receiver.seen) == 1
+    reasons = {letter.reason for letter in told.messages.dead_letters()}
+    assert reasons == {f"app demo-user may not see {DESK} any more"}
+
+
+def test_a_private_address_is_not_connected_to(
+    redis: Redis, receiver: Receiver, redis_url: str
+) -> None:
+    told = Told(redis, OWN)
+    port = urlsplit(receiver.url).port
+    with delivering(quick(redis_url, key_prefix=OWN, webhook_allow="10.0.0.0/8")):
+        for host in ("127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]"):
+            told.want(f"http://{host}:{port}/", [DIAL_OUT])
+        told.talk(1)
+        eventually(lambda: len(told.letters()) == 4)
+    assert receiver.seen == []
+    assert all("may be called" in letter.reason for letter in told.messages.dead_letters())
+
+
+def test_the_certificate_is_the_hosts(redis: Redis, redis_url: str) -> None:
+    told = Told(redis, OWN)
+    settings = quick(redis_url, key_prefix=OWN, webhook_retries=0)
+    with receiving(CERTIFICATE) as receiver, delivering(settings, SSL_CERT_FILE=str(CERTIFICATE)):
+        told.want(receiver.url, [DIAL_OUT])
+        told.want(receiver.url.replace("localhost", "127.0.0.1"), [HANGUP])
+        ids = told.talk(1)
+        assert receiver.next()["id"] == ids[0]
+        eventually(lambda: told.letters() == [ids[2]])
+    (letter,) = told.messages.dead_letters()
+    assert "certificate is not valid for '127.0.0.1'" in letter.reason
+    assert len(receiver.seen) == 1
+
+
+def test_what_a_killed_process_had_in_hand_is_sent_by_another(
+    redis: Redis, receiver: Receiver, redis_url: str
+) -> None:
+    told = Told(redis, OWN)
+    settings = quick(redis_url, key_prefix=OWN, webhook_timeout=0.5)
+    hangs = Event()
+    receiver.answer = hanging(hangs)
+    told.want(receiver.url)
+    with delivering(settings) as process:
+        ids = told.talk(1)
+        assert receiver.next()["id"] == ids[0]
+        process.send_signal(signal.SIGKILL)
+        process.wait(LIMIT)
+    hangs.set()
+    with delivering(settings), delivering(settings):
+        eventually(told.is_idle)
+    assert [request["id"] for request in receiver.seen] == [ids[0], *ids]
+
+
+def test_the_oldest_dead_letters_go(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what too many calls wait for becomes one at once."""
+    told = Told(redis, OWN)
+    monkeypatch.setattr("workers.webhooks.messages._MOST_DEAD", 2)
+    monkeypatch.setattr("workers.webhooks.messages._MOST_LANES", 1)
+    told.want("http://127.0.0.1:1", [DIAL_OUT, HANGUP])
+    (kept, *_), *full = (told.talk(number) for number in (1, 2, 3))
+    assert told.messages.route() == 9
+    # The last two of the four that had no place; a call that has one keeps it.
+    assert told.letters() == [full[1][0], full[1][2]]
+    (taken,) = told.messages.claim(lease=9.0, most=9, most_of_target=9, in_hand={})
+    assert taken.message["id"] == kept
+
+
+def test_one_script_takes_so_much_at_most(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(redis, OWN)
+    monkeypatch.setattr("workers.webhooks.messages._EVENTS_AT_ONCE", 6)
+    monkeypatch.setattr("workers.webhooks.messages._MESSAGES_AT_ONCE", 3)
+    for port in range(1, 5):
+        told.want(f"http://127.0.0.1:{port}", [DIAL_OUT])
+    for number in (1, 2, 3):
+        told.talk(number, TALK[:1])
+    # Four for each entry: none is begun after the second.
+    assert [told.messages.route() for _ in range(3)] == [2, 1, 0]
+    claims = [
+        told.messages.claim(lease=9.0, most=99, most_of_target=9, in_hand={}) for _ in range(5)
+    ]
+    assert list(map(len, claims)) == [3, 3, 3, 3, 0]
+
+
+def test_leases(redis: Redis) -> None:
+    told = Told(redis, OWN)
+    told.want("http://127.0.0.1:1", [DIAL_OUT])
+    for number in (1, 2, 3):
+        told.talk(number)
+    told.messages.route()
+
+    def claim(**changes: Any) -> list[Any]:
+        return told.messages.claim(
+            **{"lease": 60.0, "most": 9, "most_of_target": 9, "in_hand": {}, **changes}
+        )
+
+    target = "demo-user http://127.0.0.1:1"
+    assert claim(in_hand={target: 9}) == claim(most=0) == []
+    (over,) = claim(lease=0.0, most_of_target=1)
+    again = claim()
+    assert len(again) == 3 and claim() == []
+    # Whoever comes after the end of his lease changes nothing.
+    assert not told.messages.done(over) and not told.messages.bury(over, "late")
+    assert told.messages.later(again[0], 0.0) and not told.messages.done(again[0])
+    (later,) = claim()
+    assert later.message == {**again[0].message, "attempts": 1}
+    assert all(map(told.messages.done, (later, *again[1:]))) and told.is_idle()
+
+
+def test_the_published_vector_of_standard_webhooks() -> None:
+    headers = signature_headers(
+        "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330.7, '{"test": 2432232314}', SECRET
+    )
+    assert headers == {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+
+
+def test_attempts_go_on_for_hours() -> None:
+    delays = [retry_delay(attempts, 5.0) for attempts in range(12)]
+    assert 3.7 < delays[0] < 6.3 and 4 * 3600 < sum(delays) < 8 * 3600
+    assert retry_delay(40, 5.0) <= 1.25 * 21_600
+
+
+@pytest.mark.parametrize(
+    "address",
+    """
+    127.0.0.1 127.9.9.9 10.0.0.1 172.16.0.1 192.168.1.1 169.254.169.254 100.64.0.1 0.0.0.0
+    224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 192.0.2.1 198.18.0.1
+    :: ::1 fe80::1 fc00::1 fec0::1 ff02::1 ff0e::1 2001:db8::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1
+    ::127.0.0.1 64:ff9b::a00:1 64:ff9b:1::1 64:ff9b:1:a00:0:100:808:808
+    2002:7f00:1:: 2001:0:53aa:64c:0:7c4d:3f57:fefe
+    """.split(),
+)
+def test_addresses_that_are_refused(address: str) -> None:
+    assert not is_allowed(ip_address(address), ())
+    assert is_allowed(ip_address(address), parse_networks("0.0.0.0/0,::/0"))
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
+def test_public_addresses(address: str) -> None:
+    assert is_allowed(ip_address(address), ())
+
+
+@pytest.mark.parametrize("networks", ["10.0.0.1/8", "example.com", "10.0.0.0/8;11.0.0.0/8"])
+def test_networks_that_are_none(monkeypatch: pytest.MonkeyPatch, networks: str) -> None:
+    monkeypatch.setenv("RINGBACK_WEBHOOK_ALLOW", networks)
+    with pytest.raises(SettingsError, match="RINGBACK_WEBHOOK_ALLOW"):
+        load_settings()
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", SECRET[6:], f"{SECRET}=", "é"])
+def test_secrets_that_are_none(secret: str) -> None:
+    app = {"id": "crm", "level": "administrator", "token": "a-long-secret-token"}
+    assert AppSchema().load({**app, "webhook_secret": SECRET}).webhook_secret == SECRET
+    with pytest.raises(ValidationError, match="webhook_secret"):
+        AppSchema().load({**app, "webhook_secret": secret})
+
+
+def test_the_address_connected_to_is_the_one_that_was_checked(receiver: Receiver) -> None:
+    port = receiver.server.server_port
+    for host in ("127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "0.0.0.0", "::1"):
+        with pytest.raises(TargetRefused):
+            connect(host, port, 1.0, ())
+    connection = connect("localhost", port, 1.0, parse_networks("127.0.0.1/32"))
+    assert connection.getpeername() == ("127.0.0.1", port)
+    connection.close()

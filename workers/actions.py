@@ -1,0 +1,198 @@
+"""Carries out what a PUT asks for, on the call's switch."""
+
+import logging
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from app.calls import actions, transitions, watch
+from app.calls.actions import Request
+from app.calls.model import Action, Call, Leg
+from app.calls.store import Note
+from app.calls.transitions import LegReport, Marks
+from freeswitch import commands, dialstring
+from freeswitch.event_socket import EventSocketError, SwitchConnection
+from freeswitch.pool import SwitchPool
+from workers.originate import caller_id, parties
+from workers.runtime import CALL_VARIABLE, Runtime
+
+log = logging.getLogger(__name__)
+
+# Seconds that an action waits for a switch that is away, and for an answer of it.
+_UP_LIMIT = 0.3
+_ANSWER_LIMIT = 1.0
+# The positions of an organization's parking lot.
+FIRST_POSITION, LAST_POSITION = 5901, 5999
+
+
+class Refused(Exception):
+    """It was not done; the text is a sentence for a developer."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """What a worker process acts on calls with."""
+
+    runtime: Runtime
+    pool: SwitchPool
+
+    def act(self, call_id: str, text: str) -> str | None:
+        """Carry out a request: '' once the switch has taken it, why it was refused, or None where
+        that is not known. A second run sends nothing that dials."""
+        request = Request.loads(text)
+        store = self.runtime.store
+        try:
+            said = self._carry_out(call_id, request)
+        except Refused as error:
+            store.note(call_id, Note("reply", request.action, data=f"refused: {error}"))
+            return str(error)
+        except EventSocketError as error:
+            # It may have been done or not: the events tell.
+            log.warning("call %s, %s: %s", call_id, request.action, error)
+            store.note(call_id, Note("reply", request.action, data=f"unknown: {error}"))
+            return None
+        store.note(call_id, Note("command", request.action, leg=request.leg, data=said))
+        return ""
+
+    def _carry_out(self, call_id: str, request: Request) -> str:
+        store = self.runtime.store
+        call = store.get(call_id)
+        if call is None:
+            raise Refused("The call is not kept any more.")
+        if actions.is_begun(call, request):
+            # By a run that died: what it sent, and whether, the events tell.
+            return "begun before"
+        if store.now() > request.asked + actions.TOO_LATE:
+            raise Refused("It was too late: no worker was there.")
+        if (why := actions.refusal(call, request)) is not None:
+            raise Refused(why)
+        connection = self._connection(call)
+        leg = _leg(call, request)
+        if request.action is Action.ON_HOLD and leg.on_hold:
+            # The switch would call it a failure.
+            return "held before"
+        if not commands.exists(connection, leg.uuid):
+            raise Refused("That party has just left the call.")
+        at, send_before = store.now(), time.monotonic() + watch.SEND_WITHIN
+        note = Note("command", "claim", data=request.action)
+        call = store.change(call, lambda c: actions.begin(c, request, at=at), note)
+        mine = actions.third_legs(call, request)
+        if any(each.brought != at for each in mine):
+            return "begun by another"
+        if (why := actions.refusal(call, request)) is not None:
+            # It changed in this moment, and nothing was begun.
+            raise Refused(why)
+        if time.monotonic() > send_before:
+            # This process stood still, and the legs are taken for never sent.
+            raise Refused("It was too late: the worker was held up.")
+        try:
+            said = self._send(connection, call, _leg(call, request), request, mine)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        if said.startswith("-"):
+            raise Refused(f"The switch refused it: {said}")
+        return said
+
+    def _connection(self, call: Call) -> SwitchConnection:
+        connection = self.pool.get(call.switch or "")
+        if (
+            connection is None
+            or not connection.wait_up(_UP_LIMIT)
+            or not connection.is_answering(timeout=_ANSWER_LIMIT)
+        ):
+            raise Refused(actions.UNREACHABLE)
+        return connection
+
+    def _send(
+        self,
+        connection: SwitchConnection,
+        call: Call,
+        leg: Leg,
+        request: Request,
+        brought: tuple[Leg, ...],
+    ) -> str:
+        """Tell the switch, and return what it said. Raises ValueError, EventSocketError."""
+        action = request.action
+        if action in (Action.ON_HOLD, Action.OFF_HOLD):
+            return commands.hold(connection, leg.uuid, off=action is Action.OFF_HOLD)
+        if action is Action.START_RECORDING:
+            return commands.start_recording(connection, leg.uuid, request.file or "")
+        if action is Action.STOP_RECORDING:
+            said = commands.stop_recording(connection, leg.uuid, leg.recording_file or "")
+            if said.startswith("-"):
+                # It was over before, and nobody heard of it.
+                marks = Marks(recorded=max(self.runtime.store.now(), leg.recording or 0.0))
+                over = partial(transitions.report_leg, report=LegReport(leg.uuid, marks=marks))
+                self.runtime.store.change(call, over, Note("reply", action, data=said))
+            return "+OK"
+        if action in actions.MOVING:
+            return self._move(connection, call, leg, request, brought)
+        (party,) = parties(brought)
+        command = dialstring.bring_in(
+            party,
+            _application(leg, request),
+            variables={CALL_VARIABLE: call.id},
+            ring_timeout=request.wait_for_pickup,
+            duration=self._left(call),
+            shows=caller_id(request.caller_id, call.extension),
+        )
+        connection.bgapi(command, brought[0].uuid)
+        return command
+
+    def _move(
+        self,
+        connection: SwitchConnection,
+        call: Call,
+        leg: Leg,
+        request: Request,
+        brought: tuple[Leg, ...],
+    ) -> str:
+        """Send a party elsewhere; the one it talked to is hung up by the switch."""
+        if request.action is Action.TRANSFER_TO_VOICEMAIL:
+            there = dialstring.voicemail_inline(request.mailbox or "")
+            if not commands.has_module(connection, "mod_voicemail"):
+                raise Refused("The call's switch has no voicemail.")
+        else:
+            (party,) = parties(brought)
+            there = dialstring.bridge_inline(
+                party,
+                variables={CALL_VARIABLE: call.id},
+                ring_timeout=request.wait_for_pickup,
+                shows=leg.number,
+            )
+        # The time limit of the call is on its source, who may be the one that leaves.
+        commands.limit_duration(connection, leg.uuid, self._left(call))
+        # A source's own says how long its destination may ring.
+        limit = str(request.wait_for_pickup)
+        commands.set_variable(connection, leg.uuid, "call_timeout", limit)
+        if request.action is Action.PARK:
+            # Kept by the switch, so that the call goes back though all of us are gone.
+            for name, value in (
+                ("valet_announce_slot", "false"),
+                ("valet_parking_timeout", str(request.max_in_parking)),
+                ("valet_parking_orbit_dialplan", "inline"),
+                ("valet_parking_orbit_exten", there),
+            ):
+                commands.set_variable(connection, leg.uuid, name, value)
+            lot = f"ringback-{call.organization}"
+            parked = dialstring.valet_park_inline(lot, FIRST_POSITION, LAST_POSITION)
+            # Back at once where the lot is full.
+            there = f"{parked},{there}"
+        return commands.transfer(connection, leg.uuid, there)
+
+    def _left(self, call: Call) -> int:
+        """Seconds until the call's time is over."""
+        begun = call.answered or self.runtime.store.now()
+        return max(1, int(begun + call.call_duration - self.runtime.store.now()))
+
+
+def _leg(call: Call, request: Request) -> Leg:
+    return next(leg for leg in call.legs if leg.id == request.leg)
+
+
+def _application(leg: Leg, request: Request) -> dialstring.Application:
+    if request.action in (Action.PICK_UP, Action.UN_PARK):
+        return dialstring.intercept(leg.uuid)
+    if request.action is Action.BARGE_IN:
+        return dialstring.listen(leg.uuid, to_it=True, to_other=True)
+    return dialstring.listen(leg.uuid, to_it=request.action is Action.WHISPER, deaf=request.private)

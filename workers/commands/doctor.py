@@ -1,0 +1,311 @@
+"""`ringback doctor`: looks at all that Ringback needs, and says what to do."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, cast
+
+import click
+import gevent
+import orjson
+from gevent.event import AsyncResult
+from redis.exceptions import RedisError, ResponseError
+from rich.table import Table
+from rich.text import Text
+from rq import Queue, Worker
+from rq.serializers import JSONSerializer
+
+from app.accounts.model import Accounts
+from app.accounts.store import read_accounts
+from app.calls.model import job_uuid
+from app.calls.queue import ACTIONS, CALLS
+from app.services import checked_accounts
+from app.settings import Settings, SettingsError, load_settings
+from freeswitch import commands
+from freeswitch.address import SwitchAddress
+from freeswitch.event_socket import (
+    CORE_UUID,
+    CommandRefused,
+    EventSocket,
+    EventSocketError,
+    Reply,
+    SwitchConnection,
+)
+from freeswitch.events import Event
+from workers.commands import checks
+from workers.commands.checks import Check, Level, SwitchFacts, failure, ok, skipped, warning
+from workers.commands.session import Session, as_json, console, put_json
+from workers.runtime import switch_addresses
+from workers.up import serves
+
+# Seconds for a switch to answer.
+_LIMIT = 5.0
+_SIGNS = {
+    Level.SKIPPED: ("–", "dim"),
+    Level.OK: ("✓", "green"),
+    Level.WARNING: ("!", "yellow"),
+    Level.FAILURE: ("✗", "red"),
+}
+# A section of the report and what was found.
+Found = tuple[str, Check]
+
+
+@click.command("doctor")
+@as_json
+def command(as_json: bool) -> None:
+    """Look at Redis, the switches, clocks, processes, accounts and settings.
+
+    The exit status is 0 where all is well, 1 with warnings, 2 with failures.
+    """
+    found: list[Found] = []
+    out = console()
+    for section, check in _look():
+        if not as_json:
+            if not found or found[-1][0] != section:
+                out.print(Text(section, style="bold"))
+            out.print(_lines(check))
+        found.append((section, check))
+    status = checks.exit_status(check for _, check in found)
+    if as_json:
+        put_json([_document(section, check) for section, check in found])
+    sys.exit(status)
+
+
+def _lines(check: Check) -> Table:
+    sign, style = _SIGNS[check.level]
+    lines = Table.grid(padding=(0, 1))
+    lines.add_row("", Text(sign, style=style), f"{check.subject}: {check.text}")
+    if check.advice:
+        lines.add_row("", "", Text(f"→ {check.advice}", style=style))
+    return lines
+
+
+def _document(section: str, check: Check) -> dict[str, str]:
+    row = {
+        "section": section,
+        "subject": check.subject,
+        "level": check.level.name.lower(),
+        "text": check.text,
+        "advice": check.advice,
+    }
+    return {name: text for name, text in row.items() if text}
+
+
+def _look() -> Iterator[Found]:
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        yield "Settings", failure("RINGBACK_*", str(error), "README, Settings.")
+        return
+    session = None
+    for check in _settings(settings):
+        yield "Settings", check
+    try:
+        session = Session.open()
+        for check in _redis(session):
+            yield "Redis", check
+        for check in _processes(session):
+            yield "Processes", check
+        for check in _accounts(session):
+            yield "Accounts", check
+    except SettingsError as error:
+        yield "Redis", failure("RINGBACK_REDIS_URL", str(error), "README, Settings.")
+        session = None
+    except RedisError as error:
+        yield (
+            "Redis",
+            failure(
+                "Redis",
+                f"{error}".partition("\n")[0],
+                "Is it up, and are host, port and password of RINGBACK_REDIS_URL right?",
+            ),
+        )
+        session = None
+    for check in _switches(settings, session):
+        yield "Switches", check
+
+
+def _settings(settings: Settings) -> Iterator[Check]:
+    try:
+        checked_accounts(settings)
+        yield ok("accounts", str(settings.accounts or "the demo's, on a loopback address"))
+    except SettingsError as error:
+        yield failure("accounts", str(error), "`ringback accounts check FILE` says more.")
+    if serves(settings.http_address):
+        yield ok("API", f"answers at http://{settings.http}")
+    else:
+        yield warning(
+            "API",
+            f"nothing answers at {settings.http} (RINGBACK_HTTP)",
+            "Start `ringback api`, or set RINGBACK_HTTP here as there.",
+        )
+    yield skipped(
+        "recordings",
+        f"{settings.recordings} is on the switch's host: whether it can write there, only it knows",
+    )
+
+
+def _redis(session: Session) -> Iterator[Check]:
+    info = session.redis.info()
+    yield ok("address", f"answers, {info.get('connected_clients', '?')} clients")
+    try:
+        found: Any = session.redis.config_get("appendfsync")
+        fsync = found.get("appendfsync")
+    except ResponseError:
+        # Not for everybody, as with some who host it.
+        fsync = None
+    yield from checks.redis_checks(info, fsync, session.settings)
+    asked = time.time()
+    now = session.store.now()
+    ahead = (asked + time.time()) / 2 - now
+    why = "what is logged here tells another time"
+    yield checks.clock_check("clock of this machine", ahead, checks.HERE_CLOCK_LIMIT, why)
+
+
+def _processes(session: Session) -> Iterator[Check]:
+    now = session.store.now()
+    heard: dict[str, list[float]] = {}
+    for name in (CALLS, ACTIONS):
+        queue = Queue(name, connection=session.redis, serializer=JSONSerializer)
+        workers = Worker.all(queue=queue, serializer=JSONSerializer)
+        beats = [worker.last_heartbeat for worker in workers if worker.last_heartbeat]
+        heard[name] = [now - beat.timestamp() for beat in beats]
+    yield from checks.worker_checks(heard)
+    for switch in session.switches.get_many(_names(session.settings)):
+        yield checks.listener_check(switch)
+    hooked: Any = session.redis.scard(session.keys.hooked)
+    first: Any = session.redis.xrange(session.keys.outbox, count=1)
+    oldest = now - int(first[0][0].partition(b"-")[0]) / 1000 if first else None
+    yield checks.webhooks_check(hooked, oldest)
+
+
+def _accounts(session: Session) -> Iterator[Check]:
+    file = None
+    if session.settings.accounts is not None:
+        # What is wrong with it was said with the settings.
+        with suppress(SettingsError):
+            file = read_accounts(session.settings.accounts)
+    is_demo = session.redis.hget(session.keys.accounts, "demo") == b"1"
+    yield from checks.accounts_checks(session.accounts, file, is_demo)
+
+
+def _names(settings: Settings) -> list[str]:
+    try:
+        return [address.name for address in switch_addresses(settings)]
+    except SettingsError:
+        return []
+
+
+def _switches(settings: Settings, session: Session | None) -> Iterator[Check]:
+    try:
+        addresses = switch_addresses(settings)
+    except SettingsError as error:
+        yield failure("RINGBACK_SWITCHES", str(error), "Set it here as for the processes.")
+        return
+    accounts = session.accounts if session else Accounts()
+    # All at once: one that does not answer takes its time.
+    asking = [gevent.spawn(_ask, address, checks.gateways_of(accounts)) for address in addresses]
+    known = {
+        switch.name: switch
+        for switch in (session.switches.get_many(a.name for a in addresses) if session else ())
+    }
+    for address, each in zip(addresses, asking, strict=True):
+        facts, clock, heard = each.get()
+        yield from checks.switch_checks(facts, known.get(address.name), accounts, settings)
+        if session is not None and clock is not None:
+            ahead = clock + (time.monotonic() - heard) - session.store.now()
+            why = "ringing and answers are shown at other times than they had"
+            limit = checks.SWITCH_CLOCK_LIMIT
+            yield checks.clock_check(f"{address.name} clock", ahead, limit, why)
+
+
+class _Socket(EventSocket):
+    """Keeps what the switch said to the login: what its user may do."""
+
+    login: Reply | None = None
+
+    def _exchange(self, data: bytes, timeout: float | None, verb: str) -> Reply:
+        reply = super()._exchange(data, timeout, verb)
+        if verb == "login":
+            self.login = reply
+        return reply
+
+
+def _ask(address: SwitchAddress, gateways: list[str]) -> tuple[SwitchFacts, float | None, float]:
+    """What the switch says; its clock (epoch seconds), and when (monotonic) that was heard."""
+    event = AsyncResult()
+    connection = _Socket(
+        address.host,
+        address.port,
+        address.password,
+        user=address.user,
+        timeout=_LIMIT,
+        on_event=event.set,
+    )
+    facts = SwitchFacts(address)
+    try:
+        connection.connect()
+    except EventSocketError as error:
+        return replace(facts, error=str(error)), None, 0.0
+    try:
+        facts = _facts(connection, facts, gateways)
+        clock = _clock(connection, event)
+        return facts, clock, time.monotonic()
+    except EventSocketError as error:
+        return replace(facts, error=f"{address.host} port {address.port}: {error}"), None, 0.0
+    finally:
+        connection.close()
+
+
+def _facts(connection: _Socket, facts: SwitchFacts, gateways: list[str]) -> SwitchFacts:
+    said = connection.login.headers if connection.login else {}
+    status = _allowed(connection, "status") or ""
+    modules = _rows(_allowed(connection, "show modules as json"))
+    codecs = _rows(_allowed(connection, "show codec as json"))
+    answers = {name: _allowed(connection, f"sofia status gateway {name}") for name in gateways}
+    return replace(
+        facts,
+        core_uuid=(_allowed(connection, CORE_UUID) or "").strip(),
+        simulated=" simulator) is ready" in status,
+        commands=_listed(said.get("Allowed-API")),
+        events=_listed(said.get("Allowed-Events")),
+        # It asks by `api` alone, as this connection can be asked.
+        capacity=commands.capacity(cast(SwitchConnection, connection)) if status else None,
+        modules=None if modules is None else frozenset(row["ikey"] for row in modules),
+        codecs=None if codecs is None else tuple(row["name"] for row in codecs),
+        gateways=words if (words := {n: t for n, t in answers.items() if t is not None}) else None,
+    )
+
+
+def _allowed(connection: EventSocket, line: str) -> str | None:
+    """What the switch says; None where this login may not ask."""
+    try:
+        return connection.api(line)
+    except CommandRefused:
+        return None
+
+
+def _rows(text: str | None) -> list[dict[str, str]] | None:
+    try:
+        rows: list[dict[str, str]] = orjson.loads(text or "")["rows"]
+    except (KeyError, ValueError):
+        return None
+    return rows
+
+
+def _listed(text: str | None) -> list[str] | None:
+    """The words of what a login may do; None where that is all."""
+    return None if text is None or text.strip() == "all" else text.replace(",", " ").split()
+
+
+def _clock(connection: EventSocket, event: AsyncResult) -> float | None:
+    """The switch's clock, which the end of a command tells; `strepoch` is not for every login."""
+    try:
+        connection.command("event json BACKGROUND_JOB")
+        connection.bgapi(CORE_UUID, job_uuid("0" * 20))
+        told: Event = event.get(timeout=_LIMIT)
+        return int(told.headers["Event-Date-Timestamp"]) / 1e6
+    except (CommandRefused, KeyError, ValueError, gevent.Timeout):
+        return None

@@ -1,0 +1,190 @@
+"""The process that delivers call events: takes messages that are due and sends them.
+
+Any number may run. All state is in Redis; what a process had in hand when it died is due again
+when its lease ends, so that every message is sent at least once.
+"""
+
+import logging
+import random
+from collections import Counter
+
+import gevent
+from gevent.event import Event as Flag
+from gevent.pool import Pool
+from redis import Redis
+from redis.exceptions import RedisError
+
+from app.accounts.model import App
+from app.accounts.store import AccountStore
+from app.calls.store import Keys
+from app.phone_call_events.model import ENABLED
+from app.phone_calls.services import Caller
+from app.redis_client import BLOCK_LIMIT
+from app.settings import Settings, parse_networks
+from workers.webhooks.messages import Messages, Taken
+from workers.webhooks.send import Failed, send
+
+log = logging.getLogger(__name__)
+
+# Requests at a time, of all targets and of each one; of one that has just failed one alone, so
+# that many that hang leave room for others.
+_MOST = 500
+_MOST_OF_TARGET = 16
+# Targets that are remembered to have failed.
+_MOST_FAILING = 1000
+# Names looked up at a time: each takes a thread for as long as the name server does.
+_LOOK_UPS = 50
+# Seconds between two looks for messages whose time has come, and beyond the time that a request
+# may take before another process takes it up.
+_LOOK = 0.5
+_LEASE_MARGIN = 5.0
+# Seconds: the longest pause between two attempts, and after an error of Redis.
+_MOST_DELAY = 21_600.0
+_REDIS_PAUSE = 1.0
+
+
+class Delivery:
+    def __init__(self, settings: Settings, redis: Redis, keys: Keys) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._outbox = keys.outbox
+        self._messages = Messages(redis, keys)
+        self._accounts = AccountStore(redis, keys, max_age=1.0)
+        self._allow = parse_networks(settings.webhook_allow or "")
+        self._pool = Pool(_MOST)
+        # How many requests are under way, by target.
+        self._in_hand: Counter[str] = Counter()
+        # Targets whose last request failed.
+        self._failing: set[str] = set()
+        self._wake = Flag()
+        self._stopping = Flag()
+
+    def stop(self) -> None:
+        """Take nothing more; :meth:`run` returns when what is under way has ended."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        gevent.get_hub().threadpool.maxsize = _LOOK_UPS
+        routing = gevent.spawn(self._route)
+        while not self._stopping.is_set():
+            try:
+                taken = self._claim()
+            except RedisError as error:
+                self._pause(error)
+                continue
+            for one in taken:
+                self._in_hand[one.target] += 1
+                self._pool.spawn(self._attempt, one)
+            if not taken:
+                self._wake.wait(_LOOK)
+            self._wake.clear()
+        gevent.joinall([routing, *self._pool])
+
+    def _route(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                # Any entry: what has been made messages of is gone from there.
+                block = int(BLOCK_LIMIT * 1000)
+                if self._redis.xread({self._outbox: "0"}, count=1, block=block):
+                    self._messages.route()
+                    self._wake.set()
+            except RedisError as error:
+                self._pause(error)
+
+    def _pause(self, error: RedisError) -> None:
+        log.error("Redis: %s", error)
+        self._stopping.wait(_REDIS_PAUSE)
+
+    def _claim(self) -> list[Taken]:
+        room = self._pool.free_count()
+        if not room:
+            return []
+        return self._messages.claim(
+            lease=self._settings.webhook_timeout + _LEASE_MARGIN,
+            most=room,
+            most_of_target=_MOST_OF_TARGET,
+            in_hand=self._counted(),
+        )
+
+    def _counted(self) -> dict[str, int]:
+        """How many requests each target counts as having."""
+        counted = dict(+self._in_hand)
+        for target in self._failing:
+            counted[target] = counted.get(target, 0) + _MOST_OF_TARGET - 1
+        return counted
+
+    def _attempt(self, taken: Taken) -> None:
+        try:
+            try:
+                self._deliver(taken)
+            except RedisError:
+                raise
+            except Exception as error:
+                # A fault of ours: no message is tried for ever because of one.
+                log.exception("unexpected fault")
+                self._failed(taken, Failed(f"{type(error).__name__}: {error}"[:200]))
+        except RedisError as error:
+            # Its lease ends, and it is sent again.
+            log.error("Redis: %s", error)
+        finally:
+            self._in_hand[taken.target] -= 1
+            self._wake.set()
+
+    def _deliver(self, taken: Taken) -> None:
+        message, event = taken.message, taken.event
+        if event is None or event["status"] != ENABLED:
+            # Nobody wants to be told any more.
+            self._messages.done(taken)
+            return
+        try:
+            app = self._app(event["app"], message["extension"])
+            send(
+                event,
+                message["id"],
+                message["parameters"],
+                at=self._now(),
+                secret=app.webhook_secret,
+                timeout=self._settings.webhook_timeout,
+                allow=self._allow,
+            )
+        except Failed as error:
+            if len(self._failing) >= _MOST_FAILING:
+                self._failing.clear()
+            self._failing.add(taken.target)
+            self._failed(taken, error)
+        else:
+            self._failing.discard(taken.target)
+            self._messages.done(taken)
+
+    def _app(self, app_id: str, number: str) -> App:
+        """The app of an event, as long as it may see the extension's calls. Raises Failed."""
+        accounts = self._accounts.current()
+        app, extension = accounts.apps.get(app_id), accounts.extensions.get(number)
+        if app is None:
+            raise Failed(f"there is no app {app_id} any more", final=True)
+        owner = accounts.users[extension.owner] if extension is not None else None
+        if owner is None or not Caller(app, accounts).may_act_for(owner):
+            raise Failed(f"app {app_id} may not see {number} any more", final=True)
+        return app
+
+    def _now(self) -> float:
+        seconds, micros = self._redis.time()
+        return float(seconds + micros / 1e6)
+
+    def _failed(self, taken: Taken, error: Failed) -> None:
+        attempts = taken.message["attempts"]
+        if error.final or attempts >= self._settings.webhook_retries:
+            log.warning("%s to %s is given up: %s", taken.message["id"], taken.target, error)
+            self._messages.bury(taken, error.reason)
+            return
+        delay = retry_delay(attempts, self._settings.webhook_retry_delay)
+        log.info("%s to %s, again in %.0f s: %s", taken.message["id"], taken.target, delay, error)
+        self._messages.later(taken, delay)
+
+
+def retry_delay(attempts: int, first: float) -> float:
+    """Seconds before the next attempt, after one and so many before it: twice as long each time,
+    a quarter more or less."""
+    delay: float = min(first * 2**attempts, _MOST_DELAY)
+    return delay * random.uniform(0.75, 1.25)

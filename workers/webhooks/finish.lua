@@ -1,0 +1,21 @@
+-- Write down what became of an attempt at a lane's first message, unless its lease was over and
+-- another has taken it since.
+-- KEYS  1 the targets  2 the target's lanes  3 the lane  4 the dead letters
+-- ARGV  1 the target  2 the lane's name  3 the lease
+--       4 done: the message is gone; later: it is tried again; dead: it is given up
+--       5 the message as it is kept  6 later: in how many seconds  7 dead: why
+--       8 how many dead letters are kept
+-- Returns 1, or 0 where the lease was lost.
+if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2]) or 0) ~= tonumber(ARGV[3]) then return 0 end
+local now = clock()
+if ARGV[4] == 'later' then
+  redis.call('LSET', KEYS[3], 0, ARGV[5])
+  redis.call('ZADD', KEYS[2], seconds(now + ARGV[6]), ARGV[2])
+else
+  if ARGV[4] == 'dead' then bury(KEYS[4], ARGV[8], ARGV[1], ARGV[2], ARGV[5], ARGV[7]) end
+  redis.call('LPOP', KEYS[3])
+  if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('ZADD', KEYS[2], seconds(now), ARGV[2])
+  else redis.call('ZREM', KEYS[2], ARGV[2]) end
+end
+settle(KEYS[1], KEYS[2], ARGV[1])
+return 1

@@ -1,0 +1,163 @@
+"""The messages to be sent, in Redis: who may send which, when, and what became of them.
+
+lanes.lua says how they lie there. Every method is one script, so that a process may die at any
+moment, and may raise a RedisError.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from app.calls.store import Keys
+from app.phone_call_events.store import events_key
+
+# What one script takes at most: entries of the outbox, or messages to be sent; and after how many
+# PhoneCallEvents it begins with no other entry.
+_ENTRIES_AT_ONCE = 100
+_MESSAGES_AT_ONCE = 50
+_EVENTS_AT_ONCE = 200
+# Calls that may wait for one target, and dead letters of all. What exceeds the first becomes one
+# of the latter, of which the oldest go: Redis has calls to keep.
+_MOST_LANES = 100_000
+_MOST_DEAD = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A message that is this process' to send, for the time of its lease."""
+
+    target: str
+    lane: str
+    lease: str
+    # id, extension, event, attempts and parameters.
+    message: dict[str, Any]
+    # The PhoneCallEvent's fields; None where it was deleted.
+    event: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was given up."""
+
+    id: str
+    target: str
+    message: dict[str, Any]
+    reason: str
+
+    @property
+    def at(self) -> float:
+        """When it was given up, in epoch seconds."""
+        return int(self.id.partition("-")[0]) / 1000
+
+
+class Messages:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._prefix = f"{keys.prefix}webhooks:"
+        self._targets = f"{self._prefix}targets"
+        self._dead = f"{self._prefix}dead"
+        shared, *scripts = (
+            files("workers.webhooks").joinpath(f"{name}.lua").read_text()
+            for name in ("lanes", "route", "claim", "finish", "replay")
+        )
+        self._route, self._claim, self._finish, self._replay = (
+            redis.register_script(shared + script) for script in scripts
+        )
+
+    def route(self) -> int:
+        """Make messages of the oldest entries of the outbox; how many entries it took."""
+        count: int = self._route(
+            keys=[self._keys.outbox, self._targets, self._dead],
+            args=[
+                *(events_key(self._keys, ""), self._prefix, _ENTRIES_AT_ONCE),
+                *(_MOST_LANES, _MOST_DEAD, _EVENTS_AT_ONCE),
+            ],
+        )
+        return count
+
+    def claim(
+        self, *, lease: float, most: int, most_of_target: int, in_hand: Mapping[str, int]
+    ) -> list[Taken]:
+        """Take some messages that are due, up to ``most``, and of each target no more than it may
+        have in hand, for ``lease`` seconds."""
+        found: list[list[bytes]] = self._claim(
+            keys=[self._targets],
+            args=[
+                events_key(self._keys, ""),
+                self._prefix,
+                lease,
+                min(most, _MESSAGES_AT_ONCE),
+                most_of_target,
+                orjson.dumps(in_hand),
+            ],
+        )
+        return [
+            Taken(
+                target.decode(),
+                lane.decode(),
+                until.decode(),
+                orjson.loads(message),
+                orjson.loads(event) if event else None,
+            )
+            for target, lane, until, message, event in found
+        ]
+
+    def done(self, taken: Taken) -> bool:
+        """The message needs no sending any more; False where the lease was lost."""
+        return self._finished(taken, "done")
+
+    def later(self, taken: Taken, delay: float) -> bool:
+        """It was tried in vain, and is to be tried again in ``delay`` seconds."""
+        return self._finished(taken, "later", delay=delay)
+
+    def bury(self, taken: Taken, reason: str) -> bool:
+        """It is given up."""
+        return self._finished(taken, "dead", reason=reason)
+
+    def _finished(self, taken: Taken, what: str, *, delay: float = 0.0, reason: str = "") -> bool:
+        message = {**taken.message, "attempts": taken.message["attempts"] + 1}
+        due, lane = f"{self._prefix}due:{taken.target}", f"{self._prefix}lane:{taken.lane}"
+        return bool(
+            self._finish(
+                keys=[self._targets, due, lane, self._dead],
+                args=[
+                    *(taken.target, taken.lane, taken.lease, what),
+                    *(orjson.dumps(message), delay, reason, _MOST_DEAD),
+                ],
+            )
+        )
+
+    def dead_letters(self) -> Iterator[DeadLetter]:
+        """All of them, the oldest first."""
+        start = "-"
+        while True:
+            found: Any = self._redis.xrange(self._dead, min=start, count=500)
+            if not found:
+                return
+            yield from (_letter(letter_id, fields) for letter_id, fields in found)
+            start = f"({found[-1][0].decode()}"
+
+    def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        found: Any = self._redis.xrange(self._dead, min=letter_id, max=letter_id)
+        return _letter(*found[0]) if found else None
+
+    def replay(self, letter_id: str) -> bool:
+        """Send it again, after what its call still has to tell; False where it is gone."""
+        return bool(self._replay(keys=[self._dead, self._targets], args=[letter_id, self._prefix]))
+
+    def drop(self, letter_id: str) -> bool:
+        return bool(self._redis.xdel(self._dead, letter_id))
+
+
+def _letter(letter_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
+    return DeadLetter(
+        letter_id.decode(),
+        fields[b"target"].decode(),
+        orjson.loads(fields[b"message"]),
+        fields[b"reason"].decode(),
+    )

@@ -1,0 +1,37 @@
+-- Make messages of what changes of calls have told, one for each enabled PhoneCallEvent of the
+-- extension and type. In one step with the end of the entry, so that none is lost or doubled.
+-- KEYS  1 the outbox  2 the targets  3 the dead letters
+-- ARGV  1 what the keys of extensions' PhoneCallEvents begin with  2 the same of messages
+--       3 how many entries at most  4 how many lanes a target may have  5 how many dead letters
+--       6 after how many PhoneCallEvents no further entry is begun: Redis does nothing else
+--         meanwhile
+-- Returns how many entries were taken.
+local entries = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[3])
+local looked_at, taken = 0, 0
+for _, entry in ipairs(entries) do
+  if looked_at >= tonumber(ARGV[6]) then break end
+  taken = taken + 1
+  local told = {}
+  for i = 1, #entry[2], 2 do told[entry[2][i]] = entry[2][i + 1] end
+  local extension, kind = told.extension, told.type
+  told.extension, told.type = nil, nil
+  for _, text in ipairs(redis.call('HVALS', ARGV[1] .. extension)) do
+    local event = cjson.decode(text)
+    looked_at = looked_at + 1
+    if event.status == 1 and event.type == tonumber(kind) then
+      local lane = told.CallID .. '|' .. event.app .. '|' .. event.target
+      local message = cjson.encode({
+        id = told.CallID .. '-' .. kind .. '-' .. extension .. '-' .. event.id,
+        extension = extension, event = event.id, attempts = 0, parameters = told,
+      })
+      local full = redis.call('ZCARD', ARGV[2] .. 'due:' .. event.target) >= tonumber(ARGV[4])
+      if full and redis.call('EXISTS', ARGV[2] .. 'lane:' .. lane) == 0 then
+        bury(KEYS[3], ARGV[5], event.target, lane, message, 'too many calls wait for this target')
+      else
+        put(KEYS[2], ARGV[2], event.target, lane, message)
+      end
+    end
+  end
+  redis.call('XDEL', KEYS[1], entry[1])
+end
+return taken

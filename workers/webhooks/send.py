@@ -1,0 +1,126 @@
+"""One attempt at one message: the HTTP request, signed, within its limits."""
+
+from datetime import UTC, datetime
+from http.client import HTTPException, HTTPResponse
+from importlib.metadata import version
+from io import BufferedReader, RawIOBase
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import gevent
+from standardwebhooks.webhooks import Webhook
+
+from app.phone_call_events.model import POST, port
+from workers.webhooks.target import (
+    CheckedConnection,
+    CheckedTlsConnection,
+    Networks,
+    TargetRefused,
+)
+
+# Seconds to connect, and bytes of an answer that are read, its headers included.
+_CONNECT_TIMEOUT = 5.0
+_ANSWER = 16 * 1024
+_USER_AGENT = f"Ringback/{version('ringback')}"
+
+
+class Failed(Exception):
+    """The receiver has not taken the message; ``final``: nor will it when asked again."""
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        # Some are the receiver's words, and go to logs and terminals.
+        self.reason = "".join(letter if letter.isprintable() else "?" for letter in reason)
+        super().__init__(self.reason)
+        self.final = final
+
+
+def send(
+    event: dict[str, Any],
+    message_id: str,
+    parameters: dict[str, str],
+    *,
+    at: float,
+    secret: str | None,
+    timeout: float,
+    allow: Networks,
+) -> None:
+    """Tell the event's URL, and return once it has answered 2xx. Raises Failed.
+
+    ``event`` is a PhoneCallEvent's fields, ``at`` the time of this attempt in epoch seconds. All
+    is over within ``timeout`` seconds. Redirects are answers like others: not followed.
+    """
+    parts = urlsplit(event["url"])
+    form = urlencode(parameters)
+    post = event["method"] == POST
+    query = parts.query if post else "&".join(filter(None, (parts.query, form)))
+    target = (parts.path or "/") + (f"?{query}" if query else "")
+    headers = {
+        "User-Agent": _USER_AGENT,
+        "Connection": "close",
+        **signature_headers(message_id, at, form if post else query, secret),
+    }
+    if post:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    kind = CheckedTlsConnection if parts.scheme == "https" else CheckedConnection
+    status = None
+    connection = kind(parts.hostname or "", port(parts), min(timeout, _CONNECT_TIMEOUT), allow)
+    connection.response_class = _Answer
+    try:
+        with gevent.Timeout(timeout):
+            connection.connect()
+            connection.sock.settimeout(timeout)
+            connection.request("POST" if post else "GET", target, form if post else None, headers)
+            answer = connection.getresponse()
+            status = answer.status
+            # To its end, if that is near: a receiver may take it ill when nobody listens.
+            answer.read(_ANSWER)
+    except TargetRefused as error:
+        raise Failed(str(error), final=True) from error
+    except (gevent.Timeout, OSError, HTTPException, ValueError) as error:
+        if status is None:
+            name = "Timeout" if isinstance(error, gevent.Timeout) else type(error).__name__
+            raise Failed(f"{name}: {error}"[:200]) from error
+    finally:
+        connection.close()
+    if status is None or not 200 <= status < 300:
+        raise Failed(f"HTTP {status}", final=status == 410)
+
+
+class _Answer(HTTPResponse):
+    """An answer of which no more is read than we care for."""
+
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        raw = self.fp.detach()
+        self.fp = BufferedReader(_Limited(raw, _ANSWER))
+
+
+class _Limited(RawIOBase):
+    """The first bytes of a stream, and then its end."""
+
+    def __init__(self, raw: RawIOBase, left: int) -> None:
+        self._raw = raw
+        self._left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count: int | None = self._raw.readinto(memoryview(buffer)[: self._left])
+        self._left -= count or 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def signature_headers(
+    message_id: str, at: float, content: str, secret: str | None
+) -> dict[str, str]:
+    """The headers of Standard Webhooks; ``content`` is the body, or a GET's query as it is sent."""
+    headers = {"webhook-id": message_id, "webhook-timestamp": str(int(at))}
+    if secret is not None:
+        time = datetime.fromtimestamp(int(at), UTC)
+        headers["webhook-signature"] = Webhook(secret).sign(message_id, time, content)
+    return headers
