@@ -8,7 +8,7 @@ demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 up: $(VENV)/.installed
 	$(BIN)/ringback up

@@ -14,7 +14,8 @@ nonce=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 answer=$(ask --retry 5 -d "{\"extension\": \"$1\", \"nonce\": \"$nonce\",
     \"phoneCallView\": [{\"source\": [\"$2\"], \"destination\": [\"$3\"]}]}" "$api/simple")
 echo "$answer"
-id=$(echo "$answer" | sed 's/.*"id":"\([0-9a-f]*\)".*/\1/')
+# What was answered before a retry stands in lines of its own.
+id=$(echo "$answer" | sed -n 's/^\[.*"id":"\([0-9a-f]*\)".*/\1/p')
 
 ask "$api/@self/$id?fields=id,state"
 ask -X DELETE "$api/@self/$id"

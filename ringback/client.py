@@ -39,7 +39,8 @@ class Client:
 
     What may be asked twice is asked again where the API or the network fails for a while: reading,
     hanging up, and creating, whose nonce makes that safe (but not for an app with ``compatibility =
-    "voipnow"``). Actions are asked once. Methods raise RingbackError.
+    "voipnow"``). Actions, and hanging up all of an extension, are asked once. Methods raise
+    RingbackError.
     """
 
     def __init__(
@@ -245,9 +246,10 @@ class Client:
     def hang_up(
         self, call_id: str | None = None, *, extension: str = "@self", number: str | None = None
     ) -> list[PhoneCall]:
-        """End a call, or all of an extension; with ``number`` what of them goes to that party."""
+        """End a call, or all of an extension; with ``number`` what of them goes to that party. All
+        of an extension's are asked for once: again, it would end what was placed meanwhile."""
         path = self._calls(extension, *([call_id] if call_id else ()))
-        _, answer = self._ask("DELETE", path, {"phoneNumber": number})
+        _, answer = self._ask("DELETE", path, {"phoneNumber": number}, once=call_id is None)
         return [PhoneCall.of(each) for each in answer]
 
     def act(self, call_id: str, action: str, *, extension: str = "@self", **fields: Any) -> Done:
@@ -423,13 +425,25 @@ class Client:
             response = self._send(
                 "POST", "/oauth/token", fields=_given(fields), timeout=self._timeout
             )
-            answer = json.loads(response.data)
             if response.status != 200:
-                description = answer.get("error_description", "")
-                raise RingbackError(response.status, str(answer["error"]), description)
+                raise _refused_token(response)
+            answer = json.loads(response.data)
             self._until = time.monotonic() + answer["expires_in"] - _EARLY
             self._token = answer["access_token"]
         return self._token
+
+
+def _refused_token(response: urllib3.BaseHTTPResponse) -> RingbackError:
+    """From the form of RFC 6749, of Ringback, or of whatever stands before it."""
+    try:
+        answer = json.loads(response.data)
+        error = answer["error"]
+        if isinstance(error, str):
+            return RingbackError(response.status, error, answer.get("error_description", ""))
+        return RingbackError(response.status, error["code"], error["message"])
+    except (ValueError, LookupError, TypeError):
+        message = "The answer to a request for a token is none of Ringback's."
+        return RingbackError(response.status, "answer_invalid", message)
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What the console does, apart from HTTP."""
 
+import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from redis import Redis
@@ -16,6 +17,7 @@ from app.console import queues
 from app.console.charts import Charts
 from app.console.resource import detail, record_row, row
 from app.console.sessions import Sessions
+from app.errors import api_error
 from app.listing import MAX_VALUES, Filter, Kind, Listing
 from app.phone_calls.schemas import invalid
 from app.phone_calls.services import OWNER, SELF, Caller, PhoneCalls
@@ -25,6 +27,8 @@ from app.switches import SwitchStore
 PAGE = 200
 _LIVE_LOOKED_AT = 2000
 _ENDED_LOOKED_AT = 3000
+# Seconds to wait for the searches before: each takes a process' time from all else.
+_TURN = 5.0
 # Ended calls that a search answers with.
 _FOUND = 50
 
@@ -41,6 +45,7 @@ class Console:
     sessions: Sessions
     charts: Charts
     switches: SwitchStore
+    searching: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def create(cls, store: CallStore, queue: JobQueue, phone_calls: PhoneCalls) -> "Console":
@@ -70,7 +75,15 @@ class Console:
 
     def search(self, caller: Caller, text: str) -> dict[str, Any]:
         """Calls by id or nonce, or with a number that contains the text: of the newest live ones
-        and the newest that have ended."""
+        and the newest that have ended. Raises ApiError where others search for too long."""
+        if not self.searching.acquire(timeout=_TURN):
+            raise api_error("service_unavailable")
+        try:
+            return self._search(caller, text)
+        finally:
+            self.searching.release()
+
+    def _search(self, caller: Caller, text: str) -> dict[str, Any]:
         named = self._of(caller, "id", [text]) + self._of(caller, "nonce", [text])
         live: list[Call] = []
         for start in range(0, _LIVE_LOOKED_AT, 500):

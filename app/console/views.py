@@ -39,7 +39,7 @@ from app.phone_calls.schemas import (
     invalid,
     load,
 )
-from app.phone_calls.services import INVITE, OWNER, SELF, Caller
+from app.phone_calls.services import INVITE, OWNER, SELF, Caller, is_in
 from app.phone_calls.views import json_body
 from app.services import Services
 from app.stream.model import Change, Place, place_text
@@ -278,8 +278,9 @@ class Changed(Scope):
 
     def texts(self, changes: Iterable[Change], after: Place) -> bytes:
         known = {}
+        of = self.of
         for change in changes:
-            if change.place > after and super().texts([change], after):
+            if change.place > after and is_in(of.caller, of.user, of.extension, change.call):
                 known[change.call.id] = change.place
         return b"".join(
             b'id: %b\nevent: call\ndata: {"id":"%b"}\n\n' % (place_text(at).encode(), one.encode())

@@ -162,6 +162,7 @@ class Feed:
 
     def _read(self) -> None:
         looked = time.monotonic()
+        away = False
         while True:
             with self._lock:
                 if self._over():
@@ -170,10 +171,15 @@ class Feed:
                     self._reader = None
                     return
             try:
+                if away:
+                    # What was cut off the stream meanwhile would be missed.
+                    self._look()
+                    away = False
                 if not self._read_some() and time.monotonic() - looked > _LOOK:
                     looked = time.monotonic()
                     self._look()
             except Exception as error:
+                away = True
                 if not is_unavailable(error):
                     # They come back, each to the place where it was.
                     log.exception("the stream of events cannot be read")
@@ -199,11 +205,12 @@ class Feed:
         return True
 
     def _look(self) -> None:
-        """After a fail-over Redis may have fewer entries than it had, and number them anew."""
-        last = self._kept()[1]
-        if last < self.place:
-            self.place = last
+        """After a fail-over Redis may have fewer entries than it had, and number them anew; while
+        it was out of reach those that come next may have been cut off."""
+        first, last = self._kept()
+        if not first <= self.place <= last:
             self._end_all()
+            self.place = last
 
     def _end_all(self) -> None:
         for some in tuple(self._listeners.values()):

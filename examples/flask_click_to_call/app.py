@@ -34,6 +34,14 @@ SECRET = os.environ.get("WEBHOOK_SECRET")
 told: deque[dict[str, str]] = deque(maxlen=100)
 seen: deque[str] = deque(maxlen=1000)
 
+
+@app.before_request
+def only_from_here() -> None:
+    """Another site's page must not place calls. Call events come from no browser."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        abort(403)
+
+
 PAGE = """
 <!doctype html>
 <title>Click to call</title>

@@ -47,6 +47,8 @@ def following(ringback: Ringback, *words: str) -> Iterator["subprocess.Popen[str
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
+        # A job in the background, as this run may be, is born deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
@@ -97,6 +99,8 @@ def test_calls_are_watched_shown_and_hung_up(ringback: Ringback, run: Run) -> No
         ringback.wait_state(call_id, State.BRIDGED)
         listed = json.loads(run("calls", "list", "--number", "15500", "--json").stdout)
         assert call_id in [call["id"] for call in listed]
+        # A variable of the shell that is not set does not mean all of them.
+        assert run("calls", "hangup", "--user", "12", "--extension", "", "--yes").exit_code == 2
         hung_up = run("calls", "hangup", call_id)
         assert hung_up.exit_code == 0 and hung_up.stdout == "1 ended\n", hung_up.output
         last = next(c for c in seen if c["id"] == call_id and c["state"] == "ended")

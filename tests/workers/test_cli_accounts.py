@@ -119,12 +119,17 @@ def test_an_app_is_added_to_redis_and_to_the_file(
 
 def test_a_secret_is_rotated(run: Run, file: Path, current: Callable[[], Accounts]) -> None:
     run("import", file)
-    rotated = run("rotate-secret", "our-own-user", "--file", file)
+    before = current().apps["our-own-user"]
+    rotated = run("rotate-secret", "our-own-user", "--token", "--file", file)
     token = rotated.stdout.strip().removeprefix("token = ")
     app = current().app_of_token(token)
     assert app is not None and app.id == "our-own-user"
     assert current().app_of_token("our-own-user-token") is None
-    assert app.client_secret_sha256 is not None, "the other secret stays"
+    assert app.client_secret_sha256 == before.client_secret_sha256, "the other secret stays"
+    both = run("rotate-secret", "our-own-user", "--file", file)
+    assert [line.split(" = ")[0] for line in both.stdout.splitlines()] == ["token", "client_secret"]
+    assert current().app_of_token(token) is None, "all that it has, where none is named"
+    assert current().apps["our-own-user"].client_secret_sha256 != before.client_secret_sha256
     assert read_accounts(file) == current()
     unknown = run("rotate-secret", "nobody")
     assert unknown.exit_code == 1 and "our-own-administrator" in unknown.output

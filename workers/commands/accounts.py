@@ -6,12 +6,14 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 import tomlkit
 from marshmallow import ValidationError
+from redis.exceptions import RedisError
 
 from app.accounts.model import Accounts, Level, token_sha256
 from app.accounts.schemas import AccountsSchema
@@ -168,7 +170,12 @@ def rotate_secret(
     file: Path | None,
     as_json: bool,
 ) -> None:
-    """Give an app a new secret in place of the old one, which counts no more from then on."""
+    """Give an app a new secret in place of the old one, which counts no more from then on; of
+    the token and the client secret those that it has, where none is named."""
+    if not (token or client_secret or webhook_secret):
+        had = Session.open().accounts.apps.get(app)
+        token = had is not None and had.token_sha256 is not None
+        client_secret = had is not None and had.client_secret_sha256 is not None
     given = _new_secrets(token, client_secret, webhook_secret)
 
     def rotate(apps: Any) -> None:
@@ -260,6 +267,11 @@ def _kept(given: dict[str, str]) -> dict[str, str]:
 def _change(change: Callable[[Any], None], file: Path | None) -> None:
     """Change the apps in Redis and in the file, each only if all of both can be used then."""
     session = Session.open()
+    with session.redis.lock(f"{session.keys.accounts}:change", timeout=30):
+        _change_locked(session, change, file)
+
+
+def _change_locked(session: Session, change: Callable[[Any], None], file: Path | None) -> None:
     document = _document(session)
     change(document["apps"])
     accounts = _loaded(document, demo=True)
@@ -272,7 +284,11 @@ def _change(change: Callable[[Any], None], file: Path | None) -> None:
         _loaded(text.unwrap(), demo=False)
         _write(file, tomlkit.dumps(text))
     is_demo = session.redis.hget(session.keys.accounts, "demo") == b"1"
-    AccountStore(session.redis, session.keys).replace(accounts, demo=is_demo)
+    try:
+        AccountStore(session.redis, session.keys).replace(accounts, demo=is_demo)
+    except RedisError as error:
+        where = f"{file} has it already: ask for another secret. " if file else ""
+        raise click.ClickException(f"{where}Redis: {error}") from error
 
 
 def _loaded(document: dict[str, Any], *, demo: bool) -> Accounts:
@@ -284,13 +300,16 @@ def _loaded(document: dict[str, Any], *, demo: bool) -> Accounts:
 
 
 def _write(file: Path, text: str) -> None:
-    """Whole or not at all, with the rights that the file has."""
+    """Whole or not at all, with the owner and the rights that the file has."""
     handle, name = tempfile.mkstemp(dir=file.resolve().parent, prefix=f".{file.name}.")
     part = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as opened:
             opened.write(text)
-        part.chmod(file.stat().st_mode & 0o777)
+        was = file.stat()
+        with suppress(PermissionError):
+            os.chown(part, was.st_uid, was.st_gid)
+        part.chmod(was.st_mode & 0o777)
         part.replace(file.resolve())
     finally:
         part.unlink(missing_ok=True)

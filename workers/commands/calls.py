@@ -34,13 +34,24 @@ _HANG_UP_LIMIT = 10.0
 _LONGEST = 2 * 86_400.0
 
 
+def _not_empty(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        # A shell variable that is not set: it must not mean all.
+        raise click.BadParameter("It is empty.")
+    return value
+
+
+def _option(name: str, text: str, shell_complete: Any = None) -> Callable[..., Any]:
+    return click.option(name, callback=_not_empty, help=text, shell_complete=shell_complete)
+
+
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which calls."""
     for option in (
-        click.option("--number", help="With that number on any side."),
-        click.option("--switch", shell_complete=complete.switches, help="On that switch."),
-        click.option("--user", shell_complete=complete.users, help="Of that user's extensions."),
-        click.option("--extension", shell_complete=complete.extensions, help="That it is in."),
+        _option("--number", "With that number on any side."),
+        _option("--switch", "On that switch.", complete.switches),
+        _option("--user", "Of that user's extensions.", complete.users),
+        _option("--extension", "That it is in.", complete.extensions),
     ):
         command = option(command)
     return command

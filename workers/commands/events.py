@@ -20,6 +20,9 @@ from workers.commands.session import Session, as_json_lines, console, put_json_l
 def command(extension: str | None, call_id: str | None, as_json: bool) -> None:
     """Changes of calls from now on, until Ctrl-C; of one call until it has ended."""
     session = Session.open()
+    # Before the call is looked at: its end must not fall between.
+    newest: Any = session.redis.xrevrange(session.keys.events, count=1)
+    begin = newest[0][0] if newest else "0"
     if call_id is not None:
         call = session.store.get(call_id)
         if call is None or call.state is State.ENDED:
@@ -29,7 +32,7 @@ def command(extension: str | None, call_id: str | None, as_json: bool) -> None:
     out = console()
     numbers = _Numbers(session)
     try:
-        for event in _follow(session):
+        for event in _follow(session, begin):
             if call_id not in (None, event["call"]) or number not in (None, event["extension"]):
                 continue
             if as_json:
@@ -45,11 +48,9 @@ def command(extension: str | None, call_id: str | None, as_json: bool) -> None:
         return
 
 
-def _follow(session: Session) -> Iterator[dict[str, Any]]:
-    """The entries of the stream from now on: texts, the time in epoch seconds, what changed."""
+def _follow(session: Session, last: Any) -> Iterator[dict[str, Any]]:
+    """The entries of the stream after one: texts, the time in epoch seconds, what changed."""
     key = session.keys.events
-    newest: Any = session.redis.xrevrange(key, count=1)
-    last = newest[0][0] if newest else "0"
     while True:
         reply: Any = session.redis.xread({key: last}, block=int(BLOCK_LIMIT * 1000))
         for _, entries in reply or ():

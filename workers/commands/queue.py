@@ -1,6 +1,7 @@
 """`ringback queue`: the jobs, who does them, and the line of calls that wait for their turn."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 from redis import Redis
 from rich.text import Text
 from rq import Queue, Worker
+from rq.exceptions import InvalidJobOperation
 from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
@@ -109,8 +111,10 @@ def retry(ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     again = []
     for job in jobs:
         if job.func_name in _REPEATABLE:
-            _registry(job).requeue(job)
-            again.append(job.id)
+            # Another may have been faster.
+            with suppress(InvalidJobOperation):
+                _registry(job).requeue(job)
+                again.append(job.id)
         else:
             refused.append(job.id)
     put_json({"retried": again, "refused": refused}) if as_json else click.echo(
