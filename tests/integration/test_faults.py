@@ -60,14 +60,18 @@ def test_what_happens_without_a_listener_is_found_by_the_next(ringback: Ringback
 
 def test_a_restarted_switch_ends_its_calls(ringback: Ringback) -> None:
     call_id = ringback.place("15500", "15600")
-    ringback.wait_state(call_id, State.BRIDGED)
+    core_uuid = ringback.wait_state(call_id, State.BRIDGED).core_uuid or ""
     kill(ringback, "simulator")
     switch = start(ringback, "simulator")
     try:
         call = ringback.ended(call_id)
         assert (call.ended_by, call.disposition) == ("switch_restarted", 0)
+        # Once its events are heard: of a call before that only its absence would be.
+        hash_of = ringback.store.redis.hget
+        eventually(lambda: hash_of("ringback:switch:simulator", "core_uuid") != core_uuid.encode())
         # The workers have found the new one.
-        assert ringback.ended(ringback.place("15500", "15609")).hangup_cause == "USER_BUSY"
+        call = ringback.ended(ringback.place("15500", "15609"))
+        assert (call.ended_by, call.hangup_cause) == ("destination", "USER_BUSY")
     finally:
         end(switch)
 
