@@ -1,15 +1,27 @@
-"""Which app a request is from: a bearer token in the header or the query."""
+"""Which app a request is from, and what it is served with."""
 
 import re
 from typing import cast
 
-from flask import Request, current_app
+from flask import Request, current_app, request
 
 from app.accounts.model import Accounts, App
 from app.errors import api_error
+from app.phone_calls.services import Caller
 from app.services import Services
 
 _BEARER = re.compile(r"\s*(?:Bearer\s+)?(\S+)\s*", re.IGNORECASE)
+
+
+def current_services() -> Services:
+    """What the present request is served with."""
+    return cast(Services, current_app.extensions["ringback"])
+
+
+def current_caller() -> Caller:
+    """Who asks: the app whose token the present request carries. Raises ApiError 401."""
+    accounts = current_services().accounts.current()
+    return Caller(authenticate(request, accounts), accounts)
 
 
 def authenticate(request: Request, accounts: Accounts) -> App:
@@ -32,5 +44,4 @@ def authenticate(request: Request, accounts: Accounts) -> App:
 
 
 def _app_of_issued(token: str, accounts: Accounts) -> App | None:
-    services = cast(Services, current_app.extensions["ringback"])
-    return services.tokens.app_of(token, accounts)
+    return current_services().tokens.app_of(token, accounts)

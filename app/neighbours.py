@@ -1,12 +1,11 @@
 """What the UAPI has beside phone calls and Ringback does not do: answered with 501."""
 
-from typing import Any, cast
+from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response
 
-from app.auth import authenticate
+from app.auth import current_caller
 from app.errors import api_error
-from app.services import Services
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # The paths and what they are for (uapi/spec 1.6; the queue's agents in both spellings). The
@@ -34,6 +33,5 @@ def blueprint(name: str) -> Blueprint:
 
 
 def not_implemented(**_: Any) -> Response:
-    services = cast(Services, current_app.extensions["ringback"])
-    authenticate(request, services.accounts.current())
+    current_caller()
     raise api_error("request_not_implemented")

@@ -9,6 +9,9 @@ from freeswitch.event_socket import SwitchConnection
 
 # Seconds within which a switch says that it is there.
 _SOON = 0.5
+# Seconds that one command waits for a switch that is away, and for its answer.
+_UP_LIMIT = 0.3
+_ANSWER_LIMIT = 1.0
 
 
 class SwitchPool:
@@ -36,6 +39,14 @@ class SwitchPool:
     def get(self, name: str) -> SwitchConnection | None:
         """The connection to the switch of that name, up or not."""
         return self._connections.get(name)
+
+    def reach(self, name: str) -> SwitchConnection | None:
+        """The connection to a switch that answers, waited for but for a moment: others wait behind
+        who asks."""
+        connection = self.get(name)
+        if connection is None or not connection.wait_up(_UP_LIMIT):
+            return None
+        return connection if connection.is_answering(timeout=_ANSWER_LIMIT) else None
 
     def ready(self) -> list[str]:
         """The switches that answer, soon."""

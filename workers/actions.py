@@ -18,9 +18,6 @@ from workers.runtime import CALL_VARIABLE, Runtime
 
 log = logging.getLogger(__name__)
 
-# Seconds that an action waits for a switch that is away, and for an answer of it.
-_UP_LIMIT = 0.3
-_ANSWER_LIMIT = 1.0
 # The positions of an organization's parking lot.
 FIRST_POSITION, LAST_POSITION = 5901, 5999
 
@@ -66,8 +63,11 @@ class Actor:
             raise Refused("It was too late: no worker was there.")
         if (why := actions.refusal(call, request)) is not None:
             raise Refused(why)
-        connection = self._connection(call)
-        leg = _leg(call, request)
+        connection = self.pool.reach(call.switch or "")
+        if connection is None:
+            raise Refused(actions.UNREACHABLE)
+        leg = call.leg_named(request.leg)
+        assert leg is not None, "no refusal without it"
         if request.action is Action.ON_HOLD and leg.on_hold:
             # The switch would call it a failure.
             return "held before"
@@ -86,22 +86,12 @@ class Actor:
             # This process stood still, and the legs are taken for never sent.
             raise Refused("It was too late: the worker was held up.")
         try:
-            said = self._send(connection, call, _leg(call, request), request, mine)
+            said = self._send(connection, call, call.leg_named(leg.id) or leg, request, mine)
         except ValueError as error:
             raise Refused(str(error)) from error
         if said.startswith("-"):
             raise Refused(f"The switch refused it: {said}")
         return said
-
-    def _connection(self, call: Call) -> SwitchConnection:
-        connection = self.pool.get(call.switch or "")
-        if (
-            connection is None
-            or not connection.wait_up(_UP_LIMIT)
-            or not connection.is_answering(timeout=_ANSWER_LIMIT)
-        ):
-            raise Refused(actions.UNREACHABLE)
-        return connection
 
     def _send(
         self,
@@ -184,10 +174,6 @@ class Actor:
         """Seconds until the call's time is over."""
         begun = call.answered or self.runtime.store.now()
         return max(1, int(begun + call.call_duration - self.runtime.store.now()))
-
-
-def _leg(call: Call, request: Request) -> Leg:
-    return next(leg for leg in call.legs if leg.id == request.leg)
 
 
 def _application(leg: Leg, request: Request) -> dialstring.Application:

@@ -15,11 +15,6 @@ from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-# Seconds that a hang-up waits for a switch that is away, and for its answer; after that the
-# listener sees to it. Those for other switches wait behind it.
-_HANG_UP_WAIT = 0.3
-_HANG_UP_LIMIT = 1.0
-
 
 @dataclass(frozen=True)
 class JobContext:
@@ -64,12 +59,9 @@ def hang_up(call_id: str) -> None:
     call = context.runtime.store.get(call_id)
     if call is None or call.state is State.ENDED or call.switch is None:
         return
-    connection = context.pool.get(call.switch)
-    if (
-        connection is None
-        or not connection.wait_up(_HANG_UP_WAIT)
-        or not connection.is_answering(timeout=_HANG_UP_LIMIT)
-    ):
+    connection = context.pool.reach(call.switch)
+    if connection is None:
+        # The listener sees to it.
         log.warning("call %s: switch %s is away, to be hung up once back", call.id, call.switch)
         return
     context.dispatcher.hang_up(connection, call)

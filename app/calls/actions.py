@@ -121,7 +121,7 @@ def _is_in(leg: Leg) -> bool:
 
 def refusal(call: Call, request: Request) -> str | None:
     """Why this cannot be done to the call as it stands; None where it can."""
-    leg = next((leg for leg in call.legs if leg.id == request.leg), None)
+    leg = call.leg_named(request.leg)
     if call.state is State.ENDED or call.hangup_requested is not None:
         return "The call has ended."
     if leg is None or not _is_in(leg):
@@ -153,9 +153,9 @@ def refusal(call: Call, request: Request) -> str | None:
 def begin(call: Call, request: Request, *, at: float) -> Call:
     """A worker takes the request, before it tells the switch anything: whom it brings in belongs
     to the call from now on. Of a request that was taken before, or must be refused: unchanged."""
-    if is_begun(call, request) or refusal(call, request) is not None:
+    moved = call.leg_named(request.leg)
+    if moved is None or is_begun(call, request) or refusal(call, request) is not None:
         return call
-    moved = next(leg for leg in call.legs if leg.id == request.leg)
     if request.action is Action.PARK:
         call = call.with_leg(evolve(moved, parked_by=request.by))
     elif request.action is Action.TRANSFER_TO_VOICEMAIL:
@@ -205,7 +205,7 @@ def third_legs(call: Call, request: Request) -> tuple[Leg, ...]:
 def is_done(call: Call, request: Request) -> bool:
     """Whether what was asked for can be seen in the call: of what rings a phone, its ringing."""
     action = request.action
-    leg = next((leg for leg in call.legs if leg.id == request.leg), None)
+    leg = call.leg_named(request.leg)
     if call.state is State.ENDED or leg is None:
         return True
     if action is Action.ON_HOLD:

@@ -260,6 +260,9 @@ class Call:
     def leg(self, uuid: str) -> Leg | None:
         return next((leg for leg in self.legs if leg.uuid == uuid), None)
 
+    def leg_named(self, leg_id: str | None) -> Leg | None:
+        return next((leg for leg in self.legs if leg.id == leg_id), None)
+
     def with_leg(self, leg: Leg) -> "Call":
         legs = tuple(leg if old.id == leg.id else old for old in self.legs)
         return evolve(self, legs=legs)

@@ -271,7 +271,7 @@ def _is_pointless(call: Call, leg: Leg) -> bool:
     """Whether a phone rings for somebody who is not to be taken over any more."""
     if leg.action not in (Action.PICK_UP, Action.UN_PARK) or leg.answered is not None:
         return False
-    of = next((each for each in call.legs if each.id == leg.of), None)
+    of = call.leg_named(leg.of)
     if of is None or of.ended is not None:
         return True
     return of.bridged is not None if leg.action is Action.PICK_UP else not of.in_lot

@@ -1,18 +1,14 @@
 """HTTP of the CDR service."""
 
-from typing import cast
+from flask import Blueprint, Response, jsonify
 
-from flask import Blueprint, Response, current_app, jsonify, request
-
-from app.auth import authenticate
+from app.auth import current_caller, current_services
 from app.cdr.resource import FIELDS, phone_call_record
 from app.cdr.schemas import CdrQuery
 from app.cdr.services import FILTERS, TooManyReports
 from app.errors import error_response
 from app.listing import arguments, collection, listing, picked
 from app.phone_calls.schemas import load
-from app.phone_calls.services import Caller
-from app.services import Services
 
 _query = CdrQuery()
 
@@ -26,13 +22,11 @@ def blueprint(name: str) -> Blueprint:
 
 
 def list_records(user: str | None = None) -> Response:
-    services = cast(Services, current_app.extensions["ringback"])
-    accounts = services.accounts.current()
-    caller = Caller(authenticate(request, accounts), accounts)
+    caller = current_caller()
     query = load(_query, arguments())
     asked = listing(query, FILTERS, FIELDS, "cdr_invalid_filter_by_{}")
     try:
-        records, total = services.call_reports.page(caller, user, query, asked)
+        records, total = current_services().call_reports.page(caller, user, query, asked)
     except TooManyReports:
         return _ask_again()
     resources = list(map(phone_call_record, records))

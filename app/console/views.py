@@ -10,18 +10,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import (
     Blueprint,
     Response,
-    current_app,
     jsonify,
     request,
 )
 
 from app.accounts.model import Accounts, App, Compatibility, Level
+from app.auth import current_services
 from app.calls.watch import is_hang_up_pending
 from app.console.charts import SPANS
 from app.console.services import Console
@@ -41,7 +41,6 @@ from app.phone_calls.schemas import (
 )
 from app.phone_calls.services import INVITE, OWNER, SELF, Caller, is_in
 from app.phone_calls.views import json_body
-from app.services import Services
 from app.stream.model import Change, Place, place_text
 from app.stream.services import Scope
 from app.stream.views import serve
@@ -152,7 +151,7 @@ def _files() -> dict[str, tuple[bytes, bytes]]:
 
 def log_in() -> tuple[Response, int]:
     """With an app's token for good, or its client id and secret."""
-    services = _services()
+    services = current_services()
     accounts, tokens, body = services.accounts.current(), services.tokens, json_body()
     token, client_id, secret = (
         str(body.get(name) or "").strip() for name in ("token", "client_id", "client_secret")
@@ -183,7 +182,7 @@ def log_in() -> tuple[Response, int]:
 
 def log_out() -> tuple[Response, int]:
     if (name := request.cookies.get(_COOKIE)) is not None:
-        _services().console.sessions.end(name)
+        current_services().console.sessions.end(name)
     response = jsonify({})
     response.delete_cookie(_COOKIE, path="/console", httponly=True, samesite="Strict")
     return response, 200
@@ -232,21 +231,21 @@ def create(kind: str) -> tuple[Response, int]:
     caller, _ = _caller()
     query = load(_invite_query if kind == INVITE else _create_query, request.args)
     body = load(_invite_body if kind == INVITE else _create_body, json_body())
-    made = _services().phone_calls.create(caller, OWNER, kind, query, body)
+    made = current_services().phone_calls.create(caller, OWNER, kind, query, body)
     return jsonify({"ids": [each.id for each in made]}), 202
 
 
 def act(call_id: str) -> tuple[Response, int]:
     caller, console = _caller()
     body = load(_action_body, json_body())
-    changed, done = _services().actions.act(caller, OWNER, SELF, call_id, body)
+    changed, done = current_services().actions.act(caller, OWNER, SELF, call_id, body)
     return jsonify(console.rows(caller, [changed])[0]), 200 if done else 202
 
 
 def hang_up(call_id: str) -> tuple[Response, int]:
     caller, console = _caller()
     query = load(_hang_up_query, request.args)
-    service = _services().phone_calls
+    service = current_services().phone_calls
     found = service.find(caller, OWNER, SELF, call_id)
     if not found:
         raise invalid("pc_phonecall_invalid")
@@ -262,7 +261,7 @@ def hang_up(call_id: str) -> tuple[Response, int]:
 
 def events() -> Response:
     """The ids of calls as they change (server-sent events), from after ``Last-Event-ID`` on."""
-    stream = _services().stream
+    stream = current_services().stream
 
     def scope() -> Changed:
         caller, _ = _caller()
@@ -330,15 +329,11 @@ def _caller() -> tuple[Caller, Console]:
         raise api_error("access_denied")
     # The habits of old programs are nothing to people.
     plain = replace(app, compatibility=Compatibility.DEFAULT)
-    return Caller(plain, accounts), _services().console
+    return Caller(plain, accounts), current_services().console
 
 
 def _app() -> tuple[App | None, Accounts]:
-    services = _services()
+    services = current_services()
     accounts = services.accounts.current()
     name = request.cookies.get(_COOKIE, "")
     return services.console.sessions.app_of(name, accounts), accounts
-
-
-def _services() -> Services:
-    return cast(Services, current_app.extensions["ringback"])

@@ -3,14 +3,13 @@
 import hmac
 import os
 from ipaddress import ip_address
-from typing import cast
 from urllib.parse import unquote_plus
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 
 from app.accounts.model import App, token_sha256
+from app.auth import current_services
 from app.oauth.services import Issued
-from app.services import Services
 from app.settings import parse_networks
 
 # What a secret is compared with where there is no such client, so that it takes as long.
@@ -35,7 +34,7 @@ def blueprint() -> Blueprint:
 
 
 def token() -> Response:
-    services = cast(Services, current_app.extensions["ringback"])
+    services = current_services()
     tokens, form = services.tokens, request.form
     grant = form.get("grant_type")
     if not grant:

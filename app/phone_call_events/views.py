@@ -1,11 +1,11 @@
 """HTTP of the PhoneCallEvents service: authorise, load, one service call, dump."""
 
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, jsonify
 
-from app.auth import authenticate
+from app.auth import current_caller, current_services
 from app.listing import Kind, arguments, base_url, collection, listing, picked
 from app.phone_call_events.model import PhoneCallEvent
 from app.phone_call_events.resource import FIELDS, phone_call_event
@@ -22,7 +22,6 @@ from app.phone_calls.schemas import ListQuery
 from app.phone_calls.schemas import load as load_query
 from app.phone_calls.services import Caller
 from app.phone_calls.views import json_body
-from app.services import Services
 
 _PATH = "/extensions/<user>/<extension>/phoneCallEvents"
 
@@ -96,9 +95,7 @@ def delete(
 
 
 def _caller() -> tuple[Caller, PhoneCallEvents]:
-    services = cast(Services, current_app.extensions["ringback"])
-    accounts = services.accounts.current()
-    return Caller(authenticate(request, accounts), accounts), services.phone_call_events
+    return current_caller(), current_services().phone_call_events
 
 
 def _resource(event: PhoneCallEvent, user: str, extension: str) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def _third_views(call: Call, shared: dict[str, Any]) -> Iterator[dict[str, Any]]
         if not dialled:
             continue
         leg = dialled[-1]
-        of = next((each for each in call.legs if each.id == leg.of), leg)
+        of = call.leg_named(leg.of) or leg
         is_extension = leg.kind is NumberKind.EXTENSION
         yield without_none(
             {

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 
-from app.auth import authenticate
+from app.auth import current_caller, current_services
 from app.calls.model import Call
 from app.calls.watch import is_hang_up_pending
 from app.listing import Kind, arguments, base_url, collection, field_names, listing, picked
@@ -24,7 +24,6 @@ from app.phone_calls.schemas import (
     load,
 )
 from app.phone_calls.services import INVITE, Caller, PhoneCalls
-from app.services import Services
 
 # What a list may be filtered by.
 _FILTERS = {"id": Kind.TEXT, "published": Kind.DATE, "nonce": Kind.TEXT}
@@ -98,17 +97,14 @@ def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response
     query = load(_action_query, request.args)
     names = field_names(query, FIELDS)
     body = load(_action_body, json_body())
-    services = cast(Services, current_app.extensions["ringback"])
-    call, done = services.actions.act(caller, user, extension, call_id, body)
+    call, done = current_services().actions.act(caller, user, extension, call_id, body)
     # An array, which every client reads (uapi/spec 8).
     answer = picked(_resources(service, [call], user, extension), names)
     return jsonify(answer), 200 if done else 202
 
 
 def _caller() -> tuple[Caller, PhoneCalls]:
-    services = cast(Services, current_app.extensions["ringback"])
-    accounts = services.accounts.current()
-    return Caller(authenticate(request, accounts), accounts), services.phone_calls
+    return current_caller(), current_services().phone_calls
 
 
 def json_body() -> Any:

@@ -1,16 +1,13 @@
 """HTTP of the Presence service."""
 
-from typing import cast
 from urllib.parse import quote
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, jsonify
 
-from app.auth import authenticate
+from app.auth import current_caller, current_services
 from app.listing import Kind, arguments, base_url, collection, listing, picked
 from app.phone_calls.schemas import ListQuery, load
-from app.phone_calls.services import Caller
 from app.presence.resource import FIELDS, extension_presence
-from app.services import Services
 
 _FILTERS = {"extension": Kind.TEXT}
 
@@ -25,13 +22,11 @@ def blueprint(name: str) -> Blueprint:
 
 
 def list_presence(user: str, extension: str) -> Response:
-    services = cast(Services, current_app.extensions["ringback"])
-    accounts = services.accounts.current()
-    caller = Caller(authenticate(request, accounts), accounts)
+    caller = current_caller()
     # In the order of the numbers.
     query = {"sortOrder": "asc", **load(_query, arguments())}
     asked = listing(query, _FILTERS, FIELDS)
-    page, total = services.presence.page(caller, user, extension, asked)
+    page, total = current_services().presence.page(caller, user, extension, asked)
     rows = [extension_presence(found, _link(user, found.extension)) for found in page]
     return jsonify(collection(picked(rows, asked.fields), total, asked))
 

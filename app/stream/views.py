@@ -9,12 +9,10 @@ from flask import Blueprint, Flask, Response, current_app, request
 from marshmallow import fields
 from marshmallow.validate import Regexp
 
-from app.auth import authenticate
+from app.auth import current_caller, current_services
 from app.errors import ApiError, error_response
 from app.phone_calls.schemas import BaseRequest, Number, coded, load
 from app.phone_calls.schemas import invalid as usual
-from app.phone_calls.services import Caller
-from app.services import Services
 from app.stream.feed import TooManyListeners
 from app.stream.services import CallStream, Scope
 
@@ -50,17 +48,15 @@ def blueprint(name: str) -> Blueprint:
 
 
 def stream(user: str) -> Response:
-    services = cast(Services, current_app.extensions["ringback"])
+    source = current_services().stream
     query = load(_query, request.args)
 
     def look() -> Scope:
-        accounts = services.accounts.current()
-        caller = Caller(authenticate(request, accounts), accounts)
         wanted = query.get("extension"), query.get("phoneCallId")
-        return services.stream.scope(caller, user, *wanted)
+        return source.scope(current_caller(), user, *wanted)
 
     last = request.headers.get("Last-Event-ID") or query.get("lastEventId")
-    return serve(services.stream, look, last)
+    return serve(source, look, last)
 
 
 def serve(source: CallStream, look: Callable[[], Scope], last: str | None) -> Response:
