@@ -79,7 +79,7 @@ class Actor:
         mine = actions.third_legs(call, request)
         if any(each.brought != at for each in mine):
             return "begun by another"
-        if (why := actions.refusal(call, request)) is not None:
+        if not mine and (why := actions.refusal(call, request)) is not None:
             # It changed in this moment, and nothing was begun.
             raise Refused(why)
         if time.monotonic() > send_before:

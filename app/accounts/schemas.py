@@ -261,6 +261,17 @@ class AccountsSchema(Schema):
         return Accounts.of(**data)
 
 
+def without_unknown(document: dict[str, Any]) -> dict[str, Any]:
+    """What this version knows of a document that a newer one may have written."""
+    rows: dict[str, Any] = AccountsSchema().fields
+    known = {kind: each.inner.schema.fields for kind, each in rows.items()}
+    return {
+        kind: [{name: row[name] for name in row if name in known[kind]} for row in document[kind]]
+        for kind in document
+        if kind in known
+    }
+
+
 class _Errors:
     def __init__(self) -> None:
         self.found: dict[str, dict[int, dict[str, list[str]]]] = {}

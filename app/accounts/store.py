@@ -1,6 +1,7 @@
 """Accounts: read from the file at start, kept in Redis, looked up in memory."""
 
 import json
+import logging
 import math
 import time
 import tomllib
@@ -13,10 +14,12 @@ from marshmallow import ValidationError
 from redis import Redis
 
 from app.accounts.model import Accounts
-from app.accounts.schemas import AccountsSchema
+from app.accounts.schemas import AccountsSchema, without_unknown
 from app.calls.pace import Limit, Pacer
 from app.calls.store import Keys
 from app.settings import SettingsError
+
+log = logging.getLogger(__name__)
 
 
 def read_accounts(path: Path | None) -> Accounts:
@@ -114,10 +117,18 @@ class AccountStore:
         if version != self._version:
             found: Any = self._redis.hmget(self._key, "version", "document")
             if found[1] is not None:
-                # Checked when it was written; the demo's tokens were allowed or refused then.
-                self._accounts = AccountsSchema(demo=True).load(json.loads(found[1]))
+                self._read(found[1])
             self._version = found[0]
         return self._accounts
+
+    def _read(self, document: bytes) -> None:
+        known = without_unknown(json.loads(document))
+        try:
+            # Checked when it was written; the demo's tokens were allowed or refused then.
+            self._accounts = AccountsSchema(demo=True).load(known)
+        except ValidationError as error:
+            # Written by a newer Ringback, whose processes take the place of these one by one.
+            log.error("the accounts in Redis cannot be read, those before are kept: %s", error)
 
 
 def _limits(accounts: Accounts) -> dict[str, dict[str, Limit]]:

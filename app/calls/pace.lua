@@ -13,8 +13,9 @@
 -- Returns how many microseconds later to ask again, -1 where no call waits; then of each call that
 -- may be dialled, in order, the switch and its hash.
 local lines, live, calls, reserved = ARGV[1], ARGV[2], ARGV[3], ARGV[8]
--- A limit that was looked at this late (microseconds) still gives all that it owes.
-local SLACK = 30000
+-- A limit that was looked at this late (microseconds) still gives all that it owes; one that was
+-- not asked for longer than IDLE owes nothing.
+local SLACK, IDLE = 30000, 1000000
 -- When to look again for what no moment is known of: a call that ends makes room.
 local LOOK = 100000
 -- A place on a switch or a gateway is kept so long for a call that may be dialled; from its claim
@@ -125,7 +126,8 @@ local function take(name, legs, uuids)
     end
   end
   if of.rate > 0 then
-    of.moment = math.max(of.moment, now - SLACK) + legs * 1000000 / of.rate
+    local owed = of.moment > now - IDLE and SLACK or 0
+    of.moment = math.max(of.moment, now - owed) + legs * 1000000 / of.rate
     redis.call('HSET', KEYS[4], name, string.format('%.0f', of.moment))
   end
 end

@@ -31,7 +31,8 @@ class EmptyJob:
 
 def measure(url: str, redis_pid: int, worker_class: str, count: int) -> EmptyJob:
     """Enqueue ``count`` jobs one by one, then have a worker do them."""
-    redis = connect(url)
+    # The server has only just been started.
+    redis = connect(url, retries=10)
     redis.flushall()
     queue = Queue("bench", connection=redis, serializer=JSONSerializer)
     meter = Meter({"redis": redis_pid}, redis)

@@ -1,4 +1,6 @@
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -148,3 +150,21 @@ def test_accounts_of_some_age_are_read_anew(redis: Redis, accounts_file: Path) -
     accounts_file.write_text(GOOD)
     writer.replace(read_accounts(accounts_file))
     eventually(lambda: reader.current().app_of_token("demo-user-token") is None)
+
+
+def test_what_a_newer_version_wrote_is_read(redis: Redis, accounts_file: Path) -> None:
+    """While processes are replaced one by one, the old ones find accounts of the new."""
+    keys = Keys()
+    writer, reader = AccountStore(redis, keys), AccountStore(redis, keys)
+    accounts_file.write_text(GOOD)
+    writer.replace(accounts := read_accounts(accounts_file))
+    document: Any = json.loads(redis.hget(keys.accounts, "document") or b"")
+    document["planets"] = [{"id": "1"}]
+    document["extensions"][0]["colour"] = "red"
+    redis.hset(keys.accounts, "document", json.dumps(document))
+    assert reader.current() == accounts
+    # What cannot be understood takes nothing away.
+    document["extensions"][0]["type"] = "hologram"
+    redis.hset(keys.accounts, "document", json.dumps(document))
+    redis.hincrby(keys.accounts, "version", 1)
+    assert reader.current() == accounts

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.calls.model import Call, Leg, State
+from app.calls.model import Call, Leg, NumberKind, Role, State, evolve, leg_uuid
 from app.calls.queue import JobQueue
+from app.calls.store import Note
 from tests.conftest import eventually
 from tests.integration.conftest import REAL, Ringback
 
@@ -256,3 +257,20 @@ def test_voicemail(talk: Talk) -> None:
     talk.put("TransferToVoicemail", sendCallTo="211", transferNumber="15600")
     legs = talk.wait(lambda legs: legs["a1"].ended)
     assert legs["b1"].voicemail and legs["b1"].ended is None
+
+
+def test_the_last_third_party_that_a_call_takes(talk: Talk) -> None:
+    def joined_by_98(call: Call) -> Call:
+        uuid = leg_uuid(call.id, Role.THIRD, 98, 1)
+        at = call.accepted
+        gone = Leg("c98", Role.THIRD, "15600", NumberKind.PUBLIC, uuid, created=at, ended=at)
+        return evolve(call, legs=(*call.legs, gone))
+
+    store = talk.ringback.store
+    call = store.get(talk.id)
+    assert call is not None
+    store.change(call, joined_by_98, Note("request", "98 third parties"))
+    talk.put("Monitor", phoneCallViewId="00", sendCallTo="024")
+    talk.wait(lambda legs: legs["c99"].answered)
+    refused = talk.refused("Monitor", phoneCallViewId="00", sendCallTo="024")
+    assert refused == "pc_action_invalid"
