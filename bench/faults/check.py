@@ -1,8 +1,8 @@
 """Whether the three promises were kept, by the switch's own record: each call placed once, none
 lost, and Redis and the API say what the switch did.
 
-Nothing here goes through Ringback's own reading of a call: the hashes are read as the README
-gives them to back ends.
+Nothing here goes through Ringback's own reading of a call: the hashes are read as
+docs/redis.md gives them to back ends.
 """
 
 import asyncio

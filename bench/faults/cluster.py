@@ -149,10 +149,6 @@ class Part:
             )
         self._say(f"started, process {self.pid}")
 
-    def said(self, text: str) -> bool:
-        """Whether its log of this run has the text."""
-        return text in self._log.read_text(errors="replace").rpartition("\n--- ")[2]
-
     def kill(self) -> None:
         """SIGKILL to the process and its children."""
         self._say("SIGKILL")
@@ -335,8 +331,10 @@ class Cluster:
             )
 
     def listens(self, name: str) -> bool:
-        """Whether a listener is connected with every switch, followed by it or not."""
-        return all(self.part(name).said(f"switch {s.name} is up") for s in self.switches)
+        """Whether a listener hears every switch, followed by it or not."""
+        redis, pid = self.redis(), str(self.part(name).pid)
+        heard_by = (redis.zrange(self.keys.switch_listeners(s.name), 0, -1) for s in self.switches)
+        return all(pid in [n.decode().rpartition("-")[2] for n in names] for names in heard_by)
 
     def serves(self, api: str) -> bool:
         return serves(("127.0.0.1", self.api_ports[api]))
