@@ -2,29 +2,37 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test up lint bench clean
+.PHONY: demo test up lint docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
-test: $(VENV)/.installed
+test: $(VENV)/.developer
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 up: $(VENV)/.installed
 	$(BIN)/ringback up
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as a site in build/site; a link that leads nowhere fails.
+docs: $(VENV)/.developer
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 # make bench ARGS="--part a,c --seconds 10"
-bench: $(VENV)/.installed
+bench: $(VENV)/.developer
 	$(BIN)/python -m bench.speed $(ARGS)
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[client]'
+	touch $@
+
+$(VENV)/.developer: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,docs]'
 	touch $@
 
 clean:

@@ -24,10 +24,13 @@ class _Json(DefaultJSONProvider):
 def create_app(settings: Settings) -> Flask:
     """The WSGI application. Raises SettingsError."""
     # Here, so that what a call is can be imported without a web server's packages.
-    from app import neighbours
+    from app import logs, neighbours, tracing
     from app.cdr.views import blueprint as cdr
     from app.console.views import blueprint as console
     from app.errors import register_errors
+    from app.health.views import blueprint as health
+    from app.metrics.views import blueprint as metrics
+    from app.metrics.views import count_requests
     from app.oauth.views import blueprint as oauth
     from app.openapi.views import blueprint as openapi
     from app.phone_call_events.views import blueprint as phone_call_events
@@ -42,7 +45,10 @@ def create_app(settings: Settings) -> Flask:
     # With and without a trailing slash, and never a redirect: clients refuse them.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    app.extensions["ringback"] = Services.create(settings)
+    app.extensions["ringback"] = services = Services.create(settings)
+    logs.bind_request(app)
+    tracing.trace_requests(app)
+    count_requests(app)
     app.register_blueprint(blueprint("uapi"), url_prefix="/uapi")
     # The old name, which 4PSA's own samples use.
     app.register_blueprint(blueprint("unifiedapi"), url_prefix="/unifiedapi")
@@ -55,5 +61,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(oauth())
     app.register_blueprint(openapi())
     app.register_blueprint(console())
+    app.register_blueprint(health(services.health))
+    app.register_blueprint(metrics([services.gauges]))
     register_errors(app)
     return app

@@ -99,7 +99,7 @@ def register_errors(app: Flask) -> None:
         if not is_unavailable(error):
             log.exception("unexpected fault", exc_info=error)
             return _usual("internal_server_error")
-        log.error("Redis is away: %s", error)
+        log.error("the state of calls is out of reach: %s", error)
         return _ask_again("service_unavailable")
 
 

@@ -1,6 +1,7 @@
 """A client for a Redis server, or for the master that Sentinels name."""
 
 import select
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +21,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
+from app.metrics import counting
 from app.settings import SettingsError
 
 _SENTINEL_PORT = 26_379
@@ -29,6 +31,17 @@ BLOCK_LIMIT = 0.5
 _TURN = 3.0
 
 _poll = get_original("select", "poll")
+
+
+class _Retry(Retry):
+    """Counts what fails."""
+
+    def call_with_retry(self, do: Any, fail: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        def failed(*error: Any) -> Any:
+            counting.redis_error()
+            return fail(*error)
+
+        return super().call_with_retry(do, failed, *args, **options)
 
 
 class _Look:
@@ -83,7 +96,7 @@ def connect(
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         # A command whose answer was lost is sent again. That is safe here: every change of a
         # call names the version it changes, and a job that runs twice finds the call claimed.
-        "retry": Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), retries),
+        "retry": _Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), retries),
         **options,
     }
     if connections is not None:

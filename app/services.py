@@ -18,6 +18,9 @@ from app.calls.store import CallStore, Keys
 from app.cdr.services import CallReports
 from app.cdr.store import CdrStore
 from app.console.services import Console
+from app.health.parts import ApiHealth, impatient_store
+from app.metrics import counting
+from app.metrics.gauges import RedisGauges
 from app.oauth.services import Tokens
 from app.phone_call_events.services import PhoneCallEvents
 from app.phone_calls.actions import PhoneCallActions
@@ -47,6 +50,8 @@ class Services:
     actions: PhoneCallActions
     console: Console
     stream: CallStream
+    health: ApiHealth
+    gauges: RedisGauges
 
     @classmethod
     def create(cls, settings: Settings) -> "Services":
@@ -70,6 +75,8 @@ class Services:
         calls = CallStore(redis, keys, settings.wait_replicas)
         queue = JobQueue(redis)
         phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
+        counting.tell_apart(settings.metrics_organizations)
+        impatient = impatient_store(settings)
         return cls(
             store,
             phone_calls,
@@ -80,6 +87,8 @@ class Services:
             PhoneCallActions(settings, phone_calls, calls, queue),
             Console.create(calls, queue, phone_calls),
             CallStream(phone_calls, calls),
+            ApiHealth(impatient, store),
+            RedisGauges(impatient),
         )
 
 

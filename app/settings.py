@@ -16,7 +16,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one process. The README lists each with default and unit."""
+    """The settings of one process. docs/settings.md lists each with default and unit."""
 
     # Where to find what: None means that `ringback up` starts one of its own.
     redis_url: str | None
@@ -47,6 +47,14 @@ class Settings:
     recordings: str
     video_codecs: str
     log_level: str
+    # Where a process other than the API serves its metrics, and how many organizations they tell
+    # apart.
+    metrics: str | None
+    metrics_organizations: int
+    log_format: str
+    log_numbers: str
+    # Where spans go; None keeps all of OpenTelemetry out.
+    traces: str | None
 
     def require_redis(self) -> str:
         """The Redis URL. Raises SettingsError where none is set."""
@@ -69,6 +77,10 @@ class Settings:
     @property
     def http_address(self) -> tuple[str, int]:
         return split_address(self.http, "RINGBACK_HTTP")
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        return split_address(self.metrics, "RINGBACK_METRICS") if self.metrics else None
 
     @property
     def simulator_address(self) -> tuple[str, int]:
@@ -144,14 +156,19 @@ def load_settings() -> Settings:
             log_level=env.str(
                 "LOG_LEVEL", "INFO", validate=OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
             ),
+            metrics=env.str("METRICS", None),
+            metrics_organizations=env.int("METRICS_ORGANIZATIONS", 100, validate=Range(0, 10_000)),
+            log_format=env.str("LOG_FORMAT", "console", validate=OneOf(["console", "json"])),
+            log_numbers=env.str("LOG_NUMBERS", "masked", validate=OneOf(["masked", "full"])),
+            traces=env.str("TRACES", None, validate=OneOf(["otlp"])),
         )
     except (environs.EnvError, ValidationError) as error:
         raise SettingsError(str(error)) from error
     # Read once here, so that a bad address stops the start of whatever is started.
-    _ = settings.http_address, settings.simulator_address
+    _ = settings.http_address, settings.simulator_address, settings.metrics_address
     return settings
 
 
 def setting_names() -> list[str]:
-    """The variables that are read, for the test that holds the README to them."""
+    """The variables that are read, for the test that holds docs/settings.md to them."""
     return [f"RINGBACK_{field.name.upper()}" for field in fields(Settings)]

@@ -91,6 +91,13 @@ class SwitchStore:
         """Whether it was paused."""
         return bool(self._redis.hdel(self._keys.switch(name), "paused"))
 
+    def forget(self, name: str) -> None:
+        """It is known no more, until a listener follows it."""
+        with self._redis.pipeline() as pipe:
+            pipe.hdel(self._keys.limits, f"switch:{name}")
+            pipe.delete(self._keys.switch(name))
+            pipe.execute()
+
 
 def _switch(
     name: str, reply: Mapping[bytes, bytes], listeners: int, limit: bytes | None, *counts: int

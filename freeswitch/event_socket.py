@@ -607,15 +607,16 @@ class SwitchConnection:
 
     def _keep(self) -> None:
         ceiling = self.min_delay
+        about = {"switch": self.address.name}
         while True:
             up_for = 0.0
             try:
                 up_for = self._serve()
             except Exception as error:
                 if not isinstance(error, EventSocketError):
-                    log.exception("switch %s: connecting failed", self.address.name)
+                    log.exception("switch %s: connecting failed", self.address.name, extra=about)
                 self._last_error = str(error)
-            log.warning("switch %s is down: %s", self.address.name, self._last_error)
+            log.warning("switch %s is down: %s", self.address.name, self._last_error, extra=about)
             # A link that breaks as soon as it is up earns no quick retry: that is how reconnects
             # become a storm.
             if up_for > self.max_delay:
@@ -647,7 +648,8 @@ class SwitchConnection:
             up_since = time.monotonic()
             self._socket = self._last = connection
             self._is_up.set()
-            log.info("switch %s is up, core %s", address.name, self._core_uuid)
+            about = {"switch": address.name}
+            log.info("switch %s is up, core %s", address.name, self._core_uuid, extra=about)
             if self._on_up is not None:
                 self._on_up(self)
             while not ended.wait(self.heartbeat):

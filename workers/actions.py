@@ -2,14 +2,17 @@
 
 import logging
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
+from app import tracing
 from app.calls import actions, transitions, watch
 from app.calls.actions import Request
 from app.calls.model import Action, Call, Leg
 from app.calls.store import Note
 from app.calls.transitions import LegReport, Marks
+from app.metrics import counting
 from freeswitch import commands, dialstring
 from freeswitch.event_socket import EventSocketError, SwitchConnection
 from freeswitch.pool import SwitchPool
@@ -39,23 +42,38 @@ class Actor:
         request = Request.loads(text)
         store = self.runtime.store
         try:
-            said = self._carry_out(call_id, request)
+            call = store.get(call_id)
+            if call is None:
+                raise Refused("The call is not kept any more.")
+            with self._traced(call, request):
+                said = self._carry_out(call, request)
         except Refused as error:
+            counting.action(request.action, "refused")
             store.note(call_id, Note("reply", request.action, data=f"refused: {error}"))
             return str(error)
         except EventSocketError as error:
             # It may have been done or not: the events tell.
-            log.warning("call %s, %s: %s", call_id, request.action, error)
+            counting.action(request.action, "unknown")
+            about = {"call": call_id, "leg": request.leg}
+            log.warning("call %s, %s: %s", call_id, request.action, error, extra=about)
             store.note(call_id, Note("reply", request.action, data=f"unknown: {error}"))
             return None
+        counting.action(request.action, "done")
         store.note(call_id, Note("command", request.action, leg=request.leg, data=said))
         return ""
 
-    def _carry_out(self, call_id: str, request: Request) -> str:
+    def _traced(self, call: Call, request: Request) -> AbstractContextManager[None]:
+        about = {
+            "ringback.action": request.action,
+            "ringback.leg.id": request.leg,
+            "ringback.switch": call.switch,
+        }
+        name, now = f"action {request.action}", self.runtime.store.now
+        # From when it was asked for: it is a job, which waits for a worker.
+        return tracing.span(call.id, call.traceparent, name, now, about, since=request.asked)
+
+    def _carry_out(self, call: Call, request: Request) -> str:
         store = self.runtime.store
-        call = store.get(call_id)
-        if call is None:
-            raise Refused("The call is not kept any more.")
         if actions.is_begun(call, request):
             # By a run that died: what it sent, and whether, the events tell.
             return "begun before"

@@ -1,8 +1,11 @@
 """The `ringback` command. What a process needs is imported by its command alone."""
 
-import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import NoReturn
 
 import click
@@ -48,7 +51,8 @@ def demo() -> None:
 @main.command()
 def api() -> None:
     """Serve the HTTP API (WEB_CONCURRENCY processes, 1 by default)."""
-    _run("api", "run_api")
+    with _counted_together():
+        _run("api", "run_api")
 
 
 @main.command()
@@ -107,20 +111,37 @@ def _run(name: str, function: str, *, patch: bool = True) -> None:
     settings = _settings()
     if patch:
         # Before anything that opens a socket or makes a lock is imported.
-        from gevent import monkey
+        from gevent import get_hub, monkey
 
         monkey.patch_all()
-    logging.basicConfig(
-        level=settings.log_level,
-        format=f"%(asctime)s {name}[%(process)d] %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
+    from app import logs
+
+    logs.configure(settings, name)
+    if patch:
+        get_hub().print_exception = logs.uncaught
     from workers import processes
 
     try:
         getattr(processes, function)(settings)
     except SettingsError as error:
         _fail(error)
+
+
+@contextmanager
+def _counted_together() -> Iterator[None]:
+    """With a folder that several processes count into, where there are such and none is named. It
+    is looked for when the metrics are first imported."""
+    variable, maker = "PROMETHEUS_MULTIPROC_DIR", os.getpid()
+    if os.environ.get(variable) or os.environ.get("WEB_CONCURRENCY", "1") == "1":
+        yield
+        return
+    os.environ[variable] = folder = mkdtemp(prefix="ringback-metrics-")
+    try:
+        yield
+    finally:
+        # Not with each server process that ends.
+        if os.getpid() == maker:
+            rmtree(folder, ignore_errors=True)
 
 
 def _settings(**defaults: str) -> Settings:

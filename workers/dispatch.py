@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -10,9 +11,11 @@ import gevent
 from gevent.event import Event as Flag
 from redis.exceptions import RedisError
 
+from app import logs, tracing
 from app.calls import transitions, watch
 from app.calls.model import Call, State
 from app.calls.store import Change, Note, NotReplicated
+from app.metrics import counting
 from freeswitch import commands
 from freeswitch.event_socket import CommandRefused, EventSocketError, SwitchConnection
 from freeswitch.pool import SwitchPool
@@ -141,10 +144,11 @@ class Dispatcher:
 
     def _change(self, changes: Sequence[Change], *, replicated: bool = False) -> list[Call | None]:
         """As the store does it; what fails of one call is logged, and its call left out."""
-        errors: list[Exception] = []
+        errors: dict[str, Exception] = {}
         calls = self._store.change_many(changes, replicated=replicated, errors=errors)
-        for error in errors:
-            log.error("a change of a call failed: %s", error)
+        for call_id, error in errors.items():
+            with logs.about(call=call_id):
+                log.error("a change of the call failed: %s", error)
         return calls
 
     def _claim(
@@ -186,6 +190,8 @@ class Dispatcher:
 
     def _send(self, connection: SwitchConnection, call: Call, send_before: float) -> Sent | None:
         """The originate; None where it was not sent, or nobody knows."""
+        # In a greenlet of its own.
+        logs.bind(call=call.id, switch=connection.address.name)
         try:
             return self._originate(connection, call, send_before)
         except RedisError as error:
@@ -196,28 +202,45 @@ class Dispatcher:
     def _originate(
         self, connection: SwitchConnection, call: Call, send_before: float
     ) -> Sent | None:
+        switch = connection.address.name
         try:
             command = originate_command(call, self._runtime.settings.video_codecs)
         except ValueError as error:
             # Refused before it was queued, unless somebody wrote the call past the API.
             log.error("call %s cannot be dialled: %s", call.id, error)
+            counting.originate(call, switch, "not_sent")
             self._refused(call, "INVALID_NUMBER_FORMAT", str(error))
             return None
         if time.monotonic() > send_before or call.core_uuid != connection.core_uuid:
             # This process stood still, or the switch was restarted: the call is about to be ended.
             log.error("call %s: its claim is too old to be sent", call.id)
+            counting.originate(call, switch, "not_sent")
             return None
+        asked = time.monotonic()
         try:
-            connection.bgapi(command, call.job_uuid, timeout=watch.COMMAND_LIMIT)
+            with self._traced(connection, call):
+                connection.bgapi(command, call.job_uuid, timeout=watch.COMMAND_LIMIT)
         except CommandRefused as error:
+            counting.originate(call, switch, "refused", time.monotonic() - asked)
             self._refused(call, "OUTGOING_CALL_BARRED", str(error))
             return None
         except EventSocketError as error:
             # It may have been sent or not: only the switch can tell, and the watchdog asks it.
+            counting.originate(call, switch, "unknown")
             log.warning("call %s: %s", call.id, error)
             self._store.note(call.id, Note("reply", "originate", data=f"unknown: {error}"))
             return None
+        counting.originate(call, switch, "sent", time.monotonic() - asked)
         return call, command, connection
+
+    def _traced(self, connection: SwitchConnection, call: Call) -> AbstractContextManager[None]:
+        address = connection.address
+        about = {
+            "ringback.switch": address.name,
+            "server.address": address.host,
+            "server.port": address.port,
+        }
+        return tracing.span(call.id, call.traceparent, "originate", self._store.now, about)
 
     def _note_sent(self, sent: Sequence[Sent]) -> None:
         if not sent:
@@ -251,7 +274,8 @@ class Dispatcher:
                     reply = commands.kill(connection, leg.uuid)
                     self._store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
         except EventSocketError as error:
-            log.warning("call %s is not hung up yet: %s", call.id, error)
+            with logs.about(call=call.id, switch=connection.address.name):
+                log.warning("call %s is not hung up yet: %s", call.id, error)
 
 
 def _is_ours(call: Call, worker: str, claimed: float) -> bool:

@@ -4,16 +4,25 @@ RQ runs these by their dotted names in the process that :func:`bind` was called 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
+from typing import TypeVar
 
+from rq import get_current_job
+
+from app import logs
 from app.calls.model import State
+from app.calls.queue import ACTIONS, CALLS
+from app.metrics import counting
 from freeswitch.pool import SwitchPool
 from workers.actions import Actor
 from workers.dispatch import Dispatcher
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -38,14 +47,28 @@ def _bound() -> JobContext:
     return _context
 
 
+def _logged(job: Callable[..., _T]) -> Callable[..., _T]:
+    """What the job of one call logs says which."""
+
+    @wraps(job)
+    def run(call_id: str, *args: str) -> _T:
+        current = get_current_job()
+        with logs.about(call=call_id, job=current.id if current else None):
+            return job(call_id, *args)
+
+    return run
+
+
 def place_call(call_id: str) -> None:
     """Put the call in line, and dial it if it is its turn."""
-    _bound().dispatcher.place([call_id])
+    with counting.jobs(CALLS):
+        _bound().dispatcher.place([call_id])
 
 
 def place_calls(jobs: Sequence[tuple[str]]) -> list[None]:
     """The same for the arguments of many jobs."""
-    _bound().dispatcher.place([call_id for (call_id,) in jobs])
+    with counting.jobs(CALLS, len(jobs)):
+        _bound().dispatcher.place([call_id for (call_id,) in jobs])
     return [None] * len(jobs)
 
 
@@ -53,6 +76,8 @@ def place_calls(jobs: Sequence[tuple[str]]) -> list[None]:
 place_call.many = place_calls  # type: ignore[attr-defined]
 
 
+@counting.jobs(ACTIONS)
+@_logged
 def hang_up(call_id: str) -> None:
     """Hang up what a client has asked for, the call or parties of it, on its switch."""
     context = _bound()
@@ -67,6 +92,8 @@ def hang_up(call_id: str) -> None:
     context.dispatcher.hang_up(connection, call)
 
 
+@counting.jobs(ACTIONS)
+@_logged
 def act(call_id: str, request: str) -> str | None:
     """Carry out an action; its result is told to the API."""
     context = _bound()

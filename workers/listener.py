@@ -24,11 +24,13 @@ from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 from tenacity import before_sleep_log, retry, retry_if_exception, wait_exponential
 
+from app import logs
 from app.calls import transitions, watch
 from app.calls.model import Call, Leg, State, call_id_of
 from app.calls.pace import Limit
 from app.calls.store import Change, Note
 from app.calls.transitions import LegReport
+from app.metrics import counting
 from app.redis_client import is_unavailable
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
@@ -55,9 +57,10 @@ EVENTS = (
     # The last: what follows it are subclasses.
     "CUSTOM valet_parking::info",
 )
+_CALL_HEADER = f"variable_{CALL_VARIABLE}"
 # Filters are alternatives: our calls' channels, and the two events that are of no channel.
 FILTERS = (
-    (f"variable_{CALL_VARIABLE}", "/.+/"),
+    (_CALL_HEADER, "/.+/"),
     ("Event-Name", "BACKGROUND_JOB"),
     ("Event-Name", "HEARTBEAT"),
 )
@@ -175,6 +178,8 @@ class SwitchListener:
 
     def run(self) -> None:
         """Lead whenever the lease is free, until :meth:`stop`."""
+        logs.bind(switch=self._name)
+        counting.leads(self._name, False)
         self._events.start()
         self._commands.start()
         try:
@@ -196,8 +201,19 @@ class SwitchListener:
     def stopping(self) -> bool:
         return bool(self._stopping.is_set())
 
+    @property
+    def name(self) -> str:
+        """The switch's."""
+        return self._name
+
+    @property
+    def hears(self) -> bool:
+        """Whether it is connected to the switch and its events come."""
+        return self._events.up and self._commands.up
+
     def _lead(self) -> None:
         self._down_since = time.monotonic()
+        counting.leads(self._name, True)
         over = Flag()
         helpers = [gevent.spawn(self._keep_lease, over)]
         try:
@@ -211,11 +227,13 @@ class SwitchListener:
         finally:
             gevent.killall(helpers)
             self._examiners.kill()
+            counting.leads(self._name, False)
             with self._order:
                 self._leads = False
             self._asked(self._lease.release)
 
     def _keep_lease(self, over: Flag) -> None:
+        logs.bind(switch=self._name)
         while not over.is_set():
             # While Redis is away nobody else can take the lease, and the events that wait here
             # are all there is: they are dropped only for another holder.
@@ -311,7 +329,8 @@ class SwitchListener:
             self._down_since = time.monotonic()
         elif time.monotonic() - self._down_since > UNREACHABLE_AFTER:
             since = self._store.now() - (time.monotonic() - self._down_since)
-            self._runtime.redis.hsetnx(key, "unreachable_since", f"{since:.6f}")
+            if self._runtime.redis.hsetnx(key, "unreachable_since", f"{since:.6f}"):
+                log.error("switch %s is out of reach; its calls wait for it", self._name)
 
     @patiently
     def _note_switch(self, fields: dict[str, str | float]) -> None:
@@ -325,12 +344,20 @@ class SwitchListener:
         # Whole: the lead is not given up before what was read is applied.
         with self._order:
             for event in events:
-                self._guarded(partial(self._read_event, event, heard))
+                call_id = event.headers.get(_CALL_HEADER)
+                self._guarded(partial(self._read_event, event, heard), call_id)
             if self._leads:
                 self._apply(heard)
+                self._guarded(partial(self._count, events))
             else:
                 for one in heard:
                     self._hold(one)
+
+    def _count(self, events: Sequence[Event]) -> None:
+        """These have been handled; the first is the oldest."""
+        stamp = events[0].headers.get("Event-Date-Timestamp", "")
+        lag = self._store.now() - int(stamp) / 1e6 if stamp.isdecimal() else None
+        counting.events(self._name, [event.name for event in events], lag)
 
     def _read_event(self, event: Event, into: list[Heard]) -> None:
         if event.name == "HEARTBEAT":
@@ -386,7 +413,7 @@ class SwitchListener:
                 raise
             # What cannot be applied costs nothing else.
             for one in heard:
-                self._guarded(partial(self._apply, [one]))
+                self._guarded(partial(self._apply, [one]), one.call_id)
 
     def _apply_together(self, heard: Sequence[Heard]) -> None:
         """One round trip for all calls; one more for each further state of one of them, so that
@@ -453,13 +480,13 @@ class SwitchListener:
             call = calls.get(call_id)
             leg = call.leg(uuid) if call else None
             if call is not None and leg is not None and transitions.is_unwanted(call, leg):
-                gevent.spawn(self._guarded, partial(self._kill, call, leg))
+                gevent.spawn(self._guarded, partial(self._kill, call, leg), call.id)
         for call in calls.values():
             # Who listens would hear nothing for the rest of the time, and who rings for a party
             # that has left would talk to nobody.
             for leg in call.thirds:
                 if leg.live and transitions.is_unwanted(call, leg):
-                    gevent.spawn(self._guarded, partial(self._kill, call, leg))
+                    gevent.spawn(self._guarded, partial(self._kill, call, leg), call.id)
 
     def _change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
         try:
@@ -488,6 +515,7 @@ class SwitchListener:
     # Reconciling
 
     def _reconcile_loop(self) -> None:
+        logs.bind(switch=self._name)
         interval = self._runtime.settings.reconcile_interval
         at = 0.0
         while True:
@@ -501,17 +529,20 @@ class SwitchListener:
                 self._guarded(self._look_again)
 
     def _watchdog_loop(self) -> None:
+        logs.bind(switch=self._name)
         while True:
             gevent.sleep(WATCHDOG_INTERVAL)
             self._guarded(self._watch)
 
-    def _guarded(self, work: Callable[[], object]) -> None:
+    def _guarded(self, work: Callable[[], object], call_id: str | None = None) -> None:
         try:
             work()
         except (EventSocketError, RedisError) as error:
-            log.warning("switch %s: %s", self._name, error)
+            with logs.about(switch=self._name, call=call_id):
+                log.warning("switch %s: %s", self._name, error)
         except Exception:
-            log.exception("switch %s: looking after its calls failed", self._name)
+            with logs.about(switch=self._name, call=call_id):
+                log.exception("switch %s: looking after its calls failed", self._name)
 
     def _reconcile(self) -> None:
         """Compare the live calls in Redis with the switch's channels.
@@ -519,8 +550,11 @@ class SwitchListener:
         The calls are read first: whatever is claimed afterwards is not among them, and what the
         switch then answers is the state of the run that it belongs to.
         """
-        if not self._commands.up:
-            return
+        if self._commands.up:
+            with counting.reconciling(self._name):
+                self._compare()
+
+    def _compare(self) -> None:
         begun = time.monotonic()
         calls = self._live_calls()
         states = commands.call_states(self._commands)
@@ -553,7 +587,7 @@ class SwitchListener:
         """Several at a time: each waits for the switch and for Redis by turns."""
         for call in calls:
             self._give_way()
-            self._examiners.spawn(self._guarded, partial(self._examine, call))
+            self._examiners.spawn(self._guarded, partial(self._examine, call), call.id)
         self._examiners.join()
 
     def _give_way(self) -> None:
@@ -616,10 +650,10 @@ class SwitchListener:
             ):
                 # Its last event was lost, or is applied by now: how it ended is not known.
                 self._missing.pop(leg.uuid, None)
-                note = Note("event", "gone from the switch", leg=leg.id)
-                call = self._change(
-                    call, _reporting(LegReport(leg.uuid, ended=self._store.now())), note
-                )
+                note, at = Note("event", "gone from the switch", leg=leg.id), self._store.now()
+                call = self._change(call, _reporting(LegReport(leg.uuid, ended=at)), note)
+                if any((each.id, each.ended) == (leg.id, at) for each in call.legs):
+                    counting.legs_gone(self._name, 1)
         for leg in call.legs:
             if (
                 watch.is_unsent(leg)
@@ -699,7 +733,7 @@ class SwitchListener:
 
         for call in self._read(due, ended=True):
             found.add(call.id)
-            self._guarded(partial(see_to, call))
+            self._guarded(partial(see_to, call), call.id)
         for call_id in set(due) - found:
             self._store.forget_deadline(call_id)
         self._store.postpone(later)
@@ -768,7 +802,6 @@ class SwitchListener:
             self._end(call, fault)
 
     def _end(self, call: Call, fault: str) -> None:
-        log.warning("call %s ends: %s", call.id, fault)
         at, seen = self._store.now(), call.stamp
 
         def transition(current: Call) -> Call:
@@ -776,7 +809,9 @@ class SwitchListener:
             return transitions.end(current, fault, at=at) if current.stamp == seen else current
 
         data = json.dumps({"switch": call.switch})
-        self._change(call, transition, Note("event", fault, data=data))
+        ended = self._change(call, transition, Note("event", fault, data=data))
+        if (ended.ended, ended.ended_by) == (at, transitions.EVENTS_LOST):
+            counting.legs_gone(self._name, sum(leg.live for leg in call.legs))
 
 
 def _heard(event: Event) -> Heard | None:
@@ -790,7 +825,7 @@ def _heard(event: Event) -> Heard | None:
             job_uuid=job_uuid,
             error=commands.originate_error(result),
         )
-    call_id = headers.get(f"variable_{CALL_VARIABLE}")
+    call_id = headers.get(_CALL_HEADER)
     report = leg_report(event)
     if not call_id or report is None:
         return None

@@ -9,6 +9,7 @@ import json
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +18,15 @@ from gevent.event import Event as Flag
 from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
 from redis.exceptions import RedisError
 
-from app import create_app
+from app import create_app, logs, tracing
 from app.calls.queue import ACTIONS, CALLS
 from app.calls.store import Keys
 from app.errors import http_code
+from app.health.parts import listener_parts, worker_parts
+from app.metrics import counting
 from app.redis_client import connect
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError
@@ -30,6 +34,7 @@ from freeswitch.pool import SwitchPool
 from workers import jobs
 from workers.dispatch import Dispatcher
 from workers.listener import SwitchListener
+from workers.metrics import telling
 from workers.rq_worker import QueueRunner
 from workers.runtime import Runtime, switch_addresses
 from workers.webhooks.delivery import Delivery
@@ -38,8 +43,31 @@ log = logging.getLogger(__name__)
 
 # Seconds that a process takes at most to end once it was asked to.
 GRACE = 10
+# Of these, for what is left of the traces to be sent.
+_FLUSH = 3.0
 # To Redis, of the process that delivers call events.
 _WEBHOOK_CONNECTIONS = 32
+
+
+class _GunicornLogger(Logger):  # type: ignore[misc]
+    """Leaves its lines to the handler of all others."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for each in (self.error_log, self.access_log):
+            each.handlers.clear()
+            each.propagate = True
+        self.access_log.setLevel(logging.NOTSET)
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
+        """At DEBUG: clients poll. Without the query, which may hold a token."""
+        if self.access_log.isEnabledFor(logging.DEBUG):
+            # Of a request that gunicorn refuses the environment has no path.
+            asked = req.method, req.path
+            seconds = request_time.total_seconds()
+            self.access_log.debug("%s %s: %s in %.3f s", *asked, resp.status, seconds)
+        # What comes next on this connection is another's.
+        logs.unbind_call()
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -55,20 +83,24 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         # Short: a process that is to stop waits for the idle connections too.
         self.cfg.set("keepalive", 5)
         self.cfg.set("post_worker_init", _end_streams)
+        self.cfg.set("worker_exit", lambda arbiter, worker: tracing.stop(_FLUSH))
         # Requests under way are answered first; none waits for the switch longer than that.
         self.cfg.set("graceful_timeout", max(GRACE, int(self._settings.action_timeout) + 2))
         # Its path is one for all of a user's servers.
         self.cfg.set("control_socket_disable", True)
         self.cfg.set("loglevel", self._settings.log_level.lower())
+        self.cfg.set("logger_class", _GunicornLogger)
 
     def load(self) -> Any:
         try:
+            tracing.start(self._settings, "api")
             app = create_app(self._settings)
         except SettingsError as error:
             # In a server process, of which gunicorn would show the stack and start another.
             log.critical("%s", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
         _keep_loaded()
+        gevent.spawn(counting.keep_written)
         return app
 
 
@@ -77,6 +109,7 @@ def run_api(settings: Settings) -> None:
     settings.require_redis()
     # Here too, so that a bad file stops the start and not each server process.
     checked_accounts(settings)
+    tracing.check(settings)
     # What gunicorn refuses by itself, it answers with a page in HTML.
     util.write_error = _write_error
     _Gunicorn(settings).run()
@@ -100,8 +133,10 @@ def _write_error(socket: Any, status: int, reason: str, message: str) -> None:
 def run_worker(settings: Settings) -> None:
     """Take jobs until SIGTERM or SIGINT, then finish those under way. Raises SettingsError."""
     runtime = Runtime.create(settings)
+    tracing.start(settings, "worker")
     _warn_of_eviction(runtime)
-    pool = SwitchPool(switch_addresses(settings), on_up=lambda _: dispatcher.look())
+    addresses = switch_addresses(settings)
+    pool = SwitchPool(addresses, on_up=lambda _: dispatcher.look())
     dispatcher = Dispatcher(runtime, pool)
     jobs.bind(jobs.JobContext(runtime, pool, dispatcher))
     # A worker for each queue: actions never wait behind new calls, and RQ takes jobs from a
@@ -114,14 +149,20 @@ def run_worker(settings: Settings) -> None:
             runner.stop()
         dispatcher.stop()
 
+    def connected() -> dict[str, bool]:
+        found = {address.name: pool.get(address.name) for address in addresses}
+        return {name: each is not None and each.up for name, each in found.items()}
+
     works = [*(runner.run for runner in queues), dispatcher.run]
-    _until_signal(stop, [gevent.spawn(work) for work in works])
+    with telling(settings, "worker", connected, worker_parts):
+        _until_signal(stop, [gevent.spawn(work) for work in works])
     pool.stop()
 
 
 def run_listener(settings: Settings) -> None:
     """Follow the switches' events until SIGTERM or SIGINT. Raises SettingsError."""
     runtime = Runtime.create(settings)
+    tracing.start(settings, "listener")
     _warn_of_eviction(runtime)
     listeners = [SwitchListener(runtime, address) for address in switch_addresses(settings)]
 
@@ -129,14 +170,20 @@ def run_listener(settings: Settings) -> None:
         for listener in listeners:
             listener.stop()
 
-    _until_signal(stop, [gevent.spawn(listener.run) for listener in listeners])
+    def hears() -> dict[str, bool]:
+        return {listener.name: listener.hears for listener in listeners}
+
+    with telling(settings, "listener", hears, listener_parts):
+        _until_signal(stop, [gevent.spawn(listener.run) for listener in listeners])
 
 
 def run_webhooks(settings: Settings) -> None:
     """Deliver call events until SIGTERM or SIGINT. Raises SettingsError."""
     redis = connect(settings.require_redis(), connections=_WEBHOOK_CONNECTIONS)
     delivery = Delivery(settings, redis, Keys(settings.key_prefix))
-    _until_signal(delivery.stop, [gevent.spawn(delivery.run)])
+    tracing.start(settings, "webhooks")
+    with telling(settings, "webhooks"):
+        _until_signal(delivery.stop, [gevent.spawn(delivery.run)])
 
 
 def run_simulator_process(settings: Settings) -> None:
@@ -173,6 +220,7 @@ def _until_signal(stop: Callable[[], None], greenlets: list[gevent.Greenlet]) ->
     _keep_loaded()
 
     def stop_soon() -> None:
+        log.info("asked to stop")
         stopping.set()
         stop()
 
@@ -180,6 +228,8 @@ def _until_signal(stop: Callable[[], None], greenlets: list[gevent.Greenlet]) ->
         gevent.signal_handler(number, stop_soon)
     gevent.spawn(gevent.joinall, greenlets).link(lambda _: stopping.set())
     stopping.wait()
+    end = time.monotonic() + GRACE
     gevent.joinall(greenlets, timeout=GRACE)
     if not all(greenlet.dead for greenlet in greenlets):
         log.warning("not everything was done within %s s", GRACE)
+    tracing.stop(min(_FLUSH, max(1.0, end - time.monotonic())))

@@ -9,6 +9,7 @@ from redis import Redis
 from app.calls.pace import Pacer
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Keys
+from app.metrics import counting
 from app.redis_client import connect
 from app.settings import Settings, SettingsError
 from freeswitch.address import SwitchAddress, parse_list
@@ -33,6 +34,7 @@ class Runtime:
         """Raises SettingsError where Redis is not set or its URL cannot be used."""
         redis = connect(settings.require_redis())
         keys = Keys(settings.key_prefix)
+        counting.tell_apart(settings.metrics_organizations)
         store = CallStore(redis, keys, settings.wait_replicas)
         name = f"{socket.gethostname()}-{os.getpid()}"
         return cls(settings, redis, keys, store, JobQueue(redis), Pacer(redis, keys), name)

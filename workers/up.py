@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from tempfile import TemporaryDirectory
 from threading import Event
 
 from redis.exceptions import RedisError
@@ -38,6 +39,8 @@ class Stack:
     url: str = ""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
+    # The folder that they count into.
+    metrics: str = ""
 
     def failed(self) -> str | None:
         """The name of a part that has ended by itself."""
@@ -54,6 +57,9 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
     ports = ports or Ports()
     with contextlib.ExitStack() as exits:
         stack = Stack(settings)
+        # The API shows what all have counted.
+        settings = replace(settings, metrics=None)
+        stack.metrics = exits.enter_context(TemporaryDirectory(prefix="ringback-metrics-"))
         if settings.redis_url is None:
             redis = EmbeddedRedis(ports.redis or free_port())
             exits.callback(redis.stop)
@@ -142,7 +148,7 @@ def _spawn(name: str, settings: Settings, stack: Stack, exits: contextlib.ExitSt
     # A session of its own: Ctrl-C is for this process, which ends the others in order.
     process = subprocess.Popen(
         [sys.executable, "-m", "workers.cli", name],
-        env=environment(settings),
+        env={**environment(settings), "PROMETHEUS_MULTIPROC_DIR": stack.metrics},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )

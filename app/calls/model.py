@@ -199,6 +199,8 @@ class Call:
     retention: int = 86_400
     # Seconds for which its record is kept, from its acceptance.
     cdr_retention: int = 7_776_000
+    # Where it is traced: the span of the request that placed it, as W3C Trace Context writes it.
+    traceparent: str | None = None
     # The room that its one side is put into, in place of a destination.
     conference: str | None = None
     # The claim: who dials, and on which run of which switch.

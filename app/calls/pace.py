@@ -77,7 +77,8 @@ class Pacer:
                 call = from_reply(pairs(flat))
             except (KeyError, TypeError, ValueError):
                 # It ends in its time, and takes no other with it.
-                log.exception("a call cannot be read: %r", flat)
+                call_id = pairs(flat).get(b"id", b"").decode(errors="replace")
+                log.exception("a call cannot be read", extra={"call": call_id})
                 continue
             if call is not None:
                 calls.append((call, switch.decode()))

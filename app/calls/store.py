@@ -18,8 +18,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app import logs, tracing
 from app.calls import call_events, cdr, watch
 from app.calls.model import Call, Leg, State, changed_fields, evolve, from_hash
+from app.metrics import counting
 from app.redis_client import BLOCK_LIMIT
 
 log = logging.getLogger(__name__)
@@ -95,6 +97,9 @@ class Keys:
         # The extensions that have web hooks, and what is to be told to these.
         self.hooked = f"{prefix}hooked"
         self.outbox = f"{prefix}outbox"
+        self.webhooks = f"{prefix}webhooks:"
+        self.webhook_targets = f"{self.webhooks}targets"
+        self.dead_letters = f"{self.webhooks}dead"
 
     def call(self, call_id: str) -> str:
         return f"{self.prefix}call:{{{call_id}}}"
@@ -216,15 +221,15 @@ class CallStore:
         changes: Sequence[Change],
         *,
         replicated: bool = False,
-        errors: list[Exception] | None = None,
+        errors: dict[str, Exception] | None = None,
     ) -> list[Call | None]:
         """The same for many calls in one round trip, each a call of its own; those that another
         change came before take one more. None stands for a call that is no longer kept.
 
         What Redis refuses of one call hurts no other: it is raised when all are done, or put into
-        ``errors``, and None stands for its call.
+        ``errors`` by the call's id, and None stands for its call.
         """
-        refused = [] if errors is None else errors
+        refused = {} if errors is None else errors
         done: list[Call | None] = [change.call for change in changes]
         left = list(enumerate(changes))
         while left:
@@ -235,24 +240,29 @@ class CallStore:
                 changed = change.transition(call)
                 if changed != call:
                     changed = evolve(changed, version=call.version + 1, stamp=_stamp())
-                    sent.append((index, change, changed, self._arguments(call, changed, change)))
+                    arguments = self._arguments(call, changed, change)
+                    sent.append((index, change, call, changed, arguments))
             if not sent:
                 break
             replies = self._run([arguments for *_, arguments in sent], replicated)
             left = []
-            for (index, change, changed, _), reply in zip(sent, replies, strict=True):
+            for (index, change, old, changed, _), reply in zip(sent, replies, strict=True):
                 if reply == 1:
+                    _tell(old, changed)
                     done[index] = changed
                     continue
                 if isinstance(reply, Exception):
                     done[index] = None
-                    refused.append(reply)
+                    refused[change.call.id] = reply
                     continue
                 done[index] = current = from_reply(pairs(reply))
                 if current is not None:
+                    if current.stamp == changed.stamp:
+                        # It was sent twice, and the answer to the first lost.
+                        _tell(old, current)
                     left.append((index, change))
         if errors is None and refused:
-            raise refused[0]
+            raise next(iter(refused.values()))
         return done
 
     def _run(self, scripts: list[tuple[list[str], list[str]]], replicated: bool) -> list[Any]:
@@ -294,7 +304,10 @@ class CallStore:
         """
         nonce = calls[0].nonce
         key = self.keys.nonce(nonce_app, nonce) if nonce_app and nonce else ""
-        new = tuple(evolve(call, version=1, stamp=_stamp()) for call in calls)
+        ids = [call.id for call in calls]
+        logs.bind(call=",".join(ids))
+        traced = tracing.carried(ids, self.now)
+        new = tuple(evolve(call, version=1, stamp=_stamp(), **traced) for call in calls)
         keys, arguments = self._new(new, key, enqueue)
         forgotten = b""
         end = time.monotonic() + ACCEPT_LIMIT
@@ -308,6 +321,7 @@ class CallStore:
                         words = keys, [forgotten, *arguments]
                         reply, seen = self._accept_on(connection, end, *words)
                     except _LOST:
+                        counting.redis_error()
                         unsure = True
                         raise
             except RedisError as error:
@@ -321,13 +335,15 @@ class CallStore:
                 if unsure and self._is_kept(new):
                     if self._replicas:
                         raise OutcomeUnknown("its replicas were not asked") from error
-                    return Accepted(new, new=True)
+                    return _accepted(new)
                 raise
             if reply == b"accepted":
-                return Accepted(new, new=True)
+                return _accepted(new)
             if reply == b"seen":
                 if (known := self._of_nonce(seen)) is not None:
-                    return Accepted(known, new=known[0].id == new[0].id)
+                    if known[0].id == new[0].id:
+                        return _accepted(known)
+                    return Accepted(known, new=False)
                 forgotten = seen
             elif time.monotonic() >= end:
                 raise RedisTimeoutError(f"not accepted within {ACCEPT_LIMIT} s")
@@ -635,6 +651,18 @@ class CallStore:
             yield "SREM", keys.taken(name), *uuids
 
 
+def _accepted(calls: tuple[Call, ...]) -> Accepted:
+    counting.accepted(calls)
+    return Accepted(calls, new=True)
+
+
+def _tell(old: Call, new: Call) -> None:
+    """Of a change that was written, once."""
+    counting.changed(old, new)
+    logs.changed(old, new)
+    tracing.changed(old, new)
+
+
 def _first_uuid(call: Call, leg: Leg) -> str:
     return next(first.uuid for first in call.legs if first.id == leg.party)
 
@@ -687,5 +715,5 @@ def _readable(call_id: str, reply: Any) -> Call | None:
     except (LookupError, TypeError, ValueError, ResponseError) as error:
         if isinstance(error, ResponseError) and not str(error).startswith("WRONGTYPE"):
             raise
-        log.error("call %s cannot be read: %r", call_id, error)
+        log.error("call %s cannot be read: %r", call_id, error, extra={"call": call_id})
         return None

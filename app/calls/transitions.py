@@ -41,6 +41,8 @@ FAULTS = frozenset(
 
 # Dispositions of a PhoneCallView.
 ANSWERED, BUSY, FAILED, NO_ANSWER, UNKNOWN, NOT_ALLOWED = range(6)
+# The same in words, for logs and metrics.
+DISPOSITION_NAMES = ("answered", "busy", "failed", "no_answer", "unknown", "not_allowed")
 
 _DISPOSITIONS = {
     "USER_BUSY": BUSY,

@@ -30,7 +30,7 @@ from app.phone_calls import schemas as phone_calls
 from app.settings import Settings
 from tests.app.test_phone_calls import BODY, SIMPLE
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
 # Every method and path, by the section of uapi/spec.
 ROUTES = {
@@ -261,7 +261,7 @@ def test_every_error_code(document: Any, section: str, route: str, expected: str
     assert set(expected.split()) <= codes(document, route)
 
 
-def test_every_code_is_described_and_the_readme_names_ours(document: Any) -> None:
+def test_every_code_is_described_and_the_documentation_names_ours(document: Any) -> None:
     described = set()
     for path, item in document["paths"].items():
         for method in item:
@@ -270,8 +270,8 @@ def test_every_code_is_described_and_the_readme_names_ours(document: Any) -> Non
     # A method that is not described can have no answer that is.
     assert known - {"method_not_allowed"} <= described
     of_specification = {code for _, _, expected in CODES for code in expected.split()}
-    readme = README.read_text()
-    assert [code for code in sorted(known - of_specification) if f"`{code}`" not in readme] == []
+    page = PAGE.read_text()
+    assert [code for code in sorted(known - of_specification) if f"`{code}`" not in page] == []
 
 
 def test_every_route_is_described_and_every_described_one_is_there(

@@ -9,7 +9,7 @@ from redis import Redis
 from app.redis_client import connect
 from app.settings import SettingsError, load_settings, setting_names
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_defaults_are_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,10 +96,8 @@ def test_who_finds_no_connection_free_waits_for_one(redis_url: str, redis: Redis
     client.close()
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    rows = dict(
-        re.findall(r"^\| `(RINGBACK_\w+)` \|.*\| (.+) \|$", README.read_text(), re.MULTILINE)
-    )
+def test_the_documentation_lists_every_setting_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(RINGBACK_\w+)` \|.*\| (.+) \|$", PAGE.read_text(), re.MULTILINE))
     assert sorted(rows) == sorted(setting_names())
     settings = load_settings()
     for name, default in rows.items():

@@ -70,3 +70,10 @@ def test_a_pause_of_another_form_counts_too(line: Line, switches: SwitchStore) -
     (switch,) = switches.get_many(["s"])
     assert switch.paused is not None and switch.paused.why == "by hand"
     assert line.next(line.calls(1)) == []
+
+
+def test_one_that_was_forgotten_is_known_no_more(line: Line, switches: SwitchStore) -> None:
+    switches.pause("s", PAUSE)
+    switches.forget("s")
+    assert switches.names() == ["t"]
+    assert switches.get_many(["s"])[0].paused is None

@@ -202,6 +202,8 @@ class TestTwoSwitches:
         drained = run("switch", "drain", "a", "--wait", "--limit", str(LIMIT), "--json")
         assert drained.exit_code == 0, drained.output
         assert json.loads(drained.stdout)["state"] == "draining"
+        # Listeners hear it still.
+        assert "1 listeners hear a" in run("switch", "forget", "a").stderr
 
         # With every switch paused a call waits in line, and says why.
         run("switch", "pause", "b")

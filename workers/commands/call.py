@@ -193,7 +193,8 @@ def _teller(session: Session) -> Callable[[Call], None]:
         if before is None:
             click.echo(f"call {call.id}")
         numbers = {leg.id: leg.number for leg in call.legs}
-        at = session.store.now() - call.accepted
+        # Each process knows the clock of Redis to within a few milliseconds.
+        at = max(0.0, session.store.now() - call.accepted)
         for line in words.told(changed_fields(before, call), numbers):
             click.echo(f"{at:7.2f} s  {line}")
         before = call

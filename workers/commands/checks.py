@@ -10,14 +10,13 @@ from xml.etree import ElementTree
 
 from app.accounts.model import Accounts, ExtensionType
 from app.calls.model import gateway_of
+from app.health.parts import WORKER_LIMIT
 from app.settings import Settings
 from app.switches import Switch
 from freeswitch.address import SwitchAddress
 from workers.commands.words import age
 
-# Seconds. Workers tell that they are there every few.
-WORKER_LIMIT = 90.0
-# A call event that nobody has taken up for longer.
+# Seconds. A call event that nobody has taken up for longer.
 OUTBOX_LIMIT = 15.0
 # Clocks: what is shown of a call mixes those of Redis and of its switch.
 SWITCH_CLOCK_LIMIT = 1.0
@@ -129,7 +128,7 @@ def _persistence(info: Mapping[str, Any], fsync: str | None) -> Check:
         return warning(
             "persistence",
             "appendonly no: every call is forgotten when its process dies",
-            "Set appendonly yes; README, What survives.",
+            "Set appendonly yes (docs/promises.md).",
         )
     if info.get("aof_last_write_status", "ok") != "ok":
         return failure("persistence", "the last write failed", "Look at Redis' disk and its log.")

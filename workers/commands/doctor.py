@@ -97,7 +97,7 @@ def _look() -> Iterator[Found]:
     try:
         settings = load_settings()
     except SettingsError as error:
-        yield "Settings", failure("RINGBACK_*", str(error), "README, Settings.")
+        yield "Settings", failure("RINGBACK_*", str(error), "docs/settings.md.")
         return
     session = None
     for check in _settings(settings):
@@ -111,7 +111,7 @@ def _look() -> Iterator[Found]:
         for check in _accounts(session):
             yield "Accounts", check
     except SettingsError as error:
-        yield "Redis", failure("RINGBACK_REDIS_URL", str(error), "README, Settings.")
+        yield "Redis", failure("RINGBACK_REDIS_URL", str(error), "docs/settings.md.")
         session = None
     except RedisError as error:
         yield (

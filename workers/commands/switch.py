@@ -1,4 +1,4 @@
-"""`ringback switch`: list, pause, drain, resume."""
+"""`ringback switch`: list, pause, drain, resume, forget."""
 
 import time
 
@@ -22,7 +22,7 @@ _why = click.option("--why", default="", help="A word for whoever wonders.")
 
 @click.group("switch")
 def command() -> None:
-    """Switches: list, pause, drain, resume."""
+    """Switches: list, pause, drain, resume, forget."""
 
 
 @command.command("list")
@@ -113,6 +113,22 @@ def resume(name: str, as_json: bool) -> None:
     _check(session, name)
     was = session.switches.resume(name)
     _answer(session, name, as_json, "gets calls again." if was else "was not paused.")
+
+
+@command.command()
+@_name
+def forget(name: str) -> None:
+    """Forget one that was taken away, which listeners must not name any more."""
+    session = Session.open()
+    _check(session, name)
+    (switch,) = session.switches.get_many([name])
+    if switch.listeners or switch.calls:
+        raise click.ClickException(
+            f"{switch.listeners} listeners hear {name}, and it has {switch.calls} live calls: "
+            "drain it, and take it out of RINGBACK_SWITCHES first."
+        )
+    session.switches.forget(name)
+    click.echo(f"{name} is forgotten.")
 
 
 def document(switch: Switch) -> dict[str, object]:

@@ -7,6 +7,9 @@ when its lease ends, so that every message is sent at least once.
 import logging
 import random
 from collections import Counter
+from contextlib import AbstractContextManager, suppress
+from typing import Any
+from urllib.parse import urlsplit
 
 import gevent
 from gevent.event import Event as Flag
@@ -14,10 +17,12 @@ from gevent.pool import Pool
 from redis import Redis
 from redis.exceptions import RedisError
 
+from app import logs, tracing
 from app.accounts.model import App
 from app.accounts.store import AccountStore
 from app.calls.store import Keys
-from app.phone_call_events.model import ENABLED
+from app.metrics import counting
+from app.phone_call_events.model import ENABLED, POST, port
 from app.phone_calls.services import Caller
 from app.redis_client import BLOCK_LIMIT
 from app.settings import Settings, parse_networks
@@ -48,6 +53,7 @@ class Delivery:
         self._settings = settings
         self._redis = redis
         self._outbox = keys.outbox
+        self._call_key = keys.call
         self._messages = Messages(redis, keys)
         self._accounts = AccountStore(redis, keys, max_age=1.0)
         self._allow = parse_networks(settings.webhook_allow or "")
@@ -117,6 +123,8 @@ class Delivery:
     def _attempt(self, taken: Taken) -> None:
         try:
             try:
+                # In a greenlet of its own.
+                logs.bind(call=taken.message["parameters"].get("CallID", ""))
                 self._deliver(taken)
             except RedisError:
                 raise
@@ -135,19 +143,21 @@ class Delivery:
         message, event = taken.message, taken.event
         if event is None or event["status"] != ENABLED:
             # Nobody wants to be told any more.
+            counting.delivery("dropped")
             self._messages.done(taken)
             return
         try:
             app = self._app(event["app"], message["extension"])
-            send(
-                event,
-                message["id"],
-                message["parameters"],
-                at=self._now(),
-                secret=app.webhook_secret,
-                timeout=self._settings.webhook_timeout,
-                allow=self._allow,
-            )
+            with self._traced(taken, event):
+                send(
+                    event,
+                    message["id"],
+                    message["parameters"],
+                    at=self._now(),
+                    secret=app.webhook_secret,
+                    timeout=self._settings.webhook_timeout,
+                    allow=self._allow,
+                )
         except Failed as error:
             if len(self._failing) >= _MOST_FAILING:
                 self._failing.clear()
@@ -155,7 +165,25 @@ class Delivery:
             self._failed(taken, error)
         else:
             self._failing.discard(taken.target)
+            counting.delivery("delivered")
             self._messages.done(taken)
+
+    def _traced(self, taken: Taken, event: dict[str, Any]) -> AbstractContextManager[None]:
+        call_id = taken.message["parameters"].get("CallID", "")
+        found: Any = None
+        if tracing.is_on():
+            with suppress(RedisError):
+                found = self._redis.hget(self._call_key(call_id), tracing.FIELD)
+        parts = urlsplit(event["url"])
+        about = {
+            "http.request.method": "POST" if event["method"] == POST else "GET",
+            "http.request.resend_count": taken.message["attempts"] or None,
+            "server.address": parts.hostname,
+            "server.port": port(parts),
+            "url.scheme": parts.scheme,
+            "ringback.message.id": taken.message["id"],
+        }
+        return tracing.span(call_id, found and found.decode(), "webhook", self._now, about)
 
     def _app(self, app_id: str, number: str) -> App:
         """The app of an event, as long as it may see the extension's calls. Raises Failed."""
@@ -177,10 +205,12 @@ class Delivery:
         if error.final or attempts >= self._settings.webhook_retries:
             log.warning("%s to %s is given up: %s", taken.message["id"], taken.target, error)
             self._messages.bury(taken, error.reason)
+            counting.delivery("dead")
             return
         delay = retry_delay(attempts, self._settings.webhook_retry_delay)
         log.info("%s to %s, again in %.0f s: %s", taken.message["id"], taken.target, delay, error)
         self._messages.later(taken, delay)
+        counting.delivery("retried")
 
 
 def retry_delay(attempts: int, first: float) -> float:

@@ -58,9 +58,9 @@ class Messages:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._prefix = f"{keys.prefix}webhooks:"
-        self._targets = f"{self._prefix}targets"
-        self._dead = f"{self._prefix}dead"
+        self._prefix = keys.webhooks
+        self._targets = keys.webhook_targets
+        self._dead = keys.dead_letters
         shared, *scripts = (
             files("workers.webhooks").joinpath(f"{name}.lua").read_text()
             for name in ("lanes", "route", "claim", "finish", "replay")

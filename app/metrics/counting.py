@@ -1,0 +1,354 @@
+"""How it is counted: called where a thing is known to have happened, once.
+
+None of these raises, nor waits. What a client sent never becomes a label: its strings would make
+new series without end, and may be telephone numbers.
+"""
+
+import atexit
+import logging
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from time import monotonic, sleep
+from typing import Any, ParamSpec, TypeVar
+
+from prometheus_client import Counter, Histogram
+
+from app.calls.model import Call, State
+from app.calls.transitions import DISPOSITION_NAMES
+from app.metrics import registry
+
+log = logging.getLogger(__name__)
+
+# FreeSWITCH's hang-up causes (switch_channel.c); others may be the words of a far end.
+CAUSES = frozenset(
+    """
+    NONE UNALLOCATED_NUMBER NO_ROUTE_TRANSIT_NET NO_ROUTE_DESTINATION CHANNEL_UNACCEPTABLE
+    CALL_AWARDED_DELIVERED NORMAL_CLEARING USER_BUSY NO_USER_RESPONSE NO_ANSWER SUBSCRIBER_ABSENT
+    CALL_REJECTED NUMBER_CHANGED REDIRECTION_TO_NEW_DESTINATION EXCHANGE_ROUTING_ERROR
+    DESTINATION_OUT_OF_ORDER INVALID_NUMBER_FORMAT FACILITY_REJECTED RESPONSE_TO_STATUS_ENQUIRY
+    NORMAL_UNSPECIFIED NORMAL_CIRCUIT_CONGESTION NETWORK_OUT_OF_ORDER NORMAL_TEMPORARY_FAILURE
+    SWITCH_CONGESTION ACCESS_INFO_DISCARDED REQUESTED_CHAN_UNAVAIL PRE_EMPTED
+    FACILITY_NOT_SUBSCRIBED OUTGOING_CALL_BARRED INCOMING_CALL_BARRED BEARERCAPABILITY_NOTAUTH
+    BEARERCAPABILITY_NOTAVAIL SERVICE_UNAVAILABLE BEARERCAPABILITY_NOTIMPL CHAN_NOT_IMPLEMENTED
+    FACILITY_NOT_IMPLEMENTED SERVICE_NOT_IMPLEMENTED INVALID_CALL_REFERENCE
+    INCOMPATIBLE_DESTINATION INVALID_MSG_UNSPECIFIED MANDATORY_IE_MISSING MESSAGE_TYPE_NONEXIST
+    WRONG_MESSAGE IE_NONEXIST INVALID_IE_CONTENTS WRONG_CALL_STATE RECOVERY_ON_TIMER_EXPIRE
+    MANDATORY_IE_LENGTH_ERROR PROTOCOL_ERROR INTERWORKING SUCCESS ORIGINATOR_CANCEL CRASH
+    SYSTEM_SHUTDOWN LOSE_RACE MANAGER_REQUEST BLIND_TRANSFER ATTENDED_TRANSFER ALLOTTED_TIMEOUT
+    USER_CHALLENGE MEDIA_TIMEOUT PICKED_OFF USER_NOT_REGISTERED PROGRESS_TIMEOUT INVALID_GATEWAY
+    GATEWAY_DOWN INVALID_URL INVALID_PROFILE NO_PICKUP SRTP_READ_ERROR BOWOUT BUSY_EVERYWHERE
+    DECLINE DOES_NOT_EXIST_ANYWHERE NOT_ACCEPTABLE UNWANTED NO_IDENTITY BAD_IDENTITY_INFO
+    UNSUPPORTED_CERTIFICATE INVALID_IDENTITY STALE_DATE REJECT_ALL
+    """.split()
+)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Seconds after which what was counted is shown.
+_WRITE = 1.0
+# Where there is none, and where there are too many.
+NONE, OTHER = "none", "other"
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class _Count:
+    """One counter. Here it is added to, and written every second: that takes ten times as long,
+    and a call is counted some thirty times."""
+
+    __slots__ = ("_counter", "_more")
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._more = 0
+        _all.append(self)
+
+    def inc(self, count: int = 1) -> None:
+        self._more += count
+
+    def write(self) -> None:
+        if self._more:
+            more, self._more = self._more, 0
+            self._counter.inc(more)
+
+
+class _Spread:
+    """The same of one histogram."""
+
+    __slots__ = ("_bounds", "_buckets", "_histogram", "_sum")
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._bounds: list[float] = histogram._upper_bounds
+        self._sum = 0.0
+        self._buckets = [0] * len(self._bounds)
+        _all.append(self)
+
+    def observe(self, amount: float) -> None:
+        # Clocks of two machines may differ.
+        self._sum += max(0.0, amount)
+        self._buckets[bisect_left(self._bounds, amount)] += 1
+
+    def write(self) -> None:
+        # As its own observe does it, for many at once.
+        if any(self._buckets):
+            total, self._sum = self._sum, 0.0
+            counts, self._buckets = self._buckets, [0] * len(self._bounds)
+            self._histogram._sum.inc(total)
+            for bucket, count in zip(self._histogram._buckets, counts, strict=True):
+                if count:
+                    bucket.inc(count)
+
+
+_all: list[_Count | _Spread] = []
+
+
+class _By(dict[tuple[str, ...], _T]):
+    """Those of a metric by their labels: its own look-up takes longer than all the rest."""
+
+    def __init__(self, kind: Callable[[Any], _T], metric: Counter | Histogram) -> None:
+        super().__init__()
+        self._kind = kind
+        self._metric = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> _T:
+        found = self[labels] = self._kind(self._metric.labels(*labels))
+        return found
+
+
+class _Capped:
+    """The first so many names that come are told apart, the others are one."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._known: set[str] = set()
+
+    def label(self, name: str) -> str:
+        if name not in self._known:
+            if len(self._known) >= self.most:
+                return OTHER
+            self._known.add(name)
+        return name
+
+
+_requests = _By(_Count, registry.HTTP_REQUESTS)
+_durations = _By(_Spread, registry.HTTP_DURATION)
+_accepted = _By(_Count, registry.CALLS_ACCEPTED)
+_entered = {state: _Count(registry.CALLS_ENTERED.labels(state.value)) for state in State}
+_ended = _By(_Count, registry.CALLS_ENDED)
+_organizations_ended = _By(_Count, registry.ORGANIZATION_CALLS_ENDED)
+_legs = _By(_Count, registry.LEGS_ENDED)
+_dial_delay = _Spread(registry.DIAL_DELAY)
+_bridge_delay = _Spread(registry.BRIDGE_DELAY)
+_talk = _Spread(registry.TALK)
+_originates = _By(_Count, registry.ORIGINATES)
+_replies = _By(_Spread, registry.ORIGINATE_REPLY)
+_jobs = _By(_Count, registry.JOBS)
+_actions = _By(_Count, registry.ACTIONS)
+_events = _By(_Count, registry.SWITCH_EVENTS)
+_lag = _By(_Spread, registry.EVENT_LAG)
+_gone = _By(_Count, registry.EVENTS_SUSPECTED_LOST)
+_moves = _By(_Count, registry.LEASE_MOVES)
+_reconciled = _By(_Count, registry.RECONCILE)
+_reconcile_seconds = _By(_Spread, registry.RECONCILE_SECONDS)
+_deliveries = {
+    result: _Count(registry.WEBHOOK_DELIVERIES.labels(result))
+    for result in ("delivered", "retried", "dead", "dropped")
+}
+_redis_errors = _Count(registry.REDIS_ERRORS)
+_organizations = _Capped(100)
+_failing: set[str] = set()
+
+
+def tell_apart(organizations: int) -> None:
+    """How many organizations have series of their own (RINGBACK_METRICS_ORGANIZATIONS)."""
+    _organizations.most = organizations
+
+
+def _harmless(count: Callable[_P, None]) -> Callable[_P, None]:
+    """Nothing that is counted fails because of it."""
+
+    @wraps(count)
+    def counted(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            count(*args, **kwargs)
+        except Exception:
+            if count.__name__ not in _failing:
+                # Once: it would be said for every call.
+                _failing.add(count.__name__)
+                log.exception("%s could not be counted", count.__name__)
+
+    return counted
+
+
+@_harmless
+def write() -> None:
+    """Show what was counted."""
+    for each in _all:
+        each.write()
+
+
+def keep_written() -> None:
+    """For ever, in a greenlet or thread of its own."""
+    while True:
+        sleep(_WRITE)
+        write()
+
+
+# Until then it is not lost with a process that ends in order.
+atexit.register(write)
+
+# The API
+
+
+@_harmless
+def request(route: str | None, method: str, status: int, seconds: float) -> None:
+    """A request was answered; ``route`` is the rule that it matched."""
+    route = route or NONE
+    method = method if method in METHODS else OTHER
+    _requests[route, method, str(status)].inc()
+    _durations[route, method].observe(seconds)
+
+
+# Calls
+
+
+@_harmless
+def accepted(calls: Sequence[Call]) -> None:
+    """New calls were written."""
+    for call in calls:
+        _accepted[(_organizations.label(call.organization),)].inc()
+    _entered[State.QUEUED].inc(len(calls))
+
+
+@_harmless
+def changed(old: Call, new: Call) -> None:
+    """A change of a call was written."""
+    if new.legs is not old.legs:
+        # Later ones are those that an action brings in.
+        for was, leg in zip(old.legs, new.legs, strict=False):
+            if leg.ended is not None and was.ended is None:
+                _legs[leg.trunk or NONE, _cause(leg.cause)].inc()
+    if old.sent is None and new.sent is not None:
+        _dial_delay.observe(new.sent - new.accepted)
+    if old.bridged is None and new.bridged is not None:
+        _bridge_delay.observe(new.bridged - new.accepted)
+    if new.state is not old.state:
+        _entered[new.state].inc()
+        if new.state is State.ENDED:
+            _call_ended(new)
+
+
+def _call_ended(call: Call) -> None:
+    disposition = DISPOSITION_NAMES[call.disposition or 0]
+    cause, by = _cause(call.hangup_cause), call.ended_by or NONE
+    _ended[disposition, cause, by, call.switch or NONE].inc()
+    _organizations_ended[_organizations.label(call.organization), disposition].inc()
+    if call.bridged is not None and call.ended is not None:
+        _talk.observe(call.ended - call.bridged)
+
+
+def _cause(cause: str | None) -> str:
+    return NONE if cause is None else cause if cause in CAUSES else OTHER
+
+
+# Workers
+
+
+@_harmless
+def originate(call: Call, switch: str, result: str, seconds: float | None = None) -> None:
+    """What became of a call's originate, and the time that the switch took to answer."""
+    gateway = call.legs[0].trunk if call.legs else None
+    _originates[switch, gateway or NONE, result].inc()
+    if seconds is not None:
+        _replies[(switch,)].observe(seconds)
+
+
+@contextmanager
+def jobs(queue: str, count: int = 1) -> Iterator[None]:
+    """So many jobs are run together."""
+    try:
+        yield
+    except Exception:
+        _add(_jobs, (queue, "failed"), count)
+        raise
+    _add(_jobs, (queue, "done"), count)
+
+
+@_harmless
+def _add(counts: _By[_Count], labels: tuple[str, ...], count: int) -> None:
+    counts[labels].inc(count)
+
+
+@_harmless
+def action(name: str, result: str) -> None:
+    _actions[name, result].inc()
+
+
+# Listeners
+
+
+@_harmless
+def events(switch: str, names: Iterable[str], lag: float | None) -> None:
+    """Events were handled, the oldest of them after ``lag`` seconds."""
+    for name in names:
+        _events[switch, name].inc()
+    if lag is not None:
+        _lag[(switch,)].observe(lag)
+
+
+@_harmless
+def legs_gone(switch: str, count: int) -> None:
+    """No event said that they ended."""
+    _gone[(switch,)].inc(count)
+
+
+@_harmless
+def leads(switch: str, held: bool) -> None:
+    """A listener begins to lead, or does not."""
+    registry.LEASE_HELD.labels(switch).set(held)
+    # There before it happens: what is seen for the first time is no increase.
+    _gone[(switch,)].inc(0)
+    _moves[(switch,)].inc(held)
+
+
+@contextmanager
+def reconciling(switch: str) -> Iterator[None]:
+    begun = monotonic()
+    try:
+        yield
+    except Exception:
+        _add(_reconciled, (switch, "failed"), 1)
+        raise
+    _reconciled_in(switch, monotonic() - begun)
+
+
+@_harmless
+def _reconciled_in(switch: str, seconds: float) -> None:
+    _reconciled[switch, "done"].inc()
+    _reconcile_seconds[(switch,)].observe(seconds)
+
+
+# Workers and listeners
+
+
+@_harmless
+def connected(switch: str, process: str, up: bool) -> None:
+    registry.SWITCH_CONNECTED.labels(switch, process).set(up)
+
+
+# Webhooks
+
+
+@_harmless
+def delivery(result: str) -> None:
+    _deliveries[result].inc()
+
+
+# All
+
+
+@_harmless
+def redis_error() -> None:
+    _redis_errors.inc()

@@ -1,0 +1,119 @@
+"""What is read from Redis at the scrape: how much there is of what, and for how long it has waited.
+
+Counts and first entries alone, whatever the number of calls.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from importlib.metadata import version
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
+from rq.job import Job
+
+from app.calls.queue import JobQueue
+from app.calls.store import CallStore
+from app.health.parts import is_followed
+from app.metrics import registry
+from app.metrics.registry import Described
+from app.switches import SwitchStore
+
+log = logging.getLogger(__name__)
+
+# Seconds after which a call whose deadline has passed is overdue: listeners look every second, and
+# take the lead within four.
+_OVERDUE = 5.0
+_VERSION = version("ringback")
+
+
+class BuildInfo(Collector):
+    """The version, of whichever process is asked."""
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        yield _family(registry.BUILD_INFO, [((_VERSION,), 1)])
+
+
+class RedisGauges(Collector):
+    """Those that are read from Redis."""
+
+    def __init__(self, store: CallStore) -> None:
+        self._store = store
+        self._queue = JobQueue(store.redis)
+        self._switches = SwitchStore(store.redis, store.keys)
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        # What cannot be read is left out, and the other metrics are shown all the same.
+        found: list[GaugeMetricFamily] = []
+        up = True
+        for read in (self._of_switches, self._of_queues, self._of_calls):
+            try:
+                found += read()
+            except RedisError as error:
+                log.warning("the gauges could not be read: %r", error)
+                up = False
+                break
+            except Exception as error:
+                log.error("some gauges could not be read: %r", error)
+        yield _family(registry.REDIS_UP, [((), up)])
+        yield from found
+
+    def _of_switches(self) -> Iterator[GaugeMetricFamily]:
+        switches = self._switches.get_many(self._switches.names())
+        for of, values in (
+            (registry.CALLS_LIVE, [each.calls for each in switches]),
+            (registry.SWITCH_UP, [is_followed(each) for each in switches]),
+            (registry.SWITCH_LISTENERS, [each.listeners for each in switches]),
+            (registry.SWITCH_SESSIONS, [each.sessions for each in switches]),
+            (registry.SWITCH_SESSIONS_MAX, [each.max_sessions for each in switches]),
+            (registry.SWITCH_PAUSED, [each.paused is not None for each in switches]),
+        ):
+            told = zip(switches, values, strict=True)
+            yield _family(of, [((each.name,), value) for each, value in told if value is not None])
+
+    def _of_queues(self) -> Iterator[GaugeMetricFamily]:
+        queues = (self._queue.calls, self._queue.actions)
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.llen(queue.key)
+                pipe.zcard(queue.failed_job_registry.key)
+                pipe.lindex(queue.key, 0)
+            replies = pipe.execute()
+            for first in replies[2::3]:
+                pipe.hget(Job.key_for((first or b"").decode()), "enqueued_at")
+            enqueued = pipe.execute()
+        now = self._store.now()
+        names = [(queue.name,) for queue in queues]
+        ages = [max(0.0, now - _seconds(at)) if at else 0.0 for at in enqueued]
+        yield _family(registry.QUEUE_JOBS, zip(names, replies[0::3], strict=True))
+        yield _family(registry.QUEUE_FAILED, zip(names, replies[1::3], strict=True))
+        yield _family(registry.QUEUE_AGE, zip(names, ages, strict=True))
+
+    def _of_calls(self) -> Iterator[GaugeMetricFamily]:
+        keys, now = self._store.keys, self._store.now()
+        with self._store.redis.pipeline(transaction=False) as pipe:
+            pipe.hlen(keys.waiting)
+            pipe.zcount(keys.deadlines, "-inf", now - _OVERDUE)
+            pipe.xlen(keys.dead_letters)
+            pipe.xrange(keys.outbox, count=1)
+            pipe.zrange(keys.webhook_targets, 0, 0, withscores=True)
+            waiting, overdue, dead, outbox, targets = pipe.execute()
+        yield _family(registry.CALLS_WAITING, [((), waiting)])
+        yield _family(registry.CALLS_OVERDUE, [((), overdue)])
+        yield _family(registry.WEBHOOK_DEAD_LETTERS, [((), dead)])
+        # What has not been made messages of yet, and when the first message may be sent.
+        since = [int(entry.partition(b"-")[0]) / 1000 for entry, _ in outbox]
+        since += [due for _, due in targets]
+        yield _family(registry.WEBHOOK_LAG, [((), max(0.0, now - min(since, default=now)))])
+
+
+def _seconds(text: bytes) -> float:
+    return datetime.fromisoformat(text.decode()).timestamp()
+
+
+def _family(of: Described, samples: Iterable[tuple[Sequence[str], float]]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(of.name, of.text, labels=of.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family

@@ -1,0 +1,223 @@
+"""Every metric with its type, labels and meaning. docs/metrics.md says the same; a test holds it
+to this.
+
+With PROMETHEUS_MULTIPROC_DIR in the environment when this is first imported, all processes that
+share that folder count into it, and whichever is asked shows what all have counted.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+
+# The folder that several processes count into, if they do.
+SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+if SHARED:
+    os.makedirs(SHARED, exist_ok=True)
+# They are not there with several processes, and are as many series again.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+REGISTRY = CollectorRegistry()
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A metric as a scrape shows it: a counter's name ends in ``_total``, a histogram has
+    ``_bucket``, ``_sum`` and ``_count``."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    text: str
+    labels: tuple[str, ...]
+
+
+# All metrics, in the order in which they stand here.
+DESCRIBED: list[Described] = []
+
+
+def _describe(
+    name: str, kind: Literal["counter", "gauge", "histogram"], text: str, labels: tuple[str, ...]
+) -> Described:
+    DESCRIBED.append(described := Described(f"ringback_{name}", kind, text, labels))
+    return described
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    of = _describe(name, "counter", text, labels)
+    return Counter(of.name, text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...]) -> Histogram:
+    of = _describe(name, "histogram", text, labels)
+    return Histogram(of.name, text, labels, registry=REGISTRY, buckets=buckets)
+
+
+def _gauge(name: str, text: str, *labels: str, of_all: Literal["livesum", "livemin"]) -> Gauge:
+    """``of_all`` is what several processes' values are made one by."""
+    of = _describe(name, "gauge", text, labels)
+    return Gauge(of.name, text, labels, registry=REGISTRY, multiprocess_mode=of_all)
+
+
+def _read(name: str, text: str, *labels: str) -> Described:
+    """A gauge that is read at the scrape (app.metrics.gauges)."""
+    return _describe(name, "gauge", text, labels)
+
+
+# Buckets, in seconds.
+_SHORT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LONGER = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_RINGING = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0)
+_TALKS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
+
+# The API
+
+HTTP_REQUESTS = _counter(
+    "http_requests_total", "Requests that were answered", "route", "method", "status"
+)
+HTTP_DURATION = _histogram(
+    "http_request_duration_seconds",
+    "Time that an answer took; of a stream, until it began",
+    *("route", "method"),
+    buckets=_SHORT,
+)
+
+# Calls, counted by whoever applied the change
+
+CALLS_ACCEPTED = _counter("calls_accepted_total", "Calls that were accepted", "organization")
+CALLS_ENTERED = _counter(
+    "calls_entered_total", "Calls that came into a state; one passed over is not counted", "state"
+)
+CALLS_ENDED = _counter(
+    "calls_ended_total",
+    "Calls that ended, as they stood then",
+    *("disposition", "cause", "ended_by", "switch"),
+)
+ORGANIZATION_CALLS_ENDED = _counter(
+    "organization_calls_ended_total",
+    "The same by organization",
+    *("organization", "disposition"),
+)
+LEGS_ENDED = _counter(
+    "legs_ended_total", "Legs that ended, by the gateway they went through", "gateway", "cause"
+)
+DIAL_DELAY = _histogram(
+    "call_dial_delay_seconds",
+    "From acceptance until the switch had taken the originate",
+    buckets=_LONGER,
+)
+BRIDGE_DELAY = _histogram(
+    "call_bridge_delay_seconds",
+    "From acceptance until source and destination were connected",
+    buckets=_RINGING,
+)
+TALK = _histogram(
+    "call_talk_seconds",
+    "How long source and destination were connected, of calls that ended",
+    buckets=_TALKS,
+)
+
+# Workers
+
+ORIGINATES = _counter(
+    "originates_total",
+    "Originates: sent, refused, unknown (sent or not), not_sent",
+    *("switch", "gateway", "result"),
+)
+ORIGINATE_REPLY = _histogram(
+    "originate_reply_seconds",
+    "Time that the switch took to take an originate",
+    "switch",
+    buckets=_SHORT,
+)
+JOBS = _counter("jobs_total", "Jobs that were run: done, failed", "queue", "result")
+ACTIONS = _counter(
+    "actions_total", "Actions on calls: done, refused, unknown (done or not)", "action", "result"
+)
+
+# Listeners
+
+SWITCH_EVENTS = _counter(
+    "switch_events_total",
+    "Events of the switch that its leading listener handled",
+    *("switch", "event"),
+)
+EVENT_LAG = _histogram(
+    "event_lag_seconds",
+    "From the oldest of the events written together until Redis had them",
+    "switch",
+    buckets=_SHORT,
+)
+EVENTS_SUSPECTED_LOST = _counter(
+    "events_suspected_lost_total",
+    "Legs found to be gone from the switch of which no event had said so",
+    "switch",
+)
+LEASE_MOVES = _counter("lease_moves_total", "Times that a listener began to lead", "switch")
+LEASE_HELD = _gauge("lease_held", "Whether this process leads", "switch", of_all="livesum")
+RECONCILE = _counter(
+    "reconcile_total",
+    "Comparisons of live calls with the switch's channels: done, failed",
+    *("switch", "outcome"),
+)
+RECONCILE_SECONDS = _histogram(
+    "reconcile_seconds", "Time that a comparison took", "switch", buckets=_LONGER
+)
+
+# Workers and listeners
+
+SWITCH_CONNECTED = _gauge(
+    "switch_connected",
+    "Whether the event socket to the switch is up, in processes of that kind",
+    *("switch", "process"),
+    of_all="livemin",
+)
+
+# Webhooks
+
+WEBHOOK_DELIVERIES = _counter(
+    "webhook_deliveries_total",
+    "Call events taken up: delivered, retried (later), dead (given up), dropped (not wanted now)",
+    "result",
+)
+
+# All
+
+REDIS_ERRORS = _counter(
+    "redis_errors_total", "Attempts at commands for which Redis could not be reached"
+)
+
+# Read from Redis by the API
+
+CALLS_LIVE = _read("calls_live", "Live calls that were claimed for the switch", "switch")
+CALLS_WAITING = _read("calls_waiting", "Calls in line for their turn")
+CALLS_OVERDUE = _read(
+    "calls_overdue", "Calls that a listener should have looked at five seconds ago or earlier"
+)
+QUEUE_JOBS = _read("queue_jobs", "Jobs that wait for a worker", "queue")
+QUEUE_AGE = _read("queue_age_seconds", "How long the first job in the queue has waited", "queue")
+QUEUE_FAILED = _read("queue_failed_jobs", "Jobs that failed, until they are forgotten", "queue")
+SWITCH_UP = _read("switch_up", "Whether a listener hears the switch", "switch")
+SWITCH_LISTENERS = _read("switch_listeners", "Listeners that hear the switch", "switch")
+SWITCH_SESSIONS = _read(
+    "switch_sessions", "Sessions of the switch, as its last heartbeat told", "switch"
+)
+SWITCH_SESSIONS_MAX = _read(
+    "switch_sessions_max", "The switch's max-sessions, as its last heartbeat told", "switch"
+)
+SWITCH_PAUSED = _read("switch_paused", "Whether it is given no new call", "switch")
+WEBHOOK_LAG = _read(
+    "webhook_lag_seconds", "How long the first call event waits that could be sent now"
+)
+WEBHOOK_DEAD_LETTERS = _read("webhook_dead_letters", "Call events that were given up")
+REDIS_UP = _read("redis_up", "Whether Redis answered this scrape")
+
+# All
+
+BUILD_INFO = _read("build_info", "1, with the version of Ringback", "version")

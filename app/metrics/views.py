@@ -1,0 +1,61 @@
+"""HTTP of the metrics: what a Prometheus server reads, and the counting of requests."""
+
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any
+
+from flask import Blueprint, Flask, Response, request
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from app.metrics import counting
+from app.metrics.gauges import BuildInfo
+from app.metrics.registry import REGISTRY, SHARED
+
+# When a request came, in its WSGI environment.
+_BEGUN = "ringback.begun"
+
+
+def blueprint(more: Iterable[Collector] = ()) -> Blueprint:
+    """``/metrics``, with the gauges that ``more`` reads."""
+    shown = CollectorRegistry()
+    if SHARED:
+        MultiProcessCollector(shown, SHARED)  # type: ignore[no-untyped-call]
+    else:
+        shown.register(REGISTRY)
+        ProcessCollector(registry=shown)
+    for collector in (BuildInfo(), *more):
+        shown.register(collector)
+
+    def metrics() -> Response:
+        counting.write()
+        write, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(write(shown), content_type=content_type)
+
+    blue = Blueprint("metrics", __name__)
+    blue.get("/metrics")(metrics)
+    return blue
+
+
+def count_requests(app: Flask) -> None:
+    """Have each request counted, by the rule that it matches."""
+    serve = app.wsgi_app
+
+    def begin(environ: Any, start_response: Any) -> Any:
+        environ[_BEGUN] = perf_counter()
+        return serve(environ, start_response)
+
+    @app.after_request
+    def _answered(response: Response) -> Response:
+        environ, rule = request.environ, request.url_rule
+        counting.request(
+            rule.rule if rule is not None else None,
+            environ["REQUEST_METHOD"],
+            response.status_code,
+            perf_counter() - environ.get(_BEGUN, perf_counter()),
+        )
+        return response
+
+    app.wsgi_app = begin  # type: ignore[method-assign]

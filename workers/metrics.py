@@ -1,0 +1,69 @@
+"""What a process other than the API shows of itself: its metrics, and whether it is ready."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import gevent
+from flask import Flask
+from gevent.pywsgi import WSGIServer
+
+from app.errors import register_errors
+from app.health.parts import Parts, impatient_store, redis_part
+from app.health.views import blueprint as health
+from app.metrics import counting
+from app.metrics.views import blueprint as metrics
+from app.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+# Seconds between two looks at the connections to the switches.
+_LOOK = 1.0
+
+# By switch whether the process is connected to it.
+Connected = Callable[[], Mapping[str, bool]]
+
+
+@contextmanager
+def telling(
+    settings: Settings,
+    process: str,
+    connected: Connected = dict,
+    parts: Callable[[Mapping[str, bool]], Parts] = lambda _: {},
+) -> Iterator[None]:
+    """Tell of the process meanwhile, at RINGBACK_METRICS if that is set. ``parts`` are those that
+    it needs beside Redis. Raises SettingsError."""
+    with ExitStack() as exits:
+        if settings.metrics_address is not None:
+            server = _server(settings, lambda: parts(connected()))
+            exits.callback(server.stop, timeout=0)
+        for loop in (gevent.spawn(_watch, process, connected), gevent.spawn(counting.keep_written)):
+            exits.callback(loop.kill)
+        yield
+
+
+def _watch(process: str, connected: Connected) -> None:
+    while True:
+        for switch, up in connected().items():
+            counting.connected(switch, process, up)
+        gevent.sleep(_LOOK)
+
+
+def _server(settings: Settings, others: Callable[[], Parts]) -> WSGIServer:
+    store = impatient_store(settings)
+    app = Flask("ringback-process", static_folder=None)
+    app.url_map.strict_slashes = False
+    app.register_blueprint(health(lambda: {"redis": redis_part(store), **others()}))
+    app.register_blueprint(metrics())
+    register_errors(app)
+    # Nobody's log is to be filled by who asks every few seconds. Connections are not limited: those
+    # that Prometheus keeps open would leave none for who asks whether the process is alive.
+    server = WSGIServer(settings.metrics_address, app, log=None, error_log=log)
+    try:
+        server.start()
+    except OSError as error:
+        raise SettingsError(
+            f"RINGBACK_METRICS: nothing can be served at {settings.metrics}: {error.strerror}. "
+            "Each process needs an address of its own."
+        ) from error
+    return server
