@@ -1,0 +1,34 @@
+# syntax=docker/dockerfile:1
+# docker build -t ringback:0.1.0 .
+
+FROM python:3.11-slim-bookworm AS build
+# With a pip of its own the environment would carry it into the image.
+RUN python -m venv --without-pip /opt/ringback
+WORKDIR /src
+COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY app app
+COPY workers workers
+COPY freeswitch freeswitch
+COPY ringback ringback
+ARG EXTRAS=traces
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+    && pip --python /opt/ringback/bin/python install --no-cache-dir \
+        "$(ls /wheels/ringback-*.whl)[${EXTRAS}]"
+
+FROM python:3.11-slim-bookworm
+# A fixed number: Kubernetes checks it, and owners of mounted files are told by it.
+RUN groupadd --gid 10001 ringback \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin ringback
+COPY --from=build /opt/ringback /opt/ringback
+COPY --chmod=755 deploy/docker/ringback-health /usr/local/bin/ringback-health
+ENV PATH=/opt/ringback/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    RINGBACK_HTTP=0.0.0.0:8080
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8080 9100
+# Of a process other than the API it wants RINGBACK_METRICS.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["ringback-health"]
+ENTRYPOINT ["ringback"]
+CMD ["--help"]

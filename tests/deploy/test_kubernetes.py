@@ -1,0 +1,133 @@
+"""The kustomize base and its overlay: valid by Kubernetes' own schemas, and fitting Ringback."""
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from promql_parser import parse
+
+from app.metrics.registry import DESCRIBED
+from tests.deploy.files import (
+    DEPLOY,
+    check_command,
+    check_environment,
+    read_all_yaml,
+    read_env,
+    read_yaml,
+)
+from tests.deploy.test_compose import LONGEST_ANSWER
+from workers.processes import GRACE
+
+KUBERNETES = DEPLOY / "kubernetes"
+BASE = KUBERNETES / "base"
+NAMES = ("api", "worker", "listener", "webhooks")
+# Seconds that Kubernetes gives a pod to end.
+DEFAULT_GRACE = 30
+
+
+@cache
+def resources(folder: str) -> list[Any]:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl on the PATH puts them together")
+    made = subprocess.run(
+        [kubectl, "kustomize", KUBERNETES / folder], capture_output=True, check=True
+    )
+    return read_all_yaml(made.stdout.decode())
+
+
+def of_kind(kind: str, folder: str = "base") -> dict[str, Any]:
+    found = (each for each in resources(folder) if each["kind"] == kind)
+    return {each["metadata"]["name"]: each for each in found}
+
+
+@pytest.mark.parametrize("folder", ["base", "overlays/example"])
+def test_the_schemas_allow_what_kustomize_makes(folder: str) -> None:
+    for resource in resources(folder):
+        kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_schemas_allow_each_file() -> None:
+    """As far as that can be told of what is not put together: without a kubectl, too."""
+    for path in {*BASE.glob("*.yaml")} - {BASE / "kustomization.yaml", BASE / "common.yaml"}:
+        for resource in read_all_yaml(path.read_text()):
+            kubernetes_validate.validate(
+                resource, kubernetes_validate.latest_version(), strict=True
+            )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_deployment(name: str) -> None:
+    spec = of_kind("Deployment")[f"ringback-{name}"]["spec"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    check_command(container["args"])
+    assert container["args"] == [name]
+    names = {each["name"] for each in container["env"]}
+    check_environment(names)
+    address = "RINGBACK_HTTP" if name == "api" else "RINGBACK_METRICS"
+    (port,) = (
+        each["value"].rpartition(":")[2] for each in container["env"] if each["name"] == address
+    )
+    assert port == str(container["ports"][0]["containerPort"])
+    assert port == spec["template"]["metadata"]["annotations"]["prometheus.io/port"]
+    assert {f"{kind}Probe" for kind in ("startup", "liveness", "readiness")} <= container.keys()
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    # The password of the switches is for who talks to them.
+    assert ("RINGBACK_SWITCHES" in names) == (name in ("worker", "listener"))
+    grace = pod.get("terminationGracePeriodSeconds", DEFAULT_GRACE)
+    assert grace > (LONGEST_ANSWER if name == "api" else GRACE)
+
+
+def test_secrets_have_the_keys_that_are_asked_for() -> None:
+    known = {
+        each["metadata"]["name"]: set(each["stringData"])
+        for each in read_all_yaml((BASE / "secrets.example.yaml").read_text())
+    }
+    for deployment in of_kind("Deployment").values():
+        pod = deployment["spec"]["template"]["spec"]
+        for each in pod["containers"][0]["env"]:
+            if "valueFrom" in each:
+                asked = each["valueFrom"]["secretKeyRef"]
+                assert asked["key"] in known[asked["name"]]
+        for volume in pod["volumes"]:
+            assert "secret" not in volume or volume["secret"]["secretName"] in known
+
+
+def test_what_chooses_pods_chooses_some() -> None:
+    labels = [
+        each["spec"]["template"]["metadata"]["labels"] for each in of_kind("Deployment").values()
+    ]
+    chosen = [
+        *(
+            each["spec"]["selector"]["matchLabels"]
+            for each in of_kind("PodDisruptionBudget").values()
+        ),
+        *(each["spec"]["selector"] for each in of_kind("Service").values()),
+    ]
+    assert len(chosen) == len(NAMES) + 1
+    assert all(any(want.items() <= has.items() for has in labels) for want in chosen)
+
+
+def test_the_settings_are_ringback_s() -> None:
+    check_environment(set(read_env(BASE / "ringback.env")))
+    overlay = (KUBERNETES / "overlays/example/kustomization.yaml").read_text()
+    check_environment(set(re.findall(r"RINGBACK_\w+", overlay)))
+
+
+def test_workers_are_scaled_by_a_metric_that_there_is() -> None:
+    metrics = of_kind("HorizontalPodAutoscaler")["ringback-worker"]["spec"]["metrics"]
+    (asked,) = (each["external"]["metric"] for each in metrics)
+    labels = {each.name: set(each.labels) for each in DESCRIBED}
+    assert set(asked["selector"]["matchLabels"]) <= labels[asked["name"]]
+    (rule,) = read_yaml(KUBERNETES / "prometheus-adapter.yaml")["rules"]["external"]
+    assert rule["seriesQuery"] == asked["name"]
+    query = rule["metricsQuery"].replace("<<.Series>>", asked["name"])
+    parse(query.replace("<<.LabelMatchers>>", 'queue="calls"'))
