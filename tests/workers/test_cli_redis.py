@@ -18,6 +18,7 @@ from rq.serializers import JSONSerializer
 from app.accounts.store import AccountStore, read_accounts
 from app.calls import transitions
 from app.calls.model import Call
+from app.calls.pace import Limit, Pacer
 from app.calls.queue import ACT, JobQueue
 from app.calls.store import CallStore, Keys, Note
 from app.settings import Settings
@@ -266,3 +267,11 @@ def test_processes_do_not_load_the_commands() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert loaded.stdout == "[]\n"
+
+
+def test_a_switch_that_was_taken_away_is_forgotten(run: Run, redis: Redis) -> None:
+    Pacer(redis, Keys()).set_switch_limit("gone", Limit(most=1000))
+    assert [row["name"] for row in json.loads(run("switch", "list", "--json").stdout)] == ["gone"]
+    assert run("switch", "forget", "gone").stdout == "gone is forgotten. It has 0 live calls.\n"
+    assert run("switch", "list", "--json").stdout == "[]\n"
+    assert run("switch", "forget", "gone").exit_code != 0

@@ -117,7 +117,8 @@ def resume(name: str, as_json: bool) -> None:
 
 @command.command()
 @_name
-def forget(name: str) -> None:
+@as_json
+def forget(name: str, as_json: bool) -> None:
     """Forget one that was taken away, which listeners must not name any more."""
     session = Session.open()
     _check(session, name)
@@ -128,7 +129,7 @@ def forget(name: str) -> None:
             "drain it, and take it out of RINGBACK_SWITCHES first."
         )
     session.switches.forget(name)
-    click.echo(f"{name} is forgotten.")
+    _answer(session, name, as_json, "is forgotten.")
 
 
 def document(switch: Switch) -> dict[str, object]:
