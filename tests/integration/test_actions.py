@@ -132,7 +132,8 @@ def test_park_and_unpark(talk: Talk, by: str, parked: str) -> None:
     view = talk.view(parked)
     assert 5901 <= view["parkedPos"] <= 5999
     assert view["parkedBy"] == {"00": "0003*210", "01": "15600"}[by]
-    assert talk.view(by)["status"] == 0
+    # Hung up by the switch, a moment later.
+    eventually(lambda: talk.view(by)["status"] == 0)
     assert talk.refused("Park", phoneCallViewId=parked) == "pc_action_invalid"
     talk.put("UnPark", phoneCallViewId=parked, sendCallTo="024", waitForPickup="20")
     talk.wait(lambda legs: "c2" in legs and legs["c2"].bridged)
