@@ -20,9 +20,10 @@ from structlog.contextvars import clear_contextvars
 
 from app import create_app, logs
 from app.calls import transitions
-from app.calls.model import Call, Leg, NumberKind, Role, job_uuid, leg_uuid
+from app.calls.model import Role, job_uuid, leg_uuid
 from app.calls.store import CallStore, Change, Note
 from app.settings import Settings
+from tests.app.test_store import new_call
 
 CALL, OTHER = "c3a5fbf2be57af92c581", "00000000000000000001"
 
@@ -57,28 +58,6 @@ def lines(attach: Callable[..., io.StringIO]) -> Lines:
     """The lines of JSON so far."""
     text = attach(log_format="json")
     return lambda: [json.loads(line) for line in text.getvalue().splitlines()]
-
-
-def new_call(call_id: str) -> Call:
-    legs = tuple(
-        Leg(leg, role, "15500", NumberKind.PUBLIC, leg_uuid(call_id, role, 1, 1), gateway="pstn")
-        for leg, role in (("a1", Role.SOURCE), ("b1", Role.DESTINATION))
-    )
-    return Call(
-        id=call_id,
-        kind="simple",
-        app="demo-user",
-        user="12",
-        organization="3",
-        organization_name="Default Organization",
-        extension="0003*210",
-        accepted=1_763_884_887.25,
-        wait_for_pickup=25,
-        call_duration=60,
-        queue_timeout=60,
-        job_uuid=job_uuid(call_id),
-        legs=legs,
-    )
 
 
 # Numbers
@@ -293,7 +272,7 @@ def test_greenlets_know_nothing_of_each_others_call(lines: Lines) -> None:
 def test_each_call_of_a_batch_has_its_own_line(
     redis: Redis, store: CallStore, lines: Lines
 ) -> None:
-    calls = [new_call(secrets.token_hex(10)) for _ in range(3)]
+    calls = [new_call() for _ in range(3)]
     for call in calls:
         store.accept([call], lambda *_: None)
     ends = [
