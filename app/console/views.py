@@ -30,17 +30,9 @@ from app.errors import ApiError, api_error
 from app.listing import MAX_VALUES
 from app.oauth.views import client_address
 from app.phone_calls.actions import ActionSchema
-from app.phone_calls.schemas import (
-    CreateQuery,
-    CreateSchema,
-    HangUpQuery,
-    InviteQuery,
-    InviteSchema,
-    invalid,
-    load,
-)
-from app.phone_calls.services import INVITE, OWNER, SELF, Caller, is_in
-from app.phone_calls.views import json_body
+from app.phone_calls.schemas import HangUpQuery, invalid, load
+from app.phone_calls.services import OWNER, SELF, Caller, is_in
+from app.phone_calls.views import create_body, create_query, json_body
 from app.stream.model import Change, Place, place_text
 from app.stream.services import Scope
 from app.stream.views import serve
@@ -63,10 +55,6 @@ _HEADERS = {
 # Extensions that a page offers to choose from.
 _MOST_EXTENSIONS = 500
 
-_create_query = CreateQuery()
-_create_body = CreateSchema()
-_invite_query = InviteQuery()
-_invite_body = InviteSchema()
 _action_body = ActionSchema()
 _hang_up_query = HangUpQuery()
 
@@ -229,8 +217,7 @@ def call(call_id: str) -> Response:
 
 def create(kind: str) -> tuple[Response, int]:
     caller, _ = _caller()
-    query = load(_invite_query if kind == INVITE else _create_query, request.args)
-    body = load(_invite_body if kind == INVITE else _create_body, json_body())
+    query, body = create_query(kind), create_body(kind)
     made = current_services().phone_calls.create(caller, OWNER, kind, query, body)
     return jsonify({"ids": [each.id for each in made]}), 202
 

@@ -53,9 +53,9 @@ def blueprint(name: str) -> Blueprint:
 
 def create(user: str, kind: str) -> tuple[Response, int]:
     caller, service = _caller()
-    query = load(_invite_query if kind == INVITE else _create_query, request.args)
+    query = create_query(kind)
     names = field_names(query, FIELDS)
-    body = load(_invite_body if kind == INVITE else _create_body, json_body())
+    body = create_body(kind)
     calls = service.create(caller, user, kind, query, body)
     # The extension as the request named it, as the create pages' examples have it.
     extension = body.get("extension") or calls[0].extension
@@ -105,6 +105,16 @@ def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response
 
 def _caller() -> tuple[Caller, PhoneCalls]:
     return current_caller(), current_services().phone_calls
+
+
+def create_query(kind: str) -> dict[str, Any]:
+    """The query of a request that places calls of that kind. Raises ApiError."""
+    return load(_invite_query if kind == INVITE else _create_query, request.args)
+
+
+def create_body(kind: str) -> dict[str, Any]:
+    """Its body. Raises ApiError."""
+    return load(_invite_body if kind == INVITE else _create_body, json_body())
 
 
 def json_body() -> Any:
