@@ -480,13 +480,13 @@ class SwitchListener:
             call = calls.get(call_id)
             leg = call.leg(uuid) if call else None
             if call is not None and leg is not None and transitions.is_unwanted(call, leg):
-                gevent.spawn(self._guarded, partial(self._kill, call, leg), call.id)
+                gevent.spawn(self._guarded, partial(self._kill, call, leg), call.id, leg.id)
         for call in calls.values():
             # Who listens would hear nothing for the rest of the time, and who rings for a party
             # that has left would talk to nobody.
             for leg in call.thirds:
                 if leg.live and transitions.is_unwanted(call, leg):
-                    gevent.spawn(self._guarded, partial(self._kill, call, leg), call.id)
+                    gevent.spawn(self._guarded, partial(self._kill, call, leg), call.id, leg.id)
 
     def _change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
         try:
@@ -534,14 +534,16 @@ class SwitchListener:
             gevent.sleep(WATCHDOG_INTERVAL)
             self._guarded(self._watch)
 
-    def _guarded(self, work: Callable[[], object], call_id: str | None = None) -> None:
+    def _guarded(
+        self, work: Callable[[], object], call_id: str | None = None, leg_id: str | None = None
+    ) -> None:
         try:
             work()
         except (EventSocketError, RedisError) as error:
-            with logs.about(switch=self._name, call=call_id):
+            with logs.about(switch=self._name, call=call_id, leg=leg_id):
                 log.warning("switch %s: %s", self._name, error)
         except Exception:
-            with logs.about(switch=self._name, call=call_id):
+            with logs.about(switch=self._name, call=call_id, leg=leg_id):
                 log.exception("switch %s: looking after its calls failed", self._name)
 
     def _reconcile(self) -> None:
