@@ -48,6 +48,12 @@ class SwitchPool:
             return None
         return connection if connection.is_answering(timeout=_ANSWER_LIMIT) else None
 
+    @property
+    def heard(self) -> bool:
+        """Whether every switch has been heard of just now: who asks for those that are ready need
+        not wait."""
+        return all(each.was_heard() for each in self._connections.values())
+
     def ready(self) -> list[str]:
         """The switches that answer, soon."""
         heard = [name for name, each in self._connections.items() if each.was_heard()]

@@ -1,19 +1,22 @@
-"""Dials calls when it is their turn: claim, send the one originate, note that it was sent."""
+"""Dials calls when it is their turn: claim, send the one originate, note what was sent."""
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gevent
 from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
 from app import logs, tracing
 from app.calls import transitions, watch
-from app.calls.model import Call, State
+from app.calls.model import Call
+from app.calls.pace import PACE, Asking, Turn
 from app.calls.store import Change, Note, NotReplicated
 from app.metrics import counting
 from freeswitch import commands
@@ -33,26 +36,51 @@ _IDLE = 1.0
 # The same where this process reaches no switch, or Redis is away.
 _AWAY = 0.25
 
-# A call as it was claimed, the command that carries it, and where that was sent.
-Sent = tuple[Call, str, SwitchConnection]
+# Jobs whose calls are in line already. One that is forgotten puts them there again, to no effect.
+_REMEMBERED = 1000
+# Seconds for which what was sent is gathered, to be noted together.
+_GATHER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call as it was claimed, the command that carries it, and where and when it was sent, and
+    taken by the switch."""
+
+    call: Call
+    command: str
+    connection: SwitchConnection
+    at: float
+    taken: float
 
 
 class Dispatcher:
     """What a worker process dials with. Jobs bring new calls; :meth:`run` sees to those whose turn
     comes later, whoever brought them."""
 
+    # In the round trip in which RQ's worker takes jobs, calls are put in line and claimed.
+    script = f"{PACE}local companion = pace\n"
+
     def __init__(self, runtime: Runtime, pool: SwitchPool) -> None:
         self._runtime = runtime
         self._store = runtime.store
+        self._claims = runtime.claims
         self._pool = pool
         self._soon = Flag()
         self._again = _IDLE
         self._stopping = False
-        # Those who wait for switches that are slow to answer.
-        self._slow: list[gevent.Greenlet] = []
+        # The request that is made with the next jobs, and who dials what came of it, by each job.
+        self._asking: Asking | None = None
+        self._dialling: dict[str, gevent.Greenlet] = {}
+        # Those who wait for switches, and for those that are slow to answer.
+        self._under_way: set[gevent.Greenlet] = set()
+        self._sent: list[Sent] = []
+        self._noting = BoundedSemaphore()
+        self._some_sent = Flag()
 
     def run(self) -> None:
         """Until :meth:`stop`."""
+        gevent.spawn(self._keep_noting)
         while not self._stopping:
             self._soon.wait(self._again)
             self._soon.clear()
@@ -66,7 +94,17 @@ class Dispatcher:
             except Exception:
                 log.exception("seeing to the line failed")
                 self._again = _AWAY
-        gevent.joinall(self._slow)
+
+    def finish(self) -> None:
+        """After the last job: see to what is under way."""
+        self._give_back()
+        try:
+            while self._claims.some_lost:
+                self._dial(self._claims.next([], {}, BATCH))
+        except RedisError as error:
+            log.warning("calls may be claimed and not dialled: %s", error)
+        gevent.joinall(list(self._under_way), timeout=watch.COMMAND_LIMIT)
+        self._note_sent()
 
     def look(self) -> None:
         """See to the line at once: there is a switch again."""
@@ -84,16 +122,63 @@ class Dispatcher:
         then, or by this very job in a worker that died. Nothing is ever sent for it again; the
         watchdog asks the switch what became of it.
         """
-        self._dial_next(ids)
+        asked = {i: self._dialling.pop(i) for i in ids if i in self._dialling}
+        # Not more is taken than the switches take.
+        gevent.joinall(list(asked.values()))
+        if left := [call_id for call_id in ids if call_id not in asked]:
+            self._dial_next(left)
+
+    def ask(self, token: str) -> tuple[list[str], list[Any]] | None:
+        """The keys and arguments for :attr:`script`; None where a switch has to be waited for."""
+        if self._asking is None or self._asking.token != token:
+            self._give_back()
+            self._asking = Asking(token)
+        ready = self._pool.heard and not self._stopping
+        if not ready and not self._asking.made:
+            return None
+        switches = self._switches() if ready else {}
+        keys = self._claims.keys(self._asking)
+        return keys, self._claims.arguments(self._asking, switches, BATCH)
+
+    def answered(self, jobs: Sequence[str], reply: Any) -> None:
+        """What came of it. The calls that these jobs are for, whose names they have, are in
+        line."""
+        assert self._asking is not None
+        asking, self._asking = self._asking, None
+        turn = self._claims.turn(asking, reply)
+        dialling = self._begin(self._dial_guarded, turn)
+        self._dialling |= dict.fromkeys(jobs, dialling)
+        while len(self._dialling) > _REMEMBERED:
+            del self._dialling[next(iter(self._dialling))]
+        if turn.again is not None:
+            self._again = turn.again
+            self._soon.set()
+
+    def _give_back(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self._asking is not None and self._asking.made:
+            self._claims.lost(self._asking)
+            self._soon.set()
+        self._asking = None
+
+    def _switches(self) -> dict[str, str]:
+        """The switches that are ready, and their runs."""
+        found = {name: self._pool.get(name) for name in self._pool.ready()}
+        return {name: each.core_uuid or "" for name, each in found.items() if each is not None}
+
+    def _begin(self, work: Callable[..., Any], *args: Any) -> gevent.Greenlet:
+        greenlet = gevent.spawn(work, *args)
+        self._under_way.add(greenlet)
+        greenlet.link(self._under_way.discard)
+        return greenlet
 
     def _dial_next(self, new: Sequence[str]) -> None:
         """All that may be dialled now, the new calls or others."""
         brought = bool(new)
         while True:
-            ready = [] if self._stopping else self._pool.ready()
-            turn = self._runtime.pacer.next(new, ready, BATCH)
-            if turn.calls:
-                self._dial(turn.calls)
+            ready = {} if self._stopping else self._switches()
+            turn = self._claims.next(new, ready, BATCH)
+            self._dial(turn)
             if len(turn.calls) < BATCH:
                 break
             new = []
@@ -105,103 +190,68 @@ class Dispatcher:
             # The loop may be in the middle of a longer wait.
             self._soon.set()
 
-    def _dial(self, turn: Sequence[tuple[Call, str]]) -> None:
-        at, send_before = self._store.now(), time.monotonic() + watch.SEND_WITHIN
-        late = [call for call, _ in turn if at >= watch.queued_until(call)]
-        if late:
+    def _dial_guarded(self, turn: Turn) -> None:
+        try:
+            self._dial(turn)
+        except RedisError as error:
+            log.warning("%d claimed calls: %s", len(turn.calls), error)
+        except Exception:
+            log.exception("dialling %d calls failed", len(turn.calls))
+
+    def _dial(self, turn: Turn) -> None:
+        calls: Sequence[Call] = turn.calls
+        if calls and self._store.replicas:
+            calls = self._replicated(calls)
+        send_before = turn.asked + watch.SEND_WITHIN
+        sends = [
+            self._begin(self._send, connection, call, send_before)
+            for call in calls
+            if (connection := self._pool.get(call.switch or "")) is not None
+        ]
+        if turn.late:
             # Nobody expects them to ring any more.
             note = (Note("event", transitions.QUEUE_TIMEOUT),)
-            end = partial(transitions.end_queued, at=at)
-            self._change([Change(call, end, note) for call in late])
-        chosen = []
-        for call, switch in turn:
-            connection = self._pool.get(switch)
-            if connection is not None and call not in late:
-                chosen.append((call, connection))
-        if not chosen:
-            return
-        claimed = self._claim(chosen, at)
-        sends = [
-            gevent.spawn(self._send, connection, call, send_before) for call, connection in claimed
-        ]
-        done = self._note_done(sends, _PROMPT)
-        if slow := [each for each in sends if each not in done]:
-            # One switch that is slow holds up no other's calls.
-            waiting = gevent.spawn(self._note_slow, slow)
-            self._slow = [each for each in self._slow if not each.dead] + [waiting]
+            end = partial(transitions.end_queued, at=self._store.now())
+            late = self._store.get_many(turn.late)
+            self._change([Change(call, end, note) for call in late if call is not None])
+        # One switch that is slow holds up no other's calls.
+        gevent.joinall(sends, timeout=_PROMPT)
 
-    def _note_done(self, sends: list[gevent.Greenlet], limit: float | None) -> list[Any]:
-        done: list[Any] = gevent.joinall(sends, timeout=limit)
-        self._note_sent([sent for each in done if (sent := each.value) is not None])
-        return done
-
-    def _note_slow(self, sends: list[gevent.Greenlet]) -> None:
-        try:
-            self._note_done(sends, None)
-        except RedisError as error:
-            # The listener finds out that they were sent.
-            log.warning("calls that were sent could not be noted: %s", error)
-
-    def _change(self, changes: Sequence[Change], *, replicated: bool = False) -> list[Call | None]:
+    def _change(self, changes: Sequence[Change]) -> list[Call | None]:
         """As the store does it; what fails of one call is logged, and its call left out."""
         errors: dict[str, Exception] = {}
-        calls = self._store.change_many(changes, replicated=replicated, errors=errors)
+        calls = self._store.change_many(changes, errors=errors)
         for call_id, error in errors.items():
             with logs.about(call=call_id):
                 log.error("a change of the call failed: %s", error)
         return calls
 
-    def _claim(
-        self, chosen: Sequence[tuple[Call, SwitchConnection]], at: float
-    ) -> list[tuple[Call, SwitchConnection]]:
-        """Claim them; those that are ours."""
-        worker = self._runtime.name
-        changes = []
-        for call, connection in chosen:
-            switch = connection.address.name
-            claim = partial(
-                transitions.claim,
-                worker=worker,
-                switch=switch,
-                core_uuid=connection.core_uuid or "",
-                at=at,
-            )
-            note = Note("command", "claim", data=f"{worker} on {switch}")
-            changes.append(Change(call, claim, (note,)))
+    def _replicated(self, calls: Sequence[Call]) -> Sequence[Call]:
+        """Those whose claims are safe: a replica that takes over and knows nothing of a claim
+        would have the call dialled again."""
         try:
-            calls = self._change(changes, replicated=True)
+            return self._store.replicated(calls)
         except NotReplicated as error:
-            # A replica that takes over would know nothing of the claims, and have them dialled
-            # again.
-            log.error("%d claims are not safe: %s", len(chosen), error)
-            self._give_up([call.id for call, _ in chosen], at, str(error))
-            return []
-        return [
-            (call, connection)
-            for call, (_, connection) in zip(calls, chosen, strict=True)
-            if call is not None and _is_ours(call, worker, at)
-        ]
+            log.error("%d claims are not safe: %s", len(calls), error)
+            note = (Note("event", transitions.NOT_REPLICATED, data=str(error)),)
+            # All by one request, at one time.
+            worker, at = self._runtime.name, calls[0].claimed or 0.0
+            give_up = partial(_end_claim, worker=worker, claimed=at)
+            known = self._store.get_many([call.id for call in calls])
+            self._change([Change(call, give_up, note) for call in known if call is not None])
+            return ()
 
-    def _give_up(self, ids: Sequence[str], at: float, text: str) -> None:
-        note = (Note("event", transitions.NOT_REPLICATED, data=text),)
-        give_up = partial(_end_claim, worker=self._runtime.name, claimed=at)
-        calls = [call for call in self._store.get_many(ids) if call is not None]
-        self._change([Change(call, give_up, note) for call in calls])
-
-    def _send(self, connection: SwitchConnection, call: Call, send_before: float) -> Sent | None:
-        """The originate; None where it was not sent, or nobody knows."""
+    def _send(self, connection: SwitchConnection, call: Call, send_before: float) -> None:
+        """The one originate."""
         # In a greenlet of its own.
         logs.bind(call=call.id, switch=connection.address.name)
         try:
-            return self._originate(connection, call, send_before)
+            self._originate(connection, call, send_before)
         except RedisError as error:
             # What came of it the listener finds out.
             log.warning("call %s: %s", call.id, error)
-            return None
 
-    def _originate(
-        self, connection: SwitchConnection, call: Call, send_before: float
-    ) -> Sent | None:
+    def _originate(self, connection: SwitchConnection, call: Call, send_before: float) -> None:
         switch = connection.address.name
         try:
             command = originate_command(call, self._runtime.settings.video_codecs)
@@ -210,28 +260,29 @@ class Dispatcher:
             log.error("call %s cannot be dialled: %s", call.id, error)
             counting.originate(call, switch, "not_sent")
             self._refused(call, "INVALID_NUMBER_FORMAT", str(error))
-            return None
+            return
         if time.monotonic() > send_before or call.core_uuid != connection.core_uuid:
             # This process stood still, or the switch was restarted: the call is about to be ended.
             log.error("call %s: its claim is too old to be sent", call.id)
             counting.originate(call, switch, "not_sent")
-            return None
-        asked = time.monotonic()
+            return
+        at, asked = self._store.now(), time.monotonic()
         try:
             with self._traced(connection, call):
                 connection.bgapi(command, call.job_uuid, timeout=watch.COMMAND_LIMIT)
         except CommandRefused as error:
             counting.originate(call, switch, "refused", time.monotonic() - asked)
             self._refused(call, "OUTGOING_CALL_BARRED", str(error))
-            return None
+            return
         except EventSocketError as error:
             # It may have been sent or not: only the switch can tell, and the watchdog asks it.
             counting.originate(call, switch, "unknown")
             log.warning("call %s: %s", call.id, error)
             self._store.note(call.id, Note("reply", "originate", data=f"unknown: {error}"))
-            return None
+            return
         counting.originate(call, switch, "sent", time.monotonic() - asked)
-        return call, command, connection
+        self._sent.append(Sent(call, command, connection, at, self._store.now()))
+        self._some_sent.set()
 
     def _traced(self, connection: SwitchConnection, call: Call) -> AbstractContextManager[None]:
         address = connection.address
@@ -242,20 +293,49 @@ class Dispatcher:
         }
         return tracing.span(call.id, call.traceparent, "originate", self._store.now, about)
 
-    def _note_sent(self, sent: Sequence[Sent]) -> None:
-        if not sent:
-            return
-        mark = partial(transitions.mark_sent, at=self._store.now())
-        calls = self._change(
-            [
-                Change(call, mark, (Note("command", "originate", data=command),))
-                for call, command, _ in sent
-            ]
-        )
-        for call, (_, _, connection) in zip(calls, sent, strict=True):
+    def _keep_noting(self) -> None:
+        while True:
+            self._some_sent.wait()
+            gevent.sleep(_GATHER)
+            self._some_sent.clear()
+            try:
+                self._note_sent()
+            except Exception:
+                log.exception("noting what was sent failed")
+
+    def _note_sent(self) -> None:
+        """Note what was sent. That the switch took it, the calls' first events have mostly said
+        by now."""
+        with self._noting:
+            sent, self._sent = self._sent, []
+            notes = [(s.call.id, Note("command", "originate", data=s.command), s.at) for s in sent]
+            if not notes:
+                return
+            try:
+                done = self._store.note_sent(notes)
+                open_ = {s.call.id: s for s, is_done in zip(sent, done, strict=True) if not is_done}
+                calls = self._change(
+                    [
+                        Change(call, partial(transitions.mark_sent, at=open_[call.id].taken), ())
+                        for call in self._store.get_many(open_)
+                        if call is not None
+                    ]
+                )
+            except RedisError as error:
+                # The listener finds out that they were sent.
+                log.warning("calls that were sent could not be noted: %s", error)
+                return
+        for call in calls:
             # Asked for while this was under way; what is not there yet the listener hangs up.
             if call is not None and call.hangup_requested is not None:
-                self.hang_up(connection, call)
+                self._begin(self._hang_up_guarded, open_[call.id].connection, call)
+
+    def _hang_up_guarded(self, connection: SwitchConnection, call: Call) -> None:
+        try:
+            self.hang_up(connection, call)
+        except RedisError as error:
+            # It was hung up, or the listener sees to it.
+            log.warning("call %s: %s", call.id, error)
 
     def _refused(self, call: Call, cause: str, text: str) -> None:
         refuse = partial(transitions.finish_originate, error=cause, at=self._store.now())
@@ -276,10 +356,6 @@ class Dispatcher:
         except EventSocketError as error:
             with logs.about(call=call.id, switch=connection.address.name):
                 log.warning("call %s is not hung up yet: %s", call.id, error)
-
-
-def _is_ours(call: Call, worker: str, claimed: float) -> bool:
-    return call.state is State.DIALING and (call.worker, call.claimed) == (worker, claimed)
 
 
 def _end_claim(call: Call, *, worker: str, claimed: float) -> Call:

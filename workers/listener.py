@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -84,19 +84,22 @@ MAX_DELAY = 0.5
 DEAF_LIMIT = 2.0
 # A switch that is away for longer is said to be unreachable.
 UNREACHABLE_AFTER = 10.0
-# What is left to handle when this process is to stop is handled within.
-DRAIN_LIMIT = 3.0
 # Calls read from Redis at a time, so that events are handled in between.
 CHUNK = 20
 # Calls that are asked for at the same time.
 EXAMINERS = 4
 # What a switch answers to an originate while it is paused, full, or throttles.
 REFUSED = "DESTINATION_OUT_OF_ORDER"
+# Seconds for which what brings a call that is being set up no new state waits for what follows it,
+# to be written together; and how often it is seen whether some have waited long enough.
+HOLD_BACK = 0.1
+HOLD_BACK_LOOK = 0.05
 # Ended calls whose last events are expected.
 ENDED_KEPT = 1000
 # Seconds that comparing waits at each step for events to be handled.
 GIVE_WAY_LIMIT = 0.1
-# Seconds that a verdict waits for all events so far to be handled; later it is another look's.
+# Seconds that a verdict waits for all events so far to be handled; later it is another look's. And
+# the end of this process.
 CATCH_UP_LIMIT = 3.0
 
 # For as long as Redis is away, unless this process is to stop.
@@ -120,6 +123,74 @@ class Heard:
     # Of an originate that is over.
     job_uuid: str | None = None
     error: str | None = None
+
+
+class _Fold:
+    """What was heard of a call and is not written yet: at most one new state."""
+
+    def __init__(self, call: Call, until: float) -> None:
+        # As it is known, and with what was heard.
+        self.call = self.after = call
+        # When it is written at the latest (monotonic).
+        self.until = until
+        self.heard: list[Heard] = []
+        self.notes: list[Note] = []
+        # What is for the change after this one: it brings a second new state.
+        self.rest: list[Heard] = []
+        self._at = 0.0
+        self._urgent = False
+
+    def take(self, one: Heard, at: float) -> None:
+        """Take over what was heard at ``at``, in epoch seconds."""
+        if self.rest:
+            self.rest.append(one)
+            return
+        call, before = self.call, self.after
+        after = _applied(before, one, at)
+        if after.state is not before.state:
+            if before.state is not call.state:
+                self.rest.append(one)
+                return
+            self._urgent = True
+        leg = call.leg(one.report.uuid) if one.report is not None else None
+        if one.report is None:
+            # A result that is no error changes nothing: the legs' own events say more.
+            ours = one.job_uuid == call.job_uuid or call.leg(one.job_uuid or "") is not None
+            if ours and (one.error is None or after is not before):
+                self.notes.append(one.note)
+        elif after is not before and leg is not None:
+            self.notes.append(Note("event", one.note.name, leg=leg.id, data=one.note.data))
+        self.heard.append(one)
+        self.after, self._at = after, at
+        self._urgent = self._urgent or not _may_wait(call, leg, one)
+
+    def is_due(self, now: float) -> bool:
+        return self._urgent or bool(self.rest) or self.until <= now
+
+    @property
+    def changes(self) -> bool:
+        return self.after is not self.call
+
+    def change(self) -> Change:
+        def transition(current: Call) -> Call:
+            if current is self.call:
+                return self.after
+            for one in self.heard:
+                current = _applied(current, one, self._at)
+            return current
+
+        return Change(self.call, transition, tuple(self.notes))
+
+
+def _may_wait(call: Call, leg: Leg | None, one: Heard) -> bool:
+    """Whether what brings no new state need not be written at once: that the phones of a call
+    which is being set up exist, ring or answer, and that its originate worked."""
+    if call.state in (State.BRIDGED, State.ENDED) or one.error is not None:
+        return False
+    if one.report is None:
+        return True
+    settled = one.report.ended is not None or one.report.marks is not None
+    return leg is not None and leg.action is None and not settled
 
 
 class SwitchListener:
@@ -158,6 +229,9 @@ class SwitchListener:
         # Held while an event is applied or the lead changes.
         self._order = BoundedSemaphore()
         self._held: deque[tuple[float, Heard]] = deque(maxlen=HELD_EVENTS)
+        # What was heard of calls and is to be written, by their ids.
+        self._folds: dict[str, _Fold] = {}
+        self._some_wait = Flag()
         # The live calls as last seen, so that an event costs one round trip. A stale one costs
         # a second: the script compares versions. And the last that have ended.
         self._calls: dict[str, Call] = {}
@@ -220,16 +294,25 @@ class SwitchListener:
             # It may take longer than a lease lasts.
             self._take_over()
             self._look.set()
-            helpers += [gevent.spawn(self._reconcile_loop), gevent.spawn(self._watchdog_loop)]
+            loops = self._write_loop, self._reconcile_loop, self._watchdog_loop
+            helpers += [gevent.spawn(loop) for loop in loops]
             gevent.wait([over, self._stopping], count=1)
             if not over.is_set():
-                self._drain()
+                # What is here already: there may be no other to hear it.
+                self._guarded(self._caught_up)
         finally:
             gevent.killall(helpers)
             self._examiners.kill()
             counting.leads(self._name, False)
             with self._order:
+                if not over.is_set():
+                    self._guarded(self._write_all)
                 self._leads = False
+                # Whoever leads next has heard it too.
+                for fold in self._folds.values():
+                    for one in (*fold.heard, *fold.rest):
+                        self._hold(one)
+                self._folds.clear()
             self._asked(self._lease.release)
 
     def _keep_lease(self, over: Flag) -> None:
@@ -279,13 +362,8 @@ class SwitchListener:
             self._held.clear()
             for first in range(0, len(left), MAX_BATCH):
                 self._guarded(partial(self._apply, left[first : first + MAX_BATCH]))
+            self._guarded(self._write_all)
             self._leads = True
-
-    def _drain(self) -> None:
-        """Handle the events that are here already: there may be no other to hear them."""
-        end = time.monotonic() + DRAIN_LIMIT
-        while self._events.backlog and time.monotonic() < end:
-            gevent.sleep(0.02)
 
     def _asked(self, action: Callable[[], Any]) -> bool | None:
         """Whether the lease was had; None where Redis could not be asked."""
@@ -401,92 +479,134 @@ class SwitchListener:
         )
 
     def _apply(self, heard: Sequence[Heard]) -> None:
-        """Apply what was heard, in its order."""
-        try:
-            try:
-                self._apply_together(heard)
-            except RedisError:
-                # Not at once: what it takes to be patient takes a tenth of the time.
-                patiently(SwitchListener._apply_together)(self, heard)
-        except Exception as error:
-            if len(heard) == 1 or is_unavailable(error):
-                raise
-            # What cannot be applied costs nothing else.
-            for one in heard:
-                self._guarded(partial(self._apply, [one]), one.call_id)
+        """Take over what was heard, in its order, and write of its calls what may not wait."""
+        self._patiently(SwitchListener._fold, heard)
+        self._write(dict.fromkeys(one.call_id for one in heard))
 
-    def _apply_together(self, heard: Sequence[Heard]) -> None:
-        """One round trip for all calls; one more for each further state of one of them, so that
-        whoever follows the changes sees every state, and one for calls not known yet."""
-        at = self._store.now()
-        left: dict[str, list[Heard]] = {}
+    def _patiently(self, work: Callable[..., None], *args: object) -> None:
+        try:
+            work(self, *args)
+        except RedisError:
+            # Not at once: what it takes to be patient takes a tenth of the time.
+            patiently(work)(self, *args)
+
+    def _fold(self, heard: Sequence[Heard]) -> None:
+        """Add it to what is to be written. One round trip for calls not known yet."""
+        at, until = self._store.now(), time.monotonic() + HOLD_BACK
+        calls = self._known(heard)
         for one in heard:
-            left.setdefault(one.call_id, []).append(one)
-        calls = self._known(left, heard)
-        left = {call_id: of_call for call_id, of_call in left.items() if call_id in calls}
-        told: list[Change] = []
-        while left:
-            changes: list[Change] = []
-            for call_id, of_call in list(left.items()):
-                taken, change = _next_change(calls[call_id], of_call, at)
-                unchanged = change.transition(change.call) is change.call
-                (told if unchanged else changes).append(change)
-                del of_call[:taken]
-                if not of_call:
-                    del left[call_id]
-            for change, call in zip(changes, self._store.change_many(changes), strict=True):
-                if call is not None:
-                    calls[call.id] = call
-                    self._remember(call)
-                else:
-                    # Its time in Redis is over.
-                    self._calls.pop(change.call.id, None)
-                    left.pop(change.call.id, None)
-        for change in told:
-            for note in change.notes:
-                self._note(change.call, note)
-        self._hang_up_unwanted(heard, calls)
+            if (fold := self._folds.get(one.call_id)) is None:
+                if (call := calls.get(one.call_id)) is None:
+                    continue
+                fold = self._folds[call.id] = _Fold(call, until)
+            self._guarded(partial(fold.take, one, at), one.call_id)
+
+    def _write_loop(self) -> None:
+        logs.bind(switch=self._name)
+        while True:
+            self._some_wait.wait()
+            gevent.sleep(HOLD_BACK_LOOK)
+            with self._order:
+                self._guarded(partial(self._write, list(self._folds)))
+                if not self._folds:
+                    self._some_wait.clear()
+
+    def _write_all(self) -> None:
+        self._write(list(self._folds), all_of_it=True)
+
+    def _write(self, ids: Collection[str], *, all_of_it: bool = False) -> None:
+        """Write of these calls what is due."""
+        now = math.inf if all_of_it else time.monotonic()
+        while due := [f for i in ids if (f := self._folds.get(i)) is not None and f.is_due(now)]:
+            try:
+                self._patiently(SwitchListener._write_together, due)
+            except Exception as error:
+                if is_unavailable(error):
+                    raise
+                # What cannot be written costs nothing else.
+                for fold in due:
+                    again = partial(self._patiently, SwitchListener._write_together, [fold])
+                    self._guarded(again, fold.call.id)
+                    if self._folds.get(fold.call.id) is fold:
+                        del self._folds[fold.call.id]
+        if self._folds:
+            self._some_wait.set()
+
+    def _write_together(self, folds: Sequence[_Fold]) -> None:
+        """One round trip for all calls: one for each further state of a call, so that whoever
+        follows the changes sees every state."""
+        # It may be tried again, in the middle.
+        folds = [fold for fold in folds if self._folds.get(fold.call.id) is fold]
+        changing = [fold for fold in folds if fold.changes]
+        written = self._store.change_many([fold.change() for fold in changing])
+        for fold, call in zip(changing, written, strict=True):
+            if call is not None:
+                self._remember(call)
+                self._hang_up_unwanted(fold.heard, call)
+            else:
+                # Its time in Redis is over.
+                self._calls.pop(fold.call.id, None)
+            self._go_on(fold, call)
+        for fold in folds:
+            if not fold.changes:
+                for note in fold.notes:
+                    self._note(fold.call, note)
+                self._hang_up_unwanted(fold.heard, fold.call)
+                self._go_on(fold, fold.call)
+
+    def _go_on(self, fold: _Fold, call: Call | None) -> None:
+        """What was heard is written; go on with the rest."""
+        del self._folds[fold.call.id]
+        if call is not None and fold.rest:
+            at, again = self._store.now(), _Fold(call, fold.until)
+            self._folds[call.id] = again
+            for one in fold.rest:
+                again.take(one, at)
 
     @patiently
     def _note(self, call: Call, note: Note) -> None:
         self._store.note(call.id, note)
 
-    def _known(self, ids: Iterable[str], heard: Sequence[Heard]) -> dict[str, Call]:
-        """The calls of these ids, as old as they may be, but with all the legs that were heard."""
-        calls = {call_id: self._calls[call_id] for call_id in ids if call_id in self._calls}
+    def _known(self, heard: Sequence[Heard]) -> dict[str, Call]:
+        """The calls of these, as old as they may be, but with all the legs that were heard."""
+        calls: dict[str, Call] = {}
+        unknown: dict[str, None] = {}
         for one in heard:
+            fold = self._folds.get(one.call_id)
+            call = fold.call if fold is not None else self._calls.get(one.call_id)
             uuid = one.report.uuid if one.report is not None else one.job_uuid or ""
-            call = calls.get(one.call_id)
-            if call is not None and _came_in_later(call, uuid):
-                del calls[call.id]
-        if unknown := [call_id for call_id in ids if call_id not in calls]:
+            if call is None or _came_in_later(call, uuid):
+                unknown[one.call_id] = None
+            else:
+                calls[call.id] = call
+        if unknown:
             for call in self._store.get_many(unknown):
                 if call is not None:
                     calls[call.id] = call
                     self._remember(call)
+                    if (fold := self._folds.get(call.id)) is not None:
+                        # What was heard before goes on from what is known now.
+                        fold.rest[:0] = fold.heard
+                        self._go_on(fold, call)
         return calls
 
-    def _hang_up_unwanted(self, heard: Sequence[Heard], calls: dict[str, Call]) -> None:
+    def _hang_up_unwanted(self, heard: Sequence[Heard], call: Call) -> None:
         """Hang up what came up after its call was ended or its hang-up was carried out."""
-        came_up = {}
+        came_up: dict[str, None] = {}
         for one in heard:
             if one.report is None:
                 continue
             if one.note.name in ("CHANNEL_CREATE", "CHANNEL_ANSWER"):
-                came_up[one.report.uuid] = one.call_id
+                came_up[one.report.uuid] = None
             elif one.report.ended is not None:
                 came_up.pop(one.report.uuid, None)
-        for uuid, call_id in came_up.items():
-            call = calls.get(call_id)
-            leg = call.leg(uuid) if call else None
-            if call is not None and leg is not None and transitions.is_unwanted(call, leg):
+        unwanted = {uuid: leg for uuid in came_up if (leg := call.leg(uuid)) is not None}
+        # Who listens would hear nothing for the rest of the time, and who rings for a party
+        # that has left would talk to nobody.
+        unwanted |= {leg.uuid: leg for leg in call.thirds if leg.live}
+        for leg in unwanted.values():
+            if transitions.is_unwanted(call, leg):
                 gevent.spawn(self._guarded, partial(self._kill, call, leg), call.id, leg.id)
-        for call in calls.values():
-            # Who listens would hear nothing for the rest of the time, and who rings for a party
-            # that has left would talk to nobody.
-            for leg in call.thirds:
-                if leg.live and transitions.is_unwanted(call, leg):
-                    gevent.spawn(self._guarded, partial(self._kill, call, leg), call.id, leg.id)
 
     def _change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
         try:
@@ -645,11 +765,7 @@ class SwitchListener:
         call = self._change(call, _reporting(*reports), Note("event", "found on the switch"))
         for leg in call.legs:
             gone = leg.live and leg.uuid not in found
-            if (
-                gone
-                and self._missed_for(leg.uuid, asked) >= watch.GONE_LIMIT
-                and self._events.catch_up(CATCH_UP_LIMIT)
-            ):
+            if gone and self._missed_for(leg.uuid, asked) >= watch.GONE_LIMIT and self._caught_up():
                 # Its last event was lost, or is applied by now: how it ended is not known.
                 self._missing.pop(leg.uuid, None)
                 note, at = Note("event", "gone from the switch", leg=leg.id), self._store.now()
@@ -800,8 +916,16 @@ class SwitchListener:
 
     def _end_unheard(self, call: Call, fault: str) -> None:
         """End a call whose channels are gone, unless their own events wait here to say more."""
-        if self._events.catch_up(CATCH_UP_LIMIT):
+        if self._caught_up():
             self._end(call, fault)
+
+    def _caught_up(self) -> bool:
+        """Have all that the switch has sent by now written; False where that takes too long."""
+        if not self._events.catch_up(CATCH_UP_LIMIT):
+            return False
+        with self._order:
+            self._write_all()
+        return True
 
     def _end(self, call: Call, fault: str) -> None:
         at, seen = self._store.now(), call.stamp
@@ -837,35 +961,6 @@ def _heard(event: Event) -> Heard | None:
 def _came_in_later(call: Call, uuid: str) -> bool:
     """Whether it is a leg of the call that an action has brought in since the call was read."""
     return call.leg(uuid) is None and uuid != call.job_uuid and call_id_of(uuid) == call.id
-
-
-def _next_change(call: Call, heard: list[Heard], at: float) -> tuple[int, Change]:
-    """What the first of these make of their call, until it comes to a second new state, and how
-    many they are."""
-    after, notes, taken = call, [], len(heard)
-    for number, one in enumerate(heard):
-        changed = _applied(after, one, at)
-        if changed.state is not after.state and after.state is not call.state:
-            taken = number
-            break
-        if one.report is None:
-            # A result that is no error changes nothing: the legs' own events say more.
-            ours = one.job_uuid == call.job_uuid or call.leg(one.job_uuid or "") is not None
-            if ours and (one.error is None or changed is not after):
-                notes.append(one.note)
-        elif changed is not after and (leg := call.leg(one.report.uuid)) is not None:
-            notes.append(Note("event", one.note.name, leg=leg.id, data=one.note.data))
-        after = changed
-    applied = heard[:taken]
-
-    def transition(current: Call) -> Call:
-        if current is call:
-            return after
-        for one in applied:
-            current = _applied(current, one, at)
-        return current
-
-    return taken, Change(call, transition, tuple(notes))
 
 
 def _applied(call: Call, heard: Heard, at: float) -> Call:

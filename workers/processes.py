@@ -141,7 +141,10 @@ def run_worker(settings: Settings) -> None:
     jobs.bind(jobs.JobContext(runtime, pool, dispatcher))
     # A worker for each queue: actions never wait behind new calls, and RQ takes jobs from a
     # single queue in a way that loses none.
-    queues = [QueueRunner(settings, queue, runtime.name) for queue in (CALLS, ACTIONS)]
+    queues = [
+        QueueRunner(settings, CALLS, runtime.name, dispatcher),
+        QueueRunner(settings, ACTIONS, runtime.name),
+    ]
     pool.start()
 
     def stop() -> None:
@@ -153,9 +156,14 @@ def run_worker(settings: Settings) -> None:
         found = {address.name: pool.get(address.name) for address in addresses}
         return {name: each is not None and each.up for name, each in found.items()}
 
-    works = [*(runner.run for runner in queues), dispatcher.run]
+    runners = [gevent.spawn(runner.run) for runner in queues]
+
+    def finish() -> None:
+        gevent.joinall(runners)
+        dispatcher.finish()
+
     with telling(settings, "worker", connected, worker_parts):
-        _until_signal(stop, [gevent.spawn(work) for work in works])
+        _until_signal(stop, [*runners, gevent.spawn(dispatcher.run), gevent.spawn(finish)])
     pool.stop()
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from app.calls.pace import Pacer
+from app.calls.pace import Claims, Pacer
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Keys
 from app.metrics import counting
@@ -26,6 +26,7 @@ class Runtime:
     store: CallStore
     queue: JobQueue
     pacer: Pacer
+    claims: Claims
     # Host and process, as RQ and the timelines show it.
     name: str
 
@@ -37,7 +38,8 @@ class Runtime:
         counting.tell_apart(settings.metrics_organizations)
         store = CallStore(redis, keys, settings.wait_replicas)
         name = f"{socket.gethostname()}-{os.getpid()}"
-        return cls(settings, redis, keys, store, JobQueue(redis), Pacer(redis, keys), name)
+        pacer, claims = Pacer(redis, keys), Claims(store, name)
+        return cls(settings, redis, keys, store, JobQueue(redis), pacer, claims, name)
 
 
 def switch_addresses(settings: Settings) -> list[SwitchAddress]:

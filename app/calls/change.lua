@@ -1,4 +1,4 @@
--- The one way in which a call's hash is written: compare the version, then apply.
+-- How a call's hash is written, but for the claim (pace.lua): compare the version, then apply.
 -- (accept.lua and store.py say what calls this function.)
 -- keys  1 the call's hash, then those that the commands name
 -- argv  1 the version the change was made from and its stamp, 'version:stamp', '' for a new call

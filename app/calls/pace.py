@@ -3,26 +3,33 @@
 A leg is a channel on the switch. A switch (its ``sessions-per-second``), a gateway and an
 organization may have a number of legs per second; a switch and a gateway a number of legs at a
 time, an organization and a user a number of calls. What exceeds one waits in line, with its call
-``queued``. pace.lua decides, in one step for all workers.
+``queued``. pace.lua decides, in one step for all workers, and claims what may be dialled.
 """
 
 import json
 import logging
-from collections.abc import Sequence
+import secrets
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from redis import Redis
 
+from app.calls import watch
 from app.calls.model import Call
-from app.calls.store import Keys, from_reply, pairs
+from app.calls.store import EVENTS_KEPT, CallStore, Keys, from_reply, pairs, stamp
 
 log = logging.getLogger(__name__)
 
-_PACE = files("app.calls").joinpath("pace.lua").read_text()
+PACE = files("app.calls").joinpath("pace.lua").read_text()
+"""Lua: ``pace(keys, argv, new)``."""
+_PACE = f"{PACE}return pace(KEYS, ARGV, cjson.decode(ARGV[14]))\n"
 # Seconds for which a switch that refused a call is passed over where there is another.
 _REFUSING = 3
+# Seconds within which calls are claimed by who asks, or not: later he could not send them.
+_CLAIM_WITHIN = watch.SEND_WITHIN / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +42,34 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What may be dialled now, each call with its switch, in order; and the seconds after which to
-    ask again, None where nothing waits."""
+    """What was claimed, in order, by a request that was first made at ``asked`` (monotonic); which
+    calls have waited too long; and the seconds after which to ask again, None where nothing
+    waits."""
 
-    calls: tuple[tuple[Call, str], ...]
+    calls: tuple[Call, ...]
+    late: tuple[str, ...]
     again: float | None
+    asked: float
+
+
+class Asking:
+    """A request for calls to dial. It may be made again where its answer was lost: what it has
+    claimed is told again, and nothing else is claimed."""
+
+    def __init__(self, token: str) -> None:
+        """``token`` is this request's alone."""
+        self.token = token
+        # Of its claims.
+        self.stamp = stamp()
+        self.at = time.monotonic()
+        # When nothing is claimed any more, by Redis' clock in microseconds; None before Redis was
+        # asked.
+        self.last: float | None = None
+
+    @property
+    def made(self) -> bool:
+        """Whether Redis may have been asked."""
+        return self.last is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +86,6 @@ class Pacer:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._script = redis.register_script(_PACE)
-
-    def next(self, new: Sequence[str], switches: Sequence[str], most: int) -> Turn:
-        """Put the new calls in line, as far as they are queued, then take up to ``most`` calls,
-        these or others, that may be dialled on one of the switches. Whoever takes them dials them.
-        """
-        keys = self._keys
-        reply: Any = self._script(
-            [keys.waiting, keys.turns, keys.limits, keys.pace],
-            [
-                *(keys.line(""), keys.taken(""), keys.prefix + "call:", keys.refusing("")),
-                *(most, json.dumps(switches), json.dumps(new), keys.reserved(""), keys.switch("")),
-            ],
-        )
-        again, *allowed = reply
-        calls = []
-        for switch, flat in allowed:
-            try:
-                call = from_reply(pairs(flat))
-            except (KeyError, TypeError, ValueError):
-                # It ends in its time, and takes no other with it.
-                call_id = pairs(flat).get(b"id", b"").decode(errors="replace")
-                log.exception("a call cannot be read", extra={"call": call_id})
-                continue
-            if call is not None:
-                calls.append((call, switch.decode()))
-        return Turn(tuple(calls), None if again == -1 else again / 1e6)
 
     def waiting(self, ids: Sequence[str]) -> frozenset[str]:
         """Which of the calls wait in line."""
@@ -139,6 +142,92 @@ class Pacer:
     def refused(self, switch: str) -> None:
         """The switch refused a call, being full or paused: others come first for a while."""
         self._redis.set(self._keys.refusing(switch), 1, ex=_REFUSING)
+
+
+class Claims:
+    """Claims for one worker the calls whose turn it is."""
+
+    def __init__(self, store: CallStore, worker: str) -> None:
+        self._store = store
+        self._keys = store.keys
+        self._worker = worker
+        self._script = store.redis.register_script(_PACE)
+        # Requests whose answers were lost.
+        self._lost: list[Asking] = []
+
+    def next(self, new: Sequence[str], switches: Mapping[str, str], most: int) -> Turn:
+        """Put the new calls in line, as far as they are queued, then claim up to ``most`` calls,
+        these or others, that may be dialled on one of the switches, given with their runs. Whoever
+        takes them dials them, within SEND_WITHIN from ``asked`` on. May raise an error of Redis:
+        what was claimed then, the next request tells of.
+        """
+        asking = self._lost.pop() if self._lost else Asking(secrets.token_hex(16))
+        arguments = [*self.arguments(asking, switches, most), json.dumps(list(new))]
+        try:
+            return self.turn(asking, self._script(self.keys(asking), arguments))
+        except BaseException:
+            self.lost(asking)
+            raise
+
+    def lost(self, asking: Asking) -> None:
+        """Its answer is: the next request asks for it again."""
+        self._lost.append(asking)
+
+    @property
+    def some_lost(self) -> bool:
+        """Whether there are such."""
+        return bool(self._lost)
+
+    def keys(self, asking: Asking) -> list[str]:
+        """Those of pace.lua."""
+        keys = self._keys
+        answered = keys.turn(asking.token)
+        return [
+            *(keys.waiting, keys.turns, keys.limits, keys.pace, answered),
+            *(keys.events, keys.deadlines),
+        ]
+
+    def arguments(self, asking: Asking, switches: Mapping[str, str], most: int) -> list[Any]:
+        """Those of pace.lua. May raise an error of Redis."""
+        keys = self._keys
+        if asking.last is None:
+            asking.last = self._store.moment(asking.at + _CLAIM_WITHIN)
+        return [
+            *(keys.line(""), keys.taken(""), keys.prefix + "call:", keys.refusing("")),
+            *(keys.switch(""), keys.switch_calls(""), most, json.dumps(list(switches.items()))),
+            *(self._worker, asking.stamp, watch.UNSENT_LOOK, EVENTS_KEPT),
+            f"{asking.last:.0f}",
+        ]
+
+    def turn(self, asking: Asking, reply: Any) -> Turn:
+        """What pace.lua answered."""
+        clock, again, late, wrong, *claimed = reply
+        self._store.set_clock(asking.at, float(clock))
+        for text in wrong:
+            # It ends in its time, and takes no other with it.
+            call_id, _, why = text.decode(errors="replace").partition(": ")
+            log.error("call %s cannot be claimed: %s", call_id, why, extra={"call": call_id})
+        calls = []
+        for flat in claimed:
+            try:
+                call = from_reply(pairs(flat))
+            except (KeyError, TypeError, ValueError):
+                # The same.
+                call_id = pairs(flat).get(b"id", b"").decode(errors="replace")
+                log.exception("a call cannot be read", extra={"call": call_id})
+                continue
+            if call is not None and call.stamp == asking.stamp:
+                self._store.tell_claimed(call)
+                calls.append(call)
+        if float(clock) > (asking.last or 0.0):
+            # It came too late, or the clock was stepped, which is known now: again, at once.
+            again = 0
+        return Turn(
+            tuple(calls),
+            tuple(call_id.decode() for call_id in late),
+            None if again == -1 else again / 1e6,
+            asking.at,
+        )
 
 
 def _text(limit: Limit) -> str:

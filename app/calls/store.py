@@ -22,7 +22,7 @@ from app import logs, tracing
 from app.calls import call_events, cdr, watch
 from app.calls.model import Call, Leg, State, changed_fields, evolve, from_hash
 from app.metrics import counting
-from app.redis_client import BLOCK_LIMIT
+from app.redis_client import BLOCK_LIMIT, is_unavailable
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ _CLOCK_KEPT = 10.0
 _Command = tuple[str, ...]
 _LOST = (RedisConnectionError, RedisTimeoutError)
 # Entries kept in the stream of every call's changes, and in a call's timeline.
-_EVENTS_KEPT = ("MAXLEN", "~", "100000", "*")
+EVENTS_KEPT = 100_000
+_EVENTS_KEPT = ("MAXLEN", "~", str(EVENTS_KEPT), "*")
 _TIMELINE_KEPT = ("MAXLEN", "~", "1000", "*")
 
 
@@ -138,9 +139,9 @@ class Keys:
         """What is live of a limit: calls or legs."""
         return f"{self.prefix}live:{of}"
 
-    def reserved(self, of: str) -> str:
-        """What is kept for calls that may be dialled and are not claimed yet."""
-        return f"{self.prefix}reserved:{of}"
+    def turn(self, token: str) -> str:
+        """What a worker's request for calls was answered."""
+        return f"{self.prefix}turn:{token}"
 
     def refusing(self, switch: str) -> str:
         return f"{self.prefix}refusing:{switch}"
@@ -163,7 +164,7 @@ class CallStore:
         before it counts as claimed."""
         self.redis = redis
         self.keys = keys
-        self._replicas = replicas
+        self.replicas = replicas
         # Redis' clock less the monotonic one of this process, in microseconds: at least, and as
         # it is taken to be; and when (seconds of the latter) Redis last told it.
         self._clock_least = 0.0
@@ -177,11 +178,22 @@ class CallStore:
             asked = time.monotonic()
             try:
                 seconds, micros = self.redis.time()
-                self._set_clock(asked, seconds * 1e6 + micros)
+                self.set_clock(asked, seconds * 1e6 + micros)
             except RedisError:
                 if self._heard == -math.inf:
                     raise
         return round(time.monotonic() + self._clock / 1e6, 6)
+
+    def moment(self, at: float) -> float:
+        """A time of the monotonic clock by Redis' own, in microseconds, as early as it may be. May
+        raise an error of Redis."""
+        self.now()
+        return at * 1e6 + self._clock_least
+
+    def tell_claimed(self, call: Call) -> None:
+        """Count and trace a claim that pace.lua has made."""
+        before = evolve(call, state=State.QUEUED, worker=None, switch=None, claimed=None)
+        _tell(before, call)
 
     def get(self, call_id: str) -> Call | None:
         """The call, or None where there is none or it is no longer kept."""
@@ -239,7 +251,7 @@ class CallStore:
                 assert call is not None
                 changed = change.transition(call)
                 if changed != call:
-                    changed = evolve(changed, version=call.version + 1, stamp=_stamp())
+                    changed = evolve(changed, version=call.version + 1, stamp=stamp())
                     arguments = self._arguments(call, changed, change)
                     sent.append((index, change, call, changed, arguments))
             if not sent:
@@ -267,7 +279,7 @@ class CallStore:
 
     def _run(self, scripts: list[tuple[list[str], list[str]]], replicated: bool) -> list[Any]:
         """change.lua for each, in one round trip."""
-        replicas = self._replicas if replicated else 0
+        replicas = self.replicas if replicated else 0
         with self.redis.pipeline(transaction=False) as pipe:
             for keys, arguments in scripts:
                 pipe.evalsha(_CHANGE_SHA, len(keys), *keys, *arguments)
@@ -288,6 +300,17 @@ class CallStore:
             raise NotReplicated(f"{had} of {replicas} replicas have it")
         return replies
 
+    def replicated(self, calls: Sequence[Call]) -> list[Call]:
+        """Those of the calls that this server has as they are, and enough replicas of it too.
+        Raises NotReplicated."""
+        # Written again, unchanged: WAIT is for what its own connection has written.
+        replies = self._run([([self.keys.call(call.id)], ["", "[]"]) for call in calls], True)
+        return [
+            call
+            for call, reply in zip(calls, replies, strict=True)
+            if isinstance(reply, list) and pairs(reply)[b"stamp"].decode() == call.stamp
+        ]
+
     def accept(
         self,
         calls: Sequence[Call],
@@ -307,7 +330,7 @@ class CallStore:
         ids = [call.id for call in calls]
         logs.bind(call=",".join(ids))
         traced = tracing.carried(ids, self.now)
-        new = tuple(evolve(call, version=1, stamp=_stamp(), **traced) for call in calls)
+        new = tuple(evolve(call, version=1, stamp=stamp(), **traced) for call in calls)
         keys, arguments = self._new(new, key, enqueue)
         forgotten = b""
         end = time.monotonic() + ACCEPT_LIMIT
@@ -333,7 +356,7 @@ class CallStore:
                     continue
                 # No attempt can be carried out any more; what one did may be read.
                 if unsure and self._is_kept(new):
-                    if self._replicas:
+                    if self.replicas:
                         raise OutcomeUnknown("its replicas were not asked") from error
                     return _accepted(new)
                 raise
@@ -391,9 +414,9 @@ class CallStore:
         if time.monotonic() - self._heard > _FRESH:
             asked = time.monotonic()
             seconds, micros = map(int, _ask(connection, end, "TIME"))
-            self._set_clock(asked, seconds * 1e6 + micros)
+            self.set_clock(asked, seconds * 1e6 + micros)
 
-    def _set_clock(self, asked: float, clock: float) -> None:
+    def set_clock(self, asked: float, clock: float) -> None:
         """Take over what Redis said its clock was, at some time since it was asked."""
         first, self._heard = self._heard == -math.inf, time.monotonic()
         self._clock_least, most = clock - self._heard * 1e6, clock - asked * 1e6
@@ -407,18 +430,18 @@ class CallStore:
         """One attempt, answered before the monotonic ``end``: what accept.lua says, and the
         nonce's value."""
         asked = time.monotonic()
-        last = f"{end * 1e6 + self._clock_least:.0f}"
+        last = f"{self.moment(end):.0f}"
         words = (len(keys), *keys, last, *arguments)
         try:
             reply = _ask(connection, end, "EVALSHA", _ACCEPT_SHA, *words)
         except NoScriptError:
             reply = _ask(connection, end, "EVAL", _ACCEPT, *words)
         # Where the clock was stepped, or is another server's, the next attempt has it right.
-        self._set_clock(asked, float(reply[1]))
-        if self._replicas and reply[0] != b"late":
+        self.set_clock(asked, float(reply[1]))
+        if self.replicas and reply[0] != b"late":
             limit = int(_REPLICAS_LIMIT * 1000)
-            if (replicas := _ask(connection, end, "WAIT", self._replicas, limit)) < self._replicas:
-                raise OutcomeUnknown(f"{replicas} of {self._replicas} replicas have it")
+            if (replicas := _ask(connection, end, "WAIT", self.replicas, limit)) < self.replicas:
+                raise OutcomeUnknown(f"{replicas} of {self.replicas} replicas have it")
         return reply[0], reply[2] if len(reply) > 2 else b""
 
     def _is_kept(self, calls: Sequence[Call]) -> bool:
@@ -485,13 +508,32 @@ class CallStore:
         timeline = self.keys.timeline(call_id)
         self.redis.xadd(timeline, entry, maxlen=1000, approximate=True, nomkstream=True)
 
+    def note_sent(self, notes: Sequence[tuple[str, Note, float]]) -> list[bool]:
+        """Add to the timelines of calls what was sent for them, and when; of each whether all is
+        said: the call is marked as sent, and nobody wants it hung up."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for call_id, note, at in notes:
+                entry: Any = _entry(note, f"{at:.6f}")
+                pipe.xadd(self.keys.timeline(call_id), entry, nomkstream=True)
+                pipe.hmget(self.keys.call(call_id), "sent", "hangup_requested")
+            replies = pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and is_unavailable(reply):
+                raise reply
+        # What is wrong with one call costs no other anything.
+        return [
+            isinstance(of, list) and of[0] is not None and of[1] is None for of in replies[1::2]
+        ]
+
     def timeline(self, call_id: str) -> list[dict[str, str]]:
         """Every command, reply, event and change of the call, oldest first."""
         entries: Any = self.redis.xrange(self.keys.timeline(call_id))
-        return [
+        found = [
             {"id": entry_id.decode(), **{k.decode(): v.decode() for k, v in fields.items()}}
             for entry_id, fields in entries
         ]
+        # Commands are written some time after they were sent.
+        return sorted(found, key=lambda entry: entry["at"])
 
     def wait(self, call_id: str, until: Callable[[Call], bool], timeout: float) -> Call | None:
         """The call once ``until`` holds of it, or as it stands after ``timeout`` seconds."""
@@ -609,8 +651,8 @@ class CallStore:
             yield "EXPIRE", key, str(new.cdr_retention)
 
     def _take(self, old: Call | None, new: Call) -> Iterator[_Command]:
-        """What the call takes of the limits (pace.lua, which takes for it before its claim), and
-        gives back: of the switch a leg for each party, of a gateway each attempt through it."""
+        """What the call takes of the limits, and gives back: of the switch a leg for each party, of
+        a gateway each attempt through it."""
         if old is None or old.state is State.ENDED:
             return
         keys, ended = self.keys, new.state is State.ENDED
@@ -645,7 +687,6 @@ class CallStore:
             elif (begun and first) or (leg.created is not None and leg.id not in created):
                 took.setdefault(f"gateway:{gateway}", []).append(leg.uuid)
         for name, uuids in took.items():
-            yield "ZREM", keys.reserved(name), *uuids
             yield "SADD", keys.taken(name), *uuids
         for name, uuids in gave.items():
             yield "SREM", keys.taken(name), *uuids
@@ -674,7 +715,8 @@ def _sha(script: str) -> str:
 _CHANGE_SHA, _ACCEPT_SHA = _sha(_CHANGE), _sha(_ACCEPT)
 
 
-def _stamp() -> str:
+def stamp() -> str:
+    """One for a version of a call."""
     return secrets.token_hex(4)
 
 

@@ -116,8 +116,8 @@ def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) ->
 
 
 def mark_sent(call: Call, *, at: float) -> Call:
-    """The switch has taken the originate."""
-    return call if call.sent is not None else evolve(call, sent=at)
+    """The switch has taken the originate. Of a call that is over already: unchanged."""
+    return call if call.sent is not None or call.state is State.ENDED else evolve(call, sent=at)
 
 
 def report_leg(call: Call, report: LegReport) -> Call:
@@ -295,6 +295,10 @@ def end_queued(call: Call, *, at: float) -> Call:
 def _settle(call: Call, at: float) -> Call:
     winner, state = call.winner, call.state
     answered, bridged, disposition = call.answered, call.bridged, call.disposition
+    sent = call.sent
+    if sent is None:
+        # Who sent it notes it later, or never.
+        sent = min((leg.created for leg in call.legs if leg.created is not None), default=None)
     if winner is not None:
         answered = min(filter(None, (answered, winner.answered)), default=None)
         bridged = bridged or _connected(call, winner)
@@ -312,10 +316,15 @@ def _settle(call: Call, at: float) -> Call:
         state = State.DIALING
     if state.rank < call.state.rank:
         state = call.state
-    found = state, answered, bridged, disposition
-    if found != (call.state, call.answered, call.bridged, call.disposition):
+    found = state, sent, answered, bridged, disposition
+    if found != (call.state, call.sent, call.answered, call.bridged, call.disposition):
         call = evolve(
-            call, state=state, answered=answered, bridged=bridged, disposition=disposition
+            call,
+            state=state,
+            sent=sent,
+            answered=answered,
+            bridged=bridged,
+            disposition=disposition,
         )
     return _finish(call, at) if state is not State.ENDED and _is_over(call) else call
 

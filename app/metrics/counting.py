@@ -231,7 +231,8 @@ def changed(old: Call, new: Call) -> None:
             if leg.ended is not None and was.ended is None:
                 _legs[leg.trunk or NONE, _cause(leg.cause)].inc()
     if old.sent is None and new.sent is not None:
-        _dial_delay.observe(new.sent - new.accepted)
+        # By the switch's clock, or by Redis'.
+        _dial_delay.observe(max(0.0, new.sent - new.accepted))
     if old.bridged is None and new.bridged is not None:
         _bridge_delay.observe(new.bridged - new.accepted)
     if new.state is not old.state:

@@ -389,7 +389,6 @@ class _Checker:
         keys, redis = self._cluster.keys, self._redis
         for key in redis.scan_iter(f"{keys.prefix}calls:*", count=1000):
             yield _Found(f"{key.decode()} is not empty: {redis.zrange(key, 0, 4)}")
-        # A reserved place is over by itself.
         for name in (keys.line("*"), keys.taken("*"), keys.waiting, keys.turns):
             for key in redis.scan_iter(name, count=1000):
                 yield _Found(f"{key.decode()} is left behind")

@@ -30,12 +30,22 @@ from redis.exceptions import LockError, RedisError
 
 import freeswitch.commands
 import freeswitch.pool
-from app.calls import watch
-from app.calls.model import Call, Leg, NumberKind, Role, State, call_id_of, from_hash
+from app.calls import pace, transitions, watch
+from app.calls.model import (
+    Call,
+    Leg,
+    NumberKind,
+    Role,
+    State,
+    call_id_of,
+    evolve,
+    from_hash,
+    to_hash,
+)
 from app.calls.model import job_uuid as job_uuid_of
 from app.calls.model import leg_uuid as leg_uuid_of
-from app.calls.pace import Turn
-from app.calls.store import CallStore, Keys, OutcomeUnknown, from_reply
+from app.calls.pace import Claims
+from app.calls.store import CallStore, Keys, OutcomeUnknown
 from app.phone_calls.services import PhoneCalls
 from app.settings import Settings, load_settings
 from freeswitch.address import SwitchAddress
@@ -99,6 +109,9 @@ class Actor:
     @property
     def dead(self) -> bool:
         return self.over
+
+    def link(self, work: Callable[["Actor"], object]) -> None:
+        """Nobody asks here for what is over."""
 
     def _run(self, work: Callable[[], object]) -> None:
         with contextlib.suppress(Killed, GreenletExit):
@@ -179,6 +192,7 @@ class World:
         self._ready: list[Actor | Callable[[], object]] = []
         self._agenda: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
+        self.batches = itertools.count()
         # What clients were told, what the switches were, and when each call was last claimed.
         self.accepted: set[str] = set()
         self.hung_up: set[str] = set()
@@ -216,12 +230,13 @@ class World:
             patch.setattr(module, "Flag", flag)
         for module in (freeswitch.pool, listener):
             patch.setattr(module, "SwitchConnection", link)
-        for module in (dispatch, jobs, listener):
+        for module in (dispatch, jobs, listener, pace):
             patch.setattr(module, "log", log)
         for module in (dispatch, listener, freeswitch.commands, freeswitch.pool):
             patch.setattr(module, "gevent", _Gevent(self), raising=False)
         patch.setattr(listener, "Pool", partial(_Pool, self))
-        patch.setattr(listener, "BoundedSemaphore", partial(_Semaphore, self))
+        for module in (dispatch, listener):
+            patch.setattr(module, "BoundedSemaphore", partial(_Semaphore, self))
         patch.setattr(listener, "Lock", Lease)
         # Half as often, for the model's speed.
         patch.setattr(listener, "RENEWAL", 1.0)
@@ -574,7 +589,9 @@ def _runtime(process: Process) -> Runtime:
     queue: Any = world.queue
     store = CallStore(redis, world.redis.keys, world.replicas)
     pacer: Any = Line(world.redis)
-    return Runtime(world.settings, redis, world.redis.keys, store, queue, pacer, process.name)
+    claims = Claims(store, process.name)
+    keys = world.redis.keys
+    return Runtime(world.settings, redis, keys, store, queue, pacer, claims, process.name)
 
 
 def _addresses() -> list[SwitchAddress]:
@@ -601,18 +618,33 @@ def _build_worker(process: Process) -> None:
     pool.start()
     process.spawn(dispatcher.run)
     queue: Any = runtime.queue
-    for name, job in ((Queue.CALLS, "place_call"), (Queue.ACTIONS, "hang_up")):
-        process.spawn(partial(_work, process.world, queue, name, job))
+    process.spawn(partial(_work, process.world, queue, Queue.CALLS, jobs.place_call, dispatcher))
+    process.spawn(partial(_work, process.world, queue, Queue.ACTIONS, jobs.hang_up, None))
 
 
-def _work(world: World, queue: "Queue", name: str, job: str) -> None:
+def _work(
+    world: World,
+    queue: "Queue",
+    name: str,
+    job: Callable[[str], None],
+    companion: dispatch.Dispatcher | None,
+) -> None:
     """workers.rq_worker: take a job, do it, take the next. What fails is not tried again."""
+    batches = itertools.count()
+    batch = f"{world.process.name}-{next(world.batches)}"
     while True:
         try:
             job_id = queue.take(name)
-            if job_id is not None:
-                getattr(jobs, job)(job_id.partition("_")[0])
-                queue.done(name, job_id)
+            if job_id is None:
+                continue
+            call_id = job_id.partition("_")[0]
+            # A job has its call's name, unless it is placed again.
+            asked = companion.ask(f"{batch}-{next(batches)}") if companion is not None else None
+            if companion is not None and asked is not None:
+                started = [job_id] if job_id == call_id else []
+                companion.answered(started, queue.begin(*asked, started))
+            job(call_id)
+            queue.done(name, job_id)
         except (RedisError, EventSocketError):
             world.wait("idle", until=world.now + 1.0)
         except KeyError:
@@ -770,6 +802,10 @@ class Data:
         )
 
 
+def _flat(of: dict[bytes, bytes]) -> list[bytes]:
+    return [text for item in of.items() for text in item]
+
+
 def _id_of_key(key: str) -> str:
     return key[key.index("{") + 1 : -1]
 
@@ -886,7 +922,7 @@ class Redis:
         """As change.lua does it: whatever it answers, it has written."""
         old = self.data.hashes.get(keys[0], {})
         if b":".join(old[name] for name in (b"version", b"stamp") if old).decode() != argv[0]:
-            return [text for item in old.items() for text in item]
+            return _flat(old)
         new = dict(old)
         for name, number, *words in json.loads(argv[1]):
             key = keys[number - 1]
@@ -929,6 +965,53 @@ class Redis:
             _, key, job_id = [words.popleft() for _ in range(words.popleft())]
             self.data.lists.setdefault(key, []).append(job_id)
         return [b"accepted", clock]
+
+    def register_script(self, _: str) -> Callable[[list[str], list[Any]], Any]:
+        """pace.lua."""
+        return lambda keys, argv: self.execute(
+            lambda: self.pace(keys, argv[:-1], json.loads(argv[-1])), "write"
+        )
+
+    def pace(self, keys: list[str], argv: list[Any], new: list[str]) -> list[Any]:
+        """As pace.lua does it, but that some calls have to wait for a while."""
+        world, hashes = self.world, self.data.hashes
+        line = self.data.lists.setdefault("line", [])
+        for call_id in new:
+            state = hashes.get(self.keys.call(call_id), {}).get(b"state")
+            if state == b"queued" and call_id not in line:
+                line.append(call_id)
+        clock = str(self._micros()).encode()
+        answered = self.data.strings.get(keys[4])
+        if answered is not None:
+            ids = filter(None, answered.decode().split(","))
+            known = [hashes.get(self.keys.call(i), {}) for i in ids]
+            return [clock, 0, [], [], *(_flat(each) for each in known)]
+        switches = json.loads(argv[7])
+        if self._micros() > float(argv[12]):
+            switches = []
+        late, claimed = [], []
+        while line and switches and world.rng.random() < 0.8:
+            key = self.keys.call(line.pop(0))
+            call = from_hash({k.decode(): v.decode() for k, v in hashes[key].items()})
+            if self._micros() / 1e6 >= watch.queued_until(call):
+                late.append(call.id.encode())
+                continue
+            switch, run = world.rng.choice(switches)
+            new_call = transitions.claim(
+                call, worker=argv[8], switch=switch, core_uuid=run, at=self._micros() / 1e6
+            )
+            if new_call is call:
+                continue
+            new_call = evolve(new_call, version=call.version + 1, stamp=argv[9])
+            flat = {k.encode(): v.encode() for k, v in to_hash(new_call).items()}
+            self._check(hashes[key], flat, call.id)
+            hashes[key] = flat
+            self.zset(keys[6])[call.id] = self._micros() / 1e6 + argv[10]
+            self.zset(self.keys.switch_calls(switch))[call.id] = call.accepted
+            claimed.append((call.id, flat))
+        self.data.strings[keys[4]] = ",".join(i for i, _ in claimed).encode()
+        again = 300_000 if line else -1
+        return [clock, again, late, [], *(_flat(flat) for _, flat in claimed)]
 
     def clock(self) -> tuple[int, int]:
         """Its own wall clock, which every process follows: seconds and microseconds."""
@@ -987,6 +1070,16 @@ class _Pipeline:
         self._kind = "write"
         keys, argv = list(words[:count]), list(words[count:])
         self._commands.append(lambda: self._redis.change(keys, argv))
+
+    def hmget(self, key: str, *names: str) -> None:
+        def run() -> list[bytes | None]:
+            of = self._redis.data.hashes.get(key, {})
+            return [of.get(name.encode()) for name in names]
+
+        self._commands.append(run)
+
+    def xadd(self, *_: object, **__: object) -> None:
+        self._commands.append(lambda: None)
 
     def wait(self, replicas: int, limit: int) -> None:
         self._commands.append(self._redis.acknowledged)
@@ -1098,29 +1191,10 @@ class Lease:
 
 
 class Line:
-    """app.calls.pace.Pacer: some calls have to wait for a while."""
+    """app.calls.pace.Pacer."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-
-    def next(self, new: Sequence[str], switches: Sequence[str], most: int) -> Turn:
-        world, redis = self._redis.world, self._redis
-
-        def run() -> Turn:
-            line = redis.data.lists.setdefault("line", [])
-            for call_id in new:
-                state = redis.data.hashes.get(redis.keys.call(call_id), {}).get(b"state")
-                if state == b"queued" and call_id not in line:
-                    line.append(call_id)
-            calls = []
-            while line and switches and world.rng.random() < 0.8:
-                call = from_reply(redis.data.hashes.get(redis.keys.call(line.pop(0)), {}))
-                if call is not None:
-                    calls.append((call, world.rng.choice(switches)))
-            return Turn(tuple(calls), 0.3 if line else None)
-
-        turn: Turn = redis.execute(run)
-        return turn
 
     def waiting(self, ids: Sequence[str]) -> frozenset[str]:
         found: frozenset[str] = self._redis.execute(
@@ -1170,6 +1244,10 @@ class Queue:
 
         taken: str | None = self._redis.execute(run)
         return taken
+
+    def begin(self, keys: list[str], argv: list[Any], ids: list[str]) -> Any:
+        """What goes with the start of a job."""
+        return self._redis.execute(lambda: self._redis.pace(keys, argv, ids), "write")
 
     def done(self, name: str, job_id: str) -> None:
         def run() -> None:
@@ -1300,8 +1378,9 @@ class Link:
         return self.up
 
     def was_heard(self, within: float = 1.0) -> bool:
-        # Never of late, so that every link is asked.
-        return False
+        # Of late or not, where it has not been found out that nothing comes.
+        socket = self._socket
+        return socket is not None and not socket.closed and self._world.rng.random() < 0.5
 
     def is_answering(self, within: float = 1.0, timeout: float = 2.0) -> bool:
         socket = self._socket

@@ -1,16 +1,19 @@
 """Who is dialled next, and who waits."""
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.calls import transitions
-from app.calls.model import Call, Leg, NumberKind, Role, job_uuid, leg_uuid
-from app.calls.pace import Limit, Pacer
+from app.calls import pace, transitions
+from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
+from app.calls.pace import Asking, Claims, Limit, Pacer, Turn
 from app.calls.queue import JobQueue
 from app.calls.store import CallStore, Keys, Note
 from app.calls.transitions import LegReport
@@ -24,12 +27,13 @@ class Line:
         self.keys = Keys()
         self.store = CallStore(redis, self.keys)
         self.pacer = Pacer(redis, self.keys)
-        self.accepted = 0
+        self.claims = Claims(self.store, "w")
+        self.accepted = time.time() - 1.0
 
     def call(self, organization: str = "3", user: str = "12", gateways: str = "pstn pstn") -> Call:
         call_id = secrets.token_hex(10)
         source, *destinations = gateways.split()
-        self.accepted += 1
+        self.accepted += 0.001
         call = Call(
             id=call_id,
             kind="simple",
@@ -38,7 +42,7 @@ class Line:
             organization=organization,
             organization_name="",
             extension="0003*210",
-            accepted=float(self.accepted),
+            accepted=round(self.accepted, 6),
             wait_for_pickup=25,
             call_duration=60,
             queue_timeout=60,
@@ -53,18 +57,23 @@ class Line:
     def calls(self, count: int, **of: str) -> list[Call]:
         return [self.call(**of) for _ in range(count)]
 
+    def turn(
+        self, new: Sequence[Call] = (), switches: Sequence[str] = ("s",), most: int = 100
+    ) -> Turn:
+        """What may be dialled, claimed: each switch has its name for its run."""
+        return self.claims.next(ids(*new), {name: name for name in switches}, most)
+
     def next(
         self, new: Sequence[Call] = (), most: int = 100, switches: Sequence[str] = ("s",)
     ) -> list[str]:
-        return ids(*(call for call, _ in self.pacer.next(ids(*new), switches, most).calls))
+        return ids(*self.turn(new, switches, most).calls)
 
-    def ended(self, call: Call, switch: str = "s") -> None:
-        """The call is dialled and over."""
+    def wait(self, *calls: Call) -> None:
+        """They are in line, and there is no switch."""
+        assert self.next(calls, switches=()) == []
 
-        def dial(call: Call) -> Call:
-            return transitions.claim(call, worker="w", switch=switch, core_uuid="c", at=1.0)
-
-        call = self.store.change(call, dial, Note("command", "claim"))
+    def ended(self, call: Call) -> None:
+        """The call is over."""
         self.store.change(
             call, lambda c: transitions.end(c, "events_lost", at=2.0), Note("event", "end")
         )
@@ -87,18 +96,18 @@ def line(redis: Redis) -> Line:
 
 def test_without_limits_all_go_at_once_in_order(line: Line) -> None:
     calls = line.calls(5)
-    turn = line.pacer.next(ids(*calls), ["s"], 100)
-    assert turn.calls == tuple((call, "s") for call in calls)
+    turn = line.turn(calls)
+    assert ids(*turn.calls) == ids(*calls)
     assert turn.again is None
-    assert line.next(calls) == ids(*calls), "a job that comes twice changes nothing"
+    assert line.next(calls) == [], "a job that comes twice changes nothing"
 
 
 def test_what_exceeds_the_rate_waits(line: Line) -> None:
     # So few that a test does not outlast one of them.
     line.pacer.set_switch_limit("s", Limit(legs_per_second=0.02))
     calls = line.calls(3)
-    turn = line.pacer.next(ids(*calls), ["s"], 100)
-    assert turn.calls == ((calls[0], "s"),)
+    turn = line.turn(calls)
+    assert ids(*turn.calls) == ids(calls[0])
     assert turn.again is not None and 0 < turn.again <= 0.1
     assert line.pacer.waiting(ids(*calls)) == frozenset(ids(*calls[1:]))
     assert line.next() == []
@@ -126,7 +135,7 @@ def test_others_do_not_wait_for_a_rate_that_is_not_theirs(line: Line, name: str)
 
 def test_organizations_take_turns(line: Line) -> None:
     many, few = line.calls(6), line.calls(2, organization="4")
-    line.pacer.next(ids(*many, *few), [], 100)
+    line.wait(*many, *few)
     order = line.next(most=4)
     assert sorted(order) == sorted(ids(*many[:2], *few))
     assert line.next() == ids(*many[2:])
@@ -169,7 +178,7 @@ def test_a_user_at_the_limit_is_passed_by_others(line: Line) -> None:
 
 def test_a_cancelled_call_leaves_the_line(line: Line) -> None:
     first, second, third = line.calls(3)
-    line.pacer.next(ids(first, second), [], 100)
+    line.wait(first, second)
     for call in (first, third):
         line.store.change(
             call, lambda c: transitions.request_hangup(c, at=3.0), Note("request", "hang up")
@@ -192,27 +201,22 @@ def test_the_switch_with_the_most_room(line: Line) -> None:
     line.pacer.set_switch_limit("large", Limit(most=400))
     chosen = []
     for call in line.calls(3):
-        ((_, switch),) = line.pacer.next(ids(call), ["small", "large"], 1).calls
-        chosen.append(switch)
-        line.store.change(
-            call,
-            lambda c: transitions.claim(c, worker="w", switch=switch, core_uuid="c", at=1.0),  # noqa: B023
-            Note("command", "claim"),
-        )
-    assert chosen[0] == "small" and set(chosen[1:]) == {"large"}
+        (claimed,) = line.turn([call], ["small", "large"]).calls
+        chosen.append(claimed.switch)
+    assert chosen == ["small", "large", "large"]
 
 
 def test_a_switch_that_refuses_is_passed_over_where_there_is_another(line: Line) -> None:
     line.pacer.refused("s")
     first, second = line.calls(2)
-    assert line.pacer.next(ids(first), ["s", "t"], 1).calls == ((first, "t"),)
-    assert line.pacer.next(ids(second), ["s"], 1).calls == ((second, "s"),)
+    assert [call.switch for call in line.turn([first], ["s", "t"]).calls] == ["t"]
+    assert [call.switch for call in line.turn([second], ["s"]).calls] == ["s"]
 
 
 def test_where_a_call_stands(line: Line) -> None:
     line.next(line.calls(2))
     own, other = line.calls(5), line.calls(2, organization="4")
-    line.pacer.next(ids(*own, *other), [], 100)
+    line.wait(*own, *other)
     places = line.pacer.places([own[0], own[4], other[1], replace(own[0], id="0" * 20)])
     assert {i: place.ahead for i, place in places.items()} == {
         own[0].id: 1,
@@ -222,24 +226,99 @@ def test_where_a_call_stands(line: Line) -> None:
     assert all(place.seconds >= 0 for place in places.values())
 
 
-@pytest.mark.parametrize(("kind", "name", "most"), [("user", "12", 1), ("gateway", "pstn", 2)])
-def test_who_was_allowed_and_never_claimed_does_not_wait_for_himself(
-    line: Line, kind: str, name: str, most: int
+def test_a_claim_is_written_as_the_store_writes_it(line: Line) -> None:
+    """pace.lua claims; what a claim is, and what the store keeps with it, is said in Python."""
+    accepted = line.accepted
+
+    def kept(call: Call) -> str:
+        """All that Redis holds of the one call, without what tells it from another."""
+        redis: Any = line.redis
+        found: dict[str, Any] = {}
+        of_pacing = "ringback:turn", "ringback:pace", "ringback:waiting"
+        for name in sorted(map(bytes.decode, redis.scan_iter("ringback:*"))):
+            if name.startswith(of_pacing):
+                continue
+            match redis.type(name):
+                case b"hash":
+                    found[name] = sorted(redis.hgetall(name).items())
+                case b"zset":
+                    found[name] = redis.zrange(name, 0, -1, withscores=True)
+                case b"set":
+                    found[name] = sorted(redis.smembers(name))
+                case b"stream":
+                    found[name] = [entry for _, entry in redis.xrange(name)]
+                    for entry in found[name]:
+                        del entry[b"at"]
+                        if entry.get(b"version") == b"2":
+                            entry[b"changed"] = sorted(json.loads(entry[b"changed"]).items())
+                        else:
+                            entry.pop(b"changed", None)
+        text = repr(found)
+        for leg in call.legs:
+            text = text.replace(leg.uuid, leg.id)
+        for word in (call.job_uuid, call.id, call.stamp or ""):
+            text = text.replace(word, "")
+        redis.flushall()
+        line.accepted = accepted
+        return text
+
+    claim = {"worker": "w", "switch": "s", "core_uuid": "s"}
+    (claimed,) = line.turn([line.call(gateways="pstn other")]).calls
+    assert claimed == line.store.get(claimed.id)
+    assert claimed.claimed is not None
+    by_script = kept(claimed)
+    written = line.store.change(
+        line.call(gateways="pstn other"),
+        lambda c: transitions.claim(c, **claim, at=claimed.claimed),
+        Note("command", "claim", data="w on s"),
+    )
+    assert by_script == kept(written)
+
+
+def test_what_was_claimed_is_told_again_where_the_answer_was_lost(
+    line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line.pacer.set_limits(kind, {name: Limit(most=most)})
-    call = line.call()
-    assert line.next([call]) == ids(call)
-    assert line.next([call]) == ids(call)
+    lost = Asking("token")
+    first, second, third = line.calls(3)
+    keys, arguments = line.claims.keys(lost), line.claims.arguments(lost, {"s": "s"}, 1)
+    script = line.redis.register_script(f"{pace.PACE}return pace(KEYS, ARGV, {{ARGV[14]}})")
+    script(keys, [*arguments, first.id])
+    line.claims.lost(lost)
+    turn = line.turn([second, third])
+    assert ids(*turn.calls) == ids(first) and turn.asked == lost.at
+    assert turn.again == 0.0
+    assert line.next() == ids(second, third), "they were put in line meanwhile"
+
+    def fails(*_: object) -> None:
+        raise RedisConnectionError
+
+    with monkeypatch.context() as patch, pytest.raises(RedisConnectionError):
+        patch.setattr(line.claims, "_script", fails)
+        line.next(line.calls(1))
+    fourth = line.call()
+    assert line.next([fourth]) == ids(fourth)
 
 
-def test_who_is_claimed_while_he_is_in_line_again_is_out_of_it(line: Line) -> None:
+def test_who_stood_still_claims_nothing(line: Line) -> None:
+    asking = Asking("token")
+    asking.at -= 10.0
+    line.claims.lost(asking)
     call = line.call()
-    line.next([call])
-    line.pacer.next(ids(call), [], 100)
-    line.ended(call)
-    assert line.next() == []
-    left = [*line.redis.keys("ringback:live:*"), *line.redis.keys("ringback:waiting*")]
-    assert left == []
+    turn = line.turn([call])
+    assert (turn.calls, turn.again) == ((), 0.0)
+    assert line.next() == ids(call)
+
+
+def test_who_has_waited_too_long_is_not_dialled(line: Line) -> None:
+    line.accepted -= 40.0
+    call = line.call()
+    line.accepted -= 40.0
+    late = line.call()
+    turn = line.turn([late, call])
+    assert (ids(*turn.calls), turn.late) == (ids(call), (late.id,))
+    assert line.redis.keys("ringback:waiting*") == []
+    found = line.store.get(late.id)
+    assert found is not None and found.state is State.QUEUED
 
 
 def test_who_was_held_back_is_not_given_what_others_got_meanwhile(line: Line) -> None:
@@ -250,7 +329,7 @@ def test_who_was_held_back_is_not_given_what_others_got_meanwhile(line: Line) ->
     line.pacer.set_limits("organization", {})
     assert line.next() == ids(held[1])
     late, busy = line.calls(10, organization="late"), line.calls(10, organization="busy")
-    line.pacer.next(ids(*late, *busy), [], 100)
+    line.wait(*late, *busy)
     assert len({*line.next(most=10)} & {*ids(*busy)}) >= 4
 
 
@@ -280,6 +359,32 @@ def test_a_call_that_cannot_be_read_takes_no_other_with_it(line: Line) -> None:
     assert line.next([bad, good]) == ids(good)
 
 
+@pytest.mark.parametrize("what", ["uuid", "queue_timeout", "timeline", "call", "waiting"])
+def test_what_is_wrong_with_one_call_costs_no_other_anything(
+    line: Line, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, bad, last = line.call(organization="4"), line.call(), line.call()
+    key = line.keys.call(bad.id)
+    if what == "waiting":
+        # It was in line before it came to lack something.
+        line.wait(bad)
+    match what:
+        case "uuid":
+            line.redis.hdel(key, "leg:b1:uuid")
+        case "queue_timeout" | "waiting":
+            line.redis.hdel(key, "queue_timeout")
+        case "timeline":
+            line.redis.set(line.keys.timeline(bad.id), "no stream")
+        case "call":
+            line.redis.set(key, "no hash")
+    found = line.next([first, bad, last])
+    assert sorted(found) == sorted(ids(first, last))
+    assert [record.call for record in caplog.records] == [bad.id]  # type: ignore[attr-defined]
+    assert line.next() == []
+    state: Any = line.redis.hget(key, "state") if what != "call" else b"queued"
+    assert state == b"queued"
+
+
 def test_another_attempt_counts_for_its_own_gateway(line: Line) -> None:
     call = line.call()
     call_id = call.id
@@ -299,7 +404,7 @@ def test_another_attempt_counts_for_its_own_gateway(line: Line) -> None:
         nonlocal call
         call = line.store.change(call, change, Note("event", "test"))
 
-    change(lambda c: transitions.claim(c, worker="w", switch="s", core_uuid="c", at=1.0))
+    (call,) = line.turn([call]).calls
     assert live() == {"organization:3": 1, "user:12": 1, "switch:s": 2, "gateway:pstn": 2}
     first = call.legs[0].uuid
     change(lambda c: transitions.report_leg(c, LegReport(first, created=2.0)))

@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 from app import create_app
 from app.calls import transitions
 from app.calls.model import State
-from app.calls.pace import Pacer
+from app.calls.pace import Claims
 from app.calls.store import CallStore, Keys, Note
 from app.phone_calls.schemas import MAX_PARTIES
 from app.redis_client import connect
@@ -138,7 +138,7 @@ def test_the_job_is_written_as_rq_writes_it(ask: Ask, redis: Redis) -> None:
 def test_a_call_that_waits_says_where_it_stands(ask: Ask, redis: Redis, store: CallStore) -> None:
     ids = [ask("POST", SIMPLE, BODY).json[0]["id"] for _ in range(3)]
     assert "queuePosition" not in ask("GET", f"{LIST}/{ids[1]}").json["entry"][0]
-    Pacer(redis, store.keys).next(ids, [], 100)
+    Claims(store, "w").next(ids, {}, 100)
     entries = ask("GET", LIST, fields="id,queuePosition,expectedWait").json["entry"]
     assert {row["id"]: row["queuePosition"] for row in entries} == {
         call_id: position for position, call_id in enumerate(ids)

@@ -46,8 +46,8 @@ def test_a_paused_switch_gets_no_call_and_the_others_do(line: Line, switches: Sw
     switches.pause("s", PAUSE)
     assert switches.get_many(["s"])[0].paused == PAUSE
     calls = line.calls(4)
-    turn = line.pacer.next(ids(*calls), ["s", "t"], 100)
-    assert {switch for _, switch in turn.calls} == {"t"}
+    turn = line.turn(calls, ["s", "t"])
+    assert {call.switch for call in turn.calls} == {"t"}
     assert len(turn.calls) == 4
 
 
@@ -57,7 +57,7 @@ def test_while_all_are_paused_calls_wait_in_line(line: Line, switches: SwitchSto
     # One that has just refused a call is not taken in its place either.
     line.pacer.refused("s")
     calls = line.calls(2)
-    turn = line.pacer.next(ids(*calls), ["s", "t"], 100)
+    turn = line.turn(calls, ["s", "t"])
     assert turn.calls == () and turn.again is not None and turn.again <= 0.1
     assert line.pacer.places(calls)[calls[1].id].ahead == 1
     assert switches.resume("t")

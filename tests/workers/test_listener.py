@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from app.calls import transitions
-from app.calls.model import Call, Leg, State, job_uuid, leg_uuid
+from app.calls.model import Call, Leg, Role, State, job_uuid, leg_uuid
 from app.calls.store import Note
 from app.settings import Settings
 from freeswitch.address import SwitchAddress
@@ -33,8 +34,11 @@ class Following:
         self.listener = SwitchListener(self.runtime, SWITCH)
         self.listener._leads = True
 
-    def hear(self, events: Sequence[Event]) -> None:
+    def hear(self, events: Sequence[Event], *, written: bool = True) -> None:
+        """``written``: nothing of it waits for what follows."""
         self.listener._on_events(list(events))
+        if written:
+            self.listener._write_all()
 
     def accept(self, name: str, number: int) -> tuple[Call, list[Event]]:
         """A call of its own for a trace, and the trace's events with its names."""
@@ -97,8 +101,9 @@ def test_bursts_give_what_each_event_alone_gives(
             at += 1
     while mixed:
         size = rng.choice((1, 2, 5, 20, 100))
-        in_bursts.hear(mixed[:size])
+        in_bursts.hear(mixed[:size], written=rng.random() < 0.3)
         del mixed[:size]
+    in_bursts.hear([])
     for alone, call, end in pairs:
         assert without_version(in_bursts.store.get(call.id)) == without_version(end)
         assert in_bursts.states(call) == one_by_one.states(alone)
@@ -118,6 +123,27 @@ def test_a_burst_on_what_another_has_changed(redis: Redis, settings: Settings) -
     assert end is not None
     assert (end.state, end.ended_by, end.hangup_requested) == (State.ENDED, "api", 2.0)
     assert following.states(call)[-3:] == ["answered", "bridged", "ended"]
+
+
+def test_a_leg_that_came_in_while_something_waited(redis: Redis, settings: Settings) -> None:
+    following = Following(settings)
+    call, events = following.accept("destination-busy", 1)
+    create = next(event for event in events if event.name == "CHANNEL_CREATE")
+    result = Event("BACKGROUND_JOB", {"Job-UUID": call.job_uuid}, "+OK")
+    following.hear([result, create], written=False)
+    third = replace(
+        call.legs[0], id="c1", role=Role.THIRD, uuid=leg_uuid(call.id, Role.THIRD, 1, 1)
+    )
+    with_third = partial(replace, legs=(*call.legs, third))
+    following.listener._change(call, with_third, Note("command", "BargeIn"))
+    following.hear([renamed(create, {call.legs[0].uuid: third.uuid}, call.id)])
+    found = following.store.get(call.id)
+    assert found is not None
+    assert [leg.created is not None for leg in found.legs if leg.role is not Role.DESTINATION] == [
+        True,
+        True,
+    ]
+    assert ("originate", None) in following.told(call)
 
 
 def test_what_cannot_be_applied_costs_nothing_else(redis: Redis, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from rq.serializers import JSONSerializer
 
 from app.redis_client import connect, is_unavailable
 from app.settings import Settings
-from workers.rq_worker.batch import BatchWorker
+from workers.rq_worker.batch import BatchWorker, Companion
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,11 @@ class CallWorker(BatchWorker):
 class QueueRunner:
     """Keeps a worker on one queue: RQ's own gives up at most errors of Redis."""
 
-    def __init__(self, settings: Settings, queue: str, process: str) -> None:
+    def __init__(
+        self, settings: Settings, queue: str, process: str, companion: Companion | None = None
+    ) -> None:
         self._settings = settings
+        self._companion = companion
         self._queue = queue
         self._process = process
         self._worker: CallWorker | None = None
@@ -66,4 +69,5 @@ class QueueRunner:
             # Its own: RQ gives its connections a time limit of minutes.
             connection=connect(self._settings.require_redis()),
             serializer=JSONSerializer,
+            companion=self._companion,
         )

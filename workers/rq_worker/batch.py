@@ -5,12 +5,12 @@ import logging
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import gevent
@@ -35,7 +35,22 @@ from rq.worker import WorkerStatus
 
 log = logging.getLogger(__name__)
 
-_START = files("workers.rq_worker").joinpath("start.lua").read_text()
+_FUNCTION = files("workers.rq_worker").joinpath("start.lua").read_text()
+_START = f"{_FUNCTION}return start(KEYS, ARGV)\n"
+# The same, and what a companion does with the ids of the jobs that were taken.
+_START_WITH = (
+    _FUNCTION
+    + """
+local reply, ids = start(KEYS, ARGV), {}
+for _, taken in ipairs(reply[2]) do
+  if taken[2] ~= '' then ids[#ids + 1] = taken[1] end
+end
+-- After start's own. Its error is a text: the jobs have been taken.
+local ok, found = pcall(companion, {unpack(KEYS, 7)}, {unpack(ARGV, 13)}, ids)
+reply[3] = ok and found or tostring(type(found) == 'table' and found.err or found)
+return reply
+"""
+)
 _FINISH = files("workers.rq_worker").joinpath("finish.lua").read_text()
 # The Redis that LPOP takes several jobs at once from; RQ's BLMOVE asks for the same.
 _REDIS_VERSION = (6, 2, 0)
@@ -47,6 +62,20 @@ _GATHER = 0.05
 _EXECUTION = f"{RQ_KEY_PREFIX}:execution:"
 _JOB_EXECUTIONS = f"{RQ_KEY_PREFIX}:executions:"
 _RESULTS = f"{RQ_KEY_PREFIX}:results:"
+
+
+class Companion(Protocol):
+    """What is done with the jobs that are taken, in the round trip in which they are."""
+
+    script: str
+    """Lua: ``local function companion(keys, argv, ids)``, which returns a table."""
+
+    def ask(self, token: str) -> tuple[list[str], list[Any]] | None:
+        """The function's keys and arguments; None where it is left out. What has the same token
+        is asked again, because the answer was lost."""
+
+    def answered(self, jobs: Sequence[str], reply: Any) -> None:
+        """The reply, and the jobs that it is about; they are carried out next."""
 
 
 class GeventDeathPenalty(BaseDeathPenalty):
@@ -91,9 +120,12 @@ class BatchWorker(SimpleWorker):
     batch_size = 32
     concurrency = 2
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, companion: Companion | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._companion = companion
         self._start = self.connection.register_script(_START)
+        if companion is not None:
+            self._start_with = self.connection.register_script(companion.script + _START_WITH)
         self._finish = self.connection.register_script(_FINISH)
         self._batches = Pool(self.concurrency)
         self._most = self.batch_size
@@ -226,30 +258,39 @@ class BatchWorker(SimpleWorker):
                 return False
             self._held = str(as_text(held))
         at = now()
-        suspended, taken = self._start(
-            keys=[
-                queue.key,
-                queue.intermediate_queue_key,
-                queue.started_job_registry.key,
-                self.key,
-                self.executions_key,
-                WORKERS_SUSPENDED,
-            ],
-            args=[
-                self._batch_id,
-                self._held,
-                1 if self._stop_requested else self._most,
-                self.name,
-                queue.name,
-                utcformat(at),
-                at.timestamp(),
-                self.worker_ttl + 60,
-                DEFAULT_WORKER_TTL,
-                self.job_class.redis_job_namespace_prefix,
-                _EXECUTION,
-                _JOB_EXECUTIONS,
-            ],
-        )
+        keys = [
+            queue.key,
+            queue.intermediate_queue_key,
+            queue.started_job_registry.key,
+            self.key,
+            self.executions_key,
+            WORKERS_SUSPENDED,
+        ]
+        arguments: list[Any] = [
+            self._batch_id,
+            self._held,
+            1 if self._stop_requested else self._most,
+            self.name,
+            queue.name,
+            utcformat(at),
+            at.timestamp(),
+            self.worker_ttl + 60,
+            DEFAULT_WORKER_TTL,
+            self.job_class.redis_job_namespace_prefix,
+            _EXECUTION,
+            _JOB_EXECUTIONS,
+        ]
+        companion = self._companion
+        if companion is not None and (more := companion.ask(self._batch_id)) is not None:
+            reply: Any = self._start_with(keys + more[0], arguments + more[1])
+            started = [job_id.decode() for job_id, execution, _ in reply[1] if execution]
+            if isinstance(reply[2], bytes):
+                log.error("%s: %s", queue.name, reply[2].decode(errors="replace"))
+            else:
+                companion.answered(started, reply[2])
+        else:
+            reply = self._start(keys, arguments)
+        suspended, taken = reply[:2]
         # Not before it is answered: see start.lua.
         self._batch_id = uuid4().hex
         self._held = ""

@@ -80,7 +80,9 @@ export async function open(root, { live, signal, keys, go }) {
       const words = text();
       if (!words) total = found.total;
       for (const call of found.calls) {
-        if (rows.has(call.id) || (words ? has(call, words) : !call.ended)) put(call);
+        // One that ends at once is seen too.
+        const recent = !call.ended || clock() - call.ended < LINGER;
+        if (rows.has(call.id) || (words ? has(call, words) : recent)) put(call);
       }
       draw();
     } catch { /* The list is read anew with the next connection. */ }
