@@ -38,8 +38,9 @@ _AWAY = 0.25
 
 # Jobs whose calls are in line already. One that is forgotten puts them there again, to no effect.
 _REMEMBERED = 1000
-# Seconds for which what was sent is gathered, to be noted together.
-_GATHER = 0.1
+# Seconds for which what was sent is gathered, to be noted together: longer than it takes until a
+# call's first event says that it was.
+_GATHER = 0.25
 
 
 @dataclass(frozen=True, slots=True)
