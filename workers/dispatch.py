@@ -281,8 +281,9 @@ class Dispatcher:
             log.warning("call %s: %s", call.id, error)
             self._store.note(call.id, Note("reply", "originate", data=f"unknown: {error}"))
             return
-        counting.originate(call, switch, "sent", time.monotonic() - asked)
-        self._sent.append(Sent(call, command, connection, at, self._store.now()))
+        taken = self._store.now()
+        counting.originate(call, switch, "sent", time.monotonic() - asked, taken)
+        self._sent.append(Sent(call, command, connection, at, taken))
         self._some_sent.set()
 
     def _traced(self, connection: SwitchConnection, call: Call) -> AbstractContextManager[None]:

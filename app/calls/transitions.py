@@ -297,8 +297,9 @@ def _settle(call: Call, at: float) -> Call:
     answered, bridged, disposition = call.answered, call.bridged, call.disposition
     sent = call.sent
     if sent is None:
-        # Who sent it notes it later, or never.
-        sent = min((leg.created for leg in call.legs if leg.created is not None), default=None)
+        # Who sent it notes it later, or never. By the switch's own clock.
+        created = min((leg.created for leg in call.legs if leg.created is not None), default=None)
+        sent = created and max(created, call.claimed or created)
     if winner is not None:
         answered = min(filter(None, (answered, winner.answered)), default=None)
         bridged = bridged or _connected(call, winner)

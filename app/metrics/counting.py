@@ -230,9 +230,6 @@ def changed(old: Call, new: Call) -> None:
         for was, leg in zip(old.legs, new.legs, strict=False):
             if leg.ended is not None and was.ended is None:
                 _legs[leg.trunk or NONE, _cause(leg.cause)].inc()
-    if old.sent is None and new.sent is not None:
-        # By the switch's clock, or by Redis'.
-        _dial_delay.observe(max(0.0, new.sent - new.accepted))
     if old.bridged is None and new.bridged is not None:
         _bridge_delay.observe(new.bridged - new.accepted)
     if new.state is not old.state:
@@ -258,12 +255,21 @@ def _cause(cause: str | None) -> str:
 
 
 @_harmless
-def originate(call: Call, switch: str, result: str, seconds: float | None = None) -> None:
-    """What became of a call's originate, and the time that the switch took to answer."""
+def originate(
+    call: Call,
+    switch: str,
+    result: str,
+    seconds: float | None = None,
+    taken: float | None = None,
+) -> None:
+    """What became of a call's originate, the time that the switch took to answer, and when it had
+    taken it."""
     gateway = call.legs[0].trunk if call.legs else None
     _originates[switch, gateway or NONE, result].inc()
     if seconds is not None:
         _replies[(switch,)].observe(seconds)
+    if taken is not None:
+        _dial_delay.observe(taken - call.accepted)
 
 
 @contextmanager

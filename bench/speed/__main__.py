@@ -287,7 +287,7 @@ class Run:
         row("failed or refused", *(level.failed.total() for level in levels))
         for reason in sorted({reason for level in levels for reason in level.failed}):
             row(f"  {reason}", *(level.failed[reason] for level in levels))
-        originate = "originate" if self.switch.simulated else "the answer to originate"
+        originate = "originate" if self.switch.simulated else "originate is sent"
         for name, of in (
             ("answer", "answered"),
             (originate, "originated"),

@@ -301,7 +301,7 @@ class EndToEnd:
 
     def _originated(self, ids: Sequence[str]) -> dict[str, float]:
         """When the simulator had each originate, by its own record. A real switch keeps none:
-        there, when it had answered the command."""
+        there, when the command was sent."""
         if self.switch.simulated:
             wire = Wire(self.switch.address)
             records = json.loads(wire.ask("api simulator originates"))
@@ -309,9 +309,14 @@ class EndToEnd:
             return {call_id_of(each["job_uuid"] or ""): each["time"] for each in records}
         with self.redis.pipeline(transaction=False) as pipe:
             for call_id in ids:
-                pipe.hget(self.keys.call(call_id), "sent")
+                pipe.xrange(self.keys.timeline(call_id))
             found = zip(ids, pipe.execute(), strict=True)
-        return {call_id: float(sent) for call_id, sent in found if sent}
+        return {
+            call_id: float(entry[b"at"])
+            for call_id, timeline in found
+            for _, entry in timeline
+            if (entry[b"kind"], entry[b"name"]) == (b"command", b"originate")
+        }
 
 
 def _since(posted: Sequence[Posted], times: dict[str, float]) -> list[float]:

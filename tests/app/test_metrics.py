@@ -155,7 +155,6 @@ def test_a_call_from_its_acceptance_to_its_end(call: Call, store: CallStore) -> 
     with counted() as more:
         for change in (
             lambda c: transitions.claim(c, worker="w", switch="s", core_uuid="u", at=at + 0.01),
-            lambda c: transitions.mark_sent(c, at=at + 0.02),
             lambda c: evolve(c, state=State.ANSWERED, answered=at + 3),
             lambda c: evolve(c, state=State.BRIDGED, bridged=at + 4),
             lambda c: c.with_leg(evolve(source, ended=at + 9, cause="NORMAL_CLEARING")),
@@ -163,6 +162,7 @@ def test_a_call_from_its_acceptance_to_its_end(call: Call, store: CallStore) -> 
             lambda c: transitions.end(c, transitions.EVENTS_LOST, at=at + 9),
         ):
             call = store.change(call, change, Note("event", "x"))
+        counting.originate(call, "s", "sent", 0.01, at + 0.02)
         assert more("calls_entered_total", state="dialing") == 1
         assert more("calls_entered_total", state="ringing") == 0
         assert more("calls_entered_total", state="bridged") == 1
