@@ -48,6 +48,8 @@ DELIVERY_LIMIT = 5.0
 """Seconds after which bytes that the switch's host has not acknowledged are given up, with the
 connection: a command must not reach the switch long after its sender has stopped to wait."""
 
+# Seconds before a batch in which what waits for it is read.
+_READ_AHEAD = 0.002
 _CHUNK = 65536
 _LINE_BREAK = re.compile(r"[\r\n\0]")
 _HEADER_NAME = re.compile(r"[^\s:]+")
@@ -136,6 +138,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         """When the last bytes came from the switch, on the monotonic clock."""
         self.busy = 0
         """Commands that somebody waits for the reply to, each with a limit of its own."""
+        # When events are handed on next (monotonic), if that is waited for.
+        self._next_batch = 0.0
         self._commands_sent: deque[AsyncResult] = deque()
         self._write_lock = BoundedSemaphore()
         self._end_reason: str | None = None
@@ -330,9 +334,10 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
                 for frame in parser.feed(data):
                     self.handle_event(frame)
                 # recv does not yield while there is more to read: a burst would starve the rest.
-                # Events that are handed on together are read together too.
-                together = self._on_events is not None and self.backlog and not self.busy
-                gevent.sleep(BATCH_SPACING if together and len(data) < _CHUNK else 0)
+                # What the next batch is to have may be read together, just before it.
+                left = self._next_batch - _READ_AHEAD - time.monotonic()
+                together = left > 0 and self.backlog and not self.busy
+                gevent.sleep(left if together else 0)
         except FramingError as error:
             self._end(f"bad frame: {error}")
         except OSError as error:
@@ -390,8 +395,9 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
                     item.set()
                 ended = ended or item is None
             # A handler that never waits must not keep the reader from reading.
-            left = begun + BATCH_SPACING - time.monotonic()
-            gevent.sleep(left if left > 0 and len(waiting) < most else 0)
+            if len(waiting) < most:
+                self._next_batch = begun + BATCH_SPACING
+            gevent.sleep(max(0.0, self._next_batch - time.monotonic()))
         _call_back(self._on_close, self._end_reason)
 
     def _process(self, waiting: list[bytes]) -> None:
