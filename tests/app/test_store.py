@@ -223,5 +223,13 @@ def test_with_enough_replicas_all_goes_its_way() -> None:
         client, call = Client(master.url, replicas=1), new_call()
         client.redis.connection_pool.connection_kwargs["socket_timeout"] = 5
         eventually(lambda: state_of_replica(client.redis) == "online")
+        # It may still be loading what there was.
+        eventually(lambda: client.redis.set("probe", 1) and client.redis.wait(1, 500) == 1)
         assert client.accept(call)
         assert CallStore(connect(replica.url), Keys()).get(call.id) is not None
+        store = CallStore(client.redis, Keys(), replicas=1)
+        kept = store.get(call.id)
+        assert kept is not None
+        # Neither one that this server has otherwise nor one that it does not have at all.
+        others = replace(kept, stamp="another"), replace(kept, id="0" * 20)
+        assert store.replicated([kept, *others]) == [kept]
