@@ -262,12 +262,14 @@ class Dispatcher:
             counting.originate(call, switch, "not_sent")
             self._refused(call, "INVALID_NUMBER_FORMAT", str(error))
             return
+        # Nothing that waits comes between the look at its age and the sending.
+        at = self._store.now()
         if time.monotonic() > send_before or call.core_uuid != connection.core_uuid:
             # This process stood still, or the switch was restarted: the call is about to be ended.
             log.error("call %s: its claim is too old to be sent", call.id)
             counting.originate(call, switch, "not_sent")
             return
-        at, asked = self._store.now(), time.monotonic()
+        asked = time.monotonic()
         try:
             with self._traced(connection, call):
                 connection.bgapi(command, call.job_uuid, timeout=watch.COMMAND_LIMIT)
