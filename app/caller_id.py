@@ -3,12 +3,14 @@
 import re
 import unicodedata
 
-_FORM = re.compile(r"\s*(?P<name>[^<>]*?)\s*<\s*(?P<number>\+?[0-9*]{1,32})\s*>\s*")
-_BARE = re.compile(r"\s*(?P<number>\+?[0-9*]{1,32})\s*")
+# A phone or extension number as clients write it.
+NUMBER = r"\+?[0-9*]{1,32}"
+_FORM = re.compile(rf"\s*(?P<name>[^<>]*?)\s*<\s*(?P<number>{NUMBER})\s*>\s*")
+_BARE = re.compile(rf"\s*(?P<number>{NUMBER})\s*")
 NAME_LENGTH = 64
-# What would not arrive as sent. The switch's SIP stack writes the name between quotation marks
-# and escapes neither these nor the backslash; a FreeSWITCH at the far end decodes %41 and takes
-# ${…} apart.
+# Text that would not arrive as sent. The switch's SIP stack writes the name between quotation
+# marks and escapes neither these nor the backslash. A FreeSWITCH at the far end decodes %41 and
+# expands ${…}.
 _REFUSED = re.compile(r'["\\]|\$\{|%[0-9A-Fa-f]{2}')
 
 

@@ -1,14 +1,4 @@
-"""Errors as the API answers them: ``{"error": {"code": …, "message": …}}``."""
-
-import logging
-
-from flask import Flask, Response, jsonify
-from werkzeug.exceptions import HTTPException
-
-from app.calls.store import OutcomeUnknown
-from app.redis_client import is_unavailable
-
-log = logging.getLogger(__name__)
+"""The errors of the API: every code with its HTTP status and its usual sentence."""
 
 
 class ApiError(Exception):
@@ -21,14 +11,12 @@ class ApiError(Exception):
         self.message = message
 
 
-# The codes that any request may be answered with: HTTP status and usual sentence. The others stand
-# with the resources they belong to.
-CODES = {
+# Codes that any request may be answered with.
+COMMON = {
     "user_invalid": (400, "userId takes @me, @viewer or @owner of a user's app, or an id."),
     "access_denied": (401, "You are not authorized to use this request."),
     "internal_server_error": (500, "An unexpected fault; it was logged."),
     "request_not_implemented": (501, "This request is not implemented."),
-    # These are ours, for what the UAPI's own tables leave out.
     "request_invalid": (400, "The request's body takes a JSON object."),
     "request_not_found": (404, "There is nothing at this path."),
     "method_not_allowed": (405, "This path does not take this method."),
@@ -43,6 +31,111 @@ CODES = {
         "The state of calls is out of reach, and no call was accepted. Ask again.",
     ),
 }
+# Codes of the resources: a field, a parameter or a part of the path cannot be used.
+CODES = COMMON | {
+    "extension_invalid": (400, "extension takes the number of an extension owned by the user."),
+    "pc_source_invalid": (
+        400,
+        "source takes a list of extended or short extension numbers or public phone numbers.",
+    ),
+    "pc_destination_invalid": (
+        400,
+        "destination takes a list of extended or short extension numbers or public phone numbers.",
+    ),
+    "pc_callerid_invalid": (400, "A caller id takes the form John Doe <+3334444>."),
+    "pc_nonce_invalid": (400, "nonce takes 1 to 255 printable characters."),
+    "pc_phonecall_invalid": (400, "phoneCallId takes the id of a call."),
+    "pc_timeout_invalid": (400, "waitForPickup takes 1 to 600 whole seconds."),
+    "pc_duration_invalid": (
+        400,
+        "callDuration takes the whole length of the call, 1 to 86400 seconds.",
+    ),
+    "pc_transfer_invalid": (400, "allowPublicTransfer takes true or false."),
+    "pc_video_invalid": (400, "video takes true or false."),
+    "pc_number_invalid": (400, "number takes that of a conference of the extension."),
+    "pc_pin_invalid": (400, "pin takes that of the conference."),
+    "pc_action_invalid": (400, "action takes the name of an action."),
+    "pc_view_invalid": (400, "phoneCallViewId takes the id of a view of the call."),
+    "pc_sendcallto_invalid": (
+        400,
+        "sendCallTo takes an extension, or of a transfer a public number.",
+    ),
+    "pc_parking_invalid": (400, "maxInParking takes 10 to 3600 whole seconds."),
+    "pc_private_invalid": (400, "private takes 0 or 1."),
+    "pc_format_invalid": (400, "format takes wav or wav49."),
+    "pc_transfernumber_invalid": (
+        400,
+        "transferFromNumber and transferNumber take those of two parties who talk.",
+    ),
+    "fields_invalid": (400, "fields takes names of a PhoneCall's fields, with commas between."),
+    "count_invalid": (400, "count takes 1 to 5000."),
+    "startindex_invalid": (400, "startIndex takes 0 to 5000."),
+    "filterby_invalid": (400, "filterBy takes the name of a field."),
+    "filterop_invalid": (
+        400,
+        "filterOp takes equals, contains, startsWith, present, greaterThan, lessThan or inArray.",
+    ),
+    "filtervalue_invalid": (
+        400,
+        "filterValue takes what filterBy is compared with: a text, a date where filterBy is "
+        "one, several with inArray.",
+    ),
+    "sortorder_invalid": (400, "sortOrder takes asc, desc, ascending or descending."),
+    # The CDR service.
+    "cdr_source_invalid": (400, "source takes an extension or a public phone number."),
+    "cdr_destination_invalid": (400, "destination takes an extension or a public phone number."),
+    "cdr_start_date_invalid": (400, "startDate takes a date of the form 2015-01-23T04:56:22Z."),
+    "cdr_end_date_invalid": (400, "endDate takes a date of the form 2015-01-23T04:56:22Z."),
+    "cdr_save_start_date_invalid": (
+        400,
+        "saveStartDate takes a date of the form 2015-01-23T04:56:22Z.",
+    ),
+    "cdr_save_end_date_invalid": (
+        400,
+        "saveEndDate takes a date of the form 2015-01-23T04:56:22Z.",
+    ),
+    "cdr_invalid_date_parameters": (400, "A start date is not later than its end date."),
+    "cdr_disposition_invalid": (400, "disposition takes 0 to 5."),
+    "cdr_flow_invalid": (400, "flow takes 2, 4 or 8."),
+    "cdr_invalid_filter_by_source": (400, "source is compared with the text of filterValue."),
+    "cdr_invalid_filter_by_destination": (
+        400,
+        "destination is compared with the text of filterValue.",
+    ),
+    "cdr_invalid_filter_by_published": (400, "published is compared with a date in filterValue."),
+    "cdr_invalid_filter_by_answered": (400, "answered is compared with a date in filterValue."),
+    # The PhoneCallEvents service. "pcet" is the spelling of its create page.
+    "pcet_type_invalid": (
+        400,
+        "type takes 0 to 4: Dial-In, Dial-Out, Hangup, answer of an incoming call, answer of "
+        "an outgoing call.",
+    ),
+    "pce_type_invalid": (400, "eventType takes 0 to 4, and stays what it is."),
+    "pce_id_invalid": (
+        400,
+        "eventId takes the id of an event of that extension and type, 1 to 255 letters and digits.",
+    ),
+    "pce_method_invalid": (400, "method takes 0 (GET) or 1 (POST)."),
+    "pce_url_invalid": (
+        400,
+        "url takes an http or https URL in RFC 3986 form, of at most 2048 characters, without "
+        "a user or a fragment.",
+    ),
+    "pce_status_invalid": (400, "status takes 0 (disabled) or 1 (enabled)."),
+    "pce_note_invalid": (400, "note takes at most 1024 characters."),
+    "pce_limit_exceeded": (400, "An extension has at most 100 events."),
+    # The stream.
+    "stream_limit_exceeded": (429, "Too many streams are open; ask again later."),
+}
+# Codes of the token endpoint (RFC 6749 section 5.2; slow_down: RFC 8628).
+OAUTH_CODES = {
+    "invalid_request": (400, "A parameter is missing, or comes in another form than it may."),
+    "invalid_client": (401, "There is no such client, or its secret is another."),
+    "invalid_grant": (400, "The refresh token is unknown, used, too old or another client's."),
+    "unsupported_grant_type": (400, "grant_type takes client_credentials or refresh_token."),
+    "slow_down": (429, "Too many wrong secrets. Ask again in a minute."),
+}
+# Codes of errors that name none, by HTTP status.
 _HTTP_CODES = {
     404: "request_not_found",
     405: "method_not_allowed",
@@ -55,60 +148,13 @@ _HTTP_CODES = {
 }
 
 
-def api_error(code: str) -> ApiError:
-    """The answer of one of CODES with its usual sentence."""
-    status, message = CODES[code]
-    return ApiError(status, code, message)
+def api_error(code: str, message: str | None = None) -> ApiError:
+    """The error of a code, with its usual sentence unless another is given. Raises KeyError for
+    an unknown code."""
+    status, usual = CODES[code]
+    return ApiError(status, code, message or usual)
 
 
 def http_code(status: int) -> str:
     """The code of an error that names none."""
     return _HTTP_CODES.get(status, "request_invalid")
-
-
-def error_response(status: int, code: str, message: str) -> Response:
-    response = jsonify({"error": {"code": code, "message": message}})
-    response.status_code = status
-    return response
-
-
-def register_errors(app: Flask) -> None:
-    """Answer every error in the documented form, whoever raises it."""
-
-    @app.errorhandler(ApiError)
-    def _api_error(error: ApiError) -> Response:
-        return error_response(error.status, error.code, error.message)
-
-    @app.errorhandler(HTTPException)
-    def _http_error(error: HTTPException) -> Response:
-        status = error.code or 500
-        response = error_response(status, http_code(status), error.description or error.name)
-        # Allow of a 405, and the like.
-        for name, value in error.get_headers():
-            if name.lower() not in ("content-type", "content-length"):
-                response.headers[name] = value
-        return response
-
-    @app.errorhandler(OutcomeUnknown)
-    def _unknown(error: OutcomeUnknown) -> Response:
-        log.error("Redis may have it or not: %s", error)
-        return _ask_again("outcome_unknown")
-
-    @app.errorhandler(Exception)
-    def _fault(error: Exception) -> Response:
-        if not is_unavailable(error):
-            log.exception("unexpected fault", exc_info=error)
-            return _usual("internal_server_error")
-        log.error("the state of calls is out of reach: %s", error)
-        return _ask_again("service_unavailable")
-
-
-def _usual(code: str) -> Response:
-    status, message = CODES[code]
-    return error_response(status, code, message)
-
-
-def _ask_again(code: str) -> Response:
-    response = _usual(code)
-    response.headers["Retry-After"] = "1"
-    return response

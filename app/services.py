@@ -4,31 +4,33 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from redis.exceptions import RedisError
 from tenacity import retry, retry_if_exception, wait_fixed
 
 from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
-from app.calls.pace import Pacer
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore, Keys
 from app.cdr.services import CallReports
 from app.cdr.store import CdrStore
 from app.console.services import Console
+from app.health.gauges import RedisGauges
 from app.health.parts import ApiHealth, impatient_store
-from app.metrics import counting
-from app.metrics.gauges import RedisGauges
 from app.oauth.services import Tokens
 from app.phone_call_events.services import PhoneCallEvents
 from app.phone_calls.actions import PhoneCallActions
 from app.phone_calls.services import PhoneCalls
 from app.presence.services import PresenceService
-from app.redis_client import connect, is_unavailable
 from app.settings import Settings, SettingsError
+from app.store.calls import CallStore
+from app.store.client import connect, is_unavailable
+from app.store.keys import Keys
+from app.store.pace import Pacer
+from app.store.queue import JobQueue
 from app.stream.services import CallStream
+from app.telemetry import counting
+from app.web.auth import Authenticator
 
 log = logging.getLogger(__name__)
 
@@ -39,57 +41,45 @@ _ACCOUNTS_AGE = 0.1
 _CONNECTIONS = 64
 
 
-@dataclass(frozen=True)
-class Services:
-    accounts: AccountStore
-    phone_calls: PhoneCalls
-    tokens: Tokens
-    phone_call_events: PhoneCallEvents
-    call_reports: CallReports
-    presence: PresenceService
-    actions: PhoneCallActions
-    console: Console
-    stream: CallStream
-    health: ApiHealth
-    gauges: RedisGauges
+def create_services(settings: Settings) -> list[Any]:
+    """The services of the API, each of a class of its own, by which views ask for it.
 
-    @classmethod
-    def create(cls, settings: Settings) -> "Services":
-        """Read the accounts into Redis, once it is there, and put all together.
-
-        Raises SettingsError."""
-        accounts = checked_accounts(settings)
-        # A client that waits is better told soon that Redis is away.
-        redis = connect(settings.require_redis(), timeout=1.0, retries=1, connections=_CONNECTIONS)
-        keys = Keys(settings.key_prefix)
-        store = AccountStore(redis, keys, max_age=_ACCOUNTS_AGE)
-        write = partial(store.replace, accounts, demo=settings.accounts is None)
-        try:
-            write()
-        except RedisError as error:
-            if not is_unavailable(error):
-                raise
-            # Requests are told so meanwhile.
-            log.error("Redis is away: %s", error)
-            threading.Thread(target=_once_redis_is_back, args=(write,), daemon=True).start()
-        calls = CallStore(redis, keys, settings.wait_replicas)
-        queue = JobQueue(redis)
-        phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
-        counting.tell_apart(settings.metrics_organizations)
-        impatient = impatient_store(settings)
-        return cls(
-            store,
-            phone_calls,
-            Tokens(redis, keys, settings.token_lifetime),
-            PhoneCallEvents(calls),
-            CallReports(settings, CdrStore(redis, keys), calls.now),
-            PresenceService(calls),
-            PhoneCallActions(settings, phone_calls, calls, queue),
-            Console.create(calls, queue, phone_calls),
-            CallStream(phone_calls, calls),
-            ApiHealth(impatient, store),
-            RedisGauges(impatient),
-        )
+    Reads the accounts into Redis, at once or when Redis is available. Raises SettingsError.
+    """
+    accounts = checked_accounts(settings)
+    # A client that waits is better told soon that Redis is unavailable.
+    redis = connect(settings.require_redis(), timeout=1.0, retries=1, connections=_CONNECTIONS)
+    keys = Keys(settings.key_prefix)
+    store = AccountStore(redis, keys, max_age=_ACCOUNTS_AGE)
+    write = partial(store.replace, accounts, demo=settings.accounts is None)
+    try:
+        write()
+    except RedisError as error:
+        if not is_unavailable(error):
+            raise
+        # The API answers requests with an error meanwhile.
+        log.error("Redis is unavailable: %s", error)
+        threading.Thread(target=_once_redis_is_back, args=(write,), daemon=True).start()
+    calls = CallStore(redis, keys, settings.wait_replicas)
+    queue = JobQueue(redis)
+    phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
+    tokens = Tokens(redis, keys, settings.token_lifetime)
+    counting.tell_apart(settings.metrics_organizations)
+    impatient = impatient_store(settings)
+    return [
+        store,
+        phone_calls,
+        tokens,
+        Authenticator(store, tokens.app_of),
+        PhoneCallEvents(calls),
+        CallReports(settings, CdrStore(redis, keys), calls.now),
+        PresenceService(calls),
+        PhoneCallActions(settings, phone_calls, calls, queue),
+        Console.create(calls, queue, phone_calls),
+        CallStream(calls),
+        ApiHealth(impatient, store),
+        RedisGauges(impatient),
+    ]
 
 
 @retry(retry=retry_if_exception(is_unavailable), wait=wait_fixed(1))

@@ -23,14 +23,17 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from app.calls import transitions
 from app.calls.model import Call, State
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore, Keys, Note
-from app.redis_client import connect
 from app.settings import load_settings
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.client import connect
+from app.store.keys import Keys
+from app.store.queue import JobQueue
+from app.store.writes import Note
 from bench.speed.bare import NUMBER, call_to
 from bench.speed.table import quantile
 from freeswitch.event_socket import EventSocket
-from workers.originate import originate_command
+from workers.dial_command import originate_command
 from workers.runtime import switch_addresses
 from workers.up import Ports, Stack, environment, running
 
@@ -60,7 +63,7 @@ def set_up(stack: Stack, count: int) -> None:
 
     for _ in range(count):
         call = call_to(NUMBER)
-        store.accept([call], lambda *_: None)
+        Acceptor(store).accept([call], lambda *_: None)
         # As it was accepted.
         call = store.change(replace(call, version=1), dialled, Note("command", "claim"))
         switch.bgapi(originate_command(call, ""), call.job_uuid, timeout=30)

@@ -15,16 +15,20 @@ The accounts are those that the API has put into Redis.
 import sys
 from typing import Any
 
+from app.accounts.caller import Caller
 from app.accounts.store import AccountStore
 from app.calls.model import State
-from app.calls.pace import Pacer
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore, Keys, OutcomeUnknown
 from app.errors import ApiError
-from app.phone_calls.schemas import CreateQuery, CreateSchema, load
-from app.phone_calls.services import Caller, PhoneCalls
-from app.redis_client import connect
+from app.phone_calls.schemas import CreateQuery, CreateSchema
+from app.phone_calls.services import PhoneCalls
 from app.settings import load_settings
+from app.store.calls import CallStore
+from app.store.client import connect
+from app.store.errors import OutcomeUnknown
+from app.store.keys import Keys
+from app.store.pace import Pacer
+from app.store.queue import JobQueue
+from app.web.fields import load
 
 # The app that the call is placed as: its id in the accounts.
 APP = "demo-user"

@@ -12,8 +12,8 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from app.redis_client import connect
 from app.settings import Settings, load_settings
+from app.store.client import connect
 from workers.embedded_redis import EmbeddedRedis
 from workers.up import free_port
 

@@ -6,17 +6,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from app import tracing
 from app.calls import actions, transitions, watch
 from app.calls.actions import Request
 from app.calls.model import Action, Call, Leg
-from app.calls.store import Note
 from app.calls.transitions import LegReport, Marks
-from app.metrics import counting
+from app.store.writes import Note
+from app.telemetry import counting, tracing
 from freeswitch import commands, dialstring
 from freeswitch.event_socket import EventSocketError, SwitchConnection
 from freeswitch.pool import SwitchPool
-from workers.originate import caller_id, parties
+from workers.dial_command import caller_id, parties
 from workers.runtime import CALL_VARIABLE, Runtime
 
 log = logging.getLogger(__name__)

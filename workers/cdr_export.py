@@ -13,12 +13,12 @@ from typing import IO, Any
 import click
 import orjson
 
-from app.calls.index import Span
-from app.calls.store import Keys
 from app.cdr.store import CdrStore, Record
-from app.listing import parse_date
-from app.redis_client import connect
 from app.settings import Settings, SettingsError
+from app.store.client import connect
+from app.store.index import Span
+from app.store.keys import Keys
+from app.web.listing import parse_date
 
 # As app.calls.cdr.record names them, in the order of the CSV's columns.
 COLUMNS = (

@@ -114,7 +114,7 @@ def _run(name: str, function: str, *, patch: bool = True) -> None:
         from gevent import get_hub, monkey
 
         monkey.patch_all()
-    from app import logs
+    from app.telemetry import logs
 
     logs.configure(settings, name)
     if patch:

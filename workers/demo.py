@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from app.calls.store import Keys
-from app.redis_client import BLOCK_LIMIT, connect
 from app.settings import Settings
+from app.store.client import BLOCK_LIMIT, connect
+from app.store.keys import Keys
 from workers.up import Ports, Stack, running
 
 TOKEN = "demo-user-token"

@@ -13,16 +13,17 @@ from gevent.event import Event as Flag
 from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
-from app import logs, tracing
 from app.calls import transitions, watch
 from app.calls.model import Call
-from app.calls.pace import PACE, Asking, Turn
-from app.calls.store import Change, Note, NotReplicated
-from app.metrics import counting
+from app.store.calls import Change
+from app.store.errors import NotReplicated
+from app.store.pace import PACE, Asking, Turn
+from app.store.writes import Note
+from app.telemetry import counting, logs, tracing
 from freeswitch import commands
 from freeswitch.event_socket import CommandRefused, EventSocketError, SwitchConnection
 from freeswitch.pool import SwitchPool
-from workers.originate import originate_command
+from workers.dial_command import originate_command
 from workers.runtime import CALL_VARIABLE, Runtime
 
 log = logging.getLogger(__name__)

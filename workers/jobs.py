@@ -11,10 +11,9 @@ from typing import TypeVar
 
 from rq import get_current_job
 
-from app import logs
 from app.calls.model import State
-from app.calls.queue import ACTIONS, CALLS
-from app.metrics import counting
+from app.store.queue import ACTIONS, CALLS
+from app.telemetry import counting, logs
 from freeswitch.pool import SwitchPool
 from workers.actions import Actor
 from workers.dispatch import Dispatcher

@@ -24,19 +24,19 @@ from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 from tenacity import before_sleep_log, retry, retry_if_exception, wait_exponential
 
-from app import logs
 from app.calls import transitions, watch
 from app.calls.model import Call, Leg, State, call_id_of
-from app.calls.pace import Limit
-from app.calls.store import Change, Note
 from app.calls.transitions import LegReport
-from app.metrics import counting
-from app.redis_client import is_unavailable
+from app.store.calls import Change
+from app.store.client import is_unavailable
+from app.store.pace import Limit
+from app.store.writes import Note
+from app.telemetry import counting, logs
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
 from freeswitch.event_socket import MAX_BATCH, EventSocketError, SwitchConnection
 from freeswitch.events import Event
-from workers.reports import leg_report
+from workers.leg_reports import leg_report
 from workers.runtime import CALL_VARIABLE, Runtime
 
 log = logging.getLogger(__name__)

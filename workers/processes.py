@@ -21,22 +21,24 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from redis.exceptions import RedisError
 
-from app import create_app, logs, tracing
-from app.calls.queue import ACTIONS, CALLS
-from app.calls.store import Keys
+from app import create_app
 from app.errors import http_code
 from app.health.parts import listener_parts, worker_parts
-from app.metrics import counting
-from app.redis_client import connect
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError
+from app.store.client import connect
+from app.store.keys import Keys
+from app.store.queue import ACTIONS, CALLS
+from app.stream.services import CallStream
+from app.telemetry import counting, logs, tracing
+from app.web.services import EXTENSION
 from freeswitch.pool import SwitchPool
 from workers import jobs
 from workers.dispatch import Dispatcher
 from workers.listener import SwitchListener
-from workers.metrics import telling
 from workers.rq_worker import QueueRunner
 from workers.runtime import Runtime, switch_addresses
+from workers.side_page import telling
 from workers.webhooks.delivery import Delivery
 
 log = logging.getLogger(__name__)
@@ -117,7 +119,7 @@ def run_api(settings: Settings) -> None:
 
 def _end_streams(worker: Any) -> None:
     """Requests that last are over with the server process that was asked to stop."""
-    worker.wsgi.extensions["ringback"].stream.feed.ends_when(lambda: not worker.alive)
+    worker.wsgi.extensions[EXTENSION][CallStream].feed.ends_when(lambda: not worker.alive)
 
 
 def _write_error(socket: Any, status: int, reason: str, message: str) -> None:

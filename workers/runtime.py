@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from app.calls.pace import Claims, Pacer
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore, Keys
-from app.metrics import counting
-from app.redis_client import connect
 from app.settings import Settings, SettingsError
+from app.store.calls import CallStore
+from app.store.client import connect
+from app.store.keys import Keys
+from app.store.pace import Claims, Pacer
+from app.store.queue import JobQueue
+from app.telemetry import counting
 from freeswitch.address import SwitchAddress, parse_list
 
 # The channel variable that carries the call's id on every leg.

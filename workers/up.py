@@ -15,9 +15,9 @@ from threading import Event
 from redis.exceptions import RedisError
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
-from app.calls.store import Keys
-from app.redis_client import connect
 from app.settings import Settings
+from app.store.client import connect
+from app.store.keys import Keys
 from workers.embedded_redis import EmbeddedRedis
 from workers.runtime import switch_addresses
 

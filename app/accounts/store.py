@@ -15,9 +15,9 @@ from redis import Redis
 
 from app.accounts.model import Accounts
 from app.accounts.schemas import AccountsSchema, without_unknown
-from app.calls.pace import Limit, Pacer
-from app.calls.store import Keys
 from app.settings import SettingsError
+from app.store.keys import Keys
+from app.store.pace import Limit, Pacer
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class AccountStore:
 
 
 def _limits(accounts: Accounts) -> dict[str, dict[str, Limit]]:
-    """What is limited, by kind and name (app.calls.pace)."""
+    """What is limited, by kind and name (app.store.pace)."""
     organizations = accounts.organizations.values()
     return {
         "organization": {

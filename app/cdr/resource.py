@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.phone_calls.resource import date, without_none
+from app.web.resource import date, without_none
 
 FIELDS = frozenset(
     """

@@ -5,8 +5,9 @@ from typing import Any
 from marshmallow import ValidationError, fields
 from marshmallow.validate import OneOf, Regexp
 
-from app.listing import parse_date
-from app.phone_calls.schemas import ListQuery, Number, WholeNumber
+from app.caller_id import NUMBER
+from app.web.fields import ListQuery, Number, WholeNumber
+from app.web.listing import parse_date
 
 
 class Date(fields.String):
@@ -20,7 +21,7 @@ class Date(fields.String):
 
 
 def _number(code: str) -> Number:
-    return Number(validate=Regexp(r"\A\+?[0-9*]{1,32}\Z|\ASandbox\Z"), metadata={"code": code})
+    return Number(validate=Regexp(rf"\A{NUMBER}\Z|\ASandbox\Z"), metadata={"code": code})
 
 
 class CdrQuery(ListQuery):

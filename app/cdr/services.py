@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from app.accounts.caller import Caller
 from app.accounts.model import Level
-from app.calls.index import Span
 from app.cdr.store import CdrStore, Record
-from app.listing import Filter, Kind, Listing
-from app.phone_calls.schemas import invalid
-from app.phone_calls.services import Caller
+from app.errors import api_error
 from app.settings import Settings
+from app.store.index import Span
+from app.web.listing import Filter, Kind, Listing
 
 # What a list may be filtered by.
 FILTERS = {
@@ -109,7 +109,7 @@ def _span(query: Mapping[str, Any], longest: float) -> Span:
     ApiError."""
     for first, last in (("startDate", "endDate"), ("saveStartDate", "saveEndDate")):
         if first in query and last in query and query[first] > query[last]:
-            raise invalid("cdr_invalid_date_parameters")
+            raise api_error("cdr_invalid_date_parameters")
     # Nothing is saved before it was accepted, nor long after.
     first = max(query.get("startDate", -math.inf), query.get("saveStartDate", -math.inf) - longest)
     last = min(query.get("endDate", math.inf), query.get("saveEndDate", math.inf))

@@ -1,4 +1,4 @@
-"""Reads the records that app.calls.store writes as calls end."""
+"""Reads the records that app.store.calls writes as calls end."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from app.calls import index
-from app.calls.index import Span
-from app.calls.store import Keys
+from app.store import index
+from app.store.index import Span
+from app.store.keys import Keys
 
 # As app.calls.cdr.record makes it, and when it was last written, ``saved``.
 Record = dict[str, Any]

@@ -2,13 +2,14 @@
 
 from flask import Blueprint, Response, jsonify
 
-from app.auth import current_caller, current_services
 from app.cdr.resource import FIELDS, phone_call_record
 from app.cdr.schemas import CdrQuery
-from app.cdr.services import FILTERS, TooManyReports
-from app.errors import error_response
-from app.listing import arguments, collection, listing, picked
-from app.phone_calls.schemas import load
+from app.cdr.services import FILTERS, CallReports, TooManyReports
+from app.web.answers import error_response
+from app.web.auth import current_caller
+from app.web.fields import load
+from app.web.listing import arguments, collection, listing, picked
+from app.web.services import service
 
 _query = CdrQuery()
 
@@ -26,7 +27,7 @@ def list_records(user: str | None = None) -> Response:
     query = load(_query, arguments())
     asked = listing(query, FILTERS, FIELDS, "cdr_invalid_filter_by_{}")
     try:
-        records, total = current_services().call_reports.page(caller, user, query, asked)
+        records, total = service(CallReports).page(caller, user, query, asked)
     except TooManyReports:
         return _ask_again()
     resources = list(map(phone_call_record, records))

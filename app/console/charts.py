@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from app.calls.store import Keys
 from app.cdr.store import Record
+from app.store.keys import Keys
 
 # Seconds that a chart covers, those of a point of it, and those for which it is not made again.
 SPANS = {"15m": (900, 30, 4.0), "24h": (86_400, 900, 30.0)}

@@ -7,8 +7,8 @@ from typing import Any
 from app.calls.actions import view_id
 from app.calls.cdr import numbers
 from app.calls.model import Call, Leg, NumberKind
-from app.calls.pace import Place
-from app.phone_calls.resource import without_none
+from app.store.pace import QueuePosition
+from app.web.resource import without_none
 
 # What stands in a dial string or a command and is nobody's to read.
 _SECRET = re.compile(r"(\w*(?:password|passwd|secret|token|pin))=('[^']*'|[^,;\]}\s]*)", re.I)
@@ -28,7 +28,7 @@ _LEG_INSIDE = "uuid gateway dial_string recording_file".split()
 
 
 def row(
-    call: Call, unreachable: float | None, place: Place | None, *, inside: bool
+    call: Call, unreachable: float | None, place: QueuePosition | None, *, inside: bool
 ) -> dict[str, Any]:
     """A line of a list. ``inside``: with what only administrators see."""
     shown = [leg for leg in call.legs if leg.created or leg.id == leg.party]
@@ -60,7 +60,7 @@ def row(
 def detail(
     call: Call,
     unreachable: float | None,
-    place: Place | None,
+    place: QueuePosition | None,
     timeline: Iterable[dict[str, str]],
     *,
     inside: bool,

@@ -7,21 +7,22 @@ from typing import Any
 
 from redis import Redis
 
+from app.accounts.caller import OWNER, SELF, Caller
 from app.accounts.model import Level
-from app.calls.index import Span
 from app.calls.model import Call
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore
 from app.cdr.store import CdrStore, Record
-from app.console import queues
 from app.console.charts import Charts
+from app.console.queues import lines
 from app.console.resource import detail, record_row, row
 from app.console.sessions import Sessions
 from app.errors import api_error
-from app.listing import MAX_VALUES, Filter, Kind, Listing
-from app.phone_calls.schemas import invalid
-from app.phone_calls.services import OWNER, SELF, Caller, PhoneCalls
-from app.switches import SwitchStore
+from app.phone_calls.services import PhoneCalls
+from app.store.calls import CallStore
+from app.store.index import Span
+from app.store.queue import JobQueue, workers
+from app.store.queue import queues as job_queues
+from app.store.switches import SwitchStore
+from app.web.listing import MAX_VALUES, Filter, Kind, Listing
 
 # Live calls on one page, and those looked through for a number; and so many that have ended.
 PAGE = 200
@@ -102,7 +103,7 @@ class Console:
         """Raises ApiError."""
         found = self.phone_calls.find(caller, OWNER, SELF, call_id)
         if not found:
-            raise invalid("pc_phonecall_invalid")
+            raise api_error("pc_phonecall_invalid")
         away, places = self.phone_calls.unreachable(found), self.phone_calls.places(found)
         shown = detail(
             *(found[0], away.get(call_id), places.get(call_id), self.store.timeline(call_id)),
@@ -123,9 +124,9 @@ class Console:
 
     def queues(self, caller: Caller) -> dict[str, Any]:
         return {
-            "queues": queues.queues(self.redis, self.queue),
-            "workers": queues.workers(self.redis),
-            "lines": queues.lines(self.redis, self.store.keys, caller.accounts),
+            "queues": job_queues(self.redis, self.queue),
+            "workers": workers(self.redis),
+            "lines": lines(self.redis, self.store.keys, caller.accounts),
             "now": self.store.now(),
         }
 

@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from app.accounts.model import Accounts, App, token_sha256
-from app.calls.store import Keys
+from app.store.keys import Keys
 
 # Seconds that one is good for: a working day.
 LIFETIME = 43_200

@@ -20,23 +20,28 @@ from flask import (
     request,
 )
 
+from app.accounts.caller import OWNER, SELF, Caller
 from app.accounts.model import Accounts, App, Compatibility, Level
-from app.auth import current_services
+from app.accounts.store import AccountStore
 from app.calls.watch import is_hang_up_pending
 from app.console.charts import SPANS
 from app.console.services import Console
 from app.console.sessions import LIFETIME, app_of_secret
 from app.errors import ApiError, api_error
-from app.listing import MAX_VALUES
-from app.oauth.views import client_address
-from app.phone_calls.actions import ActionSchema
-from app.phone_calls.schemas import HangUpQuery, invalid, load
-from app.phone_calls.services import OWNER, SELF, Caller, is_in
-from app.phone_calls.views import create_body, create_query, json_body
-from app.stream.model import Change, Place, place_text
-from app.stream.services import Scope
+from app.oauth.services import Tokens
+from app.phone_calls.actions import ActionSchema, PhoneCallActions
+from app.phone_calls.schemas import HangUpQuery
+from app.phone_calls.services import PhoneCalls
+from app.phone_calls.views import create_body, create_query
+from app.store.switches import Pause
+from app.stream.model import CallChange, Place, place_text
+from app.stream.services import CallStream, Topic
 from app.stream.views import serve
-from app.switches import Pause
+from app.web.auth import client_address
+from app.web.body import json_body
+from app.web.fields import load
+from app.web.listing import MAX_VALUES
+from app.web.services import service
 
 _STATIC = Path(__file__).parent / "static"
 _COOKIE = "ringback_console"
@@ -139,8 +144,7 @@ def _files() -> dict[str, tuple[bytes, bytes]]:
 
 def log_in() -> tuple[Response, int]:
     """With an app's token for good, or its client id and secret."""
-    services = current_services()
-    accounts, tokens, body = services.accounts.current(), services.tokens, json_body()
+    accounts, tokens, body = service(AccountStore).current(), service(Tokens), json_body()
     token, client_id, secret = (
         str(body.get(name) or "").strip() for name in ("token", "client_id", "client_secret")
     )
@@ -158,7 +162,7 @@ def log_in() -> tuple[Response, int]:
     response = jsonify(_who(app, accounts))
     response.set_cookie(
         _COOKIE,
-        services.console.sessions.begin(app),
+        service(Console).sessions.begin(app),
         max_age=LIFETIME,
         path="/console",
         secure=request.is_secure,
@@ -170,7 +174,7 @@ def log_in() -> tuple[Response, int]:
 
 def log_out() -> tuple[Response, int]:
     if (name := request.cookies.get(_COOKIE)) is not None:
-        current_services().console.sessions.end(name)
+        service(Console).sessions.end(name)
     response = jsonify({})
     response.delete_cookie(_COOKIE, path="/console", httponly=True, samesite="Strict")
     return response, 200
@@ -218,27 +222,27 @@ def call(call_id: str) -> Response:
 def create(kind: str) -> tuple[Response, int]:
     caller, _ = _caller()
     query, body = create_query(kind), create_body(kind)
-    made = current_services().phone_calls.create(caller, OWNER, kind, query, body)
+    made = service(PhoneCalls).create(caller, OWNER, kind, query, body)
     return jsonify({"ids": [each.id for each in made]}), 202
 
 
 def act(call_id: str) -> tuple[Response, int]:
     caller, console = _caller()
     body = load(_action_body, json_body())
-    changed, done = current_services().actions.act(caller, OWNER, SELF, call_id, body)
+    changed, done = service(PhoneCallActions).act(caller, OWNER, SELF, call_id, body)
     return jsonify(console.rows(caller, [changed])[0]), 200 if done else 202
 
 
 def hang_up(call_id: str) -> tuple[Response, int]:
     caller, console = _caller()
     query = load(_hang_up_query, request.args)
-    service = current_services().phone_calls
-    found = service.find(caller, OWNER, SELF, call_id)
+    phone_calls = service(PhoneCalls)
+    found = phone_calls.find(caller, OWNER, SELF, call_id)
     if not found:
-        raise invalid("pc_phonecall_invalid")
-    concerned = service.hang_up(caller, found, query.get("phoneNumber"))
+        raise api_error("pc_phonecall_invalid")
+    concerned = phone_calls.hang_up(caller, found, query.get("phoneNumber"))
     if not concerned:
-        raise invalid("pc_destination_invalid", "That number is not in the call.")
+        raise api_error("pc_destination_invalid", "That number is not in the call.")
     pending = is_hang_up_pending(concerned[0])
     return jsonify(console.rows(caller, concerned)[0]), 202 if pending else 200
 
@@ -248,25 +252,24 @@ def hang_up(call_id: str) -> tuple[Response, int]:
 
 def events() -> Response:
     """The ids of calls as they change (server-sent events), from after ``Last-Event-ID`` on."""
-    stream = current_services().stream
+    stream = service(CallStream)
 
-    def scope() -> Changed:
+    def topic() -> ChangedCalls:
         caller, _ = _caller()
-        seen = stream.scope(caller, OWNER, None, None)
-        return Changed(seen.topic, seen.of)
+        seen = stream.topic(caller, OWNER, None, None)
+        return ChangedCalls(seen.name, seen.scope)
 
-    return serve(stream, scope, request.headers.get("Last-Event-ID"))
+    return serve(stream, topic, request.headers.get("Last-Event-ID"))
 
 
 @dataclass(frozen=True)
-class Changed(Scope):
-    """Tells which calls changed and nothing of them: a page reads those that it shows."""
+class ChangedCalls(Topic):
+    """Tells which calls changed, and nothing else: a page reads the calls that it shows."""
 
-    def texts(self, changes: Iterable[Change], after: Place) -> bytes:
+    def texts(self, changes: Iterable[CallChange], after: Place) -> bytes:
         known = {}
-        of = self.of
         for change in changes:
-            if change.place > after and is_in(of.caller, of.user, of.extension, change.call):
+            if change.place > after and self.scope.includes(change.call):
                 known[change.call.id] = change.place
         return b"".join(
             b'id: %b\nevent: call\ndata: {"id":"%b"}\n\n' % (place_text(at).encode(), one.encode())
@@ -316,11 +319,10 @@ def _caller() -> tuple[Caller, Console]:
         raise api_error("access_denied")
     # The habits of old programs are nothing to people.
     plain = replace(app, compatibility=Compatibility.DEFAULT)
-    return Caller(plain, accounts), current_services().console
+    return Caller(plain, accounts), service(Console)
 
 
 def _app() -> tuple[App | None, Accounts]:
-    services = current_services()
-    accounts = services.accounts.current()
+    accounts = service(AccountStore).current()
     name = request.cookies.get(_COOKIE, "")
-    return services.console.sessions.app_of(name, accounts), accounts
+    return service(Console).sessions.app_of(name, accounts), accounts

@@ -13,12 +13,12 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from app.accounts.store import AccountStore
-from app.calls.queue import ACTIONS, CALLS
-from app.calls.store import CallStore, Keys
-from app.console.queues import workers
-from app.redis_client import connect, is_unavailable
 from app.settings import Settings
-from app.switches import Switch, SwitchStore
+from app.store.calls import CallStore
+from app.store.client import connect, is_unavailable
+from app.store.keys import Keys
+from app.store.queue import ACTIONS, CALLS, workers
+from app.store.switches import Switch, SwitchStore
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _PROBE_TTL = 60
 _PROBES = 4
 
 
-class Level(StrEnum):
+class Readiness(StrEnum):
     READY = "ready"
     # Not as it should be, and no reason to give this process nothing to do.
     DEGRADED = "degraded"
@@ -42,7 +42,7 @@ class Level(StrEnum):
 class Part:
     """``why`` is a sentence for an operator."""
 
-    level: Level = Level.READY
+    level: Readiness = Readiness.READY
     why: str = ""
 
 
@@ -50,12 +50,12 @@ Parts = Mapping[str, Part]
 
 
 def is_ready(parts: Parts) -> bool:
-    return all(part.level is not Level.NOT_READY for part in parts.values())
+    return all(part.level is not Readiness.NOT_READY for part in parts.values())
 
 
 def document(parts: Parts) -> dict[str, Any]:
     return {
-        "status": Level.READY if is_ready(parts) else Level.NOT_READY,
+        "status": Readiness.READY if is_ready(parts) else Readiness.NOT_READY,
         "parts": {
             name: {"status": part.level, **({"why": part.why} if part.why else {})}
             for name, part in parts.items()
@@ -75,7 +75,7 @@ def redis_part(store: CallStore) -> Part:
     try:
         store.redis.set(f"{store.keys.prefix}probe", 1, ex=_PROBE_TTL)
     except RedisError as error:
-        return Part(Level.NOT_READY, _why(error))
+        return Part(Readiness.NOT_READY, _why(error))
     return Part()
 
 
@@ -105,13 +105,13 @@ class ApiHealth:
             try:
                 parts |= self._others()
             except RedisError as error:
-                parts["redis"] = Part(Level.NOT_READY, _why(error))
+                parts["redis"] = Part(Readiness.NOT_READY, _why(error))
         return parts
 
     def _others(self) -> Iterator[tuple[str, Part]]:
         loaded = bool(self._accounts.current().apps)
         why = "Redis holds no accounts yet: nobody can ask for anything."
-        yield "accounts", Part() if loaded else Part(Level.NOT_READY, why)
+        yield "accounts", Part() if loaded else Part(Readiness.NOT_READY, why)
         try:
             yield "workers", _workers_part(self._store)
             yield from switch_parts(self._switches.get_many(self._switches.names()))
@@ -121,7 +121,7 @@ class ApiHealth:
             # It is the same for all APIs, and none of them needs it.
             log.error("what Redis has of workers and switches cannot be read: %r", error)
             why = "What Redis has of workers and switches cannot be read."
-            yield "others", Part(Level.DEGRADED, why)
+            yield "others", Part(Readiness.DEGRADED, why)
 
 
 def _workers_part(store: CallStore) -> Part:
@@ -133,9 +133,9 @@ def _workers_part(store: CallStore) -> Part:
         if now - (worker["heartbeat"] or 0.0) < WORKER_LIMIT
     }
     if CALLS not in alive:
-        return Part(Level.DEGRADED, "No worker is alive: calls wait, and nothing is dialled.")
+        return Part(Readiness.DEGRADED, "No worker is alive: calls wait, and nothing is dialled.")
     if ACTIONS not in alive:
-        return Part(Level.DEGRADED, "No worker takes actions: nothing is hung up or moved.")
+        return Part(Readiness.DEGRADED, "No worker takes actions: nothing is hung up or moved.")
     return Part()
 
 
@@ -151,20 +151,20 @@ def switch_parts(switches: Iterable[Switch]) -> Iterator[tuple[str, Part]]:
         known = True
         name = f"switch {switch.name}"
         if switch.state == "unreachable":
-            yield name, Part(Level.DEGRADED, "It is out of its listener's reach.")
+            yield name, Part(Readiness.DEGRADED, "It is out of its listener's reach.")
         elif not is_followed(switch):
-            yield name, Part(Level.DEGRADED, "No listener hears it.")
+            yield name, Part(Readiness.DEGRADED, "No listener hears it.")
         elif switch.paused is not None:
             yield name, Part(why="An operator has it given no new call.")
         else:
             yield name, Part()
     if not known:
-        yield "switches", Part(Level.DEGRADED, "No listener has followed a switch yet.")
+        yield "switches", Part(Readiness.DEGRADED, "No listener has followed a switch yet.")
 
 
 def worker_parts(connected: Mapping[str, bool]) -> Parts:
     """By the switches that a worker is connected to: one is enough to dial on."""
-    level = Level.DEGRADED if any(connected.values()) else Level.NOT_READY
+    level = Readiness.DEGRADED if any(connected.values()) else Readiness.NOT_READY
     why = "This worker is not connected to it."
     return {f"switch {name}": Part() if up else Part(level, why) for name, up in connected.items()}
 
@@ -172,5 +172,5 @@ def worker_parts(connected: Mapping[str, bool]) -> Parts:
 def listener_parts(hears: Mapping[str, bool]) -> Parts:
     """By the switches that a listener hears, whoever leads there: not before it hears all of them
     may another one be stopped in its favour."""
-    deaf = Part(Level.NOT_READY, "This listener does not hear it.")
+    deaf = Part(Readiness.NOT_READY, "This listener does not hear it.")
     return {f"switch {name}": Part() if up else deaf for name, up in hears.items()}

@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 
 from app.accounts.model import Accounts, App, token_sha256
-from app.calls.store import Keys
+from app.store.keys import Keys
 
 # How many times longer than its access token a refresh token may be used.
 _REFRESH_FACTOR = 24

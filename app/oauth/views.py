@@ -1,28 +1,19 @@
 """HTTP of the token endpoint: who asks, which grant, and answers in the form of RFC 6749."""
 
 import hmac
-import os
-from ipaddress import ip_address
 from urllib.parse import unquote_plus
 
 from flask import Blueprint, Response, jsonify, request
 
 from app.accounts.model import App, token_sha256
-from app.auth import current_services
-from app.oauth.services import Issued
-from app.settings import parse_networks
+from app.accounts.store import AccountStore
+from app.errors import OAUTH_CODES
+from app.oauth.services import Issued, Tokens
+from app.web.auth import client_address
+from app.web.services import service
 
 # What a secret is compared with where there is no such client, so that it takes as long.
 _NO_SECRET = "0" * 64
-
-# By code: the HTTP status and what it means (RFC 6749 section 5.2; the last: RFC 8628).
-ERRORS = {
-    "invalid_request": (400, "A parameter is missing, or comes in another form than it may."),
-    "invalid_client": (401, "There is no such client, or its secret is another."),
-    "invalid_grant": (400, "The refresh token is unknown, used, too old or another client's."),
-    "unsupported_grant_type": (400, "grant_type takes client_credentials or refresh_token."),
-    "slow_down": (429, "Too many wrong secrets. Ask again in a minute."),
-}
 
 
 def blueprint() -> Blueprint:
@@ -34,14 +25,13 @@ def blueprint() -> Blueprint:
 
 
 def token() -> Response:
-    services = current_services()
-    tokens, form = services.tokens, request.form
+    tokens, form = service(Tokens), request.form
     grant = form.get("grant_type")
     if not grant:
         return _error("invalid_request")
     pairs = _credentials()
     client_id, address = pairs[0][0], client_address()
-    clients = services.accounts.current().clients
+    clients = service(AccountStore).current().clients
     known = client_id in clients
     if known and tokens.is_barred(client_id, address):
         return _error("slow_down")
@@ -61,21 +51,6 @@ def token() -> Response:
         return _error("invalid_request")
     issued = tokens.refresh(client, form["refresh_token"])
     return _tokens(issued) if issued else _error("invalid_grant")
-
-
-def client_address() -> str:
-    """Where the request came from. Of a proxy's, what that says last in X-Forwarded-For: proxies
-    are those that gunicorn takes for such, FORWARDED_ALLOW_IPS."""
-    peer = request.remote_addr or ""
-    proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
-    try:
-        address = ip_address(peer)
-        if "*" in proxies or any(address in network for network in parse_networks(proxies)):
-            return str(ip_address([peer, *request.access_route][-1]))
-    except ValueError:
-        # It says none.
-        pass
-    return peer
 
 
 def _credentials() -> list[tuple[str, str]]:
@@ -107,7 +82,7 @@ def _tokens(issued: Issued) -> Response:
 
 
 def _error(code: str) -> Response:
-    status, description = ERRORS[code]
+    status, description = OAUTH_CODES[code]
     response = _uncached(jsonify({"error": code, "error_description": description}))
     response.status_code = status
     if status == 401:

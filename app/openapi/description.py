@@ -12,11 +12,11 @@ from apispec.ext.marshmallow.common import resolve_schema_cls
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
-from app.errors import ApiError, api_error
-from app.oauth.views import ERRORS
+from app.errors import OAUTH_CODES, ApiError, api_error
 from app.openapi.operations import OPERATIONS, Content, Operation
 from app.phone_call_events.schemas import Digit
-from app.phone_calls.schemas import Number, Numbers, WholeNumber, invalid
+from app.phone_calls.schemas import Numbers
+from app.web.fields import Number, WholeNumber
 
 _ABOUT = """\
 Every path works with and without a trailing slash, and under `/unifiedapi/` in place of `/uapi/`.
@@ -140,12 +140,7 @@ def _schema_name(schema: Any) -> str:
 
 def error_of(operation: Operation, code: str) -> ApiError:
     """The error as the operation answers it with its usual sentence."""
-    for made in (operation.invalid, invalid):
-        try:
-            return made(code)
-        except KeyError:
-            continue
-    return api_error(code)
+    return api_error(code, operation.sentences.get(code))
 
 
 def describe() -> dict[str, Any]:
@@ -240,7 +235,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         for status, (text, content) in operation.answers.items()
     }
     if operation.tag == "OAuth":
-        refusals = _by_status((code, *error) for code, error in ERRORS.items())
+        refusals = _by_status((code, *error) for code, error in OAUTH_CODES.items())
         for status, sentences in refusals.items():
             responses[str(status)] = _error(status, sentences, _oauth_error(sentences))
     codes = [*_codes_of(operation.query), *_codes_of(operation.body), *operation.codes]

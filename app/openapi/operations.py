@@ -1,32 +1,30 @@
 """What the API does: each method of each path with what it takes and answers."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from marshmallow import Schema
 
-from app import neighbours
+from app import not_implemented as neighbours
 from app.cdr.resource import FIELDS as RECORD_FIELDS
 from app.cdr.schemas import CdrQuery
 from app.cdr.services import FILTERS as RECORD_FILTERS
-from app.errors import ApiError
 from app.openapi import schemas
 from app.phone_call_events import schemas as events
 from app.phone_call_events.resource import FIELDS as EVENT_FIELDS
 from app.phone_calls.actions import ActionQuery, ActionSchema
-from app.phone_calls.resource import FIELDS as CALL_FIELDS
 from app.phone_calls.schemas import (
     CreateQuery,
     CreateSchema,
     HangUpQuery,
     InviteQuery,
     InviteSchema,
-    ListQuery,
-    invalid,
 )
 from app.presence.resource import FIELDS as PRESENCE_FIELDS
 from app.stream import views as stream
+from app.web.fields import ListQuery
+from app.web.phone_call import FIELDS as CALL_FIELDS
 
 # What an answer holds: a schema, or a list of one; or text of that media type.
 Content = type[Schema] | list[type[Schema]] | str
@@ -48,8 +46,8 @@ class Operation:
     # What the query's ``fields`` and ``filterBy`` may name.
     fields: Iterable[str] = ()
     filters: Iterable[str] = ()
-    # An error of a code of the resource's; KeyError for others.
-    invalid: Callable[[str], ApiError] = invalid
+    # Sentences of codes that say more here than usually.
+    sentences: Mapping[str, str] = field(default_factory=dict)
     # Media types of the body.
     media: Sequence[str] = ("application/json",)
     # An example of the body.
@@ -216,7 +214,6 @@ _PHONE_CALLS = (
         "`reset` says that not all since then is kept.",
         query=stream.StreamQuery,
         codes=("user_invalid", "stream_limit_exceeded"),
-        invalid=stream.invalid,
     ),
 )
 
@@ -236,7 +233,7 @@ def _event(method: str, path: str, summary: str, content: Content, **more: Any) 
         summary,
         answers,
         codes=codes,
-        invalid=events.invalid,
+        sentences={"extension_invalid": events.NO_EXTENSION},
         **more,
     )
 

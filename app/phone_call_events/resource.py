@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.phone_call_events.model import PhoneCallEvent
-from app.phone_calls.resource import date
+from app.web.resource import date
 
 FIELDS = frozenset("id type url method status note modified links".split())
 

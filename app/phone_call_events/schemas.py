@@ -4,12 +4,13 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
+from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, OneOf
 
 from app.calls.call_events import TYPES
-from app.errors import ApiError
+from app.errors import api_error
 from app.phone_call_events.model import DISABLED, ENABLED, GET, POST
+from app.web.fields import BaseRequest
 
 _URL_LENGTH = 2048
 _NOTE_LENGTH = 1024
@@ -17,21 +18,11 @@ _NOTE_LENGTH = 1024
 _URI = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 _ID = re.compile(r"[A-Za-z0-9]{1,255}")
 
-_MESSAGES = {
-    "extension_invalid": "extension takes the number of an existing extension (phone terminal, "
-    "queue, conference or IVR), and not @self.",
-    "pcet_type_invalid": "type takes 0 to 4: Dial-In, Dial-Out, Hangup, answer of an incoming "
-    "call, answer of an outgoing call.",
-    "pce_type_invalid": "eventType takes 0 to 4, and stays what it is.",
-    "pce_id_invalid": "eventId takes the id of an event of that extension and type, 1 to 255 "
-    "letters and digits.",
-    "pce_method_invalid": "method takes 0 (GET) or 1 (POST).",
-    "pce_url_invalid": f"url takes an http or https URL in RFC 3986 form, of at most {_URL_LENGTH} "
-    "characters, without a user or a fragment.",
-    "pce_status_invalid": "status takes 0 (disabled) or 1 (enabled).",
-    "pce_note_invalid": f"note takes at most {_NOTE_LENGTH} characters.",
-    "pce_limit_exceeded": "An extension has at most 100 events.",
-}
+# The extensions that have events are others than those that place calls.
+NO_EXTENSION = (
+    "extension takes the number of an existing extension (phone terminal, queue, conference or "
+    "IVR), and not @self."
+)
 
 
 class Digit(fields.Integer):
@@ -68,21 +59,12 @@ def _url(text: str) -> None:
         raise ValidationError("Takes an http or https URL.")
 
 
-class UpdateSchema(Schema):
-    """Unknown names are ignored, and a null is the same as a field left out."""
-
-    class Meta:
-        unknown = EXCLUDE
-
+class UpdateSchema(BaseRequest):
     type = Digit(*TYPES, code="pce_type_invalid")
     url = fields.String(validate=_url, metadata={"code": "pce_url_invalid"})
     method = Digit(GET, POST, code="pce_method_invalid")
     status = Digit(DISABLED, ENABLED, code="pce_status_invalid")
     note = fields.String(validate=Length(max=_NOTE_LENGTH), metadata={"code": "pce_note_invalid"})
-
-    @pre_load
-    def _without_nulls(self, data: Any, **_: Any) -> Any:
-        return {name: value for name, value in data.items() if value is not None}
 
 
 class CreateSchema(UpdateSchema):
@@ -98,32 +80,17 @@ class CreateSchema(UpdateSchema):
     )
 
 
-def load(schema: Schema, data: Any) -> dict[str, Any]:
-    """Load a request's body. Raises ApiError 400 with the code of the first field at fault, in
-    the schema's order."""
-    try:
-        loaded: dict[str, Any] = schema.load(data)
-    except ValidationError as error:
-        name = next(name for name in schema.fields if name in error.messages)
-        raise invalid(schema.fields[name].metadata["code"]) from error
-    return loaded
-
-
 def event_type(text: str | None, code: str) -> int | None:
     """The type in a path. Raises ApiError 400 with the code."""
     if text is None:
         return None
     if not re.fullmatch("[0-9]", text) or int(text) not in TYPES:
-        raise invalid(code)
+        raise api_error(code)
     return int(text)
 
 
 def event_id(text: str | None) -> str | None:
     """The id in a path. Raises ApiError ``pce_id_invalid``."""
     if text is not None and _ID.fullmatch(text) is None:
-        raise invalid("pce_id_invalid")
+        raise api_error("pce_id_invalid")
     return text
-
-
-def invalid(code: str) -> ApiError:
-    return ApiError(400, code, _MESSAGES[code])

@@ -4,12 +4,13 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
+from app.accounts.caller import SELF, Caller
 from app.accounts.model import ExtensionType
-from app.calls.store import CallStore
+from app.errors import api_error
 from app.phone_call_events.model import PhoneCallEvent
-from app.phone_call_events.schemas import invalid
+from app.phone_call_events.schemas import NO_EXTENSION
 from app.phone_call_events.store import EventStore
-from app.phone_calls.services import SELF, Caller
+from app.store.calls import CallStore
 
 
 class PhoneCallEvents:
@@ -27,7 +28,7 @@ class PhoneCallEvents:
             id=secrets.token_hex(10), modified=self._calls.now(), app=caller.app.id, **body
         )
         if not self._store.replace(number, None, event):
-            raise invalid("pce_limit_exceeded")
+            raise api_error("pce_limit_exceeded")
         return event
 
     def find(
@@ -51,11 +52,11 @@ class PhoneCallEvents:
     ) -> PhoneCallEvent:
         number = _number(caller, user, extension)
         if changes.get("type", kind) != kind:
-            raise invalid("pce_type_invalid")
+            raise api_error("pce_type_invalid")
         while True:
             event = self._store.get(number, event_id)
             if event is None or event.type != kind:
-                raise invalid("pce_id_invalid")
+                raise api_error("pce_id_invalid")
             changed = replace(event, modified=self._calls.now(), **changes)
             if (changed.url, changed.method) != (event.url, event.method):
                 # Whoever says where to is whose secret signs what goes there.
@@ -70,7 +71,7 @@ class PhoneCallEvents:
         number = _number(caller, user, extension)
         found = self.find(caller, user, extension, kind, event_id)
         if event_id is not None and not found:
-            raise invalid("pce_id_invalid")
+            raise api_error("pce_id_invalid")
         for event in found:
             current: PhoneCallEvent | None = event
             # Until it is gone, whoever changes it meanwhile.
@@ -82,8 +83,8 @@ class PhoneCallEvents:
 def _number(caller: Caller, user: str, extension: str) -> str:
     """The extended number of an extension that may have events."""
     if extension == SELF:
-        raise invalid("extension_invalid")
+        raise api_error("extension_invalid", NO_EXTENSION)
     found = caller.extension(extension, caller.user(user))
     if found.type is ExtensionType.CALLBACK:
-        raise invalid("extension_invalid")
+        raise api_error("extension_invalid", NO_EXTENSION)
     return found.number

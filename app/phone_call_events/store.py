@@ -6,8 +6,8 @@ from dataclasses import asdict
 import orjson
 from redis import Redis
 
-from app.calls.store import Keys
 from app.phone_call_events.model import PhoneCallEvent, target
+from app.store.keys import Keys
 
 # Events of one extension.
 MOST = 100

@@ -5,23 +5,17 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify
 
-from app.auth import current_caller, current_services
-from app.listing import Kind, arguments, base_url, collection, listing, picked
+from app.accounts.caller import Caller
+from app.errors import api_error
 from app.phone_call_events.model import PhoneCallEvent
 from app.phone_call_events.resource import FIELDS, phone_call_event
-from app.phone_call_events.schemas import (
-    CreateSchema,
-    UpdateSchema,
-    event_id,
-    event_type,
-    invalid,
-    load,
-)
+from app.phone_call_events.schemas import CreateSchema, UpdateSchema, event_id, event_type
 from app.phone_call_events.services import PhoneCallEvents
-from app.phone_calls.schemas import ListQuery
-from app.phone_calls.schemas import load as load_query
-from app.phone_calls.services import Caller
-from app.phone_calls.views import json_body
+from app.web.auth import current_caller
+from app.web.body import json_body
+from app.web.fields import ListQuery, load
+from app.web.listing import Kind, arguments, base_url, collection, listing, picked
+from app.web.services import service
 
 _PATH = "/extensions/<user>/<extension>/phoneCallEvents"
 
@@ -52,7 +46,7 @@ def create(user: str, extension: str, kind: str | None = None) -> Response:
     # In the path or in the body, or the same in both.
     of_path = event_type(kind, "pcet_type_invalid")
     if body.setdefault("type", of_path) is None or of_path not in (None, body["type"]):
-        raise invalid("pcet_type_invalid")
+        raise api_error("pcet_type_invalid")
     event = service.create(caller, user, extension, body)
     return jsonify(_resource(event, user, extension))
 
@@ -62,7 +56,7 @@ def list_events(
 ) -> Response:
     caller, service = _caller()
     # In the order of their URLs, which is not the other way round unless it is asked for.
-    query = {"sortOrder": "asc", **load_query(_list_query, arguments())}
+    query = {"sortOrder": "asc", **load(_list_query, arguments())}
     asked = listing(query, _FILTERS, FIELDS)
     found = service.find(
         caller, user, extension, event_type(kind, "pce_type_invalid"), event_id(event)
@@ -95,7 +89,7 @@ def delete(
 
 
 def _caller() -> tuple[Caller, PhoneCallEvents]:
-    return current_caller(), current_services().phone_call_events
+    return current_caller(), service(PhoneCallEvents)
 
 
 def _resource(event: PhoneCallEvent, user: str, extension: str) -> dict[str, Any]:

@@ -11,24 +11,18 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import OneOf, Range, Regexp
 
+from app.accounts.caller import Caller
 from app.accounts.model import Extension, ExtensionType
 from app.calls import actions
 from app.calls.actions import Request, Target, Way
 from app.calls.model import Action, Call, Leg, NumberKind
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore
 from app.errors import ApiError, api_error
-from app.phone_calls.schemas import (
-    BaseQuery,
-    BaseRequest,
-    CallerId,
-    Number,
-    WholeNumber,
-    coded,
-    invalid,
-)
-from app.phone_calls.services import Caller, PhoneCalls
+from app.phone_calls.schemas import CallerId
+from app.phone_calls.services import PhoneCalls
 from app.settings import Settings
+from app.store.calls import CallStore
+from app.store.queue import JobQueue
+from app.web.fields import BaseQuery, BaseRequest, WholeNumber, coded, phone_number
 
 _NEED_VIEW = frozenset(
     {
@@ -46,10 +40,6 @@ _NEED_TARGET = actions.RINGING | {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
 _EXTENSIONS = {"wav": "wav", "wav49": "gsm"}
 
 
-def _number(code: str) -> Number:
-    return Number(validate=Regexp(r"\A\+?[0-9*]{1,32}\Z"), metadata=coded(code))
-
-
 class ActionSchema(BaseRequest):
     """PhoneCallAction (uapi/spec 2.3)."""
 
@@ -59,7 +49,7 @@ class ActionSchema(BaseRequest):
     phoneCallViewId = fields.String(
         validate=Regexp(r"\A\d{2,3}\Z"), metadata=coded("pc_view_invalid")
     )
-    sendCallTo = _number("pc_sendcallto_invalid")
+    sendCallTo = phone_number("pc_sendcallto_invalid")
     callerId = CallerId(metadata=coded("pc_callerid_invalid"))
     waitForPickup = WholeNumber(
         load_default=25, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
@@ -71,8 +61,8 @@ class ActionSchema(BaseRequest):
     format = fields.String(
         load_default="wav", validate=OneOf(_EXTENSIONS), metadata=coded("pc_format_invalid")
     )
-    transferFromNumber = _number("pc_transfernumber_invalid")
-    transferNumber = _number("pc_transfernumber_invalid")
+    transferFromNumber = phone_number("pc_transfernumber_invalid")
+    transferNumber = phone_number("pc_transfernumber_invalid")
 
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
@@ -104,18 +94,18 @@ class PhoneCallActions:
         ApiError."""
         found = self._calls.find(caller, user, extension, call_id)
         if not found:
-            raise invalid("pc_phonecall_invalid")
+            raise api_error("pc_phonecall_invalid")
         end = time.monotonic() + self._settings.action_timeout
         call = found[0]
         request = self._request(caller, extension, call, body)
         if (why := actions.refusal(call, request)) is not None:
-            raise invalid("pc_action_invalid", why)
+            raise api_error("pc_action_invalid", why)
         job = self._queue.act(call, request)
         outcome = self._queue.outcome(job, end - time.monotonic())
         if outcome == actions.UNREACHABLE:
             raise api_error("switch_unreachable")
         if outcome:
-            raise invalid("pc_action_invalid", outcome)
+            raise api_error("pc_action_invalid", outcome)
 
         def done(current: Call) -> bool:
             return outcome is not None and actions.is_done(current, request)
@@ -126,7 +116,7 @@ class PhoneCallActions:
     def _request(self, caller: Caller, extension: str, call: Call, body: dict[str, Any]) -> Request:
         action: Action = body["action"]
         if "callerId" in body and not self._charged(caller, call).may_set_caller_id:
-            raise invalid("pc_callerid_invalid", "You are not allowed to set the callerId field.")
+            raise api_error("pc_callerid_invalid", "You are not allowed to set the callerId field.")
         leg, by = self._legs(caller, extension, call, body)
         target = mailbox = file = None
         if action is Action.PARK and by is not None:
@@ -134,13 +124,13 @@ class PhoneCallActions:
         elif action is Action.TRANSFER_TO_VOICEMAIL:
             mailbox = self._terminal(caller, call, body["sendCallTo"]).voicemail
             if mailbox is None:
-                raise invalid("pc_sendcallto_invalid", "sendCallTo has no mailbox.")
+                raise api_error("pc_sendcallto_invalid", "sendCallTo has no mailbox.")
         elif action in _NEED_TARGET:
             if action is not Action.TRANSFER:
                 self._terminal(caller, call, body["sendCallTo"])
             target = self._target(caller, body["sendCallTo"])
             if action is Action.TRANSFER and not _may_transfer(call, target):
-                raise invalid(
+                raise api_error(
                     "pc_transfer_invalid",
                     "A call with a public number goes to another one with allowPublicTransfer.",
                 )
@@ -174,12 +164,12 @@ class PhoneCallActions:
         if action in (Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL) and any(numbers):
             legs = [number and actions.leg_of_number(call, number) for number in numbers]
             if any(number and not leg for number, leg in zip(numbers, legs, strict=True)):
-                raise invalid("pc_transfernumber_invalid")
+                raise api_error("pc_transfernumber_invalid")
             by, moved = legs
             by = by or (moved and actions.other_party(call, moved))
             moved = moved or (by and actions.other_party(call, by))
             if not by or not moved or by is moved:
-                raise invalid("pc_transfernumber_invalid")
+                raise api_error("pc_transfernumber_invalid")
             return moved, by
         leg = self._of_view(caller, extension, call, body.get("phoneCallViewId"))
         if action is Action.PICK_UP:
@@ -188,7 +178,7 @@ class PhoneCallActions:
         if action in actions.MOVING:
             other = actions.other_party(call, leg)
             if other is None:
-                raise invalid("pc_action_invalid", "That party talks to nobody.")
+                raise api_error("pc_action_invalid", "That party talks to nobody.")
             return other, leg
         if action is Action.UN_PARK and not leg.in_lot:
             # The view of the one who parked it, too.
@@ -202,7 +192,9 @@ class PhoneCallActions:
         else:
             leg = actions.leg_of_view(call, view)
         if leg is None:
-            raise invalid("pc_view_invalid", "phoneCallViewId takes the id of a view of the call.")
+            raise api_error(
+                "pc_view_invalid", "phoneCallViewId takes the id of a view of the call."
+            )
         return leg
 
     def _target(self, caller: Caller, number: str) -> Target:
@@ -218,7 +210,7 @@ class PhoneCallActions:
             or extension.type is not ExtensionType.PHONE_TERMINAL
             or extension.organization != charged.organization
         ):
-            raise invalid(
+            raise api_error(
                 "pc_sendcallto_invalid", "sendCallTo takes a phone terminal of the organization."
             )
         return extension
@@ -232,7 +224,7 @@ class PhoneCallActions:
     def _file(self, caller: Caller, call: Call, leg: Leg, name: str) -> str:
         recorded = caller.accounts.extensions.get(leg.number, self._charged(caller, call))
         if not recorded.may_record:
-            raise invalid("pc_action_invalid", "This extension's calls are not recorded.")
+            raise api_error("pc_action_invalid", "This extension's calls are not recorded.")
         now = datetime.fromtimestamp(self._store.now(), UTC)
         return self._settings.recordings.format(
             organization=call.organization,

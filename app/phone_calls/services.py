@@ -6,35 +6,25 @@ import math
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from app.accounts.model import (
-    Accounts,
-    App,
-    Compatibility,
-    Extension,
-    ExtensionType,
-    Level,
-    Organization,
-    User,
-)
-from app.calls import index, transitions
-from app.calls.index import ALL
+from app.accounts.caller import Caller, Scope
+from app.accounts.model import Accounts, Extension, ExtensionType, User
+from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_id, leg_uuid
-from app.calls.pace import Pacer, Place
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore, Note, NotReplicated, OutcomeUnknown
 from app.calls.watch import is_hang_up_pending
 from app.errors import api_error
-from app.listing import Filter, Listing
-from app.phone_calls.schemas import MAX_LEGS, invalid
+from app.phone_calls.schemas import MAX_LEGS
 from app.settings import Settings
-
-# Two URI words for the authenticated user, one for the extension's owner, one for all extensions.
-ME = ("@me", "@viewer")
-OWNER = "@owner"
-SELF = "@self"
+from app.store import index
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.errors import NotReplicated, OutcomeUnknown
+from app.store.index import ALL
+from app.store.pace import Pacer, QueuePosition
+from app.store.queue import JobQueue
+from app.store.writes import Note
+from app.web.listing import Filter, Listing
 
 # Seconds for which is good what was said of a switch's being out of reach.
 _SWITCH_AGE = 0.1
@@ -47,65 +37,13 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True)
-class Caller:
-    """An app as it asks: what it may see and name."""
-
-    app: App
-    accounts: Accounts
-
-    @property
-    def organization(self) -> Organization | None:
-        return self.accounts.organization_of(self.app)
-
-    @property
-    def voipnow(self) -> bool:
-        return self.app.compatibility is Compatibility.VOIPNOW
-
-    def may_act_for(self, user: User) -> bool:
-        if self.app.level is Level.USER:
-            return user.id == self.app.user
-        organization = self.organization
-        return organization is None or organization.number == user.organization
-
-    def user(self, name: str) -> User | None:
-        """The user of a URI; None for ``@owner``. Raises ApiError ``user_invalid``."""
-        if name == OWNER:
-            return None
-        if name in ME:
-            # Only a user's app has an authenticated user.
-            name = self.app.user or ""
-        user = self.accounts.users.get(name)
-        if user is None or not self.may_act_for(user):
-            raise api_error("user_invalid")
-        return user
-
-    def extended(self, number: str) -> str:
-        """A short extension number in its extended form, where the app may use short ones."""
-        organization = self.organization
-        if organization is None or not number.isdecimal():
-            return number
-        return f"{organization.number}*{number}"
-
-    def extension(self, number: str, user: User | None) -> Extension:
-        """The extension of that number which the user (any the app may act for: None) owns.
-
-        Raises ApiError ``extension_invalid``, the same for another's as for none.
-        """
-        extension = self.accounts.extensions.get(self.extended(number))
-        if extension is not None:
-            owner = self.accounts.users[extension.owner]
-            if self.may_act_for(owner) and user in (None, owner):
-                return extension
-        raise invalid("extension_invalid")
-
-
 class PhoneCalls:
     """Create, find and hang up calls."""
 
     def __init__(self, settings: Settings, store: CallStore, queue: JobQueue, pacer: Pacer) -> None:
         self._settings = settings
         self._store = store
+        self._acceptor = Acceptor(store)
         self._queue = queue
         self._pacer = pacer
         # Of each switch when Redis was last asked whether it is out of reach, in seconds of the
@@ -123,11 +61,11 @@ class PhoneCalls:
         number = body.get("extension")
         if number is None:
             if kind != "simple":
-                raise invalid("extension_invalid")
+                raise api_error("extension_invalid")
             number = body["phoneCallView"][0]["source"][0]
         extension = caller.extension(number, user)
         if extension.type is not _TYPES[kind]:
-            raise invalid("extension_invalid")
+            raise api_error("extension_invalid")
         owner = caller.accounts.users[extension.owner]
         nonce, digest = body.get("nonce"), _digest(kind, extension, query, body)
         calls = [
@@ -135,9 +73,9 @@ class PhoneCalls:
             for view in body["phoneCallView"]
         ]
         nonce_app = None if caller.voipnow else caller.app.id
-        accepted = self._store.accept(calls, self._queue.place_call, nonce_app=nonce_app)
+        accepted = self._acceptor.accept(calls, self._queue.place_call, nonce_app=nonce_app)
         if not accepted.new and accepted.calls[0].request_digest != digest:
-            raise invalid("pc_nonce_invalid", "This nonce was used for another request.")
+            raise api_error("pc_nonce_invalid", "This nonce was used for another request.")
         return accepted.calls
 
     def _new_call(
@@ -154,7 +92,7 @@ class PhoneCalls:
         if not extension.may_set_caller_id and (
             "callerId" in view or "callerIdDestination" in view
         ):
-            raise invalid("pc_callerid_invalid", "You are not allowed to set the callerId field.")
+            raise api_error("pc_callerid_invalid", "You are not allowed to set the callerId field.")
         organization = caller.accounts.organizations[user.organization]
         # 20 hex digits, as the ids of VoipNow are.
         call_id = secrets.token_hex(10)
@@ -202,7 +140,7 @@ class PhoneCalls:
         # The same number twice would ring one phone twice.
         ways = dict(self.ways(caller, number, code) for number in numbers)
         if sum(map(len, ways.values())) > MAX_LEGS:
-            raise invalid(code, f"These numbers take more than {MAX_LEGS} ways to reach them.")
+            raise api_error(code, f"These numbers take more than {MAX_LEGS} ways to reach them.")
         for party, ((kind, number), attempts) in enumerate(ways.items(), start=1):
             for attempt, way in enumerate(attempts, start=1):
                 yield Leg(
@@ -225,7 +163,7 @@ class PhoneCalls:
         own = caller.organization
         if "*" in number and own is not None and number.partition("*")[0] != own.number:
             # Another organization's: no word on whether it exists, and no ringing there.
-            raise invalid(code)
+            raise api_error(code)
         if extension is not None and extension.type.rings:
             return (NumberKind.EXTENSION, extension.number), [
                 {"dial_string": extension.dial_string or "", "owner": extension.owner}
@@ -236,7 +174,7 @@ class PhoneCalls:
             gateways = accounts.gateways_to(number)
             if gateways:
                 return (NumberKind.PUBLIC, number), [{"gateway": name} for name in gateways]
-        raise invalid(code)
+        raise api_error(code)
 
     # Find
 
@@ -245,11 +183,11 @@ class PhoneCalls:
     ) -> list[Call]:
         """The live calls of an extension, newest first; or one call, live or kept. A call that
         the app may not see is not found."""
-        scope = self.scope(caller, user_name, extension)
+        scope = caller.scope(user_name, extension)
         if call_id is not None:
-            return self._visible(scope, [self._store.get(call_id)])
+            return _visible(scope, [self._store.get(call_id)])
         found: list[Call] = []
-        for some in index.walk(self._store.redis, self.index_of(scope)):
+        for some in index.walk(self._store.redis, scope.index(self._store.keys)):
             found += self._live(scope, [call_id for call_id, _ in some])
         return found
 
@@ -263,15 +201,15 @@ class PhoneCalls:
     ) -> tuple[list[Call], int]:
         """A page of what :meth:`find` finds, and how many of them there are. What a filter names
         by id or nonce is found while it is kept, live or ended."""
-        scope = self.scope(caller, user_name, extension)
+        scope = caller.scope(user_name, extension)
         named = self._named(caller, call_id, asked.filter)
         if named is not None:
-            calls = self._visible(scope, named)
+            calls = _visible(scope, named)
             if asked.filter is not None:
                 calls = [call for call in calls if asked.filter.matches(_value(asked.filter, call))]
             calls.sort(key=lambda call: call.accepted, reverse=asked.newest_first)
             return asked.cut(calls), len(calls)
-        ids, total = self._page_of_live(self.index_of(scope), asked)
+        ids, total = self._page_of_live(scope.index(self._store.keys), asked)
         calls = self._live(scope, ids)
         # What has ended since the index was read is none of them.
         return calls, total - (len(ids) - len(calls))
@@ -313,37 +251,11 @@ class PhoneCalls:
             found += [i for i, value in zip(ids, values, strict=True) if by.matches(value)]
         return asked.cut(found), len(found)
 
-    def scope(self, caller: Caller, user_name: str, extension: str) -> "Scope":
-        """Whose calls a URI is about. Raises ApiError."""
-        user = caller.user(user_name)
-        return Scope(caller, user, None if extension == SELF else caller.extension(extension, user))
-
-    def index_of(self, scope: "Scope") -> str:
-        """Where those of them stand that are live."""
-        keys, caller = self._store.keys, scope.caller
-        if scope.extension is not None:
-            return keys.extension_calls(scope.extension.number)
-        if scope.user is not None:
-            return keys.user_calls(scope.user.id)
-        if caller.app.level is Level.USER:
-            return keys.user_calls(caller.app.user or "")
-        organization = caller.organization
-        return keys.organization_calls(organization.number) if organization else keys.calls
-
-    def _visible(self, scope: "Scope", calls: Iterable[Call | None]) -> list[Call]:
-        return [
-            call
-            for call in calls
-            if call is not None
-            and is_in(scope.caller, scope.user, scope.extension, call)
-            and not (scope.caller.voipnow and call.state is State.ENDED)
-        ]
-
-    def _live(self, scope: "Scope", ids: Sequence[str]) -> list[Call]:
+    def _live(self, scope: Scope, ids: Sequence[str]) -> list[Call]:
         found: list[Call] = []
         for first in range(0, len(ids), index.CHUNK):
             some = self._store.get_many(ids[first : first + index.CHUNK])
-            found += self._visible(scope, some)
+            found += _visible(scope, some)
         return [call for call in found if call.state is not State.ENDED]
 
     def unreachable(self, calls: Sequence[Call]) -> dict[str, float]:
@@ -361,7 +273,7 @@ class PhoneCalls:
         away = self._away
         return {call_id: away[name] for call_id, name in switches.items() if name in away}
 
-    def places(self, calls: Sequence[Call]) -> dict[str, Place]:
+    def places(self, calls: Sequence[Call]) -> dict[str, QueuePosition]:
         """Where those of the calls stand that wait for their turn, by id."""
         queued = [call for call in calls if call.state is State.QUEUED]
         return self._pacer.places(queued) if queued else {}
@@ -409,13 +321,8 @@ class PhoneCalls:
         return self._store.wait(call.id, done, max(0.0, timeout)) or call
 
 
-@dataclass(frozen=True)
-class Scope:
-    """Whose calls: of an extension, a user, or (None) of all that the app may act for."""
-
-    caller: Caller
-    user: User | None
-    extension: Extension | None
+def _visible(scope: Scope, calls: Iterable[Call | None]) -> list[Call]:
+    return [call for call in calls if call is not None and scope.shows(call)]
 
 
 def _value(by: Filter, call: Call) -> str | float | None:
@@ -428,17 +335,6 @@ def _value(by: Filter, call: Call) -> str | float | None:
     return values[by.by]
 
 
-def is_in(caller: Caller, user: User | None, extension: Extension | None, call: Call) -> bool:
-    """Whether the call is one of the extension, or of ``@self``: of any of the user's extensions,
-    or (``@owner``) of any user's that the app may act for."""
-    if extension is not None:
-        return extension.number in call.extensions
-    accounts = caller.accounts
-    owners = [accounts.extensions[n].owner for n in call.extensions if n in accounts.extensions]
-    owned = (accounts.users[o] for o in (*owners, call.user) if o in accounts.users)
-    return any(u == user if user is not None else caller.may_act_for(u) for u in owned)
-
-
 def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> str:
     """The conference's room on the switch. Raises ApiError for a number or PIN of none."""
     name = f"ringback-{extension.number.replace('*', '-')}"
@@ -447,9 +343,9 @@ def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> st
         return name
     conference = accounts.conferences.get((extension.number, number))
     if conference is None:
-        raise invalid("pc_number_invalid")
+        raise api_error("pc_number_invalid")
     if conference.pin not in (None, query.get("pin")):
-        raise invalid("pc_pin_invalid")
+        raise api_error("pc_pin_invalid")
     return f"{name}-{number}"
 
 

@@ -7,23 +7,25 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify, request
 
-from app.auth import current_caller, current_services
+from app.accounts.caller import Caller
 from app.calls.model import Call
 from app.calls.watch import is_hang_up_pending
-from app.listing import Kind, arguments, base_url, collection, field_names, listing, picked
-from app.phone_calls.actions import ActionQuery, ActionSchema
-from app.phone_calls.resource import FIELDS, links, phone_call
+from app.errors import api_error
+from app.phone_calls.actions import ActionQuery, ActionSchema, PhoneCallActions
 from app.phone_calls.schemas import (
     CreateQuery,
     CreateSchema,
     HangUpQuery,
     InviteQuery,
     InviteSchema,
-    ListQuery,
-    invalid,
-    load,
 )
-from app.phone_calls.services import INVITE, Caller, PhoneCalls
+from app.phone_calls.services import INVITE, PhoneCalls
+from app.web.auth import current_caller
+from app.web.fields import ListQuery, load
+from app.web.listing import Kind, arguments, base_url, collection, field_names, listing, picked
+from app.web.phone_call import FIELDS, phone_call
+from app.web.resource import links
+from app.web.services import service
 
 # What a list may be filtered by.
 _FILTERS = {"id": Kind.TEXT, "published": Kind.DATE, "nonce": Kind.TEXT}
@@ -52,11 +54,11 @@ def blueprint(name: str) -> Blueprint:
 
 
 def create(user: str, kind: str) -> tuple[Response, int]:
-    caller, service = _caller()
+    caller, phone_calls = _caller()
     query = create_query(kind)
     names = field_names(query, FIELDS)
     body = create_body(kind)
-    calls = service.create(caller, user, kind, query, body)
+    calls = phone_calls.create(caller, user, kind, query, body)
     # The extension as the request named it, as the create pages' examples have it.
     extension = body.get("extension") or calls[0].extension
     answers = []
@@ -69,42 +71,42 @@ def create(user: str, kind: str) -> tuple[Response, int]:
 
 
 def list_calls(user: str, extension: str, call_id: str | None = None) -> Response:
-    caller, service = _caller()
+    caller, phone_calls = _caller()
     asked = listing(load(_list_query, arguments()), _FILTERS, FIELDS)
-    calls, total = service.page(caller, user, extension, call_id, asked)
-    entry = picked(_resources(service, calls, user, extension), asked.fields)
+    calls, total = phone_calls.page(caller, user, extension, call_id, asked)
+    entry = picked(_resources(phone_calls, calls, user, extension), asked.fields)
     return jsonify(collection(entry, total, asked))
 
 
 def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Response, int]:
-    caller, service = _caller()
+    caller, phone_calls = _caller()
     query = load(_hang_up_query, request.args)
     names = field_names(query, FIELDS)
-    calls = service.find(caller, user, extension, call_id)
+    calls = phone_calls.find(caller, user, extension, call_id)
     if call_id is not None and not calls and not caller.voipnow:
-        raise invalid("pc_phonecall_invalid")
-    concerned = service.hang_up(caller, calls, query.get("phoneNumber"))
+        raise api_error("pc_phonecall_invalid")
+    concerned = phone_calls.hang_up(caller, calls, query.get("phoneNumber"))
     pending = any(map(is_hang_up_pending, concerned))
-    answer = picked(_resources(service, concerned, user, extension), names)
+    answer = picked(_resources(phone_calls, concerned, user, extension), names)
     return jsonify(answer), 202 if pending else 200
 
 
 def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response, int]:
-    caller, service = _caller()
+    caller, phone_calls = _caller()
     if call_id is None:
         # The documents contradict themselves; no client leaves it out.
-        raise invalid("pc_phonecall_invalid")
+        raise api_error("pc_phonecall_invalid")
     query = load(_action_query, request.args)
     names = field_names(query, FIELDS)
     body = load(_action_body, json_body())
-    call, done = current_services().actions.act(caller, user, extension, call_id, body)
+    call, done = service(PhoneCallActions).act(caller, user, extension, call_id, body)
     # An array, which every client reads (uapi/spec 8).
-    answer = picked(_resources(service, [call], user, extension), names)
+    answer = picked(_resources(phone_calls, [call], user, extension), names)
     return jsonify(answer), 200 if done else 202
 
 
 def _caller() -> tuple[Caller, PhoneCalls]:
-    return current_caller(), current_services().phone_calls
+    return current_caller(), service(PhoneCalls)
 
 
 def create_query(kind: str) -> dict[str, Any]:
@@ -124,16 +126,16 @@ def json_body() -> Any:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise invalid("request_invalid") from error
+        raise api_error("request_invalid") from error
     if not isinstance(document, dict):
-        raise invalid("request_invalid")
+        raise api_error("request_invalid")
     return document
 
 
 def _resources(
-    service: PhoneCalls, calls: Sequence[Call], user: str, extension: str
+    phone_calls: PhoneCalls, calls: Sequence[Call], user: str, extension: str
 ) -> list[dict[str, Any]]:
-    unreachable, places = service.unreachable(calls), service.places(calls)
+    unreachable, places = phone_calls.unreachable(calls), phone_calls.places(calls)
     return [
         phone_call(
             *(call, _link(user, extension, call), unreachable.get(call.id), places.get(call.id))

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from app.phone_calls.resource import date, links, without_none
 from app.presence.services import Presence
+from app.web.resource import date, links, without_none
 
 FIELDS = frozenset("extension status registration since calls link links".split())
 # What a telephone registers with is the switch: nothing is known of it here.

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.accounts.caller import SELF, Caller
 from app.accounts.model import Extension
 from app.calls.model import Call, Leg, NumberKind
-from app.calls.store import CallStore
-from app.listing import Listing
-from app.phone_calls.services import SELF, Caller
+from app.store.calls import CallStore
+from app.web.listing import Listing
 
 # status (4PSA's Presence resource): without a call an extension counts as online.
 ONLINE, RINGING, BUSY = 1, 2, 3

@@ -4,10 +4,12 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify
 
-from app.auth import current_caller, current_services
-from app.listing import Kind, arguments, base_url, collection, listing, picked
-from app.phone_calls.schemas import ListQuery, load
 from app.presence.resource import FIELDS, extension_presence
+from app.presence.services import PresenceService
+from app.web.auth import current_caller
+from app.web.fields import ListQuery, load
+from app.web.listing import Kind, arguments, base_url, collection, listing, picked
+from app.web.services import service
 
 _FILTERS = {"extension": Kind.TEXT}
 
@@ -26,7 +28,7 @@ def list_presence(user: str, extension: str) -> Response:
     # In the order of the numbers.
     query = {"sortOrder": "asc", **load(_query, arguments())}
     asked = listing(query, _FILTERS, FIELDS)
-    page, total = current_services().presence.page(caller, user, extension, asked)
+    page, total = service(PresenceService).page(caller, user, extension, asked)
     rows = [extension_presence(found, _link(user, found.extension)) for found in page]
     return jsonify(collection(picked(rows, asked.fields), total, asked))
 

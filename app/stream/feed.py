@@ -14,9 +14,9 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from app.calls.model import Call
-from app.calls.store import CallStore
-from app.redis_client import BLOCK_LIMIT, is_unavailable
-from app.stream.model import START, Change, Place, parse_place, place_text
+from app.store.calls import CallStore
+from app.store.client import BLOCK_LIMIT, is_unavailable
+from app.stream.model import START, CallChange, Place, parse_place, place_text
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +54,9 @@ class Listener:
         # What comes before it is open is not kept for it.
         self.open = False
         self._cut = cut
-        self._queue: Queue[Change | None] = Queue(_QUEUE)
+        self._queue: Queue[CallChange | None] = Queue(_QUEUE)
 
-    def put(self, change: Change) -> None:
+    def put(self, change: CallChange) -> None:
         if self.over or not self.open:
             return
         try:
@@ -71,9 +71,9 @@ class Listener:
         with suppress(Full):
             self._queue.put_nowait(None)
 
-    def take(self, timeout: float) -> list[Change]:
+    def take(self, timeout: float) -> list[CallChange]:
         """What has come, in order; none after ``timeout`` seconds, or at the end."""
-        found: list[Change | None] = []
+        found: list[CallChange | None] = []
         with suppress(Empty):
             if self.over or timeout <= 0:
                 found.append(self._queue.get_nowait())
@@ -136,7 +136,7 @@ class Feed:
             return last, False
         return (place, True) if place >= first else (START, False)
 
-    def since(self, place: Place, topic: str) -> Iterator[tuple[Place, list[Change]]]:
+    def since(self, place: Place, topic: str) -> Iterator[tuple[Place, list[CallChange]]]:
         """What is kept of a topic after a place: a part at a time, with the place it reaches to.
         Raises a RedisError."""
         while True:
@@ -219,7 +219,7 @@ class Feed:
 
     def _changes(
         self, entries: _Entries, wanted: Container[str]
-    ) -> Iterable[tuple[tuple[str, ...], Change]]:
+    ) -> Iterable[tuple[tuple[str, ...], CallChange]]:
         """The entries of calls with a wanted topic. Of a call that is kept no more nobody is told,
         as nobody may read it."""
         rows = [(entry, fields, fields[b"call"].decode()) for entry, fields in entries]
@@ -243,7 +243,7 @@ class Feed:
             topics = self._topics.get(call_id, ())
             if call is not None and any(topic in wanted for topic in topics):
                 state, version = fields[b"state"].decode(), int(fields[b"version"])
-                yield topics, Change(_place(entry), state, version, float(fields[b"at"]), call)
+                yield topics, CallChange(_place(entry), state, version, float(fields[b"at"]), call)
 
     def _topics_of(self, call: Call) -> tuple[str, ...]:
         keys = self._store.keys

@@ -7,7 +7,7 @@ from functools import cached_property
 import orjson
 
 from app.calls.model import Call
-from app.phone_calls.resource import phone_call
+from app.web.phone_call import phone_call
 
 # The place of an entry in Redis' stream: milliseconds, and its number within that one.
 Place = tuple[int, int]
@@ -29,7 +29,7 @@ def place_text(place: Place) -> str:
 
 
 @dataclass(frozen=True)
-class Change:
+class CallChange:
     """What an entry of the stream tells, and the call as it stood when the entry was read."""
 
     place: Place

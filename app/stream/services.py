@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import orjson
 from redis.exceptions import RedisError
 
-from app.calls.store import CallStore
-from app.errors import ApiError
-from app.phone_calls.schemas import invalid
-from app.phone_calls.services import SELF, Caller, PhoneCalls, is_in
-from app.phone_calls.services import Scope as CallScope
-from app.redis_client import is_unavailable
+from app.accounts.caller import SELF, Caller, Scope
+from app.errors import ApiError, api_error
+from app.store.calls import CallStore
+from app.store.client import is_unavailable
 from app.stream.feed import Feed, Listener
-from app.stream.model import Change, Place, place_text
+from app.stream.model import CallChange, Place, place_text
 
 log = logging.getLogger(__name__)
 
@@ -29,42 +27,41 @@ _RESET = (
 
 
 @dataclass(frozen=True)
-class Scope:
-    """Whose changes are sent: those of a topic that the app may see."""
+class Topic:
+    """Whose changes a client is told: those of a topic of the feed that the scope includes."""
 
-    topic: str
-    of: CallScope
+    name: str
+    scope: Scope
 
-    def texts(self, changes: Iterable[Change], after: Place) -> bytes:
+    def texts(self, changes: Iterable[CallChange], after: Place) -> bytes:
         """The events that come after a place."""
-        of = self.of
         return b"".join(
             change.text
             for change in changes
-            if change.place > after and is_in(of.caller, of.user, of.extension, change.call)
+            if change.place > after and self.scope.includes(change.call)
         )
 
 
 class CallStream:
-    """Tells of changes what their calls' lists show."""
+    """Tells of changes what the lists of calls show."""
 
-    def __init__(self, calls: PhoneCalls, store: CallStore) -> None:
-        self._calls = calls
-        self._keys = store.keys
+    def __init__(self, store: CallStore) -> None:
+        self._store = store
         self.feed = Feed(store)
 
-    def scope(self, caller: Caller, user: str, extension: str | None, call_id: str | None) -> Scope:
-        """Of an extension, one call or (None) all of them. Raises ApiError."""
-        extension = extension or SELF
-        of = self._calls.scope(caller, user, extension)
+    def topic(self, caller: Caller, user: str, extension: str | None, call_id: str | None) -> Topic:
+        """The topic of one call, of an extension, or (both None) of all calls. Raises ApiError."""
+        scope = caller.scope(user, extension or SELF)
+        keys = self._store.keys
         if call_id is None:
-            return Scope(self._calls.index_of(of), of)
-        if not self._calls.find(caller, user, extension, call_id):
-            raise invalid("pc_phonecall_invalid")
-        return Scope(self._keys.call(call_id), of)
+            return Topic(scope.index(keys), scope)
+        call = self._store.get(call_id)
+        if call is None or not scope.shows(call):
+            raise api_error("pc_phonecall_invalid")
+        return Topic(keys.call(call_id), scope)
 
     def send(
-        self, listener: Listener, scope: Scope, again: Callable[[], Scope], last: str | None
+        self, listener: Listener, topic: Topic, again: Callable[[], Topic], last: str | None
     ) -> Iterator[bytes]:
         """The text of the stream, from after the event ``last`` or from now on.
 
@@ -72,7 +69,7 @@ class CallStream:
         tells by an ApiError, where it did not keep up, and where the process ends.
         """
         try:
-            yield from self._send(listener, scope, again, last)
+            yield from self._send(listener, topic, again, last)
         except ApiError:
             # It is told so when it comes back.
             return
@@ -82,7 +79,7 @@ class CallStream:
             log.error("Redis is away: %s", error)
 
     def _send(
-        self, listener: Listener, scope: Scope, again: Callable[[], Scope], last: str | None
+        self, listener: Listener, topic: Topic, again: Callable[[], Topic], last: str | None
     ) -> Iterator[bytes]:
         feed = self.feed
         yield f"retry: {_RETRY}\n".encode()
@@ -97,8 +94,8 @@ class CallStream:
             # wait in the listener's queue too.
             for opened in (False, True):
                 listener.open = opened
-                for reached, changes in feed.since(place, scope.topic):
-                    yield scope.texts(changes, place) + _id(reached)
+                for reached, changes in feed.since(place, topic.name):
+                    yield topic.texts(changes, place) + _id(reached)
                     place = reached
         due = time.monotonic() + _HEARTBEAT
         while True:
@@ -106,7 +103,7 @@ class CallStream:
             told = feed.place
             changes = listener.take(due - time.monotonic())
             if changes:
-                if text := scope.texts(changes, place):
+                if text := topic.texts(changes, place):
                     yield text
                 place = max(place, changes[-1].place)
             elif listener.over:
@@ -114,22 +111,22 @@ class CallStream:
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + _HEARTBEAT
-            scope = _renewed(scope, again)
-            if scope.topic != listener.topic:
+            topic = _renewed(topic, again)
+            if topic.name != listener.topic:
                 return
             if not changes:
                 place = max(place, told)
             yield b":\n" + _id(place)
 
 
-def _renewed(scope: Scope, again: Callable[[], Scope]) -> Scope:
+def _renewed(topic: Topic, again: Callable[[], Topic]) -> Topic:
     try:
         return again()
     except RedisError as error:
         # While Redis is away nothing is sent anyway.
         if not is_unavailable(error):
             raise
-        return scope
+        return topic
 
 
 def _id(place: Place) -> bytes:

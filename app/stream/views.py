@@ -9,20 +9,20 @@ from flask import Blueprint, Flask, Response, current_app, request
 from marshmallow import fields
 from marshmallow.validate import Regexp
 
-from app.auth import current_caller, current_services
-from app.errors import ApiError, error_response
-from app.phone_calls.schemas import BaseRequest, Number, coded, load
-from app.phone_calls.schemas import invalid as usual
+from app.errors import api_error
 from app.stream.feed import TooManyListeners
-from app.stream.services import CallStream, Scope
+from app.stream.services import CallStream, Topic
+from app.web.answers import error_response
+from app.web.auth import current_caller
+from app.web.fields import BaseRequest, coded, extension_number, load
+from app.web.services import service
 
-_LIMIT = ("stream_limit_exceeded", "Too many streams are open; ask again later.")
 # Seconds after which to ask again.
 _RETRY_AFTER = "5"
 
 
 class StreamQuery(BaseRequest):
-    extension = Number(validate=Regexp(r"\A[0-9*]{1,32}\Z"), metadata=coded("extension_invalid"))
+    extension = extension_number()
     phoneCallId = fields.String(
         validate=Regexp(r"\A[0-9A-Za-z]{1,64}\Z"), metadata=coded("pc_phonecall_invalid")
     )
@@ -34,11 +34,6 @@ class StreamQuery(BaseRequest):
 _query = StreamQuery()
 
 
-def invalid(code: str) -> ApiError:
-    """The error of a code with its usual sentence. Raises KeyError for one that there is not."""
-    return ApiError(429, *_LIMIT) if code == _LIMIT[0] else usual(code)
-
-
 def blueprint(name: str) -> Blueprint:
     """The routes; made once for each prefix they are served under."""
     blue = Blueprint(f"{name}_stream", __name__)
@@ -48,25 +43,26 @@ def blueprint(name: str) -> Blueprint:
 
 
 def stream(user: str) -> Response:
-    source = current_services().stream
+    source = service(CallStream)
     query = load(_query, request.args)
 
-    def look() -> Scope:
+    def look() -> Topic:
         wanted = query.get("extension"), query.get("phoneCallId")
-        return source.scope(current_caller(), user, *wanted)
+        return source.topic(current_caller(), user, *wanted)
 
     last = request.headers.get("Last-Event-ID") or query.get("lastEventId")
     return serve(source, look, last)
 
 
-def serve(source: CallStream, look: Callable[[], Scope], last: str | None) -> Response:
-    """Answer with events, from after the one with the id ``last`` or from now on. ``look`` says
-    whose: at first, and from time to time whether they still may be told. Raises ApiError."""
-    scope = look()
+def serve(source: CallStream, look: Callable[[], Topic], last: str | None) -> Response:
+    """Answer with events, from after the one with the id ``last`` or from now on. ``look``
+    tells whose calls, at first and again from time to time: the rights may have changed. Raises
+    ApiError."""
+    topic = look()
     environ = request.environ
     flask = cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
 
-    def again() -> Scope:
+    def again() -> Topic:
         # The request is over for Flask by then.
         with flask.request_context(environ):
             return look()
@@ -81,12 +77,13 @@ def serve(source: CallStream, look: Callable[[], Scope], last: str | None) -> Re
                 other.shutdown(socket.SHUT_RDWR)
 
     try:
-        listener = source.feed.listen(scope.topic, scope.of.caller.app.id, cut)
+        listener = source.feed.listen(topic.name, topic.scope.caller.app.id, cut)
     except TooManyListeners:
-        response = error_response(429, *_LIMIT)
+        error = api_error("stream_limit_exceeded")
+        response = error_response(error.status, error.code, error.message)
         response.headers["Retry-After"] = _RETRY_AFTER
         return response
-    response = Response(source.send(listener, scope, again, last), mimetype="text/event-stream")
+    response = Response(source.send(listener, topic, again, last), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(lambda: source.feed.leave(listener))

@@ -24,8 +24,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from app.calls.store import Keys
-from app.redis_client import connect
+from app.store.client import connect
+from app.store.keys import Keys
 from bench.faults.process import CLOCK
 from freeswitch.address import SwitchAddress, parse_list
 from freeswitch.event_socket import EventSocket, EventSocketError

@@ -5,7 +5,7 @@
 
 FAULT_CLOCK names a file with the seconds that this process is ahead of the true time; it is read
 again whenever it changes. FAULT_AT kills the whole process group, as a machine that dies would,
-before or after the nth call of a function: `app.calls.store:CallStore.accept:after`. The product
+before or after the nth call of a function: `app.store.accepting:Acceptor.accept:after`. The product
 knows nothing of either.
 """
 

@@ -11,7 +11,7 @@ from app.calls.model import Call, Leg, NumberKind, Role, job_uuid, leg_uuid
 from bench.speed.meter import cpu_seconds
 from bench.speed.switch import Parties, Switch
 from bench.speed.wire import Wire
-from workers.originate import originate_command
+from workers.dial_command import originate_command
 
 # It answers at once.
 NUMBER = "15517"

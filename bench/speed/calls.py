@@ -14,8 +14,8 @@ import gevent
 from gevent.lock import Semaphore
 
 from app.calls.model import Role, call_id_of, leg_uuid
-from app.calls.store import Keys
-from app.redis_client import connect
+from app.store.client import connect
+from app.store.keys import Keys
 from bench.speed.bare import NUMBER
 from bench.speed.load import Generator, Posted, request
 from bench.speed.meter import Meter, Reading

@@ -8,7 +8,8 @@ from typing import Any
 from redis import Redis
 
 from app.calls.model import Call, Role, job_uuid, leg_uuid
-from app.calls.store import CallStore, Keys
+from app.store.calls import CallStore
+from app.store.keys import Keys
 
 # The switch of the copies that live: nobody follows it, so nobody misses their channels.
 ELSEWHERE = "elsewhere"

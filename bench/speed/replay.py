@@ -23,9 +23,12 @@ from greenswitch.esl import ESLEvent
 
 from app.calls import transitions
 from app.calls.model import Call, Role, State, job_uuid, leg_uuid
-from app.calls.store import CallStore, Keys, Note
-from app.redis_client import connect
 from app.settings import Settings
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.client import connect
+from app.store.keys import Keys
+from app.store.writes import Note
 from bench.speed.bare import NUMBER, call_to
 from bench.speed.meter import Meter
 from workers.embedded_redis import EmbeddedRedis
@@ -132,7 +135,7 @@ def _burst(
 def _dialled(store: CallStore) -> str:
     """A call as a worker leaves it."""
     call = call_to(NUMBER)
-    store.accept([call], lambda *_: None)
+    Acceptor(store).accept([call], lambda *_: None)
 
     def dial(call: Call) -> Call:
         at = store.now()

@@ -11,7 +11,7 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from app.redis_client import connect
+from app.store.client import connect
 from bench.speed.meter import Meter
 
 _LOOK = 0.05

@@ -30,7 +30,7 @@ from redis.exceptions import LockError, RedisError
 
 import freeswitch.commands
 import freeswitch.pool
-from app.calls import pace, transitions, watch
+from app.calls import transitions, watch
 from app.calls.model import (
     Call,
     Leg,
@@ -44,10 +44,14 @@ from app.calls.model import (
 )
 from app.calls.model import job_uuid as job_uuid_of
 from app.calls.model import leg_uuid as leg_uuid_of
-from app.calls.pace import Claims
-from app.calls.store import CallStore, Keys, OutcomeUnknown
 from app.phone_calls.services import PhoneCalls
 from app.settings import Settings, load_settings
+from app.store import pace
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.errors import OutcomeUnknown
+from app.store.keys import Keys
+from app.store.pace import Claims
 from freeswitch.address import SwitchAddress
 from freeswitch.event_socket import DELIVERY_LIMIT, CommandTimeout, EventSocketError, NotConnected
 from freeswitch.events import Event
@@ -424,7 +428,9 @@ class World:
             store, queue, _ = self.process.context
             with contextlib.suppress(RedisError, OutcomeUnknown):
                 call = _new_call(f"{number:04x}".ljust(20, "0"), nonce, sources, store.now())
-                accepted = store.accept([call], queue.place_call, nonce_app=nonce and "app")
+                accepted = Acceptor(store).accept(
+                    [call], queue.place_call, nonce_app=nonce and "app"
+                )
                 found = {call.id for call in accepted.calls}
                 self.accepted |= found
                 if nonce is not None:
@@ -1191,7 +1197,7 @@ class Lease:
 
 
 class Line:
-    """app.calls.pace.Pacer."""
+    """app.store.pace.Pacer."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -1208,7 +1214,7 @@ class Line:
 
 
 class Queue:
-    """app.calls.queue.JobQueue over two lists. RQ moves a job to a third before it runs it, and
+    """app.store.queue.JobQueue over two lists. RQ moves a job to a third before it runs it, and
     what is in there when a worker dies is lost, or comes back."""
 
     CALLS, ACTIONS, TAKEN = "calls", "actions", "taken"

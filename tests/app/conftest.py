@@ -10,8 +10,9 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from app import create_app
-from app.calls.store import CallStore, Keys
 from app.settings import Settings
+from app.store.calls import CallStore
+from app.store.keys import Keys
 
 USER = "demo-user-token"
 ORGANIZATION = "demo-organization-token"

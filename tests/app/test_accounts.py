@@ -7,8 +7,8 @@ from redis import Redis
 
 from app.accounts.model import ExtensionType
 from app.accounts.store import AccountStore, read_accounts
-from app.calls.store import Keys
 from app.settings import SettingsError
+from app.store.keys import Keys
 from tests.conftest import eventually
 
 GOOD = """

@@ -15,12 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from app.calls import cdr, index, transitions
+from app.calls import cdr, transitions
 from app.calls.model import Call, State, evolve
-from app.calls.store import CallStore, Note
 from app.calls.transitions import LegReport
-from app.listing import parse_date
-from app.phone_calls.resource import date
+from app.cdr.services import CallReports
+from app.store import index
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.writes import Note
+from app.web.listing import parse_date
+from app.web.resource import date
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.app.test_phone_calls import BODY, SIMPLE, is_error
 from tests.app.test_store import new_call
@@ -61,7 +65,7 @@ def cancelled(call: Call) -> Call:
 
 def make(store: CallStore, how: Callable[[Call], Call], at: float, **changes: Any) -> Call:
     call = evolve(new_call(), accepted=at, **changes)
-    store.accept([call], lambda call, pipe: None)
+    Acceptor(store).accept([call], lambda call, pipe: None)
     call = store.change(call, how, NOTE)
     save(store, call, call.ended or at)
     return call
@@ -330,7 +334,7 @@ def test_one_request_at_a_time_reads_through_records(
 ) -> None:
     monkeypatch.setattr("app.cdr.services._TURN", 0.01)
     call = make(store, cancelled, recent)
-    with client.application.extensions["ringback"].call_reports._turn():
+    with client.application.extensions["ringback"][CallReports]._turn():
         assert found(ask) == found(ask, startDate=date(recent)) == [call.id]
         answer = ask("GET", CDR, disposition=3)
         is_error(answer, 503, "service_unavailable")

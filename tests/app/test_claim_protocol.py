@@ -14,9 +14,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.calls import pace, store, transitions, watch
+from app.calls import transitions, watch
 from app.calls.model import Call, State
-from app.calls.store import CallStore, Note
+from app.store import writes
+from app.store.calls import CallStore
+from app.store.writes import Note
 from freeswitch.event_socket import SwitchConnection
 from tests.app.claim_model import REDIS_FAULTS, ROLES, Broken, Trap, World
 from workers import dispatch
@@ -328,7 +330,6 @@ def test_a_claim_on_a_lost_history_is_none(world: World) -> None:
 
 
 def test_numbers_do_not_tell_histories_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (pace, store):
-        monkeypatch.setattr(module, "stamp", lambda: "")
+    monkeypatch.setattr(writes, "stamp", lambda: "")
     with pytest.raises(Broken, match="is dialled twice"):
         forget_a_change(world)

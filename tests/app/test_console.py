@@ -8,12 +8,14 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from app.calls.model import Call, State, evolve
-from app.calls.store import CallStore, Note
 from app.console.charts import Charts
 from app.console.resource import detail
 from app.console.sessions import LIFETIME
 from app.console.views import _STATIC
-from app.switches import SwitchStore
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.switches import SwitchStore
+from app.store.writes import Note
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.app.test_phone_calls import BODY, SIMPLE
 
@@ -215,7 +217,7 @@ def test_anothers_call_is_not_there(
     call = store.get(placed)
     assert call is not None
     other = evolve(call, id="f" * 20, user="99", extension="0009*100", legs=())
-    store.accept([other], lambda *_: None)
+    Acceptor(store).accept([other], lambda *_: None)
     log_in(ORGANIZATION)
     assert code(client.get(f"/console/api/calls/{other.id}")) == (400, "pc_phonecall_invalid")
     assert (

@@ -13,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from app.calls import index, transitions
-from app.calls.index import Span
+from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, evolve, leg_uuid
-from app.calls.store import CallStore, Note
-from app.listing import Filter, Kind, parse_date
-from app.phone_calls.resource import date
+from app.store import index
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.index import Span
+from app.store.writes import Note
+from app.web.listing import Filter, Kind, parse_date
+from app.web.resource import date
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, VOIPNOW, Ask
 from tests.app.test_phone_calls import BODY, LIST, SIMPLE, is_error
 from tests.app.test_store import new_call
@@ -416,6 +419,6 @@ def test_a_walk_misses_nothing_that_stays(
 
 def test_all_of_a_long_list_are_hung_up(ask: Ask, store: CallStore, redis: Redis) -> None:
     calls: list[Call] = [new_call() for _ in range(index.CHUNK + 1)]
-    store.accept(calls, lambda call, pipe: None)
+    Acceptor(store).accept(calls, lambda call, pipe: None)
     assert len(ask("DELETE", LIST).json) == len(calls)
     assert ask("GET", LIST).json["totalResults"] == 0

@@ -18,11 +18,14 @@ from hypothesis import strategies as st
 from redis import Redis
 from structlog.contextvars import clear_contextvars
 
-from app import create_app, logs
+from app import create_app
 from app.calls import transitions
 from app.calls.model import Role, job_uuid, leg_uuid
-from app.calls.store import CallStore, Change, Note
 from app.settings import Settings
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore, Change
+from app.store.writes import Note
+from app.telemetry import logs
 from tests.app.test_store import new_call
 
 CALL, OTHER = "c3a5fbf2be57af92c581", "00000000000000000001"
@@ -274,7 +277,7 @@ def test_each_call_of_a_batch_has_its_own_line(
 ) -> None:
     calls = [new_call() for _ in range(3)]
     for call in calls:
-        store.accept([call], lambda *_: None)
+        Acceptor(store).accept([call], lambda *_: None)
     ends = [
         partial(transitions.end, fault=transitions.EVENTS_LOST, at=call.accepted + 5)
         for call in calls

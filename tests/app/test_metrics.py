@@ -20,11 +20,13 @@ from redis import Redis
 from app import create_app
 from app.calls import transitions
 from app.calls.model import Call, State, evolve
-from app.calls.store import CallStore, Change, Keys, Note
 from app.health import parts
-from app.metrics import counting, registry
 from app.settings import Settings, SettingsError, load_settings
-from app.switches import Pause, SwitchStore
+from app.store.calls import CallStore, Change
+from app.store.keys import Keys
+from app.store.switches import Pause, SwitchStore
+from app.store.writes import Note
+from app.telemetry import counting, registry
 from freeswitch.simulator import causes
 from tests.app.conftest import USER, Ask
 from tests.app.test_phone_calls import BODY, SIMPLE

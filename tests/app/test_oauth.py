@@ -14,9 +14,9 @@ from redis import Redis
 from app import create_app
 from app.accounts.model import token_sha256
 from app.accounts.store import AccountStore, read_accounts
-from app.calls.store import Keys
 from app.oauth.services import Tokens
 from app.settings import Settings, SettingsError
+from app.store.keys import Keys
 from tests.app.test_phone_calls import LIST, OTHER
 from tests.conftest import eventually
 

@@ -11,12 +11,16 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.calls import pace, transitions
+from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
-from app.calls.pace import Asking, Claims, Limit, Pacer, Turn
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore, Keys, Note
 from app.calls.transitions import LegReport
+from app.store import pace
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.keys import Keys
+from app.store.pace import Asking, Claims, Limit, Pacer, Turn
+from app.store.queue import JobQueue
+from app.store.writes import Note
 
 
 class Line:
@@ -52,7 +56,7 @@ class Line:
                 *(leg(call_id, Role.DESTINATION, n, g) for n, g in enumerate(destinations, 1)),
             ),
         )
-        return self.store.accept([call], JobQueue(self.redis).place_call).calls[0]
+        return Acceptor(self.store).accept([call], JobQueue(self.redis).place_call).calls[0]
 
     def calls(self, count: int, **of: str) -> list[Call]:
         return [self.call(**of) for _ in range(count)]
@@ -394,7 +398,7 @@ def test_another_attempt_counts_for_its_own_gateway(line: Line) -> None:
         uuid=leg_uuid(call_id, Role.SOURCE, 1, 2),
     )
     call = replace(call, id=secrets.token_hex(10), legs=(call.legs[0], second, call.legs[1]))
-    call = line.store.accept([call], JobQueue(line.redis).place_call).calls[0]
+    call = Acceptor(line.store).accept([call], JobQueue(line.redis).place_call).calls[0]
 
     def live() -> dict[str, int]:
         keys = line.redis.keys("ringback:live:*")

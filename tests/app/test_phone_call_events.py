@@ -11,10 +11,10 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from app import create_app
-from app.calls.store import Keys
 from app.phone_call_events.model import PhoneCallEvent
 from app.phone_call_events.store import EventStore
 from app.settings import Settings
+from app.store.keys import Keys
 from tests.app.test_phone_calls import ADMINISTRATOR, ORGANIZATION, USER, is_error
 
 EVENTS = "/uapi/extensions/@me/0003*210/phoneCallEvents"

@@ -17,11 +17,13 @@ from rq.serializers import JSONSerializer
 from app import create_app
 from app.calls import transitions
 from app.calls.model import State
-from app.calls.pace import Claims
-from app.calls.store import CallStore, Keys, Note
 from app.phone_calls.schemas import MAX_PARTIES
-from app.redis_client import connect
 from app.settings import Settings, SettingsError
+from app.store.calls import CallStore
+from app.store.client import connect
+from app.store.keys import Keys
+from app.store.pace import Claims
+from app.store.writes import Note
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.conftest import eventually, redis_running
 from workers.embedded_redis import EmbeddedRedis

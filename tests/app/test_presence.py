@@ -6,10 +6,11 @@ import pytest
 
 from app.calls import transitions
 from app.calls.model import Call
-from app.calls.store import CallStore, Note
 from app.calls.transitions import LegReport
-from app.phone_calls.resource import date
 from app.presence.services import BUSY, RINGING, Presence, presence
+from app.store.calls import CallStore
+from app.store.writes import Note
+from app.web.resource import date
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, Ask
 from tests.app.test_phone_calls import SIMPLE, is_error
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.redis_client import connect
 from app.settings import SettingsError, load_settings, setting_names
+from app.store.client import connect
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 

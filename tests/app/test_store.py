@@ -15,9 +15,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore, Keys, Note, NotReplicated, OutcomeUnknown
-from app.redis_client import connect
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.client import connect
+from app.store.errors import NotReplicated, OutcomeUnknown
+from app.store.keys import Keys
+from app.store.queue import JobQueue
+from app.store.writes import Note
 from tests.conftest import await_ready, eventually
 from workers.embedded_redis import EmbeddedRedis
 from workers.up import free_port
@@ -60,7 +64,7 @@ class Client:
     def accept(self, call: Call) -> bool:
         """Whether it was new."""
         app = call.app if call.nonce else None
-        return self.store.accept([call], self.queue.place_call, nonce_app=app).new
+        return Acceptor(self.store).accept([call], self.queue.place_call, nonce_app=app).new
 
 
 @contextmanager
@@ -141,7 +145,7 @@ def test_a_clock_that_was_stepped_costs_one_attempt(redis: Redis, redis_url: str
     client = Client(redis_url)
     assert client.accept(new_call())
     # As if Redis' clock had gone on by an hour since it was last heard.
-    client.store._clock -= 3_600e6
+    client.store.clock._offset -= 3_600e6
     assert client.accept(new_call())
 
 

@@ -13,10 +13,12 @@ from redis import Redis
 from app import create_app
 from app.calls import transitions
 from app.calls.model import Call
-from app.calls.store import CallStore, Note
 from app.calls.transitions import LegReport
 from app.settings import Settings
+from app.store.calls import CallStore
+from app.store.writes import Note
 from app.stream import feed, services
+from app.stream.services import CallStream
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, Ask
 from tests.app.test_phone_calls import SIMPLE, is_error
 from tests.conftest import await_ready, eventually
@@ -148,7 +150,7 @@ def open_stream(app: Flask) -> Iterator[Open]:
     for stream in opened:
         stream.close()
     # Nobody is left behind, and the reader goes.
-    source = app.extensions["ringback"].stream.feed
+    source = app.extensions["ringback"][CallStream].feed
     assert source._listeners == {}
     eventually(lambda: source._reader is None)
 
@@ -343,7 +345,7 @@ def test_what_is_refused(ask: Ask) -> None:
 def test_head_leaves_nobody_behind(ask: Ask, app: Flask, client: FlaskClient) -> None:
     answer = client.head(PATH, headers={"Authorization": f"Bearer {USER}"}, buffered=True)
     assert (answer.status_code, answer.data) == (200, b"")
-    assert app.extensions["ringback"].stream.feed._listeners == {}
+    assert app.extensions["ringback"][CallStream].feed._listeners == {}
 
 
 def test_a_limit_for_each_app_and_for_all(
@@ -386,7 +388,7 @@ def test_who_does_not_keep_up_is_cut_off_and_comes_back_for_the_rest(
 ) -> None:
     monkeypatch.setattr(feed, "_QUEUE", 3)
     cut = []
-    source = app.extensions["ringback"].stream.feed
+    source = app.extensions["ringback"][CallStream].feed
     listener = source.listen(store.keys.calls, "demo", lambda: cut.append(True))
     listener.open = True
     stream = open_stream().begin()
@@ -405,7 +407,7 @@ def test_who_does_not_keep_up_is_cut_off_and_comes_back_for_the_rest(
 
 def test_a_stop_ends_the_streams(app: Flask, open_stream: Open) -> None:
     stream = open_stream().begin()
-    app.extensions["ringback"].stream.feed.ends_when(lambda: True)
+    app.extensions["ringback"][CallStream].feed.ends_when(lambda: True)
     assert all("data" not in block for block in stream.blocks())
 
 
@@ -431,7 +433,7 @@ def test_redis_goes_and_comes_back(
     server = EmbeddedRedis(port)
     await_ready(server.url)
     app = create_app(replace(settings, redis_url=server.url))
-    source = app.extensions["ringback"].stream.feed
+    source = app.extensions["ringback"][CallStream].feed
     stream = Stream(app).begin()
     source._redis.xadd(source._key, {"call": "none", "changed": "{}"}, id="99999999999999-0")
     while stream.last == "0-0":

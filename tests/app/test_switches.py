@@ -3,8 +3,8 @@
 import pytest
 from redis import Redis
 
-from app.calls.pace import Limit
-from app.switches import Pause, SwitchStore
+from app.store.pace import Limit
+from app.store.switches import Pause, SwitchStore
 from tests.app.test_pace import Line, ids
 
 PAUSE = Pause("ann@desk", 1000.0, "new disks", drain=True)

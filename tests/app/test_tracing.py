@@ -11,12 +11,15 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from app import create_app, tracing
+from app import create_app
 from app.calls import transitions
 from app.calls.model import Call, State
-from app.calls.store import CallStore, Keys, Note
 from app.calls.transitions import LegReport
 from app.settings import Settings, SettingsError
+from app.store.calls import CallStore
+from app.store.keys import Keys
+from app.store.writes import Note
+from app.telemetry import tracing
 from tests.otlp import Collector, Sent, collecting
 from workers.up import free_port
 
@@ -243,7 +246,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 
 def test_off_nothing_of_it_is_imported() -> None:
     # redis-py imports the API by itself, where it is installed.
-    ours = "{'app.spans', 'opentelemetry.exporter', 'opentelemetry.sdk.trace.export'}"
+    ours = "{'app.telemetry.spans', 'opentelemetry.exporter', 'opentelemetry.sdk.trace.export'}"
     result = run(f"import sys, workers.processes; sys.exit(bool({ours} & set(sys.modules)))")
     assert result.returncode == 0, result.stderr
 

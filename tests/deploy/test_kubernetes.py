@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 from promql_parser import parse
 
-from app.metrics.registry import DESCRIBED
+from app.telemetry.registry import DESCRIBED
 from tests.deploy.files import (
     DEPLOY,
     check_command,

@@ -13,7 +13,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from promql_parser import AggregateExpr, BinaryExpr, Expr, VectorSelector, parse, walk
 
-from app.metrics.registry import DESCRIBED
+from app.telemetry.registry import DESCRIBED
 from tests.deploy.files import DEPLOY, ROOT, read_yaml
 
 PROMETHEUS = DEPLOY / "prometheus"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.calls.model import State
-from app.calls.store import Keys
-from app.redis_client import connect
+from app.store.client import connect
+from app.store.keys import Keys
 from tests.conftest import eventually
 from tests.docs.blocks import ROOT, Block, blocks, pages
 from tests.docs.compare import Ids

@@ -5,7 +5,7 @@ import re
 from dataclasses import fields
 
 from app.calls.model import Call, Leg
-from app.calls.store import Keys
+from app.store.keys import Keys
 from tests.docs.blocks import ROOT
 from tests.docs.tables import names, tables
 

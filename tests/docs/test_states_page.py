@@ -11,7 +11,7 @@ import pytest
 from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, evolve
 from app.calls.transitions import FAULTS, LegReport, Marks
-from app.phone_calls.resource import status
+from app.web.phone_call import status
 from tests.docs.blocks import ROOT
 from tests.docs.tables import names, table
 

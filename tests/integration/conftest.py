@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from app.calls.model import Call, State
-from app.calls.store import CallStore, Keys
-from app.redis_client import connect
 from app.settings import load_settings
+from app.store.calls import CallStore
+from app.store.client import connect
+from app.store.keys import Keys
 from freeswitch.event_socket import EventSocket
 from workers.runtime import switch_addresses
 from workers.up import Ports, Stack, free_port, running

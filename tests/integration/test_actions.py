@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from app.calls.model import Call, Leg, NumberKind, Role, State, evolve, leg_uuid
-from app.calls.queue import JobQueue
-from app.calls.store import Note
+from app.store.queue import JobQueue
+from app.store.writes import Note
 from tests.conftest import eventually
 from tests.integration.conftest import REAL, Ringback
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 
 from app.calls import cdr
-from app.calls.index import Span
 from app.calls.model import Call, State
 from app.cdr.store import CdrStore
+from app.store.index import Span
 from tests.integration.conftest import Ringback
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from app.calls.model import Leg, State
 from app.settings import Settings
-from app.switches import SwitchStore
+from app.store.switches import SwitchStore
 from tests.conftest import eventually
 from tests.integration.conftest import REAL, Ringback
 from workers.up import environment, free_port, serves

@@ -177,7 +177,7 @@ def test_an_api_dies_between_accepting_and_answering(suite: Suite) -> None:
     first, second = map(cluster.part, APIS)
     first.terminate()
     second.terminate()
-    first.start(**{AT: "app.calls.store:CallStore.accept:after"})
+    first.start(**{AT: "app.store.accepting:Acceptor.accept:after"})
     wait_until("it does not answer", lambda: cluster.serves(APIS[0]))
 
     def die() -> None:

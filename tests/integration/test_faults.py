@@ -10,7 +10,7 @@ import pytest
 
 from app.calls import transitions
 from app.calls.model import Call, State
-from app.calls.store import Note
+from app.store.writes import Note
 from tests.conftest import eventually
 from tests.integration.conftest import Ringback, started
 from workers.up import environment

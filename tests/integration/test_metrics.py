@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.calls.model import State
-from app.redis_client import connect
+from app.store.client import connect
 from tests.conftest import eventually, redis_running
 from tests.integration.conftest import REAL, Ringback
 from tests.integration.test_processes import environment

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from app.calls.model import State
-from app.calls.pace import Limit, Pacer
-from app.redis_client import connect
+from app.store.client import connect
+from app.store.pace import Limit, Pacer
 from tests.conftest import eventually
 from tests.integration.conftest import Ringback, started
 

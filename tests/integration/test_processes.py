@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from app.calls.model import State
-from app.calls.store import CallStore, Keys
-from app.redis_client import connect
 from app.settings import load_settings
+from app.store.calls import CallStore
+from app.store.client import connect
+from app.store.keys import Keys
 from tests.conftest import eventually, redis_running
 from tests.integration.conftest import Ringback
 from workers.up import Stack, free_port, serves

@@ -25,7 +25,7 @@ import pytest
 import rq.worker
 from rq import SimpleWorker
 
-from app.redis_client import connect
+from app.store.client import connect
 from workers.embedded_redis import EmbeddedRedis
 from workers.rq_worker.batch import BatchWorker, GeventDeathPenalty
 

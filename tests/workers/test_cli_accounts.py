@@ -11,8 +11,8 @@ from redis import Redis
 
 from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
-from app.calls.store import Keys
 from app.settings import Settings
+from app.store.keys import Keys
 from workers.cli import main
 
 # Of somebody who has read the demo's, and taken other secrets.

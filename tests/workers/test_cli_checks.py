@@ -7,9 +7,9 @@ import pytest
 
 from app.accounts.model import Accounts
 from app.accounts.store import read_accounts
-from app.calls.pace import Limit
 from app.settings import Settings
-from app.switches import Pause, Switch
+from app.store.pace import Limit
+from app.store.switches import Pause, Switch
 from freeswitch.address import SwitchAddress
 from workers.commands import checks
 from workers.commands.checks import Check, Level, SwitchFacts

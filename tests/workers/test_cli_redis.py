@@ -18,10 +18,13 @@ from rq.serializers import JSONSerializer
 from app.accounts.store import AccountStore, read_accounts
 from app.calls import transitions
 from app.calls.model import Call
-from app.calls.pace import Limit, Pacer
-from app.calls.queue import ACT, JobQueue
-from app.calls.store import CallStore, Keys, Note
 from app.settings import Settings
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.keys import Keys
+from app.store.pace import Limit, Pacer
+from app.store.queue import ACT, JobQueue
+from app.store.writes import Note
 from tests.app.test_call_events import CALLED, DESK, call
 from workers.cli import main
 from workers.commands import COMMANDS
@@ -54,7 +57,7 @@ def placed(store: CallStore, digit: str, extension: str = DESK) -> Call:
         state=transitions.State.QUEUED,
         accepted=store.now(),
     )
-    return store.accept([new], JobQueue(store.redis).place_call).calls[0]
+    return Acceptor(store).accept([new], JobQueue(store.redis).place_call).calls[0]
 
 
 def ids(result: Result) -> list[str]:

@@ -14,11 +14,12 @@ from redis import Redis
 
 from app.calls import transitions
 from app.calls.model import Call, Leg, Role, State, job_uuid, leg_uuid
-from app.calls.store import Note
 from app.settings import Settings
+from app.store.accepting import Acceptor
+from app.store.writes import Note
 from freeswitch.address import SwitchAddress
 from freeswitch.events import Event
-from tests.workers.test_reports import ENDS, feed, read
+from tests.workers.test_leg_reports import ENDS, feed, read
 from workers.listener import SwitchListener
 from workers.runtime import CALL_VARIABLE, Runtime
 
@@ -50,7 +51,7 @@ class Following:
             uuids[leg.uuid] = leg_uuid(call_id, leg.role, party, 1)
             legs.append(replace(leg, uuid=uuids[leg.uuid]))
         call = replace(call, id=call_id, job_uuid=uuids[call.job_uuid], legs=tuple(legs))
-        (accepted,) = self.store.accept([call], lambda *_: None).calls
+        (accepted,) = Acceptor(self.store).accept([call], lambda *_: None).calls
         return accepted, [renamed(event, uuids, call_id) for event in events]
 
     def states(self, call: Call) -> list[str]:

@@ -20,7 +20,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
-from app.redis_client import connect
+from app.store.client import connect
 from tests.conftest import await_ready, eventually
 from workers.embedded_redis import EmbeddedRedis
 from workers.rq_worker.batch import BatchWorker

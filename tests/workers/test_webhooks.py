@@ -20,17 +20,20 @@ from marshmallow import ValidationError
 from redis import Redis
 from standardwebhooks.webhooks import Webhook
 
-from app import redis_client
 from app.accounts.model import User
 from app.accounts.schemas import AppSchema
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.call_events import ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP
 from app.calls.model import Call
-from app.calls.store import CallStore, Keys, Note
 from app.calls.transitions import LegReport, report_leg
 from app.phone_call_events.model import DISABLED, ENABLED, GET, POST, PhoneCallEvent
 from app.phone_call_events.store import EventStore
 from app.settings import Settings, SettingsError, load_settings, parse_networks
+from app.store import client as redis_client
+from app.store.accepting import Acceptor
+from app.store.calls import CallStore
+from app.store.keys import Keys
+from app.store.writes import Note
 from tests.app.test_call_events import CALLED, DESK, TALK, call
 from tests.conftest import eventually
 from tests.receiver import LIMIT, Receiver, hanging, receiving
@@ -146,7 +149,7 @@ class Told:
         """A call between two extensions; the ids of what the desk's receiver is told of it."""
         call_id = f"{number:020x}"
         new = replace(call([DESK], [CALLED]), id=call_id)
-        (current,) = self.store.accept([new], lambda *_: None).calls
+        (current,) = Acceptor(self.store).accept([new], lambda *_: None).calls
         for report in reports:
 
             def heard(call: Call, report: LegReport = report) -> Call:

@@ -10,11 +10,13 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from app.accounts.caller import OWNER, Caller
 from app.accounts.model import Accounts, App, Level
 from app.calls import transitions
 from app.calls.model import Call, State, changed_fields
-from app.phone_calls.schemas import CreateQuery, CreateSchema, load
-from app.phone_calls.services import OWNER, Caller, PhoneCalls
+from app.phone_calls.schemas import CreateQuery, CreateSchema
+from app.phone_calls.services import PhoneCalls
+from app.web.fields import load
 from workers.commands import complete, words
 from workers.commands.session import Session, console, put_json, tell
 

@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.calls import index
-from app.calls.index import ALL, Span
 from app.calls.model import Call, State
+from app.store import index
+from app.store.index import ALL, Span
 from workers.commands import complete, words
 from workers.commands.call import caller, phone_calls
 from workers.commands.session import (

@@ -12,7 +12,7 @@ from app.accounts.model import Accounts, ExtensionType
 from app.calls.model import gateway_of
 from app.health.parts import WORKER_LIMIT
 from app.settings import Settings
-from app.switches import Switch
+from app.store.switches import Switch
 from freeswitch.address import SwitchAddress
 from workers.commands.words import age
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import click
 
-from app.calls import index
+from app.store import index
 from workers.commands.session import Session
 
 # Seconds that Redis may take to answer, and how many words are offered.

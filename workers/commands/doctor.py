@@ -20,9 +20,9 @@ from rq.serializers import JSONSerializer
 from app.accounts.model import Accounts
 from app.accounts.store import read_accounts
 from app.calls.model import job_uuid
-from app.calls.queue import ACTIONS, CALLS
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError, load_settings
+from app.store.queue import ACTIONS, CALLS
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
 from freeswitch.event_socket import (

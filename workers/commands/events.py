@@ -8,7 +8,7 @@ import orjson
 from rich.text import Text
 
 from app.calls.model import State
-from app.redis_client import BLOCK_LIMIT
+from app.store.client import BLOCK_LIMIT
 from workers.commands import complete, words
 from workers.commands.session import Session, as_json_lines, console, put_json_line
 

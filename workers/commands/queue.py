@@ -15,7 +15,7 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.worker import BaseWorker
 
-from app.calls.queue import HANG_UP, PLACE_CALL
+from app.store.queue import HANG_UP, PLACE_CALL
 from workers.commands import words
 from workers.commands.session import Session, as_json, console, put_json, tell
 

@@ -17,13 +17,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from app.accounts.model import Accounts
 from app.accounts.store import AccountStore
-from app.calls.pace import Pacer
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore, Keys, OutcomeUnknown
 from app.errors import ApiError
-from app.redis_client import connect, is_unavailable
 from app.settings import Settings, SettingsError, load_settings
-from app.switches import SwitchStore
+from app.store.calls import CallStore
+from app.store.client import connect, is_unavailable
+from app.store.errors import OutcomeUnknown
+from app.store.keys import Keys
+from app.store.pace import Pacer
+from app.store.queue import JobQueue
+from app.store.switches import SwitchStore
 from freeswitch.event_socket import EventSocketError
 
 # Columns where nothing is known of them: no terminal, and nobody to read a cut table.

@@ -5,7 +5,7 @@ import time
 import click
 from rich.text import Text
 
-from app.switches import Pause, Switch
+from app.store.switches import Pause, Switch
 from workers.commands import complete, words
 from workers.commands.session import Session, as_json, console, progress, put_json, tell, who
 from workers.runtime import switch_addresses

@@ -20,7 +20,7 @@ SIGNS = {
 _NOTES = {"CHANNEL_HOLD": "on hold", "CHANNEL_UNHOLD": "bridged"}
 # A phase, and when it began, in epoch seconds.
 Phase = tuple[float, str]
-# What a timeline entry holds (app.calls.store).
+# What a timeline entry holds (app.store.calls).
 Entry = Mapping[str, str]
 
 

@@ -6,8 +6,8 @@ import secrets
 from gevent.event import Event as Flag
 from rq.serializers import JSONSerializer
 
-from app.redis_client import connect, is_unavailable
 from app.settings import Settings
+from app.store.client import connect, is_unavailable
 from workers.rq_worker.batch import BatchWorker, Companion
 
 log = logging.getLogger(__name__)

@@ -93,8 +93,8 @@ def _each(
 
 def _messages() -> "Messages":
     # Here, for the other commands do without.
-    from app.calls.store import Keys
-    from app.redis_client import connect
+    from app.store.client import connect
+    from app.store.keys import Keys
     from workers.webhooks.messages import Messages
 
     try:

@@ -17,15 +17,14 @@ from gevent.pool import Pool
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app import logs, tracing
+from app.accounts.caller import Caller
 from app.accounts.model import App
 from app.accounts.store import AccountStore
-from app.calls.store import Keys
-from app.metrics import counting
 from app.phone_call_events.model import ENABLED, POST, port
-from app.phone_calls.services import Caller
-from app.redis_client import BLOCK_LIMIT
 from app.settings import Settings, parse_networks
+from app.store.client import BLOCK_LIMIT
+from app.store.keys import Keys
+from app.telemetry import counting, logs, tracing
 from workers.webhooks.messages import Messages, Taken
 from workers.webhooks.send import Failed, send
 

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from app.calls.store import Keys
 from app.phone_call_events.store import events_key
+from app.store.keys import Keys
 
 # What one script takes at most: entries of the outbox, or messages to be sent; and after how many
 # PhoneCallEvents it begins with no other entry.

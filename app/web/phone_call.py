@@ -7,7 +7,7 @@ from typing import Any
 from app.calls.actions import view_id
 from app.calls.cdr import flow, numbers
 from app.calls.model import Call, Leg, NumberKind, Role, State
-from app.calls.pace import Place
+from app.store.pace import QueuePosition
 
 # status of a view
 UNKNOWN, TRYING, RINGING, OTHER_RINGING, ON_CALL = 0, 2, 3, 4, 5
@@ -21,7 +21,7 @@ FIELDS = frozenset(
 
 
 def phone_call(
-    call: Call, link: str, unreachable: float | None = None, place: Place | None = None
+    call: Call, link: str, unreachable: float | None = None, place: QueuePosition | None = None
 ) -> dict[str, Any]:
     """The resource; a field without a value is left out.
 

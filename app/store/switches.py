@@ -7,8 +7,8 @@ from typing import Any
 
 from redis import Redis
 
-from app.calls.pace import Limit
-from app.calls.store import Keys
+from app.store.keys import Keys
+from app.store.pace import Limit
 
 
 @dataclass(frozen=True, slots=True)

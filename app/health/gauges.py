@@ -13,12 +13,12 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 from rq.job import Job
 
-from app.calls.queue import JobQueue
-from app.calls.store import CallStore
 from app.health.parts import is_followed
-from app.metrics import registry
-from app.metrics.registry import Described
-from app.switches import SwitchStore
+from app.store.calls import CallStore
+from app.store.queue import JobQueue
+from app.store.switches import SwitchStore
+from app.telemetry import registry
+from app.telemetry.registry import Described
 
 log = logging.getLogger(__name__)
 

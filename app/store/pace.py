@@ -12,18 +12,21 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 from redis import Redis
 
 from app.calls import watch
 from app.calls.model import Call
-from app.calls.store import EVENTS_KEPT, CallStore, Keys, from_reply, pairs, stamp
+from app.store import writes
+from app.store.calls import CallStore
+from app.store.keys import Keys
+from app.store.replies import from_reply, pairs
+from app.store.scripts import lua
 
 log = logging.getLogger(__name__)
 
-PACE = files("app.calls").joinpath("pace.lua").read_text()
+PACE = lua("pace")
 """Lua: ``pace(keys, argv, new)``."""
 _PACE = f"{PACE}return pace(KEYS, ARGV, cjson.decode(ARGV[14]))\n"
 # Seconds for which a switch that refused a call is passed over where there is another.
@@ -60,7 +63,7 @@ class Asking:
         """``token`` is this request's alone."""
         self.token = token
         # Of its claims.
-        self.stamp = stamp()
+        self.stamp = writes.stamp()
         self.at = time.monotonic()
         # When nothing is claimed any more, by Redis' clock in microseconds; None before Redis was
         # asked.
@@ -73,7 +76,7 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePosition:
     """How many calls are dialled before a waiting one, and the seconds that is expected to take."""
 
     ahead: int
@@ -94,7 +97,7 @@ class Pacer:
         found: Any = self._redis.hmget(self._keys.waiting, list(ids))
         return frozenset(name for name, value in zip(ids, found, strict=True) if value is not None)
 
-    def places(self, calls: Sequence[Call]) -> dict[str, Place]:
+    def places(self, calls: Sequence[Call]) -> dict[str, QueuePosition]:
         """Where those of the calls stand that wait in line, by id."""
         keys = self._keys
         with self._redis.pipeline(transaction=False) as pipe:
@@ -119,7 +122,7 @@ class Pacer:
         for call_id, (rank, own) in found.items():
             # Each of the others has as many turns before it, or as many as it needs.
             others = sum(min(n, rank + 1) for name, n in lengths.items() if name != own)
-            places[call_id] = Place(rank + others, (rank + others) * each)
+            places[call_id] = QueuePosition(rank + others, (rank + others) * each)
         return places
 
     def set_limits(self, kind: str, limits: dict[str, Limit]) -> None:
@@ -191,18 +194,18 @@ class Claims:
         """Those of pace.lua. May raise an error of Redis."""
         keys = self._keys
         if asking.last is None:
-            asking.last = self._store.moment(asking.at + _CLAIM_WITHIN)
+            asking.last = self._store.clock.moment(asking.at + _CLAIM_WITHIN)
         return [
             *(keys.line(""), keys.taken(""), keys.prefix + "call:", keys.refusing("")),
             *(keys.switch(""), keys.switch_calls(""), most, json.dumps(list(switches.items()))),
-            *(self._worker, asking.stamp, watch.UNSENT_LOOK, EVENTS_KEPT),
+            *(self._worker, asking.stamp, watch.UNSENT_LOOK, writes.EVENTS_KEPT),
             f"{asking.last:.0f}",
         ]
 
     def turn(self, asking: Asking, reply: Any) -> Turn:
         """What pace.lua answered."""
         clock, again, late, wrong, *claimed = reply
-        self._store.set_clock(asking.at, float(clock))
+        self._store.clock.set(asking.at, float(clock))
         for text in wrong:
             # It ends in its time, and takes no other with it.
             call_id, _, why = text.decode(errors="replace").partition(": ")

@@ -18,7 +18,7 @@ from app.calls.model import Call, Leg, NumberKind, Role, State, from_hash, to_ha
 from app.calls.transitions import finish_originate, report_leg
 from freeswitch.commands import originate_error
 from freeswitch.events import Event
-from workers.reports import leg_report
+from workers.leg_reports import leg_report
 
 TRACES = {path.stem: path for path in sorted(Path(__file__).with_name("traces").glob("*.jsonl"))}
 

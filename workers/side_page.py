@@ -8,12 +8,12 @@ import gevent
 from flask import Flask
 from gevent.pywsgi import WSGIServer
 
-from app.errors import register_errors
+from app.health.metrics_page import blueprint as metrics
 from app.health.parts import Parts, impatient_store, redis_part
 from app.health.views import blueprint as health
-from app.metrics import counting
-from app.metrics.views import blueprint as metrics
 from app.settings import Settings, SettingsError
+from app.telemetry import counting
+from app.web.answers import register_errors
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from app.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from flask import Flask, Response
 
-    from app.spans import RequestSpan, Spans
+    from app.telemetry.spans import RequestSpan, Spans
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def start(settings: Settings, process: str) -> None:
         return
     try:
         # Some of its variables are read with the import.
-        from app.spans import Spans
+        from app.telemetry.spans import Spans
 
         _spans = Spans(settings, process)
     except ValueError as error:

@@ -32,8 +32,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from werkzeug.datastructures import Headers
 
 from app.calls.model import Call, Leg, NumberKind, State
-from app.logs import hide_number, hide_numbers, hide_secrets, is_abnormal
 from app.settings import Settings
+from app.telemetry.logs import hide_number, hide_numbers, hide_secrets, is_abnormal
 
 # A route's parameter, as Flask writes it and as OpenTelemetry has it.
 _PARAMETER = re.compile(r"<(?:[^<>:]*:)?(\w+)>")

@@ -10,9 +10,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.metrics import counting
-from app.metrics.gauges import BuildInfo
-from app.metrics.registry import REGISTRY, SHARED
+from app.health.gauges import BuildInfo
+from app.telemetry import counting
+from app.telemetry.registry import REGISTRY, SHARED
 
 # When a request came, in its WSGI environment.
 _BEGUN = "ringback.begun"

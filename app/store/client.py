@@ -21,8 +21,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
-from app.metrics import counting
 from app.settings import SettingsError
+from app.telemetry import counting
 
 _SENTINEL_PORT = 26_379
 # Seconds that a blocking command may wait at most.

@@ -3,10 +3,12 @@
 import secrets
 import time
 import zlib
+from datetime import datetime
+from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
-from rq import Queue
+from rq import Queue, Worker
 from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
@@ -14,7 +16,7 @@ from rq.utils import now, utcformat
 
 from app.calls.actions import Request
 from app.calls.model import Call
-from app.redis_client import BLOCK_LIMIT
+from app.store.client import BLOCK_LIMIT
 
 # Calls to place, and what is done to calls: the second never waits behind the first.
 CALLS = "calls"
@@ -27,6 +29,8 @@ ACT = "workers.jobs.act"
 # Seconds a job's own record stays in RQ; what became of the call stands in the call.
 _RESULT_TTL = 60
 _FAILURE_TTL = 86_400
+# Workers that are shown at most.
+_MOST = 200
 # Seconds beyond the time a call may wait for a switch.
 _JOB_MARGIN = 30
 
@@ -116,3 +120,53 @@ class JobQueue:
                 value = result.return_value if result is not None else None
                 return value if isinstance(value, str) else None
         return None
+
+
+def queues(redis: Redis, queue: JobQueue) -> list[dict[str, Any]]:
+    """How many jobs of each queue wait, are under way and have failed."""
+    found = []
+    for each in (queue.calls, queue.actions):
+        found.append(
+            {
+                "name": each.name,
+                "waiting": redis.llen(each.key),
+                # Without the clean-up that RQ does when it counts.
+                "started": each.started_job_registry.get_job_count(cleanup=False),
+                "failed": each.failed_job_registry.get_job_count(cleanup=False),
+            }
+        )
+    return found
+
+
+def workers(redis: Redis) -> list[dict[str, Any]]:
+    """What RQ knows of its workers. Read as they are kept: RQ's own objects rename the
+    connection."""
+    keys = sorted(Worker.all_keys(connection=redis))[:_MOST]
+    with redis.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hmget(key, "queues", "state", "birth", "last_heartbeat", *_COUNTS)
+        rows: Any = pipe.execute()
+    found = []
+    for key, row in zip(keys, rows, strict=True):
+        queues, state, birth, heartbeat, done, failed = (
+            value.decode() if value is not None else "" for value in row
+        )
+        found.append(
+            {
+                "name": key.removeprefix(Worker.redis_worker_namespace_prefix),
+                "queues": queues,
+                "state": state,
+                "born": _seconds(birth),
+                "heartbeat": _seconds(heartbeat),
+                "done": int(done or 0),
+                "failed": int(failed or 0),
+            }
+        )
+    return found
+
+
+_COUNTS = ("successful_job_count", "failed_job_count")
+
+
+def _seconds(text: str) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if text else None

@@ -4,8 +4,8 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from app.auth import current_caller
 from app.errors import api_error
+from app.web.auth import current_caller
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # The paths and what they are for (uapi/spec 1.6; the queue's agents in both spellings). The

@@ -66,7 +66,7 @@ def _gauge(name: str, text: str, *labels: str, of_all: Literal["livesum", "livem
 
 
 def _read(name: str, text: str, *labels: str) -> Described:
-    """A gauge that is read at the scrape (app.metrics.gauges)."""
+    """A gauge that is read at the scrape (app.health.gauges)."""
     return _describe(name, "gauge", text, labels)
 
 

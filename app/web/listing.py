@@ -12,9 +12,10 @@ from urllib.parse import quote, urlencode
 
 from flask import request
 
-from app.calls.index import ALL, Span
-from app.phone_calls.resource import date
-from app.phone_calls.schemas import MAX_START, invalid
+from app.errors import api_error
+from app.store.index import ALL, Span
+from app.web.fields import MAX_START
+from app.web.resource import date
 
 # Values that one filter compares with.
 MAX_VALUES = 500
@@ -131,7 +132,7 @@ def field_names(query: Mapping[str, Any], known: frozenset[str]) -> frozenset[st
         return None
     names = frozenset(name.strip() for name in query["fields_"].split(",") if name.strip())
     if not names or not names <= known:
-        raise invalid("fields_invalid", f"fields takes some of {', '.join(sorted(known))}.")
+        raise api_error("fields_invalid", f"fields takes some of {', '.join(sorted(known))}.")
     return names
 
 
@@ -149,22 +150,22 @@ def _filter(
     if by is None:
         return None
     if by not in filters:
-        raise invalid("filterby_invalid", f"filterBy takes {', '.join(filters)}.")
+        raise api_error("filterby_invalid", f"filterBy takes {', '.join(filters)}.")
     kind, op = filters[by], query["filterOp"]
     if op in ("greaterThan", "lessThan") and kind is not Kind.DATE:
-        raise invalid("filterop_invalid", f"filterOp {op} compares dates alone.")
+        raise api_error("filterop_invalid", f"filterOp {op} compares dates alone.")
     if op == "present":
         return Filter(by, op, (), kind)
     code = value_code.format(by)
     values = _values(op, query.get("filterValue", []))
     if values is None:
-        raise invalid(code)
+        raise api_error(code)
     times: tuple[float, ...] = ()
     if kind is Kind.DATE and op not in ("contains", "startsWith"):
         try:
             times = tuple(parse_date(value) for value in values)
         except ValueError as error:
-            raise invalid(code) from error
+            raise api_error(code) from error
     return Filter(by, op, values, kind, times)
 
 

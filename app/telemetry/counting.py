@@ -17,7 +17,7 @@ from prometheus_client import Counter, Histogram
 
 from app.calls.model import Call, State
 from app.calls.transitions import DISPOSITION_NAMES
-from app.metrics import registry
+from app.telemetry import registry
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What Redis holds of the calls, and every script that writes it."""

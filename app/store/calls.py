@@ -1,0 +1,285 @@
+"""Reads the calls in Redis, and changes them through change.lua. pace.lua writes their claims."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from app.calls.model import Call, State, evolve
+from app.store import scripts, writes
+from app.store.client import BLOCK_LIMIT, is_unavailable
+from app.store.clock import RedisClock
+from app.store.errors import NotReplicated
+from app.store.keys import Keys
+from app.store.replies import from_reply, pairs, readable
+from app.store.writes import Note
+from app.telemetry import counting, logs, tracing
+
+log = logging.getLogger(__name__)
+
+# Seconds that Redis waits for its replicas to confirm a change.
+REPLICAS_LIMIT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A pure transition of a call, as old as it may be, and what its timeline says of it."""
+
+    call: Call
+    transition: Callable[[Call], Call]
+    notes: tuple[Note, ...]
+
+
+class CallStore:
+    """Reads calls, and changes them through the script."""
+
+    def __init__(self, redis: Redis, keys: Keys, replicas: int = 0) -> None:
+        """``replicas`` is how many replicas must hold a call before it counts as accepted, and
+        its claim before it counts as claimed."""
+        self.redis = redis
+        self.keys = keys
+        self.replicas = replicas
+        self.clock = RedisClock(redis)
+
+    def now(self) -> float:
+        """Epoch seconds to the microsecond by Redis' clock. May raise an error of Redis."""
+        return self.clock.now()
+
+    def tell_claimed(self, call: Call) -> None:
+        """Count and trace a claim that pace.lua has made."""
+        before = evolve(call, state=State.QUEUED, worker=None, switch=None, claimed=None)
+        _tell(before, call)
+
+    def get(self, call_id: str) -> Call | None:
+        """The call, or None where there is none or it is no longer kept."""
+        flat: Any = self.redis.hgetall(self.keys.call(call_id))
+        return from_reply(flat)
+
+    def get_many(self, call_ids: Iterable[str]) -> list[Call | None]:
+        """The calls; None also for one that cannot be read, so that it hurts no other."""
+        names = list(call_ids)
+        with self.redis.pipeline(transaction=False) as pipe:
+            for call_id in names:
+                pipe.hgetall(self.keys.call(call_id))
+            found = zip(names, pipe.execute(raise_on_error=False), strict=True)
+        return [readable(call_id, reply) for call_id, reply in found]
+
+    def change(
+        self,
+        call: Call,
+        transition: Callable[[Call], Call],
+        note: Note,
+        *,
+        replicated: bool = False,
+    ) -> Call:
+        """Apply a pure transition to the call as it stands, and return the call after it.
+
+        ``call`` may be old: where another change came first, the transition is applied
+        again to what Redis holds. Nothing is written where it changes nothing.
+        Raises KeyError where the call is no longer kept; with ``replicated`` NotReplicated.
+        """
+        (changed,) = self.change_many([Change(call, transition, (note,))], replicated=replicated)
+        if changed is None:
+            raise KeyError(call.id)
+        return changed
+
+    def change_many(
+        self,
+        changes: Sequence[Change],
+        *,
+        replicated: bool = False,
+        errors: dict[str, Exception] | None = None,
+    ) -> list[Call | None]:
+        """The same for many calls in one round trip, each a call of its own; those that another
+        change came before take one more. None stands for a call that is no longer kept.
+
+        What Redis refuses of one call hurts no other: it is raised when all are done, or put into
+        ``errors`` by the call's id, and None stands for its call.
+        """
+        refused = {} if errors is None else errors
+        done: list[Call | None] = [change.call for change in changes]
+        left = list(enumerate(changes))
+        while left:
+            sent = []
+            for index, change in left:
+                call = done[index]
+                assert call is not None
+                changed = change.transition(call)
+                if changed != call:
+                    changed = evolve(changed, version=call.version + 1, stamp=writes.stamp())
+                    arguments = writes.arguments(self.keys, call, changed, change.notes, self.now())
+                    sent.append((index, change, call, changed, arguments))
+            if not sent:
+                break
+            replies = self._run([arguments for *_, arguments in sent], replicated)
+            left = []
+            for (index, change, old, changed, _), reply in zip(sent, replies, strict=True):
+                if reply == 1:
+                    _tell(old, changed)
+                    done[index] = changed
+                    continue
+                if isinstance(reply, Exception):
+                    done[index] = None
+                    refused[change.call.id] = reply
+                    continue
+                done[index] = current = from_reply(pairs(reply))
+                if current is not None:
+                    if current.stamp == changed.stamp:
+                        # It was sent twice, and the answer to the first lost.
+                        _tell(old, current)
+                    left.append((index, change))
+        if errors is None and refused:
+            raise next(iter(refused.values()))
+        return done
+
+    def _run(self, steps: list[tuple[list[str], list[str]]], replicated: bool) -> list[Any]:
+        """Run change.lua for each step, all in one round trip."""
+        replicas = self.replicas if replicated else 0
+        with self.redis.pipeline(transaction=False) as pipe:
+            for keys, arguments in steps:
+                pipe.evalsha(scripts.CHANGE.sha, len(keys), *keys, *arguments)
+            if replicas:
+                # On one connection: WAIT is for what that one has written.
+                pipe.wait(replicas, int(REPLICAS_LIMIT * 1000))
+            replies = pipe.execute(raise_on_error=False)
+        had = replies.pop() if replicas else 0
+        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            self.redis.script_load(scripts.CHANGE.text)
+            again = self._run([steps[n] for n in unknown], replicated)
+            for n, reply in zip(unknown, again, strict=True):
+                replies[n] = reply
+        if isinstance(had, Exception):
+            raise had
+        if had < replicas and len(unknown) < len(steps):
+            raise NotReplicated(f"{had} of {replicas} replicas have it")
+        return replies
+
+    def replicated(self, calls: Sequence[Call]) -> list[Call]:
+        """Those of the calls that this server has as they are, and enough replicas of it too.
+        Raises NotReplicated."""
+        # Written again, unchanged: WAIT is for what its own connection has written.
+        replies = self._run([([self.keys.call(call.id)], ["", "[]"]) for call in calls], True)
+        return [
+            call
+            for call, reply in zip(calls, replies, strict=True)
+            if isinstance(reply, list) and pairs(reply)[b"stamp"].decode() == call.stamp
+        ]
+
+    def by_nonce(self, app: str, nonce: str) -> tuple[Call, ...]:
+        return self.of_nonce(self.redis.get(self.keys.nonce(app, nonce))) or ()
+
+    def of_nonce(self, value: Any) -> tuple[Call, ...] | None:
+        """The calls a nonce stands for; None where it is new or they are no longer kept."""
+        if value is None:
+            return None
+        ids = value.decode().split(",")
+        calls = tuple(filter(None, self.get_many(ids)))
+        # One that is kept and cannot be read raises: its nonce is not new.
+        return calls or tuple(filter(None, map(self.get, ids))) or None
+
+    def nonces(self, call_ids: Sequence[str]) -> list[str | None]:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for call_id in call_ids:
+                pipe.hget(self.keys.call(call_id), "nonce")
+            return [nonce and nonce.decode() for nonce in pipe.execute()]
+
+    def live_of_switch(self, switch: str) -> list[str]:
+        """Ids of the live calls that were claimed for the switch."""
+        ids: Any = self.redis.zrange(self.keys.switch_calls(switch), 0, -1)
+        return [call_id.decode() for call_id in ids]
+
+    def unreachable(self, switches: Iterable[str]) -> dict[str, float]:
+        """Of these switches those that cannot be reached, and since when in epoch seconds."""
+        names = list(dict.fromkeys(switches))
+        with self.redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hget(self.keys.switch(name), "unreachable_since")
+            found = zip(names, pipe.execute(), strict=True)
+        return {name: float(since) for name, since in found if since is not None}
+
+    def due(self, now: float) -> list[str]:
+        """Ids of calls whose deadline has passed."""
+        ids: Any = self.redis.zrange(self.keys.deadlines, "-inf", now, byscore=True)
+        return [call_id.decode() for call_id in ids]
+
+    def postpone(self, until: dict[str, float]) -> None:
+        """Have the watchdog look at the calls again at these times."""
+        if until:
+            self.redis.zadd(self.keys.deadlines, until, xx=True)
+
+    def forget_deadline(self, call_id: str) -> None:
+        """Of a call that is over. One that only cannot be read here is left for others."""
+        try:
+            flat: Any = self.redis.hgetall(self.keys.call(call_id))
+        except ResponseError:
+            return
+        if not flat or flat.get(b"state") == State.ENDED.encode():
+            self.redis.zrem(self.keys.deadlines, call_id)
+
+    def note(self, call_id: str, note: Note) -> None:
+        """Add to the timeline what changes nothing in the call."""
+        entry: Any = writes.entry(note, f"{self.now():.6f}")
+        # Not anew where the call is no longer kept.
+        timeline = self.keys.timeline(call_id)
+        self.redis.xadd(
+            timeline, entry, maxlen=writes.TIMELINE_KEPT, approximate=True, nomkstream=True
+        )
+
+    def note_sent(self, notes: Sequence[tuple[str, Note, float]]) -> list[bool]:
+        """Add to the timelines of calls what was sent for them, and when; of each whether all is
+        said: the call is marked as sent, and nobody wants it hung up."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for call_id, note, at in notes:
+                entry: Any = writes.entry(note, f"{at:.6f}")
+                pipe.xadd(self.keys.timeline(call_id), entry, nomkstream=True)
+                pipe.hmget(self.keys.call(call_id), "sent", "hangup_requested")
+            replies = pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and is_unavailable(reply):
+                raise reply
+        # What is wrong with one call costs no other anything.
+        return [
+            isinstance(of, list) and of[0] is not None and of[1] is None for of in replies[1::2]
+        ]
+
+    def timeline(self, call_id: str) -> list[dict[str, str]]:
+        """Every command, reply, event and change of the call, oldest first."""
+        entries: Any = self.redis.xrange(self.keys.timeline(call_id))
+        found = [
+            {"id": entry_id.decode(), **{k.decode(): v.decode() for k, v in fields.items()}}
+            for entry_id, fields in entries
+        ]
+        # Commands are written some time after they were sent.
+        return sorted(found, key=lambda entry: entry["at"])
+
+    def wait(self, call_id: str, until: Callable[[Call], bool], timeout: float) -> Call | None:
+        """The call once ``until`` holds of it, or as it stands after ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        last = "$"
+        while True:
+            # Where to go on reading is found before the call is read: no change falls between.
+            if last == "$":
+                newest: Any = self.redis.xrevrange(self.keys.timeline(call_id), count=1)
+                last = newest[0][0] if newest else "0"
+            call = self.get(call_id)
+            left = end - time.monotonic()
+            if call is None or until(call) or left <= 0:
+                return call
+            reply: Any = self.redis.xread(
+                {self.keys.timeline(call_id): last},
+                block=max(1, int(min(left, BLOCK_LIMIT) * 1000)),
+            )
+            if reply:
+                last = reply[0][1][-1][0]
+
+
+def _tell(old: Call, new: Call) -> None:
+    """Count, log and trace a change, once it is written."""
+    counting.changed(old, new)
+    logs.changed(old, new)
+    tracing.changed(old, new)

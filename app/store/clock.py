@@ -1,0 +1,50 @@
+"""Redis' clock, which all processes share: the clocks of their machines differ, and are stepped."""
+
+import math
+import time
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+# Seconds for which Redis' clock is trusted to go on as the monotonic clock does.
+_KEPT = 10.0
+
+
+class RedisClock:
+    """Tells Redis' time without asking Redis each time."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        # Redis' clock less the monotonic one of this process, in microseconds: at least, and as
+        # this process takes it to be.
+        self._least = 0.0
+        self._offset = 0.0
+        self.heard = -math.inf
+        """When Redis last told its time, on the monotonic clock; -inf before the first time."""
+
+    def now(self) -> float:
+        """Epoch seconds to the microsecond by Redis' clock. May raise an error of Redis."""
+        if time.monotonic() - self.heard > _KEPT:
+            asked = time.monotonic()
+            try:
+                seconds, micros = self._redis.time()
+                self.set(asked, seconds * 1e6 + micros)
+            except RedisError:
+                if self.heard == -math.inf:
+                    raise
+        return round(time.monotonic() + self._offset / 1e6, 6)
+
+    def moment(self, at: float) -> float:
+        """The time ``at`` of the monotonic clock as microseconds of Redis' clock, at the earliest
+        that it can be. May raise an error of Redis."""
+        self.now()
+        return at * 1e6 + self._least
+
+    def set(self, asked: float, clock: float) -> None:
+        """Take over ``clock``, Redis' time in microseconds, which Redis read at some moment since
+        the monotonic time ``asked``."""
+        first, self.heard = self.heard == -math.inf, time.monotonic()
+        self._least, most = clock - self.heard * 1e6, clock - asked * 1e6
+        # The old offset stays while it can be true, with a millisecond of drift.
+        if first or not self._least - 1e3 <= self._offset <= most + 1e3:
+            self._offset = (self._least + most) / 2

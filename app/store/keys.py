@@ -1,0 +1,76 @@
+"""The names of Redis keys, in one place. docs/redis.md says what each key holds."""
+
+
+class Keys:
+    """The names of Redis keys. Those of one call share a hash tag."""
+
+    def __init__(self, prefix: str = "ringback:") -> None:
+        self.prefix = prefix
+        self.events = f"{prefix}events"
+        self.deadlines = f"{prefix}calls:deadline"
+        self.calls = f"{prefix}calls:all"
+        self.records = f"{prefix}cdr:all"
+        self.accounts = f"{prefix}accounts"
+        self.waiting = f"{prefix}waiting"
+        self.turns = f"{prefix}turns"
+        self.limits = f"{prefix}limits"
+        self.pace = f"{prefix}pace"
+        # The extensions that have web hooks, and what is to be told to these.
+        self.hooked = f"{prefix}hooked"
+        self.outbox = f"{prefix}outbox"
+        self.webhooks = f"{prefix}webhooks:"
+        self.webhook_targets = f"{self.webhooks}targets"
+        self.dead_letters = f"{self.webhooks}dead"
+
+    def call(self, call_id: str) -> str:
+        return f"{self.prefix}call:{{{call_id}}}"
+
+    def timeline(self, call_id: str) -> str:
+        return f"{self.call(call_id)}:timeline"
+
+    def nonce(self, app: str, nonce: str) -> str:
+        return f"{self.prefix}nonce:{app}:{nonce}"
+
+    def record(self, call_id: str) -> str:
+        return f"{self.prefix}cdr:{{{call_id}}}"
+
+    def user_records(self, user: str) -> str:
+        return f"{self.prefix}cdr:user:{user}"
+
+    def organization_records(self, number: str) -> str:
+        return f"{self.prefix}cdr:organization:{number}"
+
+    def organization_calls(self, number: str) -> str:
+        return f"{self.prefix}calls:organization:{number}"
+
+    def user_calls(self, user: str) -> str:
+        return f"{self.prefix}calls:user:{user}"
+
+    def extension_calls(self, extension: str) -> str:
+        return f"{self.prefix}calls:extension:{extension}"
+
+    def switch_calls(self, switch: str) -> str:
+        return f"{self.prefix}calls:switch:{switch}"
+
+    def line(self, organization: str) -> str:
+        return f"{self.prefix}waiting:{organization}"
+
+    def taken(self, of: str) -> str:
+        """What is live of a limit: calls or legs."""
+        return f"{self.prefix}live:{of}"
+
+    def turn(self, token: str) -> str:
+        """What a worker's request for calls was answered."""
+        return f"{self.prefix}turn:{token}"
+
+    def refusing(self, switch: str) -> str:
+        return f"{self.prefix}refusing:{switch}"
+
+    def switch(self, name: str) -> str:
+        return f"{self.prefix}switch:{name}"
+
+    def switch_listeners(self, name: str) -> str:
+        return f"{self.prefix}switch:{name}:listeners"
+
+    def switch_lease(self, name: str) -> str:
+        return f"{self.prefix}switch:{name}:lease"

@@ -1,0 +1,26 @@
+"""Loads the Lua scripts of this folder, and names them as Redis does."""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script for EVAL, and its SHA-1 for EVALSHA."""
+
+    text: str
+    sha: str
+
+
+def script(text: str) -> Script:
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def lua(name: str) -> str:
+    """The text of the file ``name``.lua in this folder."""
+    return files(__package__).joinpath(f"{name}.lua").read_text()
+
+
+CHANGE = script(f"{lua('change')}return change(KEYS, ARGV)\n")
+ACCEPT = script(lua("change") + lua("accept"))

@@ -1,0 +1,206 @@
+"""What a change of a call writes to Redis: pure functions of the two calls and the time.
+
+change.lua runs these commands in one step, where nothing else changed the call meanwhile.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from app.calls import call_events, cdr, watch
+from app.calls.model import Call, Leg, State, changed_fields
+from app.store.keys import Keys
+
+# A Redis command, its key and its further words.
+Command = tuple[str, ...]
+
+# Entries kept in the stream of all calls' changes.
+EVENTS_KEPT = 100_000
+# Entries kept in the timeline of one call.
+TIMELINE_KEPT = 1000
+_EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_KEPT), "*")
+_TIMELINE_OPTIONS = ("MAXLEN", "~", str(TIMELINE_KEPT), "*")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a timeline entry says: ``kind`` is command, reply, event or request."""
+
+    kind: str
+    name: str
+    leg: str | None = None
+    data: str | None = None
+
+
+def stamp() -> str:
+    """A random name for one version of a call: 8 hex digits."""
+    return f"{random.getrandbits(32):08x}"
+
+
+def version_of(call: Call | None) -> str:
+    """What change.lua compares with the call's hash; "" stands for a new call."""
+    return f"{call.version}:{call.stamp or ''}" if call is not None else ""
+
+
+def entry(note: Note, at: str) -> dict[str, str]:
+    """The fields of a timeline entry. ``at`` is epoch seconds as text."""
+    fields = {"at": at, "kind": note.kind, "name": note.name, "leg": note.leg, "data": note.data}
+    return {name: text for name, text in fields.items() if text}
+
+
+def arguments(
+    keys: Keys, old: Call | None, new: Call, notes: Sequence[Note], now: float
+) -> tuple[list[str], list[str]]:
+    """KEYS and ARGV of change.lua for the step from ``old`` (None: a new call) to ``new``.
+
+    ``now`` is epoch seconds by Redis' clock.
+    """
+    written = list(commands(keys, old, new, notes, now))
+    names = list(dict.fromkeys(key for _, key, *_ in written))
+    numbers = {key: number for number, key in enumerate(names, start=1)}
+    words = [(name, numbers[key], *rest) for name, key, *rest in written]
+    return names, [version_of(old), orjson.dumps(words).decode()]
+
+
+def commands(
+    keys: Keys, old: Call | None, new: Call, notes: Sequence[Note], now: float
+) -> Iterator[Command]:
+    """All that the step writes. The command HOOK stands for a condition: change.lua runs the
+    command after it only where the set holds the word. The call's own HSET comes first."""
+    at = f"{now:.6f}"
+    fields = changed_fields(old, new)
+    event = {
+        "call": new.id,
+        "version": str(new.version),
+        "at": at,
+        "state": new.state.value,
+        "user": new.user,
+        "organization": new.organization,
+        "extension": new.extension,
+        "app": new.app,
+        "changed": orjson.dumps(fields).decode(),
+    }
+    call, timeline = keys.call(new.id), keys.timeline(new.id)
+    yield _command("HSET", call, fields)
+    entries = [entry(note, at) for note in notes]
+    if old is None or old.state is not new.state:
+        entries.append({"at": at, "kind": "change", "name": new.state.value})
+    for each in entries:
+        yield _command("XADD", timeline, each, _TIMELINE_OPTIONS)
+    yield _command("XADD", keys.events, event, _EVENTS_OPTIONS)
+    yield from _index(keys, old, new)
+    for extension, told in call_events.outbox(old, new):
+        yield "HOOK", keys.hooked, extension
+        yield _command("XADD", keys.outbox, told, ("*",))
+    if new.state is State.ENDED:
+        yield from _record(keys, old, new, now)
+        # One nonce may stand for several calls, of which another may last a day longer at most.
+        kept = [(call, 0), (timeline, 0)]
+        if new.nonce:
+            kept.append((keys.nonce(new.app, new.nonce), 90_000))
+        for key, more in kept:
+            yield "EXPIRE", key, str(new.retention + more)
+
+
+def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
+    """Keeps the call in the indexes that readers look it up in."""
+    deadline = watch.deadline(new)
+    if deadline is None:
+        yield "ZREM", keys.deadlines, new.id
+    elif old is None or deadline != watch.deadline(old):
+        yield "ZADD", keys.deadlines, str(deadline), new.id
+    # The indexes change when the call begins, is claimed, gets another leg and ends.
+    if deadline is None:
+        if old is None or old.state is not State.ENDED:
+            for key in indexes(keys, new):
+                yield "ZREM", key, new.id
+    elif old is None or old.switch != new.switch or len(old.legs) != len(new.legs):
+        known = indexes(keys, old) if old is not None else ()
+        for key in indexes(keys, new):
+            if key not in known:
+                yield "ZADD", key, str(new.accepted), new.id
+    yield from _places(keys, old, new)
+
+
+def indexes(keys: Keys, call: Call) -> list[str]:
+    """The keys of the indexes that hold the call while it is live."""
+    return [
+        keys.calls,
+        *map(keys.organization_calls, call.organizations),
+        *map(keys.user_calls, call.users),
+        *map(keys.extension_calls, call.extensions),
+        *([keys.switch_calls(call.switch)] if call.switch else ()),
+    ]
+
+
+def _record(keys: Keys, old: Call | None, new: Call, now: float) -> Iterator[Command]:
+    """The record of a call that has ended; a late event that changes the record writes it again."""
+    found = cdr.record(new)
+    was_ended = old is not None and old.state is State.ENDED
+    if old is not None and was_ended and cdr.record(old) == found:
+        return
+    until = f"{new.accepted + new.cdr_retention:.0f}"
+    text = orjson.dumps({**found, "saved": now}).decode()
+    yield "SET", keys.record(new.id), text, "EXAT", until
+    if was_ended:
+        return
+    organization = keys.organization_records(new.extension.partition("*")[0])
+    gone = str(now - new.cdr_retention)
+    for key in (keys.records, organization, keys.user_records(new.user)):
+        yield "ZADD", key, str(new.accepted), new.id
+        # A record that Redis has expired leaves the index with the next record, or all do with
+        # the last one.
+        yield "ZREMRANGEBYSCORE", key, "-inf", gone
+        yield "EXPIRE", key, str(new.cdr_retention)
+
+
+def _places(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
+    """What the call takes of the limits, and gives back: of the switch a leg for each party, of a
+    gateway each attempt through it."""
+    if old is None or old.state is State.ENDED:
+        return
+    ended = new.state is State.ENDED
+    begun = old.switch != new.switch and not ended
+    if begun or ended:
+        take = "SADD" if begun else "SREM"
+        yield take, keys.taken(f"organization:{new.organization}"), new.id
+        yield take, keys.taken(f"user:{new.user}"), new.id
+    if begun or new.claimed is None:
+        yield "HDEL", keys.waiting, new.id
+        yield "ZREM", keys.line(new.organization), new.id
+    if new.switch is None:
+        return
+    took: dict[str, list[str]] = {}
+    gave: dict[str, list[str]] = {}
+    was_open = {leg.id for leg in old.legs if leg.ended is None}
+    is_open = {leg.party for leg in new.legs if leg.ended is None}
+    created = {leg.id for leg in old.legs if leg.created is not None}
+    for leg in new.legs:
+        first = leg.id == leg.party
+        over = ended or (leg.ended is not None and leg.id in was_open)
+        if begun and first:
+            took.setdefault(f"switch:{new.switch}", []).append(leg.uuid)
+        elif (ended and first) or (over and leg.party not in is_open):
+            gave.setdefault(f"switch:{new.switch}", []).append(
+                leg.uuid if first else _first_uuid(new, leg)
+            )
+        if (gateway := leg.trunk) is None:
+            continue
+        if over:
+            gave.setdefault(f"gateway:{gateway}", []).append(leg.uuid)
+        elif (begun and first) or (leg.created is not None and leg.id not in created):
+            took.setdefault(f"gateway:{gateway}", []).append(leg.uuid)
+    for name, uuids in took.items():
+        yield "SADD", keys.taken(name), *uuids
+    for name, uuids in gave.items():
+        yield "SREM", keys.taken(name), *uuids
+
+
+def _first_uuid(call: Call, leg: Leg) -> str:
+    return next(first.uuid for first in call.legs if first.id == leg.party)
+
+
+def _command(name: str, key: str, fields: dict[str, str], options: tuple[str, ...] = ()) -> Command:
+    return name, key, *options, *(text for item in fields.items() for text in item)

@@ -1,0 +1,1 @@
+"""What the resources share of HTTP: who asks, fields, lists, bodies and answers."""

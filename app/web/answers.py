@@ -1,0 +1,71 @@
+"""Answers in JSON, and every error in the documented form, whatever code raises it."""
+
+import logging
+from typing import Any
+
+import orjson
+from flask import Flask, Response, jsonify
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import HTTPException
+
+from app.errors import ApiError, api_error, http_code
+from app.store.client import is_unavailable
+from app.store.errors import OutcomeUnknown
+
+log = logging.getLogger(__name__)
+
+
+class Json(DefaultJSONProvider):
+    """Writes answers with orjson."""
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        value = self._prepare_response_obj(args, kwargs)
+        text = orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+        return Response(text, mimetype=self.mimetype)
+
+
+def error_response(status: int, code: str, message: str) -> Response:
+    response = jsonify({"error": {"code": code, "message": message}})
+    response.status_code = status
+    return response
+
+
+def register_errors(app: Flask) -> None:
+    """Have the app answer every error in the documented form."""
+
+    @app.errorhandler(ApiError)
+    def _api_error(error: ApiError) -> Response:
+        return _answer(error)
+
+    @app.errorhandler(HTTPException)
+    def _http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        response = error_response(status, http_code(status), error.description or error.name)
+        # Allow of a 405, and the like.
+        for name, value in error.get_headers():
+            if name.lower() not in ("content-type", "content-length"):
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(OutcomeUnknown)
+    def _unknown(error: OutcomeUnknown) -> Response:
+        log.error("Redis may hold the change or not: %s", error)
+        return _ask_again("outcome_unknown")
+
+    @app.errorhandler(Exception)
+    def _fault(error: Exception) -> Response:
+        if not is_unavailable(error):
+            log.exception("unexpected fault", exc_info=error)
+            return _answer(api_error("internal_server_error"))
+        log.error("Redis is unavailable: %s", error)
+        return _ask_again("service_unavailable")
+
+
+def _answer(error: ApiError) -> Response:
+    return error_response(error.status, error.code, error.message)
+
+
+def _ask_again(code: str) -> Response:
+    response = _answer(api_error(code))
+    response.headers["Retry-After"] = "1"
+    return response

@@ -1,0 +1,70 @@
+"""Which app a request is from, and which address."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from flask import Request, request
+
+from app.accounts.caller import Caller
+from app.accounts.model import Accounts, App
+from app.accounts.store import AccountStore
+from app.errors import api_error
+from app.settings import parse_networks
+from app.web.services import service
+
+_BEARER = re.compile(r"\s*(?:Bearer\s+)?(\S+)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Authenticator:
+    """Finds the app of a token: in the accounts, or among the tokens that were issued."""
+
+    accounts: AccountStore
+    app_of_issued: Callable[[str, Accounts], App | None]
+
+    def caller(self, request: Request) -> Caller:
+        """The app whose token the request carries. Raises ApiError 401."""
+        accounts = self.accounts.current()
+        return Caller(self._app(request, accounts), accounts)
+
+    def _app(self, request: Request, accounts: Accounts) -> App:
+        header = request.headers.get("Authorization", "")
+        # A token in the query comes after the word Bearer, or without it (UAPI, Authentication
+        # and Authorization).
+        text = (
+            header
+            if header.lower().startswith("bearer ")
+            else request.args.get("accessRequestToken", "")
+        )
+        match = _BEARER.fullmatch(text)
+        app = None
+        if match:
+            # The tokens of the accounts file first: they are in memory.
+            app = accounts.app_of_token(match[1]) or self.app_of_issued(match[1], accounts)
+        if app is None:
+            raise api_error("access_denied")
+        return app
+
+
+def current_caller() -> Caller:
+    """The app whose token the present request carries. Raises ApiError 401."""
+    return service(Authenticator).caller(request)
+
+
+def client_address() -> str:
+    """The address that the request came from; of a proxy's request the address that the proxy
+    names last in X-Forwarded-For. Proxies are the addresses in FORWARDED_ALLOW_IPS, as for
+    gunicorn."""
+    peer = request.remote_addr or ""
+    proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+    try:
+        address = ip_address(peer)
+        if "*" in proxies or any(address in network for network in parse_networks(proxies)):
+            return str(ip_address([peer, *request.access_route][-1]))
+    except ValueError:
+        # The proxy names no address.
+        pass
+    return peer

@@ -1,0 +1,19 @@
+"""The forms that all resources share: dates, links, fields without a value."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+
+def date(at: float | None) -> str | None:
+    """An XML Schema dateTime in UTC, to the second, of epoch seconds."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
+
+
+def links(link: str) -> dict[str, dict[str, str]]:
+    """Both spellings: the create pages say ``link``, 4PSA's clients read ``links``."""
+    return {"link": {"self": link}, "links": {"self": link}}
+
+
+def without_none(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
