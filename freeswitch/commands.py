@@ -4,7 +4,8 @@ import re
 
 import gevent
 
-from freeswitch.event_socket import CORE_UUID, SwitchConnection
+from freeswitch.connection import SwitchConnection
+from freeswitch.event_socket import CORE_UUID
 from freeswitch.events import Event
 
 # Seconds for the list of all channels.

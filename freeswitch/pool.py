@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import gevent
 
 from freeswitch.address import SwitchAddress
-from freeswitch.event_socket import SwitchConnection
+from freeswitch.connection import SwitchConnection
 
 # Seconds within which a switch says that it is there.
 _SOON = 0.5

@@ -14,7 +14,8 @@ from app.calls.store import Note
 from app.calls.transitions import LegReport, Marks
 from app.metrics import counting
 from freeswitch import commands, dialstring
-from freeswitch.event_socket import EventSocketError, SwitchConnection
+from freeswitch.connection import SwitchConnection
+from freeswitch.errors import EventSocketError
 from freeswitch.pool import SwitchPool
 from workers.originate import caller_id, parties
 from workers.runtime import CALL_VARIABLE, Runtime

@@ -20,7 +20,8 @@ from app.calls.pace import PACE, Asking, Turn
 from app.calls.store import Change, Note, NotReplicated
 from app.metrics import counting
 from freeswitch import commands
-from freeswitch.event_socket import CommandRefused, EventSocketError, SwitchConnection
+from freeswitch.connection import SwitchConnection
+from freeswitch.errors import CommandRefused, EventSocketError
 from freeswitch.pool import SwitchPool
 from workers.originate import originate_command
 from workers.runtime import CALL_VARIABLE, Runtime

@@ -49,7 +49,8 @@ from app.calls.store import CallStore, Keys, OutcomeUnknown
 from app.phone_calls.services import PhoneCalls
 from app.settings import Settings, load_settings
 from freeswitch.address import SwitchAddress
-from freeswitch.event_socket import DELIVERY_LIMIT, CommandTimeout, EventSocketError, NotConnected
+from freeswitch.errors import CommandTimeout, EventSocketError, NotConnected
+from freeswitch.event_socket import DELIVERY_LIMIT
 from freeswitch.events import Event
 from workers import dispatch, jobs, listener
 from workers.runtime import Runtime
@@ -1287,7 +1288,7 @@ class Socket:
 
 
 class Link:
-    """freeswitch.event_socket.SwitchConnection."""
+    """freeswitch.connection.SwitchConnection."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from app.calls import pace, store, transitions, watch
 from app.calls.model import Call, State
 from app.calls.store import CallStore, Note
-from freeswitch.event_socket import SwitchConnection
+from freeswitch.connection import SwitchConnection
 from tests.app.claim_model import REDIS_FAULTS, ROLES, Broken, Trap, World
 from workers import dispatch
 from workers.dispatch import Dispatcher

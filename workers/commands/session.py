@@ -24,7 +24,7 @@ from app.errors import ApiError
 from app.redis_client import connect, is_unavailable
 from app.settings import Settings, SettingsError, load_settings
 from app.switches import SwitchStore
-from freeswitch.event_socket import EventSocketError
+from freeswitch.errors import EventSocketError
 
 # Columns where nothing is known of them: no terminal, and nobody to read a cut table.
 _WIDE = 240
