@@ -4,7 +4,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import gevent
 from gevent.event import AsyncResult
@@ -17,13 +17,15 @@ from freeswitch.event_socket import (
     CORE_UUID,
     Batching,
     EventSocket,
-    Reply,
     call_back,
     encode,
 )
 from freeswitch.events import Event
 
 log = logging.getLogger(__name__)
+
+# Seconds for which the last bytes of a switch are a sign of life.
+_LATELY = 1.0
 
 
 class SwitchConnection:
@@ -119,11 +121,6 @@ class SwitchConnection:
         return self._core_uuid
 
     @property
-    def last_error(self) -> str | None:
-        """Why the last attempt failed or the last connection ended; None before the first."""
-        return self._last_error
-
-    @property
     def backlog(self) -> int:
         """How many events it has read and not yet handed on."""
         return self._socket.backlog if self._socket is not None else 0
@@ -132,17 +129,17 @@ class SwitchConnection:
         """Catch up as EventSocket does; while the switch is down, with the last connection."""
         return self._last is None or self._last.catch_up(timeout)
 
-    def was_heard(self, within: float = 1.0) -> bool:
-        """Whether bytes came from the switch in the last `within` seconds, on a link that is up."""
+    def was_heard(self) -> bool:
+        """Whether bytes came from the switch in the last second, on a link that is up."""
         connection = self._socket
         return (
             connection is not None
             and connection.connected
-            and time.monotonic() - connection.heard < within
+            and time.monotonic() - connection.heard < _LATELY
         )
 
-    def is_answering(self, within: float = 1.0, timeout: float = 2.0) -> bool:
-        """Whether bytes came in the last `within` seconds, or the switch replies within `timeout`.
+    def is_answering(self, timeout: float = 2.0) -> bool:
+        """Whether bytes came in the last second, or the switch replies within `timeout` seconds.
 
         A link without either may be half-open and lose what it is sent. It is closed, for a new
         one, unless another command waits for its reply on it.
@@ -150,7 +147,7 @@ class SwitchConnection:
         connection = self._socket
         if connection is None:
             return False
-        if self.was_heard(within):
+        if self.was_heard():
             return True
         try:
             connection.api(CORE_UUID, timeout=timeout)
@@ -159,18 +156,6 @@ class SwitchConnection:
                 connection.close(f"no sign of life: {error}")
             return False
         return connection.connected
-
-    def command(
-        self,
-        line: str,
-        headers: Mapping[str, str] | None = None,
-        *,
-        timeout: float | None = None,
-    ) -> Reply:
-        """Send a command as EventSocket.command does. Raises NotConnected while the switch is
-        down."""
-        with self._heard() as connection:
-            return connection.command(line, headers, timeout=timeout)
 
     def api(self, line: str, *, timeout: float | None = None) -> str:
         """Run an api command as EventSocket.api does. Raises NotConnected while the switch is

@@ -121,8 +121,6 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         """Raises ValueError if the user or the password holds a line break."""
         super().__init__(host, port, password, timeout)
         self._login = encode(f"userauth {user}:{password}" if user else f"auth {password}")
-        self.bad_events = 0
-        """How many events had JSON that could not be read."""
         self.sock: Any = None  # gevent has no types
         self._on_event = on_event
         self._on_events = on_events
@@ -409,7 +407,6 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             try:
                 events.append(Event.from_json(data))
             except ValueError as error:
-                self.bad_events += 1
                 log.warning("%s: unreadable event (%s): %r", self._place, error, data[:200])
         if self._on_events is None:
             for event in events:
