@@ -2,13 +2,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test up lint docs bench clean
+.PHONY: demo test test-rq up lint docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
 test: $(VENV)/.developer
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# RQ's own tests, out of its source distribution, with our worker class; docs/internals/rq.md.
+# Port 6379 must be free.
+test-rq: $(VENV)/.developer
+	rm -rf build/rq
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --no-binary rq --dest build/rq \
+		rq==$$($(BIN)/python -c 'from importlib.metadata import version; print(version("rq"))')
+	tar -xzf build/rq/rq-*.tar.gz -C build/rq --strip-components 1
+	$(BIN)/python tests/workers/rq_suite.py build/rq $(ARGS)
 
 up: $(VENV)/.installed
 	$(BIN)/ringback up

@@ -1,1 +1,1 @@
-"""The switch and nothing of ours: event socket, dial strings, commands, events, the simulator."""
+"""FreeSWITCH alone: its event socket, dial strings, commands and events, and a simulator of it."""

@@ -1,4 +1,4 @@
-"""Where a switch's event socket is, and what it wants to hear before it talks."""
+"""The address of a switch's event socket, with its login and its limits."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,10 +16,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class SwitchAddress:
-    """One switch: `user` is None for the password of the socket, a name for `userauth`.
+    """The address of one switch.
 
-    `legs_per_second` and `max_legs` take the place of the switch's own sessions-per-second and
-    max-sessions; None leaves it to these, 0 is no limit.
+    `user` is the name for `userauth`; with None the login is the event socket's own password.
+    `legs_per_second` and `max_legs` replace the switch's own sessions-per-second and max-sessions.
+    None keeps the switch's own limit, and 0 is no limit.
     """
 
     name: str
@@ -32,39 +33,39 @@ class SwitchAddress:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `name=esl://[user]:password@host[:port]`, such as `a=esl://:ClueCon@127.0.0.1`, and
-        after it `?legs_per_second=50&max_legs=400`, either of them or both.
+        """Read `name=esl://[user]:password@host[:port]`, such as `a=esl://:ClueCon@127.0.0.1`.
 
-        The name has 1 to 32 letters, digits, `-` and `_`; user and password are percent-decoded;
-        an IPv6 address stands in brackets; the port is 8021 unless given. Raises ValueError, whose
-        text quotes nothing of the input, since any part of it may be a piece of the password.
+        `?legs_per_second=50&max_legs=400` may follow, or one of the two. The name has 1 to 32
+        letters, digits, `-` and `_`. User and password are percent-decoded. An IPv6 address stands
+        in brackets. The default port is 8021. Raises ValueError. Its text quotes nothing of the
+        input, since any part of it may be a piece of the password.
         """
         name, _, url = text.strip().partition("=")
         if not _NAME.fullmatch(name):
             raise ValueError(
-                "a switch is written name=esl://:password@host:port,"
-                " its name with 1 to 32 letters, digits, '-' and '_'"
+                "a switch must read name=esl://:password@host:port,"
+                " where the name has 1 to 32 letters, digits, '-' and '_'"
             )
         scheme, _, rest = url.partition("://")
         if scheme != "esl":
-            raise ValueError("after the name and '=' the address begins with esl://")
+            raise ValueError("the address after the name and '=' must begin with esl://")
         credentials, at, place = rest.rpartition("@")
         user, colon, password = credentials.partition(":")
         if not (at and colon and password):
-            raise ValueError("the address says esl://:password@ or esl://user:password@")
+            raise ValueError("the address must begin with esl://:password@ or esl://user:password@")
         place, question, options = place.partition("?")
         found = _HOST_PORT.fullmatch(place.removesuffix("/"))
         if not found:
             raise ValueError(
-                "after the '@' stands host or host:port, an IPv6 address in brackets"
-                " ('@', ',' and '%' of a password are written %40, %2C and %25)"
+                "after the '@' must stand host or host:port, an IPv6 address in brackets"
+                " (write '@', ',' and '%' of a password as %40, %2C and %25)"
             )
         port = found["port"]
         if port is not None and not (0 < len(port) <= 5 and 0 < int(port) < 65536):
-            raise ValueError("the port is a number from 1 to 65535")
+            raise ValueError("the port must be a number from 1 to 65535")
         user = _decode(user)
         if ":" in user:
-            raise ValueError("the user holds no ':', encoded or not")
+            raise ValueError("the user must not hold ':', encoded or not")
         return cls(
             name,
             found["ipv6"] or found["host"],
@@ -87,16 +88,16 @@ def _limits(options: str) -> dict[str, Any]:
         given = {"": ""}
     if given or not all(0 <= limit <= 1e6 for limit in limits.values()):
         raise ValueError(
-            "after the '?' stand legs_per_second and max_legs, numbers from 0 to 1000000"
+            "after the '?' may stand only legs_per_second and max_legs, numbers from 0 to 1000000"
         )
     return limits
 
 
 def parse_list(text: str) -> list[SwitchAddress]:
-    """Read several addresses with commas between, at least one.
+    """Read one or more addresses with commas between.
 
-    A comma in a password is written `%2C`. Raises ValueError, which says which of them is wrong by
-    its number, the first being 1; also when two have the same name.
+    A comma in a password is written `%2C`. Raises ValueError for a wrong address, and for two of
+    the same name. Its text gives the number of the wrong address, counted from 1.
     """
     addresses: dict[str, SwitchAddress] = {}
     for number, part in enumerate(text.split(","), start=1):
@@ -105,7 +106,7 @@ def parse_list(text: str) -> list[SwitchAddress]:
         except ValueError as error:
             raise ValueError(f"switch {number}: {error}") from None
         if address.name in addresses:
-            raise ValueError(f"switch {number}: its name is taken by an earlier one")
+            raise ValueError(f"switch {number}: its name is taken by an earlier switch")
         addresses[address.name] = address
     return list(addresses.values())
 
@@ -114,8 +115,8 @@ def _decode(text: str) -> str:
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
-        # Without its cause: that one holds the bytes of the password.
-        raise ValueError("user and password are UTF-8 once percent-decoded") from None
+        # `from None`: the cause holds the bytes of the password.
+        raise ValueError("user and password must be UTF-8 once percent-decoded") from None
     if _CONTROL.search(decoded):
-        raise ValueError("user and password hold no control characters")
+        raise ValueError("user and password must not hold control characters")
     return decoded

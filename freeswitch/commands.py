@@ -1,23 +1,29 @@
-"""Commands to the switch beside the originate, and what its answers mean."""
+"""Commands to the switch, except originate, and what the replies mean."""
 
 import re
 
 import gevent
 
-from freeswitch.event_socket import CORE_UUID, SwitchConnection
+from freeswitch.connection import SwitchConnection
+from freeswitch.dialstring import check_word
+from freeswitch.event_socket import CORE_UUID
 from freeswitch.events import Event
 
-# Seconds for the list of all channels.
+# Seconds that the list of all channels may take.
 LISTING_LIMIT = 30.0
 _PATH = re.compile(r"(/[A-Za-z0-9_.+*-]+)+", re.ASCII)
 _CAUSE = re.compile(r"-ERR ([A-Z][A-Z0-9_]+)")
+_RATE = re.compile(r"session\(s\) per Sec out of max (\d+)")
+_SESSIONS = re.compile(r"(\d+) session\(s\) max")
+# A quote within a value has a backslash before it, so no value can look like a field's name.
+_ROW = re.compile(r'"uuid":"([^"]*)"|"callstate":"([^"]*)"')
 
 
 def originate_error(result: str) -> str | None:
     """The hang-up cause in the result of an originate's BACKGROUND_JOB; None for ``+OK``.
 
-    Any other refusal (``-USAGE: …``) is the switch's word for a command it cannot carry out:
-    INVALID_MSG_UNSPECIFIED.
+    A result without a cause (``-USAGE: …``) says that the switch cannot read the command. It
+    counts as INVALID_MSG_UNSPECIFIED.
     """
     if result.startswith("+OK"):
         return None
@@ -28,95 +34,97 @@ def originate_error(result: str) -> str | None:
 def hang_up_all(
     connection: SwitchConnection, variable: str, value: str, cause: str = "NORMAL_CLEARING"
 ) -> str:
-    """Hang up every channel that carries the variable, ringing ones too; the switch's reply."""
+    """Hang up every channel that carries the variable, also while it rings; return the reply."""
     return connection.api(f"hupall {cause} {variable} {check_word(value)}").strip()
 
 
 def kill(connection: SwitchConnection, uuid: str, cause: str = "NORMAL_CLEARING") -> str:
-    """Hang up one channel; the reply is ``-ERR No such channel!`` where it is gone."""
+    """Hang up one channel. The reply is ``-ERR No such channel!`` if it is gone."""
     return connection.api(f"uuid_kill {check_word(uuid)} {cause}").strip()
 
 
 def has_module(connection: SwitchConnection, name: str) -> bool:
+    """Whether the switch has loaded a module, such as ``mod_voicemail``."""
     return connection.api(f"module_exists {check_word(name)}").strip() == "true"
 
 
 def exists(connection: SwitchConnection, uuid: str) -> bool:
+    """Whether the switch has the channel."""
     return connection.api(f"uuid_exists {check_word(uuid)}").strip() == "true"
 
 
 def hold(connection: SwitchConnection, uuid: str, *, off: bool = False) -> str:
-    """Let a party put the other on hold, who hears music; the reply is ``+OK`` for a channel that
-    is gone too."""
+    """Put the other party on hold, who hears music, or with ``off`` take it off hold.
+
+    The reply is ``+OK`` for a channel that is gone, too.
+    """
     return connection.api(f"uuid_hold {'off ' if off else ''}{check_word(uuid)}").strip()
 
 
 def start_recording(connection: SwitchConnection, uuid: str, path: str) -> str:
-    """Record both directions of a channel into a file on the switch's host, whose name tells the
-    format. Raises ValueError for a path that is not plain and absolute."""
-    return connection.api(f"uuid_record {check_word(uuid)} start {check_path(path)}").strip()
+    """Record both directions of a channel into a file on the switch's host.
+
+    The file's extension decides the format. Raises ValueError for a path that is not absolute or
+    holds other characters than letters, digits and ``_.+*-``.
+    """
+    return connection.api(f"uuid_record {check_word(uuid)} start {_check_path(path)}").strip()
 
 
 def stop_recording(connection: SwitchConnection, uuid: str, path: str) -> str:
-    return connection.api(f"uuid_record {check_word(uuid)} stop {check_path(path)}").strip()
+    """Stop the recording of a channel into this file."""
+    return connection.api(f"uuid_record {check_word(uuid)} stop {_check_path(path)}").strip()
 
 
 def set_variable(connection: SwitchConnection, uuid: str, name: str, value: str) -> str:
-    """``value`` is ours: it is not checked."""
+    """Set a channel's variable. ``value`` is not checked: it must hold nothing of a client."""
     return connection.api(f"uuid_setvar {check_word(uuid)} {check_word(name)} {value}").strip()
 
 
 def transfer(connection: SwitchConnection, uuid: str, applications: str) -> str:
-    """Have a channel do other things than it does, as the dialplan ``inline`` takes them; the
-    other end of its bridge is hung up."""
+    """Send a channel to other applications, written for the dialplan ``inline``.
+
+    The switch hangs up the other end of its bridge.
+    """
     return connection.api(f"uuid_transfer {check_word(uuid)} '{applications}' inline").strip()
 
 
 def limit_duration(connection: SwitchConnection, uuid: str, seconds: int) -> str:
-    """Have the switch itself hang a channel up, whatever becomes of us."""
+    """Have the switch itself hang up a channel in so many seconds, even if Ringback is gone."""
     left = max(1, seconds)
     return connection.api(f"sched_hangup +{left} {check_word(uuid)} ALLOTTED_TIMEOUT").strip()
 
 
 def core_uuid(connection: SwitchConnection) -> str:
-    """The Core-UUID of the run that answers."""
+    """The Core-UUID of the switch's run that answers."""
     return connection.api(CORE_UUID).strip()
 
 
-_RATE = re.compile(r"session\(s\) per Sec out of max (\d+)")
-_SESSIONS = re.compile(r"(\d+) session\(s\) max")
-
-
 def capacity(connection: SwitchConnection) -> tuple[int, int] | None:
-    """The switch's sessions-per-second and max-sessions; None where it does not tell."""
+    """The switch's sessions-per-second and max-sessions; None if its status lacks them."""
     status = connection.api("status")
     rate, sessions = _RATE.search(status), _SESSIONS.search(status)
     return (int(rate[1]), int(sessions[1])) if rate and sessions else None
 
 
 def dump(connection: SwitchConnection, uuid: str) -> Event | None:
-    """All that the switch knows of a channel, as a CHANNEL_DATA event; None where it is gone."""
+    """All that the switch knows of a channel, as a CHANNEL_DATA event; None if it is gone."""
     try:
         return Event.from_json(connection.api(f"uuid_dump {check_word(uuid)} json").encode())
     except ValueError:
-        # -ERR No such channel!
+        # The reply is -ERR No such channel!
         return None
-
-
-# A quote within a value has a backslash before it: no value can look like a name.
-_ROW = re.compile(r'"uuid":"([^"]*)"|"callstate":"([^"]*)"')
 
 
 def call_states(connection: SwitchConnection) -> dict[str, str]:
     """The call states (RINGING, ACTIVE, …) of the channels that the switch lists, by uuid.
 
-    The list is some hundred milliseconds old, and can hold channels long gone
-    (signalwire/freeswitch#2920): confirm with :func:`dump` before acting on it.
+    The list is some hundred milliseconds old, and can hold channels that are long gone
+    (signalwire/freeswitch#2920). Confirm with :func:`dump` before you act on it.
     """
     listing = connection.api_apart("show channels as json", timeout=LISTING_LIMIT)
     found: dict[str, str] = {}
     uuid = ""
-    # 20,000 rows are 17 MB: to read them all as JSON would stall whoever handles events.
+    # 20,000 rows are 17 MB: reading them all as JSON would stall the greenlet that handles events.
     for number, match in enumerate(_ROW.finditer(listing)):
         if match[1] is not None:
             uuid = match[1]
@@ -128,14 +136,7 @@ def call_states(connection: SwitchConnection) -> dict[str, str]:
     return found
 
 
-def check_word(text: str) -> str:
-    """What may stand as one argument of a command: letters, digits, ``-`` and ``_``."""
-    if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is None:
-        raise ValueError(f"not an argument of a command: {text!r}")
-    return text
-
-
-def check_path(path: str) -> str:
+def _check_path(path: str) -> str:
     if _PATH.fullmatch(path) is None or "/.." in path:
-        raise ValueError(f"not a plain absolute path: {path!r}")
+        raise ValueError(f"not a plain absolute path: {path!r}; it must match {_PATH.pattern}")
     return path

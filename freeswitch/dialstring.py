@@ -1,12 +1,13 @@
-"""The originate command of a call, built so that nothing can be injected into it.
+"""Originate commands that hold a whole call, and that no value can change.
 
-Every value is of a whitelisted character set when it reaches the command, so
-nothing needs quoting, which FreeSWITCH undoes up to three times and each place
-in its own way (switch_utils.c, switch_event.c). Numbers are checked; names are
-percent-encoded, since mod_sofia decodes the name once when it writes From,
-P-Asserted-Identity and Remote-Party-ID (seen on 1.10.12: each name comes out at
-the far end as it went in). Nothing but checked numbers, gateways and uuids ever
-stands inside ``&bridge(…)``, where ``${system(…)}`` would run on the switch.
+FreeSWITCH undoes quotes up to three times, and each place does it in its own way (switch_utils.c,
+switch_event.c). So nothing here is quoted: every value has a whitelisted character set when it
+reaches the command. Numbers are checked. Names are percent-encoded: mod_sofia decodes a name once
+when it writes From, P-Asserted-Identity and Remote-Party-ID (seen on 1.10.12: each name comes out
+at the far end as it went in). Only checked numbers, gateways and uuids stand inside ``&bridge(…)``,
+where the switch would run ``${system(…)}``.
+
+The checks repeat what the API has checked before: this module trusts no caller.
 """
 
 import re
@@ -24,15 +25,15 @@ _TARGET = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_.@:;=+*#%~-]+)+", re.ASCII)
 _VARIABLE = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9_.%~+*#@:!-]*", re.ASCII)
 _CODECS = re.compile(r"[A-Za-z0-9.@_-]+(,[A-Za-z0-9.@_-]+)*", re.ASCII)
-_ROOM = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _MAILBOX = re.compile(r"[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9.-]{1,255}", re.ASCII)
-# What a name may not hold. The quotation mark and the backslash: mod_sofia does not escape
-# them within the quoted From name. %41 and ${: a FreeSWITCH that receives them changes them.
+# What a name must not hold. mod_sofia does not escape quotation marks and backslashes within the
+# quoted From name. A FreeSWITCH that receives %41 or ${ changes it.
 _NAME_REFUSED = re.compile(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|%[0-9A-Fa-f]{2}|\$\{')
 _NAME_LENGTH = 64
 
-# A gateway's own failures, after which the next gateway of the route is tried. Anything else
-# (busy, declined, unknown) is the called party's answer: its phone must not ring again.
+# A gateway's own failures, after which the switch tries the next gateway of the route. Any other
+# cause (busy, declined, unknown) comes from the called party: its phone must not ring again.
 GATEWAY_FAILURES = (
     "NORMAL_TEMPORARY_FAILURE",
     "INVALID_GATEWAY",
@@ -42,8 +43,8 @@ GATEWAY_FAILURES = (
     "SWITCH_CONGESTION",
     "RECOVERY_ON_TIMER_EXPIRE",
 )
-# The US ringing tone, which a source hears from its answer to the destination's. The commas
-# have a backslash each, as a value in quotes needs.
+# The US ringing tone. A source hears it from its own answer until the destination's. A value in
+# quotes needs a backslash before each comma.
 _RINGBACK_TONE = r"'%(2000\,4000\,440\,480)'"
 
 
@@ -58,7 +59,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class CallerId:
-    """What a called party is shown."""
+    """The number and the name that a called party sees."""
 
     number: str
     name: str = ""
@@ -66,45 +67,60 @@ class CallerId:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What a channel does once it is answered, and the variables that go with it."""
+    """The application that a channel runs once it is answered, and the variables it needs."""
 
     how: str
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-# The ways to reach one party, in order; the next is taken where a gateway fails.
+# The ways to reach one party, in order. The switch tries the next one if a gateway fails.
 Party = Sequence[Channel]
 
 
 def gateway_target(gateway: str, number: str) -> str:
-    """The dial string of a number through a gateway. Raises ValueError for either."""
+    """The dial string of a number through a gateway. Raises ValueError if either is malformed."""
     return f"sofia/gateway/{_check(_GATEWAY, gateway, 'gateway')}/{check_number(number)}"
 
 
 def sandbox_target(number: str) -> str:
-    """The dial string of a sandbox number, which the dialplan in conf/ answers."""
+    """The dial string of a sandbox number, which the dialplan in conf/ answers.
+    Raises ValueError."""
     return f"loopback/{check_number(number)}/ringback-sandbox"
 
 
 def check_target(target: str) -> str:
-    """An operator's dial string for an extension. Raises ValueError where it holds more than
-    one endpoint, variables or anything that could change the rest of the command."""
-    if ":_:" in target:
-        raise ValueError("a dial string may not hold ':_:'")
+    """Check an operator's dial string for an extension, and return it.
+
+    Raises ValueError if it holds more than one endpoint, variables, or anything that could change
+    the rest of the command.
+    """
     return _check(_TARGET, target, "dial string")
 
 
 def check_number(number: str) -> str:
-    """Digits, ``*`` and ``#``, a leading ``+``. Raises ValueError."""
+    """Check a number of 1 to 64 digits, ``*`` and ``#`` after an optional ``+``, and return it.
+    Raises ValueError."""
     return _check(_NUMBER, number, "number")
 
 
 def check_name(name: str) -> str:
-    """A caller name that arrives as sent. Raises ValueError for what would not:
-    quotation marks, backslashes, ``%41``, ``${``, control characters, over 64 characters."""
+    """Check that a caller name arrives as sent, and return it.
+
+    Raises ValueError for quotation marks, backslashes, ``%41``, ``${``, control characters, and
+    more than 64 characters.
+    """
     if len(name) > _NAME_LENGTH or _NAME_REFUSED.search(name):
-        raise ValueError("not a caller name that arrives as it is")
+        raise ValueError(
+            f"caller name {name!r} would not arrive as sent: it must have at most {_NAME_LENGTH}"
+            " characters, and no quotation mark, backslash, %41, ${ or control character"
+        )
     return name
+
+
+def check_word(text: str, what: str = "argument") -> str:
+    """Check one word of 1 to 64 letters, digits, ``-`` and ``_``, and return it.
+    Raises ValueError, which calls it ``what``."""
+    return _check(_WORD, text, what)
 
 
 def originate(
@@ -118,28 +134,28 @@ def originate(
     destination_sees: CallerId,
     video_codecs: str | None = None,
 ) -> str:
-    """The one command that holds a whole call: ring all sources, bridge the first that
-    answers to the first destination that does.
+    """The one command that holds a whole call.
 
-    ``ring_timeout`` bounds the sources' ringing, and again the destinations'; ``duration``
-    counts from the source's answer; both in seconds. ``variables`` are set on every leg.
-    ``video_codecs`` (comma-separated, audio ones included) are offered in place of the
-    profile's. Raises ValueError where anything could not stand in a dial string as it is.
+    The switch rings all sources, and bridges the first that answers to the first destination that
+    answers. ``ring_timeout`` (seconds) limits the ringing of the sources, and again that of the
+    destinations. ``duration`` (seconds) counts from the source's answer. Every leg gets
+    ``variables``. ``video_codecs``, comma-separated and with the audio codecs, replace the offer
+    of the profile. Raises ValueError for a value that cannot stand in a dial string as it is.
     """
     if not sources or not destinations:
-        raise ValueError("a call needs a source and a destination")
+        raise ValueError("a call needs at least one source and one destination")
     if sum(len(party) for party in (*sources, *destinations)) > MAX_LEGS:
-        raise ValueError(f"more than {MAX_LEGS} legs")
+        raise ValueError(f"a call must have at most {MAX_LEGS} legs")
     ours = {name: _check(_VALUE, value, name) for name, value in variables.items()}
     for side in (sources, destinations):
         if not all(side):
-            raise ValueError("a party without a way to reach it")
+            raise ValueError("a party needs at least one channel")
     of_source = {
         **ours,
         "ignore_early_media": "true",
         "originate_timeout": str(int(ring_timeout)),
-        # The destination's ringing. Enforced only while the source's media is read, and a
-        # source that sends none would block the reading: hence the timer.
+        # This limits the destination's ringing. The switch looks at it only while it reads the
+        # source's media, and a source that sends none would block the reading without the timer.
         "call_timeout": str(int(ring_timeout)),
         "rtp_timer_name": "soft",
         "hangup_after_bridge": "true",
@@ -149,17 +165,18 @@ def originate(
         **_caller_id("effective", destination_sees),
     }
     if video_codecs:
-        # ^^: makes the colon the separator of this one value.
+        # The ^^: makes the colon the separator of this one value.
         codecs = _check(_CODECS, video_codecs, "codecs").replace(",", ":")
         of_source["absolute_codec_string"] = ours["absolute_codec_string"] = f"^^:{codecs}"
     of_leg: dict[str, str] = {}
     if any(len(party) > 1 for party in (*sources, *destinations)):
-        # The list of causes in fail_on_single_reject switches the other limits off, the bridge's
-        # too (switch_ivr_originate.c, where the time is up).
+        # The list of causes in fail_on_single_reject turns off the other limits, the bridge's too
+        # (switch_ivr_originate.c, where the time is up).
         of_leg["leg_timeout"] = str(int(ring_timeout))
-    # The destinations are counted when the call begins: a source that has answered is not sent
-    # away because in this second the switch has enough sessions. A paused switch refuses still.
-    # They may be parked or sent elsewhere later, and need the timer then.
+    # The pace counts the destinations when the call begins. So the switch must not reject one, and
+    # with it a source that has answered, because this second has enough sessions. A paused switch
+    # still rejects it. A destination may be parked or sent elsewhere later, and needs the timer
+    # then.
     of_destination = {**ours, **of_leg, "rtp_timer_name": "soft"}
     dial_destinations = _dial(destinations, {"no_throttle_limits": "true"}, of_destination)
     return f"originate {_dial(sources, of_source, of_leg)} &bridge({dial_destinations})"
@@ -174,10 +191,10 @@ def conference_invite(
     duration: int,
     shows: CallerId,
 ) -> str:
-    """Ring all parties, and put the first that answers into a conference's room, of the profile
+    """Ring all parties, and put the first that answers into a conference room of the profile
     ``default``. Raises ValueError."""
     of_party = _brought_in(variables, ring_timeout, duration, shows)
-    room = _check(_ROOM, room, "conference room")
+    room = check_word(room, "conference room")
     return f"originate {_dial(parties, of_party, {})} &conference({room}@default)"
 
 
@@ -190,8 +207,10 @@ def bring_in(
     duration: int,
     shows: CallerId,
 ) -> str:
-    """Ring a third party and join it to a call by :func:`intercept` or :func:`listen`; it stays
-    for ``duration`` seconds at most. Raises ValueError."""
+    """Ring a third party and join it to a call by :func:`intercept` or :func:`listen`.
+
+    It stays for at most ``duration`` seconds. Raises ValueError.
+    """
     of_party = {**_brought_in(variables, ring_timeout, duration, shows), **application.variables}
     of_leg = {"leg_timeout": str(int(ring_timeout))} if len(party) > 1 else {}
     return f"originate {_dial([party], of_party, of_leg)} {application.how}"
@@ -205,9 +224,9 @@ def _brought_in(
         "ignore_early_media": "true",
         "originate_timeout": str(int(ring_timeout)),
         "hangup_after_bridge": "true",
-        # Who listens with a silent phone would otherwise stay when the others have gone.
+        # Without the timer, a listener with a silent phone would stay when the others have gone.
         "rtp_timer_name": "soft",
-        # Who talks is not to wait behind new calls.
+        # A party of a call that is up must not wait behind new calls.
         "no_throttle_limits": "true",
         "execute_on_answer": f"'sched_hangup +{int(duration)} allotted_timeout'",
         **_caller_id("origination", shows),
@@ -215,8 +234,10 @@ def _brought_in(
 
 
 def intercept(uuid: str) -> Application:
-    """Take over a channel that waits for somebody. One that is gone, or that talks by now, ends
-    the attempt."""
+    """Take over a channel that waits for another party.
+
+    The attempt ends if the channel is gone or talks by now.
+    """
     how = f"&intercept({_check(_UUID, uuid, 'uuid')})"
     return Application(how, {"intercept_unbridged_only": "true"})
 
@@ -224,10 +245,13 @@ def intercept(uuid: str) -> Application:
 def listen(
     uuid: str, *, to_it: bool = False, to_other: bool = False, deaf: bool = False
 ) -> Application:
-    """Hear a channel and the one it talks to; be heard by it, by the other, or both. ``deaf``
-    hears nothing (mod_dptools: eavesdrop, set_mute)."""
+    """Listen to a channel and to the channel that it is bridged to.
+
+    With ``to_it`` the channel hears the listener, with ``to_other`` the other one does. With
+    ``deaf`` the listener hears nothing (mod_dptools: eavesdrop, set_mute).
+    """
     uuid = _check(_UUID, uuid, "uuid")
-    # No digit that is pressed changes who hears whom.
+    # Otherwise a pressed digit changes who hears whom.
     variables = {"eavesdrop_enable_dtmf": "false"}
     if to_it:
         variables["eavesdrop_whisper_bleg"] = "true"
@@ -240,8 +264,10 @@ def listen(
 def bridge_inline(
     party: Party, *, variables: Mapping[str, str], ring_timeout: int, shows: str
 ) -> str:
-    """What a channel does that is sent to another party, for the dialplan ``inline``; ``shows`` is
-    a number. Raises ValueError."""
+    """The bridge of a channel to another party, for the dialplan ``inline``.
+
+    ``shows`` is the number that the party sees. Raises ValueError.
+    """
     of_leg = {
         **{name: _check(_VALUE, value, name) for name, value in variables.items()},
         "leg_timeout": str(int(ring_timeout)),
@@ -253,12 +279,12 @@ def bridge_inline(
 
 
 def valet_park_inline(lot: str, first: int, last: int) -> str:
-    """Wait in the first free position of a parking lot."""
-    return f"valet_park:{_check(_ROOM, lot, 'lot')} auto in {int(first)} {int(last)}"
+    """The wait in the first free position of a parking lot. Raises ValueError."""
+    return f"valet_park:{check_word(lot, 'parking lot')} auto in {int(first)} {int(last)}"
 
 
 def voicemail_inline(mailbox: str) -> str:
-    """Leave a message in ``box@domain``. Raises ValueError."""
+    """The voice mail of ``box@domain``, which takes a message. Raises ValueError."""
     box, _, domain = _check(_MAILBOX, mailbox, "mailbox").partition("@")
     return f"voicemail:default {domain} {box}"
 
@@ -266,17 +292,17 @@ def voicemail_inline(mailbox: str) -> str:
 def _dial(parties: Sequence[Party], shared: Mapping[str, str], per_leg: Mapping[str, str]) -> str:
     """All parties at once, each by its own alternatives in order.
 
-    What varies of a bridge's legs goes into their ``[]``: what stands in ``{}`` there would be
-    read a second time with the application's own expansion.
+    Variables of a bridge's legs go into their ``[]``. The expansion of the application's arguments
+    would read those in ``{}`` a second time.
     """
     if all(len(party) == 1 for party in parties):
         return _block("{}", shared) + ",".join(_leg(party[0], per_leg) for party in parties)
-    # A cause that is none of these ends the attempt, as the value's ! says.
+    # The ! says that any other cause than these ends the attempt.
     once = {"fail_on_single_reject": "!" + ":".join(GATEWAY_FAILURES)}
     if len(parties) == 1:
         return _block("{}", {**shared, **once}) + _alternatives(parties[0], per_leg)
-    # Each party an originate of its own (enterprise): alternatives in a plain ring-all would
-    # wait for the failure of every party.
+    # Each party is an originate of its own (enterprise). In a plain ring-all the next alternatives
+    # would wait until every party has failed.
     parts = (_block("{}", once) + _alternatives(party, per_leg) for party in parties)
     return _block("<>", shared) + ":_:".join(parts)
 
@@ -308,5 +334,8 @@ def _caller_id(prefix: str, caller_id: CallerId) -> dict[str, str]:
 
 def _check(pattern: re.Pattern[str], text: str, what: str) -> str:
     if pattern.fullmatch(text) is None or ":_:" in text:
-        raise ValueError(f"not a {what} for a dial string: {text!r}")
+        raise ValueError(
+            f"{what} {text!r} cannot stand in a command: it must match {pattern.pattern}"
+            " and not hold ':_:'"
+        )
     return text

@@ -1,18 +1,18 @@
-"""The inbound event socket of a switch: one connection, and one that is kept open.
+"""One connection to the inbound event socket of a switch.
 
-greenswitch 0.0.19 gives the shape; what it leaves open is mended in the methods of the same names.
-Everything here belongs to one thread, the greenlets of one gevent hub; nothing is monkey-patched.
+greenswitch 0.0.19 gives the class its shape; methods of the same names replace what is unsafe
+there. Every object here belongs to one thread, to the greenlets of one gevent hub. The module
+works without gevent's monkey patches.
 """
 
 import contextlib
 import logging
-import random
 import re
 import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,95 +22,87 @@ import greenswitch
 from gevent.event import AsyncResult
 from gevent.event import Event as Flag
 from gevent.lock import BoundedSemaphore
-from greenswitch.esl import NotConnectedError
 
-from freeswitch.address import SwitchAddress
+from freeswitch.errors import (
+    AuthenticationFailed,
+    CommandRefused,
+    CommandTimeout,
+    ConnectFailed,
+    EventSocketError,
+    NotConnected,
+)
 from freeswitch.events import Event
 from freeswitch.framing import Frame, FrameParser, FramingError
 
 log = logging.getLogger(__name__)
 
 MAX_QUEUED_EVENTS = 100_000
-"""Events read and not yet handled. The switch's own queue for a listener is as long; a handler
-so far behind is better served by a new connection and a look at the channels that live."""
-
-MAX_BATCH = 128
-"""Events handed on at once: what is saved by more is little, and nothing else runs meanwhile."""
-
-BATCH_SPACING = 0.04
-"""Seconds between the beginnings of two batches: a first event is handed on at once, those that
-follow it closely together."""
+"""The most events that wait for their handler. The switch's own queue for a listener is as long.
+A handler that is so late is better served by a new connection and a look at the live channels."""
 
 CORE_UUID = "global_getvar core_uuid"
-"""The cheapest api command there is, a look-up in a hash: the switch's Core-UUID alone."""
+"""The cheapest api command of the switch, a look-up in a hash. It answers the Core-UUID."""
 
 DELIVERY_LIMIT = 5.0
-"""Seconds after which bytes that the switch's host has not acknowledged are given up, with the
-connection: a command must not reach the switch long after its sender has stopped to wait."""
+"""Seconds that sent bytes may wait for the acknowledgement of the switch's host; then the
+connection ends. A command must not reach the switch long after its sender stopped waiting."""
 
-# Seconds before a batch in which what waits for it is read.
-_READ_AHEAD = 0.002
 _CHUNK = 65536
 _LINE_BREAK = re.compile(r"[\r\n\0]")
 _HEADER_NAME = re.compile(r"[^\s:]+")
-# The switch cuts its reply to bgapi at 512 bytes, and the uuid stands in it twice: one of more than
-# about 230 characters loses the blank line, and every later reply with it (seen on 1.10.12).
+# The switch cuts its reply to bgapi at 512 bytes, and the reply holds the Job-UUID twice. A longer
+# one than about 230 characters loses the blank line, and with it every later reply (seen on
+# 1.10.12).
 _JOB_UUID = re.compile(r"[\x21-\x7e]{1,128}")
-
-
-class EventSocketError(Exception):
-    """The parent of all errors here."""
-
-
-class NotConnected(EventSocketError, NotConnectedError):  # type: ignore[misc]
-    """No connection, or it ended before the reply: the command may have been carried out."""
-
-
-class ConnectFailed(EventSocketError):
-    """Nothing listens, or it does not speak the protocol, refuses us, or takes too long."""
-
-
-class AuthenticationFailed(ConnectFailed):
-    """The switch refuses the password."""
-
-
-class CommandTimeout(EventSocketError):
-    """No reply within the time limit: the command may have been carried out, or may yet be."""
-
-
-class CommandRefused(EventSocketError):
-    """The switch answered, and did not do it; `reply` says why."""
-
-    def __init__(self, reply: "Reply") -> None:
-        super().__init__(reply.text.strip())
-        self.reply = reply
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to one command: `text` is the Reply-Text, or the body of an api response."""
+    """The reply to one command: `text` is the Reply-Text, or the body of an api response."""
 
     text: str
     headers: dict[str, str]
 
     @property
     def data(self) -> str:
-        """The same under greenswitch's name."""
+        """The text, under greenswitch's name."""
         return self.text
 
 
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How `on_events` gets events.
+
+    A batch holds at most `size` events: no other greenlet runs while its handler computes.
+    `spacing` is the shortest time in seconds between the starts of two batches that are not full.
+    An event that comes alone goes on at once; the events that follow it closely wait and share a
+    batch. In a spacing, the connection reads no more until `read_ahead` seconds before its end, so
+    that one read takes what came meanwhile. It reads at once while a command waits for its reply.
+    """
+
+    size: int = 128
+    spacing: float = 0.0
+    read_ahead: float = 0.0
+
+
+AT_ONCE = Batching()
+"""Every event goes on at once, together with all others that wait."""
+
+
 class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
-    """One connection to a switch, from `connect` until it ends; it is not used a second time.
+    """One connection to a switch, from `connect` until it ends. An object connects once.
 
     `timeout` (seconds) limits `connect` as a whole, and each command that brings no limit of its
-    own. `on_event` gets every event, one after the other and in order, in a greenlet of its own: a
-    slow handler delays no reply. It may send commands. What it raises is logged. `on_events` in its
-    place gets all that wait, up to MAX_BATCH, in a list, every BATCH_SPACING.
-    `on_close(reason)` is called once for each `connect` that succeeded, in the same greenlet,
-    after the last event; `close` throws away events that wait, a loss by the switch or the network
-    does not. More than MAX_QUEUED_EVENTS waiting end the connection with `event queue full`.
+    own. `on_event` gets every event, one at a time and in order. `on_events`, in its place, gets
+    lists of events as `batching` says. Both run in a greenlet of their own: a slow handler delays
+    no reply. They may send commands. The connection logs what they raise, and goes on.
 
-    `send` works as greenswitch's does; its `register_handle` gives way to `on_event`.
+    `on_close(reason)` runs once for each `connect` that succeeded, in that same greenlet, after
+    the last event. `close` drops the events that wait. A connection that the switch or the network
+    ends still hands them on. More than MAX_QUEUED_EVENTS waiting end the connection with the
+    reason `event queue full`.
+
+    `send` works as in greenswitch; `on_event` replaces greenswitch's `register_handle`.
     """
 
     def __init__(
@@ -123,50 +115,50 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         timeout: float = 5.0,
         on_event: Callable[[Event], object] | None = None,
         on_events: Callable[[list[Event]], object] | None = None,
+        batching: Batching = AT_ONCE,
         on_close: Callable[[str], object] | None = None,
     ) -> None:
-        """Raises ValueError if user or password hold a line break."""
+        """Raises ValueError if the user or the password holds a line break."""
         super().__init__(host, port, password, timeout)
-        self._login = _encode(f"userauth {user}:{password}" if user else f"auth {password}")
-        self.bad_events = 0
-        """Events whose JSON could not be read."""
+        self._login = encode(f"userauth {user}:{password}" if user else f"auth {password}")
         self.sock: Any = None  # gevent has no types
         self._on_event = on_event
         self._on_events = on_events
+        self._batching = batching
         self._on_close = on_close
         self.heard = time.monotonic()
         """When the last bytes came from the switch, on the monotonic clock."""
         self.busy = 0
-        """Commands that somebody waits for the reply to, each with a limit of its own."""
-        # When events are handed on next (monotonic), if that is waited for.
+        """How many commands wait for their reply, each with a limit of its own."""
+        # When the next batch is due (monotonic). In the past while none is spaced.
         self._next_batch = 0.0
         self._commands_sent: deque[AsyncResult] = deque()
         self._write_lock = BoundedSemaphore()
         self._end_reason: str | None = None
 
     def connect(self) -> None:
-        """Connect and log in within `timeout` seconds; leaves nothing behind when it fails.
+        """Connect and log in within `timeout` seconds. A failed attempt leaves nothing open.
 
-        Raises ConnectFailed, as AuthenticationFailed if the password is wrong.
+        Raises ConnectFailed, as AuthenticationFailed if the switch rejects the password.
         """
         if self.sock is not None or self._end_reason is not None:
             raise RuntimeError("an EventSocket connects once")
-        # One limit over all three steps: greenswitch waits for the challenge without any.
+        # One limit covers all three steps: greenswitch waits for the challenge without any.
         limit = gevent.Timeout.start_new(self.timeout)
         try:
-            # IPv6 too; and it closes its socket whatever interrupts it.
+            # This tries IPv6 too, and closes its socket whatever interrupts it.
             self.sock = gevent.socket.create_connection((self.host, self.port))
             _set_options(self.sock)
             self._receive_events_greenlet = gevent.spawn(self.receive_events)
             self._auth_request_event.wait()
             self.authenticate()
         except BaseException as error:
-            # ECONNREFUSED, a wrong password, EOF before the challenge: greenswitch leaks the
-            # socket, the greenlets, or hangs.
+            # After ECONNREFUSED, a wrong password or an end of file before the challenge,
+            # greenswitch leaks the socket or its greenlets, or hangs.
             self._end(str(error) or "connect failed")
             if error is limit:
                 raise ConnectFailed(f"{self._place}: no login in {self.timeout} s") from None
-            # UnicodeError: a host name that DNS cannot hold.
+            # UnicodeError: DNS cannot hold the host's name.
             if isinstance(error, OSError | NotConnected | UnicodeError):
                 raise ConnectFailed(f"{self._place}: {error}") from error
             raise
@@ -176,7 +168,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         self._process_events_greenlet = gevent.spawn(self.process_events)
 
     def authenticate(self) -> None:
-        """Log in; `connect` calls it, within its time limit. Raises AuthenticationFailed."""
+        """Log in. Only `connect` calls it, within its time limit. Raises AuthenticationFailed."""
         reply = self._exchange(self._login, None, "login")
         if not reply.text.startswith("+OK"):
             raise AuthenticationFailed(f"{self._place}: {reply.text}")
@@ -188,29 +180,30 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         *,
         timeout: float | None = None,
     ) -> Reply:
-        """Send a command with its header lines and return its reply; any number of greenlets may.
+        """Send a command with its header lines and return its reply. Any greenlet may call it.
 
-        Raises ValueError, before anything is sent, for a line break or NUL anywhere; NotConnected;
-        CommandTimeout after `timeout` seconds; CommandRefused if the reply begins with `-ERR`.
+        Raises ValueError, before it sends anything, for a line break or NUL anywhere;
+        NotConnected; CommandTimeout after `timeout` seconds; CommandRefused if the reply begins
+        with `-ERR`.
         """
         reply = self._request(line, headers, timeout)
         if reply.text.startswith("-ERR"):
-            raise CommandRefused(reply)
+            raise CommandRefused(reply.text.strip())
         return reply
 
     def api(self, line: str, *, timeout: float | None = None) -> str:
-        """Run an api command on the switch and return what it says, `-ERR …` included.
+        """Run an api command on the switch and return its output, `-ERR …` included.
 
-        Until it ends this connection gets no other reply and no event: for what takes long there
-        is `bgapi`. Raises as `command` does, CommandRefused only if it was not run at all.
+        Until the command ends, this connection gets no other reply and no event. Use `bgapi` for
+        a long one. Raises as `command` does, but CommandRefused only if the switch did not run it.
         """
         reply = self._request(f"api {line}", None, timeout)
         if reply.headers["Content-Type"] != "api/response":
-            raise CommandRefused(reply)
+            raise CommandRefused(reply.text.strip())
         return reply.text
 
     def bgapi(self, line: str, job_uuid: str, *, timeout: float | None = None) -> None:
-        """Start an api command; a BACKGROUND_JOB event with this Job-UUID brings its result.
+        """Start an api command. A BACKGROUND_JOB event with this Job-UUID brings its result.
 
         `job_uuid` has 1 to 128 printable ASCII characters. Raises as `command` does.
         """
@@ -218,13 +211,14 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             raise ValueError("a Job-UUID has 1 to 128 printable ASCII characters")
         reply = self._request(f"bgapi {line}", {"Job-UUID": job_uuid}, timeout)
         if reply.text != f"+OK Job-UUID: {job_uuid}":
-            raise CommandRefused(reply)
+            raise CommandRefused(reply.text.strip())
 
     def send(self, data: str) -> Reply:
-        """Send a command as greenswitch does: header lines follow in `data`, `-ERR` is returned.
+        """Send a command as greenswitch does: `data` holds its header lines too. Returns `-ERR`.
 
-        Unlike `command` it cannot tell a header line from an injected one, so nothing a client
-        chose belongs in `data`. A blank line is a ValueError all the same: one command a call.
+        Unlike `command` it cannot tell a header line from an injected one, so `data` must hold
+        nothing that a client chose. A blank line raises ValueError all the same: one call sends
+        one command.
         """
         line, *rest = data.split("\n")
         headers = {}
@@ -234,10 +228,10 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         return self._request(line, headers, None)
 
     def close(self, reason: str = "closed on our side") -> None:
-        """End the connection at once, from any greenlet; waiting commands raise NotConnected.
+        """End the connection at once, from any greenlet. Waiting commands raise NotConnected.
 
-        Waits for nothing: greenswitch asks a switch that may be gone to say goodbye first, and
-        joins its greenlets, its own included.
+        It waits for nothing. greenswitch first asks a switch that may be gone to say goodbye, and
+        joins its greenlets, even the one that calls it.
         """
         if self._end_reason is None:
             while not self._esl_event_queue.empty():
@@ -249,22 +243,29 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         self.close()
 
     def register_handle(self, name: str, handler: object) -> None:
-        """Not offered: one handler's events would pass another's."""
+        """Raises NotImplementedError: events of one handler would overtake another's."""
         raise NotImplementedError("events go to on_event")
 
     @property
     def backlog(self) -> int:
-        """Events read and not yet handed on."""
+        """How many events it has read and not yet handed on."""
         size: int = self._esl_event_queue.qsize()
         return size
 
+    @property
+    def is_calling_back(self) -> bool:
+        """Whether the running greenlet is the one that calls the handlers."""
+        return gevent.getcurrent() is self._process_events_greenlet
+
     def catch_up(self, timeout: float) -> bool:
-        """Wait until the handler has had every event that the switch has sent by now, or of a
-        connection that has ended all that were read; False where that takes longer than
-        `timeout` seconds."""
+        """Wait until the handler has had every event that the switch has sent by now.
+
+        After the end of the connection: every event that it read. Returns False if that takes
+        longer than `timeout` seconds.
+        """
         end = time.monotonic() + timeout
         if self._end_reason is None:
-            # Its reply comes behind them on the wire.
+            # The reply follows these events on the wire.
             with contextlib.suppress(EventSocketError):
                 self.api(CORE_UUID, timeout=timeout)
                 handled = Flag()
@@ -282,8 +283,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
     def _request(
         self, line: str, headers: Mapping[str, str] | None, timeout: float | None
     ) -> Reply:
-        data = _encode(line, headers)
-        # Not the arguments: they hold telephone numbers, and errors are logged.
+        data = encode(line, headers)
+        # The arguments stay out: they hold telephone numbers, and errors reach the log.
         verb = (
             " ".join(line.split()[:2]) if line.startswith(("api ", "bgapi ")) else line.split()[0]
         )
@@ -293,8 +294,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         limit = gevent.Timeout.start_new(timeout)
         self.busy += 1
         try:
-            # Replies carry no number, they come in the order of the commands: a place in the queue
-            # and the bytes on the wire must be taken together, or two greenlets swap replies.
+            # Replies carry no number; they come in the order of the commands. One step takes the
+            # place in the queue and puts the bytes on the wire, or two greenlets swap replies.
             with self._write_lock:
                 if self.sock is None or self._end_reason is not None:
                     raise NotConnected(self._end_reason or "connect() was not called")
@@ -303,12 +304,12 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
                 try:
                     self.sock.sendall(data)
                 except BaseException as error:
-                    # Half a command may be on the wire, a job's own time limit included: the
-                    # next one would be read as its rest.
+                    # Half a command may be on the wire, also when a job's own time limit struck.
+                    # The switch would read the next command as its rest.
                     self._end(f"write failed: {error}")
                     raise
-            # A slot whose command gave up stays in the queue, so that its late reply is thrown
-            # away and the replies after it find their commands.
+            # The slot of a command that gave up stays in the queue. It takes the late reply, so
+            # that the replies after it find their commands.
             reply: Reply = slot.get()
             return reply
         except gevent.Timeout as expired:
@@ -322,20 +323,20 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             limit.close()
 
     def receive_events(self) -> None:
-        """Read until the connection ends, however it ends; then wake whoever waits for a reply."""
+        """Read until the connection ends, however it ends; then wake every waiting command."""
         parser = FrameParser()
         try:
             while self._end_reason is None:
                 data = self.sock.recv(_CHUNK)
                 if not data:
-                    # greenswitch tells nobody, and spins if it comes within a body.
+                    # greenswitch tells nobody of it, and spins if it comes within a body.
                     self._end("end of file")
                 self.heard = time.monotonic()
                 for frame in parser.feed(data):
                     self.handle_event(frame)
-                # recv does not yield while there is more to read: a burst would starve the rest.
-                # What the next batch is to have may be read together, just before it.
-                left = self._next_batch - _READ_AHEAD - time.monotonic()
+                # recv does not yield while there is more to read: a burst would starve other
+                # greenlets. While the next batch is spaced, one late read takes all of it.
+                left = self._next_batch - self._batching.read_ahead - time.monotonic()
                 together = left > 0 and self.backlog and not self.busy
                 gevent.sleep(left if together else 0)
         except FramingError as error:
@@ -343,12 +344,12 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         except OSError as error:
             self._end(f"read failed: {error}")
         except Exception as error:
-            # A reader that dies alone leaves a connection that looks alive.
-            log.exception("reading from %s failed", self._place)
+            # A reader that dies without this leaves a connection that looks alive.
+            log.exception("cannot read from %s", self._place)
             self._end(f"read failed: {error!r}")
 
     def handle_event(self, frame: Frame) -> None:
-        """Do what a frame asks for; events are only put in the queue, unread."""
+        """Act on one frame. It only queues events, as the bytes that came."""
         if self._end_reason is not None:
             return
         match frame.content_type:
@@ -366,11 +367,11 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             case "auth/request":
                 self._auth_request_event.set()
             case "text/disconnect-notice" | "text/rude-rejection" as notice:
-                # Rejection: the ACL of the event socket, which allows only loopback by default.
+                # The access list of the event socket rejects; by default it allows loopback only.
                 said = " ".join(frame.body.decode(errors="replace").split())
                 self._end(f"{notice.removeprefix('text/')}: {said}")
             case other:
-                log.debug("%s: a frame of type %r is left aside", self._place, other)
+                log.debug("%s: ignored a frame of type %r", self._place, other)
 
     def _deliver(self, reply: Reply) -> None:
         if self._commands_sent:
@@ -381,7 +382,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
     def process_events(self) -> None:
         """Hand events to their handler until the connection ends, then call `on_close`."""
         queue = self._esl_event_queue
-        most = 1 if self._on_events is None else MAX_BATCH
+        most = 1 if self._on_events is None else self._batching.size
         ended = False
         while not ended:
             waiting = [queue.get()]
@@ -391,14 +392,14 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             self._process([data for data in waiting if isinstance(data, bytes)])
             for item in waiting:
                 if isinstance(item, Flag):
-                    # All before it have been handled.
+                    # The handler has had all events before it.
                     item.set()
                 ended = ended or item is None
-            # A handler that never waits must not keep the reader from reading.
             if len(waiting) < most:
-                self._next_batch = begun + BATCH_SPACING
+                self._next_batch = begun + self._batching.spacing
+            # A handler that never waits must not keep the reader from reading.
             gevent.sleep(max(0.0, self._next_batch - time.monotonic()))
-        _call_back(self._on_close, self._end_reason)
+        call_back(self._on_close, self._end_reason)
 
     def _process(self, waiting: list[bytes]) -> None:
         events = []
@@ -406,19 +407,19 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             try:
                 events.append(Event.from_json(data))
             except ValueError as error:
-                self.bad_events += 1
                 log.warning("%s: unreadable event (%s): %r", self._place, error, data[:200])
         if self._on_events is None:
             for event in events:
-                _call_back(self._on_event, event)
+                call_back(self._on_event, event)
         elif events:
-            _call_back(self._on_events, events)
+            call_back(self._on_events, events)
 
     def _end(self, reason: str) -> None:
-        """Close the socket, and the first time wake everyone; never waits."""
+        """Close the socket, and the first time wake every waiting greenlet. It never waits."""
         if self.sock is not None:
             with contextlib.suppress(OSError):
-                # What is still on its way is not delivered behind our back after a partition.
+                # A reset drops the bytes that are still under way: after a partition the switch
+                # must not get a command whose sender has given up.
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.sock.close()
         if self._end_reason is not None:
@@ -432,267 +433,9 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         self._esl_event_queue.put(None)
 
 
-class SwitchConnection:
-    """Keeps an event socket to one switch open, from `start` until `stop`.
-
-    `events` are names for `event json`, with CUSTOM and its subclasses last. `filters` are pairs
-    of header and value (`/…/` is a regular expression); an event passes if any of them matches, so
-    with a filter for the own calls (`variable_call_id`, `/.+/`) BACKGROUND_JOB, HEARTBEAT and
-    CUSTOM each need one for their Event-Name. Both are sent anew on every connection.
-
-    A greenlet of the connection calls `on_up(connection)` when all is subscribed, when commands
-    already work and events already come, and `on_down(reason)` once for each `on_up`, after the
-    last event. If `on_up` raises, the connection is closed and tried again. `on_event` or
-    `on_events` get events as with EventSocket, those of one connection before those of the next.
-
-    Seconds: `timeout` limits connecting and each command; every `heartbeat` the switch must answer,
-    for a half-open link brings no end of file; attempts are `min_delay` to `max_delay` apart,
-    the longer the more of them failed, with jitter.
-    """
-
-    def __init__(
-        self,
-        address: SwitchAddress,
-        *,
-        events: Sequence[str] = (),
-        filters: Iterable[tuple[str, str]] = (),
-        on_event: Callable[[Event], object] | None = None,
-        on_events: Callable[[list[Event]], object] | None = None,
-        on_up: Callable[["SwitchConnection"], object] | None = None,
-        on_down: Callable[[str], object] | None = None,
-        timeout: float = 5.0,
-        heartbeat: float = 10.0,
-        min_delay: float = 0.1,
-        max_delay: float = 5.0,
-    ) -> None:
-        """Raises ValueError if an event or a filter holds a line break."""
-        self.address = address
-        self.timeout = timeout
-        self.heartbeat = heartbeat
-        self.min_delay = min_delay
-        self.max_delay = max_delay
-        self._on_event = on_event
-        self._on_events = on_events
-        self._on_up = on_up
-        self._on_down = on_down
-        # Filters first, so that nothing comes unfiltered in between.
-        self._subscription = [f"filter {header} {value}" for header, value in filters]
-        if events:
-            self._subscription.append(f"event json {' '.join(events)}")
-        for line in self._subscription:
-            _encode(line)
-        self._keeper: gevent.Greenlet | None = None
-        self._socket: EventSocket | None = None
-        # The same, and once it is lost until the next.
-        self._last: EventSocket | None = None
-        self._is_up = Flag()
-        self._core_uuid: str | None = None
-        self._last_error: str | None = None
-
-    def start(self) -> None:
-        """Begin to connect; returns at once."""
-        if self._keeper is None:
-            self._keeper = gevent.spawn(self._keep)
-
-    def stop(self) -> None:
-        """Close the connection and connect no more; interrupts `on_up` if it is running.
-
-        Waits for `on_down`, at most `timeout` seconds, and not when a callback calls it.
-        """
-        keeper, self._keeper = self._keeper, None
-        if keeper is None:
-            return
-        callers = [keeper, self._socket and self._socket._process_events_greenlet]
-        keeper.kill(block=False)
-        if gevent.getcurrent() not in callers:
-            keeper.join(self.timeout)
-
-    def wait_up(self, timeout: float | None = None) -> bool:
-        """Wait until the switch is subscribed, at most `timeout` seconds; say whether it is."""
-        self._is_up.wait(timeout)
-        return self.up
-
-    @property
-    def up(self) -> bool:
-        """Whether the switch is connected and subscribed."""
-        return self._socket is not None and self._socket.connected
-
-    @property
-    def core_uuid(self) -> str | None:
-        """The Core-UUID of the running switch, or of the last that was: another after a restart."""
-        return self._core_uuid
-
-    @property
-    def last_error(self) -> str | None:
-        """Why the last attempt failed or the last connection ended; None before the first."""
-        return self._last_error
-
-    @property
-    def backlog(self) -> int:
-        """Events read and not yet handed on."""
-        return self._socket.backlog if self._socket is not None else 0
-
-    def catch_up(self, timeout: float) -> bool:
-        """As EventSocket.catch_up; while the switch is down, of the connection that was."""
-        return self._last is None or self._last.catch_up(timeout)
-
-    def was_heard(self, within: float = 1.0) -> bool:
-        """Whether anything has come from the switch these last seconds, on a link that stands."""
-        connection = self._socket
-        return (
-            connection is not None
-            and connection.connected
-            and time.monotonic() - connection.heard < within
-        )
-
-    def is_answering(self, within: float = 1.0, timeout: float = 2.0) -> bool:
-        """Whether the switch has been heard `within` seconds, or answers now within `timeout`.
-
-        A link that does not is closed, to be made anew, unless another waits for a reply on it: it
-        may be half-open, and what is sent into it is lost.
-        """
-        connection = self._socket
-        if connection is None:
-            return False
-        if self.was_heard(within):
-            return True
-        try:
-            connection.api(CORE_UUID, timeout=timeout)
-        except EventSocketError as error:
-            if not connection.busy:
-                connection.close(f"no sign of life: {error}")
-            return False
-        return connection.connected
-
-    def command(
-        self,
-        line: str,
-        headers: Mapping[str, str] | None = None,
-        *,
-        timeout: float | None = None,
-    ) -> Reply:
-        """As EventSocket.command; NotConnected while the switch is down."""
-        with self._heard() as connection:
-            return connection.command(line, headers, timeout=timeout)
-
-    def api(self, line: str, *, timeout: float | None = None) -> str:
-        """As EventSocket.api; NotConnected while the switch is down."""
-        with self._heard() as connection:
-            return connection.api(line, timeout=timeout)
-
-    def api_apart(self, line: str, *, timeout: float) -> str:
-        """As EventSocket.api, on a connection made for it: what takes long holds up no other
-        command, whose time limit would end the connection."""
-        address = self.address
-        connection = EventSocket(
-            address.host, address.port, address.password, user=address.user, timeout=self.timeout
-        )
-        connection.connect()
-        try:
-            return connection.api(line, timeout=timeout)
-        finally:
-            connection.close()
-
-    def bgapi(self, line: str, job_uuid: str, *, timeout: float | None = None) -> None:
-        """As EventSocket.bgapi; NotConnected while the switch is down."""
-        with self._heard() as connection:
-            connection.bgapi(line, job_uuid, timeout=timeout)
-
-    @contextlib.contextmanager
-    def _heard(self) -> Iterator[EventSocket]:
-        """The connection for one command; closed, to be made anew, where not a byte came while its
-        reply was waited for."""
-        connection = self._socket
-        if connection is None:
-            raise NotConnected(f"{self.address.name} is down: {self._last_error or 'not started'}")
-        asked = time.monotonic()
-        try:
-            yield connection
-        except CommandTimeout as error:
-            if connection.heard < asked:
-                connection.close(f"no sign of life: {error}")
-            raise
-
-    def _keep(self) -> None:
-        ceiling = self.min_delay
-        about = {"switch": self.address.name}
-        while True:
-            up_for = 0.0
-            try:
-                up_for = self._serve()
-            except Exception as error:
-                if not isinstance(error, EventSocketError):
-                    log.exception("switch %s: connecting failed", self.address.name, extra=about)
-                self._last_error = str(error)
-            log.warning("switch %s is down: %s", self.address.name, self._last_error, extra=about)
-            # A link that breaks as soon as it is up earns no quick retry: that is how reconnects
-            # become a storm.
-            if up_for > self.max_delay:
-                ceiling = self.min_delay
-            ceiling = min(self.max_delay, 2 * ceiling)
-            gevent.sleep(random.uniform(self.min_delay, ceiling))
-
-    def _serve(self) -> float:
-        """Connect, subscribe and watch until the connection ends; return the seconds it was up."""
-        ended = AsyncResult()
-        address = self.address
-        connection = EventSocket(
-            address.host,
-            address.port,
-            address.password,
-            user=address.user,
-            timeout=self.timeout,
-            on_event=self._on_event,
-            on_events=self._on_events,
-            on_close=ended.set,
-        )
-        connection.connect()
-        reason = "stopped"
-        up_since = None
-        try:
-            self._core_uuid = _core_uuid(connection)
-            for line in self._subscription:
-                connection.command(line)
-            up_since = time.monotonic()
-            self._socket = self._last = connection
-            self._is_up.set()
-            about = {"switch": address.name}
-            log.info("switch %s is up, core %s", address.name, self._core_uuid, extra=about)
-            if self._on_up is not None:
-                self._on_up(self)
-            while not ended.wait(self.heartbeat):
-                # Whoever waits has a limit, and is told sooner.
-                if not connection.busy:
-                    _core_uuid(connection)
-        except EventSocketError as error:
-            reason = str(error)
-        except (Exception, gevent.Timeout) as error:
-            log.exception("switch %s: on_up failed", address.name)
-            reason = f"on_up failed: {error!r}"
-        finally:
-            connection.close(reason)
-            self._socket = None
-            self._is_up.clear()
-            self._last_error = reason
-            try:
-                # The handler finishes with these events before the next connection brings more.
-                self._last_error = ended.get()
-            finally:
-                if up_since is not None:
-                    _call_back(self._on_down, self._last_error)
-        return 0.0 if up_since is None else time.monotonic() - up_since
-
-
-def _core_uuid(connection: EventSocket) -> str:
-    text = connection.api(CORE_UUID).strip()
-    if not text or text.startswith("-"):
-        raise ConnectFailed(f"no Core-UUID: {text}")
-    return text
-
-
-def _encode(line: str, headers: Mapping[str, str] | None = None) -> bytes:
-    """Write a command as it goes over the wire. Raises ValueError if it would be more than one."""
-    # No reply at all comes to an empty command; the next reply would be taken for it.
+def encode(line: str, headers: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of one command on the wire. Raises ValueError if they would be more than one."""
+    # The switch does not reply to an empty command, which would take the next reply.
     if not line.strip():
         raise ValueError("a command is not empty")
     lines = [line]
@@ -700,17 +443,29 @@ def _encode(line: str, headers: Mapping[str, str] | None = None) -> bytes:
         if not _HEADER_NAME.fullmatch(name):
             raise ValueError("a header's name is not empty and holds no blank and no colon")
         if name.lower() == "content-length":
-            raise ValueError("a Content-Length would swallow the commands after it")
+            raise ValueError("a command has no Content-Length: it would swallow the next commands")
         lines.append(f"{name}: {value}")
-    # A line break in a number or a name would be a header, two of them the next command.
+    # A line break in a number or a name would begin a header, two of them the next command.
     if any(map(_LINE_BREAK.search, lines)):
         raise ValueError("a command and its headers hold no line break and no NUL")
     return ("\n".join(lines) + "\n\n").encode()
 
 
+def call_back(callback: Callable[..., object] | None, value: object) -> None:
+    """Call a handler, and log what it raises: other code relies on the greenlet that runs it."""
+    if callback is None:
+        return
+    try:
+        callback(value)
+    # gevent.Timeout is no Exception, and one that went astray must not end the greenlet.
+    # GreenletExit and SystemExit must.
+    except (Exception, gevent.Timeout):
+        log.exception("%r failed", callback)
+
+
 def _set_options(sock: gevent.socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # The switch sets no keepalive on its side; seconds where the system can be told.
+    # The switch sets no keepalive on its side. Systems name the times, in seconds, differently.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
         ("TCP_KEEPIDLE", 30),
@@ -720,14 +475,3 @@ def _set_options(sock: gevent.socket.socket) -> None:
     ):
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-def _call_back(callback: Callable[..., object] | None, value: object) -> None:
-    """Call it, and let no exception of its own end the greenlet that others rely on."""
-    if callback is None:
-        return
-    try:
-        callback(value)
-    # A time limit that went astray is no Exception; GreenletExit and SystemExit are meant.
-    except (Exception, gevent.Timeout):
-        log.exception("%r failed", callback)

@@ -1,34 +1,37 @@
-"""The connections of one process to all its switches."""
+"""The connections of one process to all of its switches."""
 
 from collections.abc import Callable, Iterable
 
 import gevent
 
 from freeswitch.address import SwitchAddress
-from freeswitch.event_socket import SwitchConnection
+from freeswitch.connection import SwitchConnection
 
-# Seconds within which a switch says that it is there.
-_SOON = 0.5
-# Seconds that one command waits for a switch that is away, and for its answer.
+# Seconds that `ready` waits for replies.
+_READY_LIMIT = 0.5
+# Seconds that `reach` waits for a switch that is down, and for its reply.
 _UP_LIMIT = 0.3
 _ANSWER_LIMIT = 1.0
+# Seconds between two attempts to connect, at least. Listeners reconnect sooner: a call placed
+# before that would go unheard.
+_MIN_DELAY = 0.7
 
 
 class SwitchPool:
-    """Keeps a connection to each switch open, for commands; events come elsewhere."""
+    """Connections to all switches, kept open for commands. They bring no events."""
 
     def __init__(
         self, addresses: Iterable[SwitchAddress], on_up: Callable[[SwitchConnection], object]
     ) -> None:
         self._connections = {
-            # Not before the listeners, who come back sooner: the first calls would go unheard.
-            address.name: SwitchConnection(address, on_up=on_up, min_delay=0.7)
+            address.name: SwitchConnection(address, on_up=on_up, min_delay=_MIN_DELAY)
             for address in addresses
         }
-        # Who waits for a switch's sign of life.
+        # The greenlets that ask a switch for a sign of life, by its name.
         self._asked: dict[str, gevent.Greenlet] = {}
 
     def start(self) -> None:
+        """Begin to connect to every switch."""
         for connection in self._connections.values():
             connection.start()
 
@@ -37,12 +40,14 @@ class SwitchPool:
         gevent.joinall([gevent.spawn(each.stop) for each in self._connections.values()])
 
     def get(self, name: str) -> SwitchConnection | None:
-        """The connection to the switch of that name, up or not."""
+        """The connection to the switch of that name, up or down; None for an unknown name."""
         return self._connections.get(name)
 
     def reach(self, name: str) -> SwitchConnection | None:
-        """The connection to a switch that answers, waited for but for a moment: others wait behind
-        who asks."""
+        """The connection to a switch that replies; None if it does not within 1.3 seconds.
+
+        The wait is short because other calls wait behind the caller.
+        """
         connection = self.get(name)
         if connection is None or not connection.wait_up(_UP_LIMIT):
             return None
@@ -50,19 +55,18 @@ class SwitchPool:
 
     @property
     def heard(self) -> bool:
-        """Whether every switch has been heard of just now: who asks for those that are ready need
-        not wait."""
+        """Whether every switch was heard in the last second. Then `ready` does not wait."""
         return all(each.was_heard() for each in self._connections.values())
 
     def ready(self) -> list[str]:
-        """The switches that answer, soon."""
+        """The names of the switches that reply, within half a second."""
         heard = [name for name, each in self._connections.items() if each.was_heard()]
         asked = {
             name: self._asked.get(name) or gevent.spawn(connection.is_answering)
             for name, connection in self._connections.items()
             if name not in heard
         }
-        done = gevent.joinall(list(asked.values()), timeout=_SOON)
-        # One question at a time: a link that is waited on is not given up.
+        done = gevent.joinall(list(asked.values()), timeout=_READY_LIMIT)
+        # Each switch is asked once at a time: a connection on which a command waits is not closed.
         self._asked = {name: asking for name, asking in asked.items() if asking not in done}
         return heard + [name for name, asking in asked.items() if asking in done and asking.value]

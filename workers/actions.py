@@ -13,7 +13,8 @@ from app.calls.transitions import LegReport, Marks
 from app.store.writes import Note
 from app.telemetry import counting, tracing
 from freeswitch import commands, dialstring
-from freeswitch.event_socket import EventSocketError, SwitchConnection
+from freeswitch.connection import SwitchConnection
+from freeswitch.errors import EventSocketError
 from freeswitch.pool import SwitchPool
 from workers.dial_command import caller_id, parties
 from workers.runtime import CALL_VARIABLE, Runtime

@@ -21,7 +21,8 @@ from app.store.pace import PACE, Asking, Turn
 from app.store.writes import Note
 from app.telemetry import counting, logs, tracing
 from freeswitch import commands
-from freeswitch.event_socket import CommandRefused, EventSocketError, SwitchConnection
+from freeswitch.connection import SwitchConnection
+from freeswitch.errors import CommandRefused, EventSocketError
 from freeswitch.pool import SwitchPool
 from workers.dial_command import originate_command
 from workers.runtime import CALL_VARIABLE, Runtime

@@ -34,7 +34,9 @@ from app.store.writes import Note
 from app.telemetry import counting, logs
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
-from freeswitch.event_socket import MAX_BATCH, EventSocketError, SwitchConnection
+from freeswitch.connection import SwitchConnection
+from freeswitch.errors import EventSocketError
+from freeswitch.event_socket import Batching
 from freeswitch.events import Event
 from workers.leg_reports import leg_report
 from workers.runtime import CALL_VARIABLE, Runtime
@@ -84,6 +86,11 @@ MAX_DELAY = 0.5
 DEAF_LIMIT = 2.0
 # A switch that is away for longer is said to be unreachable.
 UNREACHABLE_AFTER = 10.0
+# Events handled at once: more save little, and no other greenlet runs meanwhile.
+MAX_BATCH = 128
+# An event that comes alone is handled at once. Events that follow it closely share a batch, and
+# with it the round trip to Redis.
+BATCHING = Batching(size=MAX_BATCH, spacing=0.04, read_ahead=0.002)
 # Calls read from Redis at a time, so that events are handled in between.
 CHUNK = 20
 # Calls that are asked for at the same time.
@@ -206,6 +213,7 @@ class SwitchListener:
             events=EVENTS,
             filters=FILTERS,
             on_events=self._on_events,
+            batching=BATCHING,
             on_up=self._on_up,
             timeout=TIMEOUT,
             heartbeat=HEARTBEAT,

@@ -28,7 +28,8 @@ from app.store.client import connect
 from app.store.keys import Keys
 from bench.faults.process import CLOCK
 from freeswitch.address import SwitchAddress, parse_list
-from freeswitch.event_socket import EventSocket, EventSocketError
+from freeswitch.errors import EventSocketError
+from freeswitch.event_socket import EventSocket
 from workers.embedded_redis import server_binary
 from workers.up import serves
 

@@ -20,7 +20,7 @@ from bench.faults.cluster import (
     free_port,
     wait_until,
 )
-from freeswitch.event_socket import EventSocketError
+from freeswitch.errors import EventSocketError
 
 Action = Callable[[Cluster, Random, float], None]
 

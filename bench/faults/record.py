@@ -18,7 +18,8 @@ import gevent
 
 from app.calls.model import call_id_of
 from freeswitch.address import SwitchAddress
-from freeswitch.event_socket import EventSocket, EventSocketError
+from freeswitch.errors import EventSocketError
+from freeswitch.event_socket import EventSocket
 from freeswitch.events import Event
 from workers.runtime import CALL_VARIABLE
 

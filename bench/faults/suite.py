@@ -13,7 +13,7 @@ from bench.faults.faults import FAULTS
 from bench.faults.load import CALLS, Load, Placed, Plan, exchange, plans
 from bench.faults.record import Record, SimulatorRecord, witnessed
 from freeswitch.address import parse_list
-from freeswitch.event_socket import EventSocketError
+from freeswitch.errors import EventSocketError
 
 # Seconds until every call has ended that was told to, and until nothing is left of it. The first
 # is longer than the longest time that a lost call may take to be given up.

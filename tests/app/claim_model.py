@@ -53,7 +53,8 @@ from app.store.errors import OutcomeUnknown
 from app.store.keys import Keys
 from app.store.pace import Claims
 from freeswitch.address import SwitchAddress
-from freeswitch.event_socket import DELIVERY_LIMIT, CommandTimeout, EventSocketError, NotConnected
+from freeswitch.errors import CommandTimeout, EventSocketError, NotConnected
+from freeswitch.event_socket import DELIVERY_LIMIT
 from freeswitch.events import Event
 from workers import dispatch, jobs, listener
 from workers.runtime import Runtime
@@ -1293,7 +1294,7 @@ class Socket:
 
 
 class Link:
-    """freeswitch.event_socket.SwitchConnection."""
+    """freeswitch.connection.SwitchConnection."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from app.calls.model import Call, State
 from app.store import writes
 from app.store.calls import CallStore
 from app.store.writes import Note
-from freeswitch.event_socket import SwitchConnection
+from freeswitch.connection import SwitchConnection
 from tests.app.claim_model import REDIS_FAULTS, ROLES, Broken, Trap, World
 from workers import dispatch
 from workers.dispatch import Dispatcher

@@ -1,40 +1,28 @@
-"""The event socket against a switch with bad manners: real loopback sockets, no sleeping."""
+"""One event socket against a switch with bad manners."""
 
-import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import gevent
-import gevent.socket
 import greenswitch
 import pytest
 from gevent.event import AsyncResult
 from gevent.event import Event as Flag
 from gevent.queue import Queue
-from gevent.server import StreamServer
+from scripted_switch import CHALLENGE, LIMIT, NOTICE, SHORT, Peer, stay_silent, switch
 
 from freeswitch import event_socket
-from freeswitch.address import SwitchAddress
-from freeswitch.event_socket import (
+from freeswitch.errors import (
     AuthenticationFailed,
     CommandRefused,
     CommandTimeout,
     ConnectFailed,
-    EventSocket,
     EventSocketError,
     NotConnected,
-    SwitchConnection,
 )
+from freeswitch.event_socket import AT_ONCE, Batching, EventSocket
 from freeswitch.events import Event
-from freeswitch.simulator import Simulator
-
-LIMIT = 10.0  # seconds; nothing here takes as long unless it hangs
-SHORT = 0.1  # seconds; for time limits that are meant to strike
-CORE = "6b0653e6-5563-4757-960a-afcc4b93bd98"
-CHALLENGE = b"Content-Type: auth/request\n\n"
-NOTICE = b"Content-Type: text/disconnect-notice\nContent-Length: 8\n\nGoodbye\n"
 
 
 @pytest.fixture(autouse=True)
@@ -43,99 +31,13 @@ def nothing_hangs() -> Iterator[None]:
         yield
 
 
-class Peer:
-    """The switch's end of one connection."""
-
-    def __init__(self, sock: gevent.socket.socket) -> None:
-        self.sock = sock
-        self.file = sock.makefile("rb")
-
-    def write(self, data: bytes) -> None:
-        self.sock.sendall(data)
-
-    def read(self) -> str:
-        """The next command with its header lines; the empty string at the end of the connection,
-        which is a reset: nothing that was sent and not read may be delivered later."""
-        lines = []
-        with suppress(ConnectionResetError):
-            while (line := self.file.readline()) not in (b"\n", b""):
-                lines.append(line)
-        return b"".join(lines).decode().rstrip("\n")
-
-    def reply(self, text: str) -> None:
-        self.write(f"Content-Type: command/reply\nReply-Text: {text}\n\n".encode())
-
-    def response(self, body: str) -> None:
-        data = body.encode()
-        self.write(b"Content-Type: api/response\nContent-Length: %d\n\n%b" % (len(data), data))
-
-    def event(self, name: str, **headers: str) -> None:
-        self.raw_event(json.dumps({"Event-Name": name, **headers}).encode())
-
-    def raw_event(self, data: bytes) -> None:
-        self.write(b"Content-Length: %d\nContent-Type: text/event-json\n\n%b" % (len(data), data))
-
-    def login(self, expected: str = "auth ClueCon") -> None:
-        self.write(CHALLENGE)
-        assert self.read() == expected
-        self.reply("+OK accepted")
-
-    def serve(self) -> list[str]:
-        """Answer as a switch does, until the end; return the commands."""
-        commands = []
-        while command := self.read():
-            commands.append(command)
-            if command == "api global_getvar core_uuid":
-                self.response(CORE)
-            elif command.startswith("api "):
-                self.response(command.removeprefix("api "))
-            else:
-                self.reply("+OK")
-        return commands
-
-
-class Switch:
-    """A server that treats each connection as `manners` says, and ends it when that returns."""
-
-    def __init__(self, manners: Callable[[Peer], object], host: str) -> None:
-        self.manners = manners
-        self.results: Queue = Queue()
-        self.server = StreamServer((host, 0), self.handle)
-        self.server.start()
-        self.port: int = self.server.server_port
-        self.host = host
-
-    def handle(self, sock: gevent.socket.socket, _: object) -> None:
-        with sock:
-            try:
-                result = self.manners(Peer(sock))
-            except (Exception, gevent.Timeout) as error:
-                result = error
-        self.results.put(result)
-
-    def result(self) -> object:
-        """What `manners` returned for the next connection that ended; raises what it raised."""
-        result = self.results.get(timeout=LIMIT)
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
-
-@contextmanager
-def switch(manners: Callable[[Peer], object], host: str = "127.0.0.1") -> Iterator[Switch]:
-    server = Switch(manners, host)
-    try:
-        yield server
-    finally:
-        server.server.stop(timeout=0)
-
-
 @contextmanager
 def connected(
     manners: Callable[[Peer], object],
     on_event: Callable[[Event], object] | None = None,
     on_close: Callable[[str], object] | None = None,
     on_events: Callable[[list[Event]], object] | None = None,
+    batching: Batching = AT_ONCE,
 ) -> Iterator[EventSocket]:
     """An event socket that has logged in; `manners` goes on from there."""
 
@@ -151,6 +53,7 @@ def connected(
             timeout=LIMIT,
             on_event=on_event,
             on_events=on_events,
+            batching=batching,
             on_close=on_close,
         )
         esl.connect()
@@ -169,14 +72,6 @@ def assert_nothing_left(esl: EventSocket) -> None:
     assert not esl.connected
     assert esl.sock is None or esl.sock.fileno() == -1
     assert not esl._commands_sent
-
-
-def hold(peer: Peer) -> None:
-    """Say nothing more until the other end closes, which it does with a reset: what it may have
-    sent and nobody read is not delivered later."""
-    with pytest.raises(ConnectionResetError):
-        while True:
-            assert peer.sock.recv(65536)
 
 
 # --- connecting
@@ -230,7 +125,7 @@ def test_end_of_file_before_the_login_is_done(greeting: bytes) -> None:
 def test_silence_before_the_login_is_done(greeting: bytes) -> None:
     def stall(peer: Peer) -> None:
         peer.write(greeting)
-        hold(peer)
+        stay_silent(peer)
 
     assert f"{SHORT} s" in str(fail_to_connect(stall, timeout=SHORT))
 
@@ -249,7 +144,7 @@ def test_not_an_event_socket() -> None:
 
 
 def test_nothing_listens() -> None:
-    with switch(hold) as server:
+    with switch(stay_silent) as server:
         pass
     esl = EventSocket("127.0.0.1", server.port, "ClueCon")
     with pytest.raises(ConnectFailed, match="refused"):
@@ -300,7 +195,7 @@ def test_a_password_with_a_line_break_is_refused() -> None:
 
 
 def test_it_connects_once() -> None:
-    with connected(hold) as esl, pytest.raises(RuntimeError):
+    with connected(stay_silent) as esl, pytest.raises(RuntimeError):
         esl.connect()
 
 
@@ -341,12 +236,12 @@ def test_refusals() -> None:
         peer.reply("-ERR permission denied")
         peer.read()
         peer.reply("-ERR command not found")
-        hold(peer)
+        stay_silent(peer)
 
     with connected(refuse) as esl:
         with pytest.raises(CommandRefused, match="not found") as caught:
             esl.command("nosuch")
-        assert caught.value.reply.headers["Reply-Text"] == "-ERR command not found"
+        assert str(caught.value) == "-ERR command not found"
         assert esl.api("uuid_kill x") == "-ERR no such channel\n"
         with pytest.raises(CommandRefused, match="permission"):
             esl.api("system x")
@@ -378,7 +273,7 @@ def test_a_late_reply_goes_to_nobody_else() -> None:
         go_on.wait()
         peer.response(first)
         peer.response(second)
-        hold(peer)
+        stay_silent(peer)
 
     with connected(late) as esl:
         with pytest.raises(CommandTimeout, match="api eval: no reply") as caught:
@@ -392,7 +287,7 @@ def test_a_late_reply_goes_to_nobody_else() -> None:
 
 
 def test_a_time_limit_of_the_caller_passes_through() -> None:
-    with connected(hold) as esl:
+    with connected(stay_silent) as esl:
         with pytest.raises(gevent.Timeout) as caught, gevent.Timeout(SHORT) as own:
             esl.api("status")
         assert caught.value is own
@@ -447,12 +342,12 @@ def test_a_line_break_is_refused_before_anything_is_sent(bad: str) -> None:
     ],
 )
 def test_what_is_no_command(line: str, headers: dict[str, str]) -> None:
-    with connected(hold) as esl, pytest.raises(ValueError):
+    with connected(stay_silent) as esl, pytest.raises(ValueError):
         esl.command(line, headers)
 
 
 def test_a_long_job_uuid_would_break_the_framing_of_the_reply() -> None:
-    with connected(hold) as esl:
+    with connected(stay_silent) as esl:
         for job_uuid in ("", "a b", "é", "j" * 129):
             with pytest.raises(ValueError, match="Job-UUID"):
                 esl.bgapi("status", job_uuid)
@@ -477,7 +372,7 @@ def test_errors_for_those_who_know_greenswitch() -> None:
         (b"", "end of file"),
         (b"Content-Type: comm", "end of file"),
         (b"Content-Type: api/response\nContent-Length: 100\n\nhalf", "end of file"),
-        (b"no header\n\n", "bad frame: no header line"),
+        (b"no header\n\n", "bad frame: not a `key: value` header line"),
         (b"Content-Type: api/response\nContent-Length: x\n\n", "bad frame: Content-Length"),
         (NOTICE, "disconnect-notice: Goodbye"),
     ],
@@ -503,7 +398,7 @@ def test_the_end_wakes_everyone_and_is_told_once(last_words: bytes, reason: str)
 def test_a_reply_to_no_command_ends_the_connection() -> None:
     def manners(peer: Peer) -> None:
         peer.reply("+OK")
-        hold(peer)
+        stay_silent(peer)
 
     closed = AsyncResult()
     with connected(manners, on_close=closed.set):
@@ -524,7 +419,7 @@ def test_a_reader_that_fails_ends_the_connection(monkeypatch: pytest.MonkeyPatch
 
 def test_close_wakes_those_who_wait() -> None:
     closed: Queue = Queue()
-    with connected(hold, on_close=closed.put) as esl:
+    with connected(stay_silent, on_close=closed.put) as esl:
         waiting = gevent.spawn(esl.api, "status")
         gevent.idle()
         esl.close()
@@ -536,7 +431,7 @@ def test_close_wakes_those_who_wait() -> None:
 
 
 def test_close_while_connecting() -> None:
-    with switch(hold) as server:
+    with switch(stay_silent) as server:
         esl = EventSocket(server.host, server.port, "ClueCon", timeout=LIMIT)
         connecting = gevent.spawn(esl.connect)
         gevent.idle()
@@ -638,8 +533,13 @@ def test_catching_up_with_what_a_lost_connection_left() -> None:
         assert lost.is_set()
 
 
-def test_all_that_waits_comes_at_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_socket, "MAX_BATCH", 8)
+def unreadable(caplog: pytest.LogCaptureFixture) -> int:
+    """How many events were logged as unreadable."""
+    return sum("unreadable event" in message for message in caplog.messages)
+
+
+def test_all_that_waits_comes_at_once_and_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    batching = Batching(size=8, spacing=0.04, read_ahead=0.002)
     go_on, closed, caught_up = Flag(), AsyncResult(), list[bool]()
     seen: list[list[str]] = []
 
@@ -659,9 +559,9 @@ def test_all_that_waits_comes_at_once_and_in_order(monkeypatch: pytest.MonkeyPat
                 peer.raw_event(b"[]")
         peer.serve()
 
-    with connected(manners, on_close=closed.set, on_events=on_events) as esl:
+    with connected(manners, on_close=closed.set, on_events=on_events, batching=batching) as esl:
         esl.api("go on")
-        # An event at rest is handed on at once.
+        # An event that comes alone goes on at once.
         assert seen == [["alone"]]
         waiting = gevent.spawn(lambda: caught_up.append(esl.catch_up(LIMIT)))
         assert esl.api("status") == "status"
@@ -671,8 +571,49 @@ def test_all_that_waits_comes_at_once_and_in_order(monkeypatch: pytest.MonkeyPat
         assert caught_up == [True]
         assert [n for batch in seen for n in batch] == ["alone", *map(str, range(30))]
         assert max(map(len, seen)) == 8
-        assert esl.bad_events == 1
+    assert unreadable(caplog) == 1
     assert closed.get() == "closed on our side"
+
+
+def test_by_default_no_event_waits_for_those_that_follow() -> None:
+    seen: Queue = Queue()
+
+    def manners(peer: Peer) -> None:
+        for number in range(3):
+            peer.event("CUSTOM", number=str(number))
+            peer.read()
+            peer.response("")
+        peer.serve()
+
+    with connected(manners, on_events=seen.put) as esl:
+        for number in range(3):
+            (event,) = seen.get(timeout=LIMIT)
+            assert event.headers["number"] == str(number)
+            esl.api("the next")
+
+
+def test_events_that_follow_closely_wait_for_their_batch() -> None:
+    seen: Queue = Queue()
+
+    def manners(peer: Peer) -> None:
+        peer.event("CUSTOM", number="alone")
+        for number in range(3):
+            peer.read()
+            peer.event("CUSTOM", number=str(number))
+            peer.response("")
+        peer.serve()
+
+    batching = Batching(spacing=LIMIT, read_ahead=0.002)
+    with connected(manners, on_events=seen.put, batching=batching) as esl:
+        (event,) = seen.get(timeout=LIMIT)
+        assert event.headers["number"] == "alone"
+        # Replies do not wait.
+        for _ in range(3):
+            esl.api("the next")
+        assert esl.backlog == 3
+        assert seen.empty()
+        # It sleeps until the next batch is due.
+        esl._process_events_greenlet.kill()
 
 
 def test_the_marker_of_catching_up_is_passed_after_its_batch() -> None:
@@ -694,7 +635,7 @@ def test_the_marker_of_catching_up_is_passed_after_its_batch() -> None:
         assert sum(seen) == 2
 
 
-def test_a_bad_event_or_handler_stops_nothing() -> None:
+def test_a_bad_event_or_handler_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     seen: Queue = Queue()
 
     def on_event(event: Event) -> None:
@@ -715,7 +656,7 @@ def test_a_bad_event_or_handler_stops_nothing() -> None:
 
     with connected(manners, on_event) as esl:
         assert [seen.get(timeout=LIMIT) for _ in range(3)] == ["RAISES", "TIMES_OUT", "LAST"]
-        assert esl.bad_events == 2
+        assert unreadable(caplog) == 2
         assert esl.api("status") == "status"
 
 
@@ -759,7 +700,7 @@ def test_a_full_queue_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> No
     def manners(peer: Peer) -> None:
         for _ in range(20):
             peer.event("HEARTBEAT")
-        hold(peer)
+        stay_silent(peer)
 
     with connected(manners, on_event, closed.set) as esl:
         with pytest.raises(NotConnected, match="event queue full"):
@@ -767,251 +708,3 @@ def test_a_full_queue_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> No
         go_on.set()
         assert closed.get() == "event queue full"
     assert len(seen) <= 1
-
-
-# --- a connection that is kept
-
-
-class Watch:
-    """Callbacks of a SwitchConnection that can be waited for."""
-
-    def __init__(self) -> None:
-        self.calls: Queue = Queue()
-
-    def on_event(self, event: Event) -> None:
-        self.calls.put(("event", event.name))
-
-    def on_up(self, connection: SwitchConnection) -> None:
-        self.calls.put(("up", connection.core_uuid))
-
-    def on_down(self, reason: str) -> None:
-        self.calls.put(("down", reason))
-
-    def next(self) -> tuple[str, str]:
-        call: tuple[str, str] = self.calls.get(timeout=LIMIT)
-        return call
-
-
-def connection_to(server: Switch, **options: Any) -> SwitchConnection:
-    return SwitchConnection(
-        SwitchAddress("a", server.host, server.port, password="ClueCon"),
-        events=("CHANNEL_ANSWER", "BACKGROUND_JOB"),
-        filters=(("variable_call_id", "/.+/"), ("Event-Name", "BACKGROUND_JOB")),
-        **{"timeout": LIMIT, "heartbeat": LIMIT, "min_delay": 0.001, "max_delay": 0.01, **options},
-    )
-
-
-@contextmanager
-def kept(server: Switch, watch: Watch, **options: float) -> Iterator[SwitchConnection]:
-    connection = connection_to(
-        server, on_event=watch.on_event, on_up=watch.on_up, on_down=watch.on_down, **options
-    )
-    connection.start()
-    try:
-        yield connection
-    finally:
-        connection.stop()
-        assert not connection.up
-
-
-SUBSCRIPTION = [
-    "api global_getvar core_uuid",
-    "filter variable_call_id /.+/",
-    "filter Event-Name BACKGROUND_JOB",
-    "event json CHANNEL_ANSWER BACKGROUND_JOB",
-]
-
-
-def accept(peer: Peer) -> None:
-    """Log in and take the subscription."""
-    peer.login()
-    for expected in SUBSCRIPTION:
-        assert peer.read() == expected
-        if expected.startswith("api "):
-            peer.response(CORE)
-        else:
-            peer.reply("+OK")
-
-
-def test_it_subscribes_again_on_every_connection() -> None:
-    def manners(peer: Peer) -> None:
-        accept(peer)
-        peer.event("CHANNEL_ANSWER")
-        peer.read()
-
-    watch = Watch()
-    with switch(manners) as server, kept(server, watch) as connection:
-        for _ in range(3):
-            assert connection.wait_up(LIMIT)
-            calls = {watch.next(), watch.next()}
-            assert calls == {("up", CORE), ("event", "CHANNEL_ANSWER")}
-            assert connection.core_uuid == CORE
-            with pytest.raises(NotConnected, match="end of file"):
-                connection.api("the switch dies of it")
-            assert not connection.up
-            assert watch.next() == ("down", "end of file")
-            assert connection.last_error == "end of file"
-            server.result()
-
-
-def test_it_takes_every_failure_and_comes_back() -> None:
-    def wrong_password(peer: Peer) -> None:
-        peer.write(CHALLENGE)
-        peer.read()
-        peer.reply("-ERR invalid")
-
-    def no_core_uuid(peer: Peer) -> None:
-        peer.login()
-        peer.read()
-        peer.response("-ERR no reply\n")
-
-    def no_permission(peer: Peer) -> None:
-        peer.login()
-        peer.read()
-        peer.reply("-ERR permission denied")
-
-    def good(peer: Peer) -> None:
-        accept(peer)
-        hold(peer)
-
-    def not_an_event_socket(peer: Peer) -> None:
-        peer.write(b"SSH-2.0\n\n")
-
-    failures: Iterator[Callable[[Peer], object]] = iter(
-        [Peer.login, not_an_event_socket, wrong_password, no_core_uuid, no_permission]
-    )
-
-    def manners(peer: Peer) -> None:
-        next(failures, good)(peer)
-
-    watch = Watch()
-    with switch(manners) as server, kept(server, watch) as connection:
-        assert connection.wait_up(LIMIT)
-        assert watch.next() == ("up", CORE)  # no on_down without an on_up before it
-    assert watch.next() == ("down", "stopped")
-    assert watch.calls.empty()
-
-
-def test_a_half_open_link_is_noticed() -> None:
-    connections = iter([hold, Peer.serve])
-
-    def manners(peer: Peer) -> None:
-        accept(peer)
-        next(connections)(peer)
-
-    watch = Watch()
-    with (
-        switch(manners) as server,
-        kept(server, watch, timeout=1.0, heartbeat=SHORT),
-    ):
-        assert watch.next() == ("up", CORE)
-        assert watch.next() == ("down", "api global_getvar: no reply within 1.0 s")
-        assert watch.next() == ("up", CORE)
-
-
-def test_while_down_commands_say_why() -> None:
-    with switch(hold) as server:
-        pass
-    connection = connection_to(server)
-    assert not connection.wait_up(0)
-    with pytest.raises(NotConnected, match="a is down: not started"):
-        connection.api("status")
-    connection.start()
-    connection.start()
-    assert not connection.wait_up(SHORT)
-    for call in (
-        lambda: connection.api("status"),
-        lambda: connection.command("exit"),
-        lambda: connection.bgapi("status", "job-1"),
-    ):
-        with pytest.raises(NotConnected, match=r"a is down: .*refused"):
-            call()
-    connection.stop()
-    connection.stop()
-
-
-def test_an_on_up_that_raises_is_tried_again() -> None:
-    calls: Queue = Queue()
-    errors = iter([KeyError("redis"), gevent.Timeout(1)])
-
-    def on_up(connection: SwitchConnection) -> None:
-        assert connection.up
-        calls.put(connection.api("show channels as json"))
-        if error := next(errors, None):
-            raise error
-
-    def manners(peer: Peer) -> None:
-        accept(peer)
-        peer.serve()
-
-    with switch(manners) as server:
-        connection = connection_to(server, on_up=on_up, on_down=calls.put)
-        connection.start()
-        order = [calls.get(timeout=LIMIT) for _ in range(5)]
-        connection.stop()
-    assert order[0::2] == ["show channels as json"] * 3
-    assert "KeyError" in order[1]
-    assert "Timeout" in order[3] or "1 second" in order[3]
-
-
-@pytest.mark.parametrize("where", ["on_event", "on_up", "on_down"])
-def test_stop_from_a_callback(where: str) -> None:
-    stopped = Flag()
-    connection: SwitchConnection
-
-    def stop(_: object) -> None:
-        connection.stop()
-        stopped.set()
-
-    def manners(peer: Peer) -> None:
-        accept(peer)
-        if where == "on_event":
-            peer.event("CHANNEL_ANSWER")
-        if where != "on_down":
-            hold(peer)
-
-    with switch(manners) as server:
-        # Waiting for itself would strike the limit of the test first.
-        connection = connection_to(server, timeout=LIMIT * 2, **{where: stop})
-        connection.start()
-        keeper = connection._keeper
-        stopped.wait()
-        assert keeper is not None
-        keeper.join()
-        assert not connection.up
-        server.result()
-
-
-@pytest.mark.parametrize("bad", [{"events": ("A\nB",)}, {"filters": (("a", "b\n\napi c"),)}])
-def test_a_subscription_with_a_line_break_is_refused(bad: dict[str, tuple[str]]) -> None:
-    with pytest.raises(ValueError):
-        SwitchConnection(SwitchAddress("a", "h", password="p"), **bad)  # type: ignore[arg-type]
-
-
-def test_a_half_open_link_is_given_up_though_commands_never_cease() -> None:
-    """Each command has a limit, and there is always another that waits."""
-    with Simulator() as simulator:
-        address = SwitchAddress("s", "127.0.0.1", simulator.port, password="ClueCon")
-        down = Flag()
-        kept = SwitchConnection(address, on_down=lambda _: down.set(), timeout=0.5, heartbeat=0.2)
-        kept.start()
-        assert kept.wait_up(LIMIT)
-
-        def ask() -> None:
-            while not down.is_set():
-                with suppress(EventSocketError):
-                    kept.api("status")
-                gevent.sleep(0.01)
-
-        asking = []
-        other = SwitchConnection(address)
-        other.start()
-        assert other.wait_up(LIMIT)
-        other.api("simulator mute")
-        for _ in range(3):
-            asking.append(gevent.spawn(ask))
-            gevent.sleep(0.1)
-        assert down.wait(LIMIT)
-        gevent.joinall(asking)
-        kept.stop()
-        other.stop()

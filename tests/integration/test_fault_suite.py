@@ -152,8 +152,8 @@ def test_the_master_of_redis_dies(keepers: dict[bool, Keeper]) -> None:
         # Its job is lost with it; the call is not.
         ("workers.dispatch:Dispatcher.ask:before", "destination", 1),
         # Nobody but the switch can know whether it was sent.
-        ("freeswitch.event_socket:SwitchConnection.bgapi:before", "worker_lost", 0),
-        ("freeswitch.event_socket:SwitchConnection.bgapi:after", "destination", 1),
+        ("freeswitch.connection:SwitchConnection.bgapi:before", "worker_lost", 0),
+        ("freeswitch.connection:SwitchConnection.bgapi:after", "destination", 1),
     ],
 )
 def test_a_worker_dies_at(suite: Suite, point: str, ended_by: str, originates: int) -> None:

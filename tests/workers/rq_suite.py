@@ -1,12 +1,10 @@
 """Run RQ's own tests with our worker class in the place of RQ's.
 
-    pip download rq==3.0.0 --no-binary :all: --no-deps && tar xzf rq-3.0.0.tar.gz
-    pip install psutil
-    python tests/workers/rq_suite.py rq-3.0.0
+    python tests/workers/rq_suite.py FOLDER [--rq-own] [pytest's arguments]
 
-Further arguments go to pytest; ``--rq-own`` runs them all with RQ's SimpleWorker. They need
-port 6379 of this machine, where they have a Redis of their own. Not collected with our tests:
-RQ's are a package of the same name.
+``make test-rq`` unpacks RQ's source distribution into a folder and runs this. ``--rq-own`` runs all
+tests with RQ's SimpleWorker. The tests need a Redis on port 6379, which this starts. pytest does
+not collect them with ours: they are a package of the same name.
 """
 
 # ruff: noqa: E402
@@ -37,10 +35,10 @@ FILES = """
     test_worker_registration
 """.split()
 
-# Parts of a test's id, and why it says nothing about the class.
-_FORK = "is about the process that RQ's other class forks for a job"
+# Parts of the ids of tests that are left out, each with the reason.
+_FORK = "tests the process that RQ's other class forks for a job"
 _STEP = "puts a mock between taking a job and starting it, which is one step here"
-_ORDER = "expects a worker to carry out one job after the other"
+_ORDER = "expects a worker to run one job after the other"
 DESELECTED = {
     "TestCommands::test_kill_horse_command": _FORK,
     "TestCommands::test_stop_execution_command": _FORK,
@@ -56,7 +54,7 @@ DESELECTED = {
     "TestWorker::test_horse_fails": _FORK,
     "test_execution_order_with_dual_dependency": _ORDER,
     "test_execution_order_with_sole_dependency": _ORDER,
-    "test_job_dependency_race_condition": "counts calls of execute_job, which begins a batch here",
+    "test_job_dependency_race_condition": "counts calls of execute_job, each of which begins a batch here",
     "test_timer_death_penalty": "needs threads of the system, which gevent replaces",
     "TestWorker::test_get_heartbeat_ttl": _FORK,
     "test_work_horse_force_death": _FORK,
@@ -65,7 +63,7 @@ DESELECTED = {
     "HerokuWorkerShutdownTestCase": _FORK,
     "TestWorkerPool::test_check_workers": "fails with RQ's own classes too, under gevent",
     "TestWorkerPool::test_reap_workers": "fails with RQ's own classes too, under gevent",
-    "TestWorkerSubprocess": "runs the script rqworker, which RQ 3 has no more",
+    "TestWorkerSubprocess": "runs the script rqworker, which RQ 3 no longer has",
 }
 # Seconds that a test may take.
 LIMIT = 60
@@ -99,7 +97,7 @@ def main(folder: str, *arguments: str) -> int:
         module.SimpleWorker = module.Worker = BatchWorker if ours else RqOwn  # type: ignore
     with socket.socket() as client:
         if client.connect_ex(("127.0.0.1", 6379)) == 0:
-            sys.exit("port 6379 is taken")
+            sys.exit("port 6379 is in use, and RQ's tests need it: stop the server there")
     redis = EmbeddedRedis(6379)
     try:
         connect(redis.url, retries=20).ping()

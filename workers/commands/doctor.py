@@ -25,14 +25,9 @@ from app.settings import Settings, SettingsError, load_settings
 from app.store.queue import ACTIONS, CALLS
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
-from freeswitch.event_socket import (
-    CORE_UUID,
-    CommandRefused,
-    EventSocket,
-    EventSocketError,
-    Reply,
-    SwitchConnection,
-)
+from freeswitch.connection import SwitchConnection
+from freeswitch.errors import CommandRefused, EventSocketError
+from freeswitch.event_socket import CORE_UUID, EventSocket, Reply
 from freeswitch.events import Event
 from workers.commands import checks
 from workers.commands.checks import Check, Level, SwitchFacts, failure, ok, skipped, warning

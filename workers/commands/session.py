@@ -26,7 +26,7 @@ from app.store.keys import Keys
 from app.store.pace import Pacer
 from app.store.queue import JobQueue
 from app.store.switches import SwitchStore
-from freeswitch.event_socket import EventSocketError
+from freeswitch.errors import EventSocketError
 
 # Columns where nothing is known of them: no terminal, and nobody to read a cut table.
 _WIDE = 240

@@ -1,0 +1,277 @@
+"""An event socket to one switch that is kept open."""
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import gevent
+from gevent.event import AsyncResult
+from gevent.event import Event as Flag
+
+from freeswitch.address import SwitchAddress
+from freeswitch.errors import CommandTimeout, ConnectFailed, EventSocketError, NotConnected
+from freeswitch.event_socket import (
+    AT_ONCE,
+    CORE_UUID,
+    Batching,
+    EventSocket,
+    call_back,
+    encode,
+)
+from freeswitch.events import Event
+
+log = logging.getLogger(__name__)
+
+# Seconds for which the last bytes of a switch are a sign of life.
+_LATELY = 1.0
+
+
+class SwitchConnection:
+    """A connection to one switch that reconnects, from `start` until `stop`.
+
+    `events` are names for `event json`, with CUSTOM and its subclasses last. `filters` are pairs
+    of header and value (`/…/` is a regular expression). An event passes if any filter matches:
+    beside a filter for our own calls (`variable_call_id`, `/.+/`), BACKGROUND_JOB, HEARTBEAT and
+    CUSTOM each need a filter for their Event-Name. Every new connection sends both again.
+
+    A greenlet calls `on_up(connection)` once everything is subscribed: commands already work and
+    events already come. It calls `on_down(reason)` once for each `on_up`, after the last event.
+    If `on_up` raises, the connection closes and tries again. `on_event`, or `on_events` with its
+    `batching`, get events as in EventSocket, all of one connection before those of the next.
+
+    Times are in seconds. `timeout` limits connecting and each command. The switch must answer
+    every `heartbeat`, since a half-open link brings no end of file. Attempts are `min_delay` to
+    `max_delay` apart, with jitter, longer after each failure.
+    """
+
+    def __init__(
+        self,
+        address: SwitchAddress,
+        *,
+        events: Sequence[str] = (),
+        filters: Iterable[tuple[str, str]] = (),
+        on_event: Callable[[Event], object] | None = None,
+        on_events: Callable[[list[Event]], object] | None = None,
+        batching: Batching = AT_ONCE,
+        on_up: Callable[["SwitchConnection"], object] | None = None,
+        on_down: Callable[[str], object] | None = None,
+        timeout: float = 5.0,
+        heartbeat: float = 10.0,
+        min_delay: float = 0.1,
+        max_delay: float = 5.0,
+    ) -> None:
+        """Raises ValueError if an event or a filter holds a line break."""
+        self.address = address
+        self.timeout = timeout
+        self.heartbeat = heartbeat
+        self.min_delay = min_delay
+        self.max_delay = max_delay
+        self._on_event = on_event
+        self._on_events = on_events
+        self._batching = batching
+        self._on_up = on_up
+        self._on_down = on_down
+        # Filters go first, so that nothing comes unfiltered in between.
+        self._subscription = [f"filter {header} {value}" for header, value in filters]
+        if events:
+            self._subscription.append(f"event json {' '.join(events)}")
+        for line in self._subscription:
+            encode(line)
+        self._keeper: gevent.Greenlet | None = None
+        self._socket: EventSocket | None = None
+        # The last connection that was up; it stays here after it is lost, until the next.
+        self._last: EventSocket | None = None
+        self._is_up = Flag()
+        self._core_uuid: str | None = None
+        self._last_error: str | None = None
+
+    def start(self) -> None:
+        """Begin to connect. It returns at once."""
+        if self._keeper is None:
+            self._keeper = gevent.spawn(self._keep)
+
+    def stop(self) -> None:
+        """Close the connection and connect no more. It interrupts a running `on_up`.
+
+        It waits for `on_down`, at most `timeout` seconds, unless a callback calls it.
+        """
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        called_back = self._socket is not None and self._socket.is_calling_back
+        keeper.kill(block=False)
+        if gevent.getcurrent() is not keeper and not called_back:
+            keeper.join(self.timeout)
+
+    def wait_up(self, timeout: float | None = None) -> bool:
+        """Wait until everything is subscribed, at most `timeout` seconds; say whether it is."""
+        self._is_up.wait(timeout)
+        return self.up
+
+    @property
+    def up(self) -> bool:
+        """Whether the switch is connected and everything is subscribed."""
+        return self._socket is not None and self._socket.connected
+
+    @property
+    def core_uuid(self) -> str | None:
+        """The Core-UUID that the switch had when it was last up. A restart changes it."""
+        return self._core_uuid
+
+    @property
+    def backlog(self) -> int:
+        """How many events it has read and not yet handed on."""
+        return self._socket.backlog if self._socket is not None else 0
+
+    def catch_up(self, timeout: float) -> bool:
+        """Catch up as EventSocket does; while the switch is down, with the last connection."""
+        return self._last is None or self._last.catch_up(timeout)
+
+    def was_heard(self) -> bool:
+        """Whether bytes came from the switch in the last second, on a link that is up."""
+        connection = self._socket
+        return (
+            connection is not None
+            and connection.connected
+            and time.monotonic() - connection.heard < _LATELY
+        )
+
+    def is_answering(self, timeout: float = 2.0) -> bool:
+        """Whether bytes came in the last second, or the switch replies within `timeout` seconds.
+
+        A link without either may be half-open and lose what it is sent. It is closed, for a new
+        one, unless another command waits for its reply on it.
+        """
+        connection = self._socket
+        if connection is None:
+            return False
+        if self.was_heard():
+            return True
+        try:
+            connection.api(CORE_UUID, timeout=timeout)
+        except EventSocketError as error:
+            if not connection.busy:
+                connection.close(f"no sign of life: {error}")
+            return False
+        return connection.connected
+
+    def api(self, line: str, *, timeout: float | None = None) -> str:
+        """Run an api command as EventSocket.api does. Raises NotConnected while the switch is
+        down."""
+        with self._heard() as connection:
+            return connection.api(line, timeout=timeout)
+
+    def api_apart(self, line: str, *, timeout: float) -> str:
+        """Run an api command as EventSocket.api does, on a connection of its own.
+
+        A long command here delays no other command, whose timeout would end the connection.
+        """
+        address = self.address
+        connection = EventSocket(
+            address.host, address.port, address.password, user=address.user, timeout=self.timeout
+        )
+        connection.connect()
+        try:
+            return connection.api(line, timeout=timeout)
+        finally:
+            connection.close()
+
+    def bgapi(self, line: str, job_uuid: str, *, timeout: float | None = None) -> None:
+        """Start an api command as EventSocket.bgapi does. Raises NotConnected while the switch is
+        down."""
+        with self._heard() as connection:
+            connection.bgapi(line, job_uuid, timeout=timeout)
+
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[EventSocket]:
+        """The connection for one command. A timeout closes it, for a new one, if not a byte came
+        while the command waited."""
+        connection = self._socket
+        if connection is None:
+            raise NotConnected(f"{self.address.name} is down: {self._last_error or 'not started'}")
+        asked = time.monotonic()
+        try:
+            yield connection
+        except CommandTimeout as error:
+            if connection.heard < asked:
+                connection.close(f"no sign of life: {error}")
+            raise
+
+    def _keep(self) -> None:
+        ceiling = self.min_delay
+        about = {"switch": self.address.name}
+        while True:
+            up_for = 0.0
+            try:
+                up_for = self._serve()
+            except Exception as error:
+                if not isinstance(error, EventSocketError):
+                    log.exception("switch %s: cannot connect", self.address.name, extra=about)
+                self._last_error = str(error)
+            log.warning("switch %s is down: %s", self.address.name, self._last_error, extra=about)
+            # A link that breaks as soon as it is up earns no quick retry: quick retries turn
+            # reconnects into a storm.
+            if up_for > self.max_delay:
+                ceiling = self.min_delay
+            ceiling = min(self.max_delay, 2 * ceiling)
+            gevent.sleep(random.uniform(self.min_delay, ceiling))
+
+    def _serve(self) -> float:
+        """Connect, subscribe and watch until the connection ends; return the seconds it was up."""
+        ended = AsyncResult()
+        address = self.address
+        connection = EventSocket(
+            address.host,
+            address.port,
+            address.password,
+            user=address.user,
+            timeout=self.timeout,
+            on_event=self._on_event,
+            on_events=self._on_events,
+            batching=self._batching,
+            on_close=ended.set,
+        )
+        connection.connect()
+        reason = "stopped"
+        up_since = None
+        try:
+            self._core_uuid = _core_uuid(connection)
+            for line in self._subscription:
+                connection.command(line)
+            up_since = time.monotonic()
+            self._socket = self._last = connection
+            self._is_up.set()
+            about = {"switch": address.name}
+            log.info("switch %s is up, core %s", address.name, self._core_uuid, extra=about)
+            if self._on_up is not None:
+                self._on_up(self)
+            while not ended.wait(self.heartbeat):
+                # A command that waits has a limit of its own, and notices sooner.
+                if not connection.busy:
+                    _core_uuid(connection)
+        except EventSocketError as error:
+            reason = str(error)
+        except (Exception, gevent.Timeout) as error:
+            log.exception("switch %s: on_up failed", address.name)
+            reason = f"on_up failed: {error!r}"
+        finally:
+            connection.close(reason)
+            self._socket = None
+            self._is_up.clear()
+            self._last_error = reason
+            try:
+                # The handler finishes with these events before the next connection brings more.
+                self._last_error = ended.get()
+            finally:
+                if up_since is not None:
+                    call_back(self._on_down, self._last_error)
+        return 0.0 if up_since is None else time.monotonic() - up_since
+
+
+def _core_uuid(connection: EventSocket) -> str:
+    text = connection.api(CORE_UUID).strip()
+    if not text or text.startswith("-"):
+        raise ConnectFailed(f"the switch tells no Core-UUID: {text}")
+    return text
