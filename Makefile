@@ -2,13 +2,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test up lint docs bench clean
+.PHONY: demo test test-fast up lint docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
+# Tests that share a running stack stay together; tests/conftest.py says which, and their order.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: $(VENV)/.developer
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+# Unit and contract tests: all that needs no running stack, in under a minute.
+test-fast: $(VENV)/.developer
+	$(PYTEST) -m "not stack"
 
 up: $(VENV)/.installed
 	$(BIN)/ringback up

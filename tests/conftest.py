@@ -1,11 +1,16 @@
-"""A real Redis for every test that wants one, and the settings to go with it."""
+"""A real Redis for every test that wants one, the settings to go with it, and running stacks.
+
+Each process of pytest-xdist starts one Redis. A stack is the whole of Ringback as processes. Tests
+that share one run in the same process, all other tests in any.
+"""
 
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 from redis import Redis
@@ -14,8 +19,33 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from app.redis_client import connect
 from app.settings import Settings, load_settings
+from tests.integration.conftest import Ringback, started
 from workers.embedded_redis import EmbeddedRedis
 from workers.up import free_port
+
+TESTS = Path(__file__).parent
+# Folders and files whose tests need running processes of Ringback.
+STACK = ("integration", "docs/test_pages.py", "workers/test_webhooks.py")
+# Fixtures that take long to start. Tests that share one run in one process, the longest first.
+SHARED = ("keepers", "mortal", "ringback", "delivery", "told", "site")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a stack, group those that share a fixture, and put both first."""
+    last = len(SHARED)
+    places: dict[pytest.Item, tuple[bool, int]] = {}
+    for item in items:
+        path = item.path.relative_to(TESTS)
+        needs_stack = any(path.is_relative_to(each) for each in STACK)
+        if needs_stack:
+            item.add_marker(pytest.mark.stack)
+        used = getattr(item, "fixturenames", ())
+        place = next((n for n, name in enumerate(SHARED) if name in used), last)
+        if place < last and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(SHARED[place]))
+        places[item] = not needs_stack, place
+    items.sort(key=places.__getitem__)
 
 
 @retry(
@@ -67,6 +97,25 @@ def settings(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in [name for name in os.environ if name.startswith("RINGBACK_")]:
         monkeypatch.delenv(name)
     return replace(load_settings(), redis_url=redis_url, log_level="WARNING")
+
+
+class Stacks(Protocol):
+    def __call__(self, switches: str | None, **changes: Any) -> Ringback: ...
+
+
+@pytest.fixture(scope="session")
+def stacks() -> Iterator[Stacks]:
+    """Start a stack with these settings, once for all tests that ask for the same."""
+    made: dict[tuple[object, ...], Ringback] = {}
+    with ExitStack() as exits:
+
+        def stack(switches: str | None, **changes: Any) -> Ringback:
+            key = switches, *sorted(changes.items())
+            if key not in made:
+                made[key] = exits.enter_context(started(switches, **changes))
+            return made[key]
+
+        yield stack
 
 
 @pytest.fixture
