@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
-# Tests that share a running stack stay together; tests/conftest.py says which, and their order.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# A file runs in one process; tests/conftest.py gives the order, the longest first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.developer
 	$(PYTEST)

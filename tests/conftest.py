@@ -1,7 +1,7 @@
 """A real Redis for every test that wants one, the settings to go with it, and running stacks.
 
-Each process of pytest-xdist starts one Redis. A stack is the whole of Ringback as processes. Tests
-that share one run in the same process, all other tests in any.
+A stack is the whole of Ringback as processes. Each process of pytest-xdist starts one Redis, and
+one stack of each kind that its tests ask for.
 """
 
 import os
@@ -26,26 +26,29 @@ from workers.up import free_port
 TESTS = Path(__file__).parent
 # Folders and files whose tests need running processes of Ringback.
 STACK = ("integration", "docs/test_pages.py", "workers/test_webhooks.py")
-# Fixtures that take long to start. Tests that share one run in one process, the longest first.
-SHARED = ("keepers", "mortal", "ringback", "delivery", "told", "site")
+# What takes longest, first: what is left for the end is short, and ends in all processes at once.
+# Files that share a stack stand side by side.
+ORDER = (
+    *(
+        "integration/test_fault_suite.py",
+        "integration/test_faults.py",
+        "integration/test_pacing.py",
+    ),
+    *("docs/test_pages.py", *STACK, "app/claims"),
+)
 
 
-@pytest.hookimpl(tryfirst=True)
+def _place(path: Path, among: tuple[str, ...]) -> int:
+    """The place of the first of these that is the path or holds it, or one after the last."""
+    return next((n for n, each in enumerate(among) if path.is_relative_to(each)), len(among))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a stack, group those that share a fixture, and put both first."""
-    last = len(SHARED)
-    places: dict[pytest.Item, tuple[bool, int]] = {}
+    """Mark the tests that need a stack, and put the longest first."""
     for item in items:
-        path = item.path.relative_to(TESTS)
-        needs_stack = any(path.is_relative_to(each) for each in STACK)
-        if needs_stack:
+        if _place(item.path.relative_to(TESTS), STACK) < len(STACK):
             item.add_marker(pytest.mark.stack)
-        used = getattr(item, "fixturenames", ())
-        place = next((n for n, name in enumerate(SHARED) if name in used), last)
-        if place < last and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(SHARED[place]))
-        places[item] = not needs_stack, place
-    items.sort(key=places.__getitem__)
+    items.sort(key=lambda item: _place(item.path.relative_to(TESTS), ORDER))
 
 
 @retry(

@@ -287,8 +287,15 @@ def test_the_checker_sees_a_call_dialled_twice(suite: Suite) -> None:
     """A check that finds nothing has to be one that would."""
     cluster, plan = suite.cluster, one(suite, "far end hangs up")
     sound(suite.round(lambda: None, RATE, [plan]))
+
+    def sent() -> list[str]:
+        data = (entry.get("data", "") for entry in call_of(suite, plan).timeline)
+        return [text for text in data if text.startswith("originate ")]
+
+    # The worker notes what it has sent a moment later (_GATHER).
+    wait_until("what was sent is not noted", lambda: bool(sent()))
+    (command,) = sent()
     call = call_of(suite, plan)
-    command = next(e["data"] for e in call.timeline if e.get("data", "").startswith("originate "))
     address = cluster.switches[0]
     connection = EventSocket(address.host, address.port, address.password, user=address.user)
     connection.connect()
