@@ -39,7 +39,7 @@ def make_call(*legs: str | Leg, **fields: Any) -> Call:
         **fields,
     }
     made = tuple(leg if isinstance(leg, Leg) else make_leg(leg) for leg in legs or ("a1", "b1"))
-    return Call(CALL_ID, legs=made, **given)
+    return Call(CALL_ID, **{"legs": made, **given})
 
 
 def dialled(*legs: str | Leg, **fields: Any) -> Call:
