@@ -22,7 +22,7 @@ from freeswitch.events import Event
 URL = os.environ.get("FREESWITCH_URL", "")
 pytestmark = pytest.mark.skipif(not URL, reason="FREESWITCH_URL is not set")
 
-LIMIT = 10.0  # seconds
+LIMIT = 60.0  # seconds
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ class Ringback:
     def request(
         self, method: str, path: str, body: Any = None, token: str = "demo-user-token"
     ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection(*self.stack.settings.http_address, timeout=30)
+        connection = http.client.HTTPConnection(*self.stack.settings.http_address, timeout=LIMIT)
         try:
             connection.request(
                 method,
