@@ -2,13 +2,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-rq up lint docs bench clean
+.PHONY: demo test test-fast test-rq up lint docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
+# A file runs in one process; tests/conftest.py gives the order, the longest first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.developer
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+# Unit and contract tests: all that needs no running stack, in under a minute.
+test-fast: $(VENV)/.developer
+	$(PYTEST) -m "not stack"
 
 # RQ's own tests, out of its source distribution, with our worker class; docs/internals/rq.md.
 # Port 6379 must be free.

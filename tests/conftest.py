@@ -1,12 +1,18 @@
-"""A real Redis for every test that wants one, and the settings to go with it."""
+"""A real Redis for every test that wants one, the settings to go with it, and running stacks.
+
+A stack is the whole of Ringback as processes. Each process of pytest-xdist starts one Redis, and
+one stack of each kind that its tests ask for.
+"""
 
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
+import hypothesis
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -14,20 +20,57 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from app.settings import Settings, load_settings
 from app.store.client import connect
+from tests.integration.conftest import Ringback, started
 from workers.embedded_redis import EmbeddedRedis
 from workers.up import free_port
+
+# Seconds after which a test gives up what was to come. No test waits for less, so that none fails
+# on a busy machine; only a limit that is meant to strike is shorter.
+LIMIT = 60.0
+TESTS = Path(__file__).parent
+# Folders and files whose tests need running processes of Ringback.
+STACK = ("integration", "docs/test_pages.py", "workers/test_webhooks.py")
+# What takes longest, first: what is left for the end is short, and ends in all processes at once.
+# Files that share a stack stand side by side.
+ORDER = (
+    *(
+        "integration/test_fault_suite.py",
+        "integration/test_faults.py",
+        "integration/test_pacing.py",
+    ),
+    *("docs/test_pages.py", *STACK, "app/claims"),
+)
+
+# What an example takes, and how long it is to be found, is the machine's.
+hypothesis.settings.register_profile(
+    "ringback", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("ringback")
+
+
+def _place(path: Path, among: tuple[str, ...]) -> int:
+    """The place of the first of these that is the path or holds it, or one after the last."""
+    return next((n for n, each in enumerate(among) if path.is_relative_to(each)), len(among))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a stack, and put the longest first."""
+    for item in items:
+        if _place(item.path.relative_to(TESTS), STACK) < len(STACK):
+            item.add_marker(pytest.mark.stack)
+    items.sort(key=lambda item: _place(item.path.relative_to(TESTS), ORDER))
 
 
 @retry(
     retry=retry_if_exception_type(RedisConnectionError),
     wait=wait_fixed(0.02),
-    stop=stop_after_delay(10),
+    stop=stop_after_delay(LIMIT),
 )
 def await_ready(url: str) -> None:
     connect(url).ping()
 
 
-def eventually(holds: Callable[[], bool], limit: float = 30.0) -> None:
+def eventually(holds: Callable[[], bool], limit: float = LIMIT) -> None:
     """Wait until a condition holds that nothing announces; fail after ``limit`` seconds."""
     end = time.monotonic() + limit
     while not holds():
@@ -67,6 +110,25 @@ def settings(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for name in [name for name in os.environ if name.startswith("RINGBACK_")]:
         monkeypatch.delenv(name)
     return replace(load_settings(), redis_url=redis_url, log_level="WARNING")
+
+
+class Stacks(Protocol):
+    def __call__(self, switches: str | None, **changes: Any) -> Ringback: ...
+
+
+@pytest.fixture(scope="session")
+def stacks() -> Iterator[Stacks]:
+    """Start a stack with these settings, once for all tests that ask for the same."""
+    made: dict[tuple[object, ...], Ringback] = {}
+    with ExitStack() as exits:
+
+        def stack(switches: str | None, **changes: Any) -> Ringback:
+            key = switches, *sorted(changes.items())
+            if key not in made:
+                made[key] = exits.enter_context(started(switches, **changes))
+            return made[key]
+
+        yield stack
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 # Seconds after which what was to come is given up.
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 @dataclass(frozen=True)

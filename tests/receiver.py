@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 # Seconds after which what was to come is given up.
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 class Receiver:

@@ -14,6 +14,7 @@ from bench.faults.cluster import (
     APIS,
     LISTENERS,
     RINGBACK,
+    START_LIMIT,
     WORKERS,
     Cluster,
     Layout,
@@ -107,8 +108,10 @@ def _master(begin: str, end: str) -> Action:
 def _await_new_master(cluster: Cluster, old: str) -> None:
     start = time.monotonic()
     while (new := cluster.master()) == old:
-        if time.monotonic() - start > 30:
-            cluster.journal.incident(f"Sentinel has named no other master than {old} for 30 s")
+        if time.monotonic() - start > START_LIMIT:
+            cluster.journal.incident(
+                f"Sentinel has named no other master than {old} for {START_LIMIT:.0f} s"
+            )
             return
         time.sleep(0.1)
     took = time.monotonic() - start

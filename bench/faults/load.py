@@ -24,7 +24,7 @@ CALLS = "/uapi/phoneCalls/@me"
 _CREATE = f"{CALLS}/simple"
 # Seconds: one attempt, and all of a client's attempts.
 ATTEMPT_LIMIT = 6.0
-PATIENCE = 25.0
+PATIENCE = 60.0
 # How many of one client's attempts are under way at once, where it cannot wait.
 CROWD = 6
 

@@ -18,7 +18,7 @@ from freeswitch.errors import EventSocketError
 # Seconds until every call has ended that was told to, and until nothing is left of it. The first
 # is longer than the longest time that a lost call may take to be given up.
 END_LIMIT = 60.0
-REST_LIMIT = 10.0
+REST_LIMIT = 60.0
 # Seconds after which a call that has not ended is told so again.
 _AGAIN = 5.0
 

@@ -31,7 +31,7 @@ EVENTS = (
     " CHANNEL_HOLD CHANNEL_UNHOLD RECORD_START RECORD_STOP"
     " CUSTOM conference::maintenance valet_parking::info"
 )
-MAX_WAIT = 10.0
+MAX_WAIT = 60.0
 """Seconds to wait for the last events of a scenario."""
 
 

@@ -1,14 +1,12 @@
-"""A whole Ringback for the pages, which is there for as long as they are run."""
+"""A whole Ringback for the pages: the telephones that they tell of are the simulator's."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.integration.conftest import Ringback, started
+from tests.integration.conftest import Ringback
 
 
-@pytest.fixture(scope="module")
-def ringback() -> Iterator[Ringback]:
-    # The telephones that pages tell of are the simulator's.
-    with started(None, log_level="WARNING", webhook_allow="127.0.0.0/8") as ringback:
-        yield ringback
+@pytest.fixture(scope="session")
+def ringback(stacks: Callable[..., Ringback]) -> Ringback:
+    return stacks(None, log_level="WARNING")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # Seconds that a block may take.
-LIMIT = 30.0
+LIMIT = 60.0
 _END = "-- end of block --"
 
 _PYTHON = f"""

@@ -3,6 +3,9 @@
 import http.client
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +21,7 @@ from app.store.client import connect
 from app.store.keys import Keys
 from freeswitch.event_socket import EventSocket
 from workers.runtime import switch_addresses
-from workers.up import Ports, Stack, free_port, running
+from workers.up import Ports, Stack, environment, free_port, running
 
 REAL = os.environ.get("FREESWITCH_URL")
 # What RINGBACK_SWITCHES is: None for the simulator.
@@ -26,8 +29,10 @@ SWITCHES = f"real={REAL}" if REAL else None
 # The simulator's clock; a real switch's telephones take their time.
 SPEED = 1.0 if REAL else 4.0
 LIMIT = 60.0
-# Below what a real switch may write to.
+# Where a real switch may write its recordings; the simulator writes none.
 RECORDINGS = gettempdir() + "/recordings/{organization}/{date}/{call}-{view}-{time}.{format}"
+# The settings of the stack that most tests share.
+STACK = {"log_level": "WARNING", **({"recordings": RECORDINGS} if REAL else {})}
 
 
 @dataclass
@@ -40,7 +45,7 @@ class Ringback:
     def request(
         self, method: str, path: str, body: Any = None, token: str = "demo-user-token"
     ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection(*self.stack.settings.http_address, timeout=30)
+        connection = http.client.HTTPConnection(*self.stack.settings.http_address, timeout=LIMIT)
         try:
             connection.request(
                 method,
@@ -97,6 +102,28 @@ class Ringback:
         finally:
             connection.close()
 
+    def kill(self, name: str) -> None:
+        process = self.stack.processes[name]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def start(self, name: str) -> "subprocess.Popen[bytes]":
+        """A part once more, in place of the one that was of that name before."""
+        process = self.stack.processes[name] = subprocess.Popen(
+            [sys.executable, "-m", "workers.cli", name], env=environment(self.stack.settings)
+        )
+        return process
+
+    def heal(self) -> None:
+        """Start the parts that are dead, end all calls, and wait until a new call goes through."""
+        while (name := self.stack.failed()) is not None:
+            self.start(name)
+        for call_id in self.store.redis.zrange(self.store.keys.user_calls("12"), 0, -1):
+            self.request("DELETE", f"@me/@self/{call_id.decode()}")
+            self.ended(call_id.decode())
+        call = self.ended(self.place("15509", "15500"))
+        assert call.hangup_cause == "USER_BUSY", call
+
     def originates(self) -> list[dict[str, Any]]:
         """The switch's own record of what it was told to dial; the simulator's alone."""
         record: list[dict[str, Any]] = json.loads(self.api("simulator originates"))
@@ -117,10 +144,22 @@ def started(switches: str | None, **changes: Any) -> Iterator[Ringback]:
     )
     with running(settings, Ports()) as stack:
         redis = connect(stack.settings.require_redis())
-        yield Ringback(stack, CallStore(redis, Keys()))
+        try:
+            yield Ringback(stack, CallStore(redis, Keys()))
+        finally:
+            # With those that a test has started in place of others; Redis, the first, last.
+            for process in reversed(stack.processes.values()):
+                process.terminate()
+                process.wait(LIMIT)
 
 
 @pytest.fixture(scope="session")
-def ringback() -> Iterator[Ringback]:
-    with started(SWITCHES, log_level="WARNING", recordings=RECORDINGS) as ringback:
-        yield ringback
+def ringback(stacks: Callable[..., Ringback]) -> Ringback:
+    """The stack of most tests, on the switch that there is."""
+    return stacks(SWITCHES, **STACK)
+
+
+@pytest.fixture(scope="session")
+def mortal(stacks: Callable[..., Ringback]) -> Ringback:
+    """A stack on the simulator whose parts may die, and are soon missed."""
+    return stacks(None, reconcile_interval=0.5)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import REAL, Ringback
+from tests.integration.conftest import LIMIT, REAL, Ringback
 from tests.receiver import receiving
 
 
 def ask(ringback: Ringback, method: str, path: str, body: Any = None) -> Any:
-    connection = http.client.HTTPConnection(*ringback.stack.settings.http_address, timeout=30)
+    connection = http.client.HTTPConnection(*ringback.stack.settings.http_address, timeout=LIMIT)
     try:
         connection.request(
             method,

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,72 +11,47 @@ from app.calls.model import Call, State
 from app.store.writes import Note
 from tests.conftest import eventually
 from tests.integration.conftest import Ringback, started
-from workers.up import environment
 
 
 @pytest.fixture
-def ringback() -> Iterator[Ringback]:
-    """A stack of its own, whose parts may die, on the simulator."""
-    with started(None, reconcile_interval=0.5) as ringback:
-        yield ringback
-
-
-def kill(ringback: Ringback, name: str) -> None:
-    process = ringback.stack.processes[name]
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-def start(ringback: Ringback, name: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "workers.cli", name], env=environment(ringback.stack.settings)
-    )
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    process.wait()
+def ringback(mortal: Ringback) -> Iterator[Ringback]:
+    yield mortal
+    mortal.heal()
 
 
 def test_what_happens_without_a_listener_is_found_by_the_next(ringback: Ringback) -> None:
     gone, alive = ringback.place("15500", "15600"), ringback.place("15500", "15601")
     for call_id in (gone, alive):
         ringback.wait_state(call_id, State.BRIDGED)
-    kill(ringback, "listener")
+    ringback.kill("listener")
     assert ringback.api(f"hupall NORMAL_CLEARING ringback_call {gone}").startswith("+OK")
-    listener = start(ringback, "listener")
-    try:
-        call = ringback.ended(gone)
-        assert (call.ended_by, call.disposition) == ("events_lost", 0)
-        # The other lives on, and is followed to its own end.
-        assert ringback.store.get(alive).state is State.BRIDGED  # type: ignore[union-attr]
-        assert ringback.request("DELETE", f"@me/@self/{alive}")[0] == 200
-        assert ringback.ended(alive).ended_by == "api"
-    finally:
-        end(listener)
+    ringback.start("listener")
+    call = ringback.ended(gone)
+    assert (call.ended_by, call.disposition) == ("events_lost", 0)
+    # The other lives on, and is followed to its own end.
+    assert ringback.store.get(alive).state is State.BRIDGED  # type: ignore[union-attr]
+    assert ringback.request("DELETE", f"@me/@self/{alive}")[0] == 200
+    assert ringback.ended(alive).ended_by == "api"
 
 
 def test_a_restarted_switch_ends_its_calls(ringback: Ringback) -> None:
     call_id = ringback.place("15500", "15600")
     core_uuid = ringback.wait_state(call_id, State.BRIDGED).core_uuid or ""
-    kill(ringback, "simulator")
-    switch = start(ringback, "simulator")
-    try:
-        call = ringback.ended(call_id)
-        assert (call.ended_by, call.disposition) == ("switch_restarted", 0)
-        # Once its events are heard: of a call before that only its absence would be.
-        hash_of = ringback.store.redis.hget
-        eventually(lambda: hash_of("ringback:switch:simulator", "core_uuid") != core_uuid.encode())
-        # The workers have found the new one.
-        call = ringback.ended(ringback.place("15500", "15609"))
-        assert (call.ended_by, call.hangup_cause) == ("destination", "USER_BUSY")
-    finally:
-        end(switch)
+    ringback.kill("simulator")
+    ringback.start("simulator")
+    call = ringback.ended(call_id)
+    assert (call.ended_by, call.disposition) == ("switch_restarted", 0)
+    # Once its events are heard: of a call before that only its absence would be.
+    hash_of = ringback.store.redis.hget
+    eventually(lambda: hash_of("ringback:switch:simulator", "core_uuid") != core_uuid.encode())
+    # The workers have found the new one.
+    call = ringback.ended(ringback.place("15500", "15609"))
+    assert (call.ended_by, call.hangup_cause) == ("destination", "USER_BUSY")
 
 
 def test_a_call_whose_worker_died_after_its_claim_is_not_dialled(ringback: Ringback) -> None:
     """Nobody knows whether the dead worker sent it: the switch is asked, nothing is sent."""
-    kill(ringback, "worker")
+    ringback.kill("worker")
     call_id = ringback.place("15500", "15600")
     (core_uuid,) = ringback.store.redis.hmget("ringback:switch:simulator", "core_uuid")
     call = ringback.store.get(call_id)
@@ -94,13 +67,10 @@ def test_a_call_whose_worker_died_after_its_claim_is_not_dialled(ringback: Ringb
         )
 
     ringback.store.change(call, claim, Note("command", "claim"))
-    worker = start(ringback, "worker")
-    try:
-        call = ringback.ended(call_id)
-        assert (call.ended_by, call.disposition, call.sent) == ("worker_lost", 4, None)
-        assert not [o for o in ringback.originates() if call_id in o["command"]]
-    finally:
-        end(worker)
+    ringback.start("worker")
+    call = ringback.ended(call_id)
+    assert (call.ended_by, call.disposition, call.sent) == ("worker_lost", 4, None)
+    assert not [o for o in ringback.originates() if call_id in o["command"]]
 
 
 def test_channels_of_an_ended_call_are_hung_up(ringback: Ringback) -> None:
@@ -122,22 +92,20 @@ def test_another_listener_takes_over_and_nothing_falls_between(ringback: Ringbac
     for call_id in calls:
         ringback.wait_state(call_id, State.BRIDGED)
     before = connections(ringback)
-    second = start(ringback, "listener")
-    try:
-        eventually(lambda: connections(ringback) == before + 2)
-        kill(ringback, "listener")
-        assert ringback.api("hupall NORMAL_CLEARING").startswith("+OK")
-        ends = {ringback.ended(call_id).ended_by for call_id in calls}
-        assert ends == {"switch"}
-        for call_id in calls:
-            timeline = ringback.store.timeline(call_id)
-            states = [entry["name"] for entry in timeline if entry["kind"] == "change"]
-            assert states == ["queued", "dialing", "ringing", "answered", "bridged", "ended"]
-            # Nor is anything told twice.
-            told = [(e["kind"], e["name"], e.get("leg")) for e in timeline if e["kind"] != "event"]
-            assert len(told) == len(set(told))
-    finally:
-        end(second)
+    first = ringback.stack.processes["listener"]
+    ringback.start("listener")
+    eventually(lambda: connections(ringback) == before + 2)
+    first.kill()
+    assert ringback.api("hupall NORMAL_CLEARING").startswith("+OK")
+    ends = {ringback.ended(call_id).ended_by for call_id in calls}
+    assert ends == {"switch"}
+    for call_id in calls:
+        timeline = ringback.store.timeline(call_id)
+        states = [entry["name"] for entry in timeline if entry["kind"] == "change"]
+        assert states == ["queued", "dialing", "ringing", "answered", "bridged", "ended"]
+        # Nor is anything told twice.
+        told = [(e["kind"], e["name"], e.get("leg")) for e in timeline if e["kind"] != "event"]
+        assert len(told) == len(set(told))
 
 
 def test_what_the_events_did_not_tell_the_switch_is_asked(ringback: Ringback) -> None:
@@ -170,15 +138,12 @@ def test_a_job_that_was_lost_is_enqueued_again(ringback: Ringback) -> None:
     call_id = ringback.place("15500", "15609")
     # It may have been handed to the stopped worker already, which then does nothing with it.
     ringback.store.redis.delete("rq:queue:calls")
-    kill(ringback, "worker")
-    second = start(ringback, "worker")
-    try:
-        assert ringback.ended(call_id).hangup_cause == "USER_BUSY"
-        names = [entry["name"] for entry in ringback.store.timeline(call_id)]
-        assert names.count("enqueue again") >= 1
-        assert len([o for o in ringback.originates() if call_id in o["command"]]) == 1
-    finally:
-        end(second)
+    ringback.kill("worker")
+    ringback.start("worker")
+    assert ringback.ended(call_id).hangup_cause == "USER_BUSY"
+    names = [entry["name"] for entry in ringback.store.timeline(call_id)]
+    assert names.count("enqueue again") >= 1
+    assert len([o for o in ringback.originates() if call_id in o["command"]]) == 1
 
 
 def test_without_the_replicas_that_a_claim_needs_nothing_is_dialled() -> None:

@@ -6,21 +6,32 @@ from pathlib import Path
 
 import pytest
 
+from app.accounts.store import AccountStore, read_accounts
 from app.calls.model import State
-from tests.integration.conftest import SWITCHES, Ringback, started
+from tests.conftest import eventually
+from tests.integration.conftest import Ringback
 
 DEMO = Path(__file__).parents[2] / "app/accounts/demo.toml"
 TOKEN = "gateways-user-token"
 
 
+def is_known(ringback: Ringback, token: str) -> bool:
+    return ringback.request("GET", "@me/@self", token=token)[0] == 200
+
+
 @pytest.fixture(scope="module")
-def ringback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
+def ringback(ringback: Ringback, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
     """Public numbers go through pstn2, where nobody answers SIP, then pstn, then pstn again."""
-    accounts = tmp_path_factory.mktemp("accounts") / "accounts.toml"
+    path = tmp_path_factory.mktemp("accounts") / "accounts.toml"
     text = re.sub(r'= "demo-(\w+)-(token|secret)"', r'= "gateways-\1-\2"', DEMO.read_text())
-    accounts.write_text(text.replace('["pstn"]', '["pstn2", "pstn", "pstn"]'))
-    with started(SWITCHES, accounts=accounts) as ringback:
-        yield ringback
+    path.write_text(text.replace('["pstn"]', '["pstn2", "pstn", "pstn"]'))
+    accounts = AccountStore(ringback.store.redis, ringback.store.keys)
+    before = accounts.current()
+    accounts.replace(read_accounts(path), demo=True)
+    eventually(lambda: is_known(ringback, TOKEN))
+    yield ringback
+    accounts.replace(before, demo=True)
+    eventually(lambda: is_known(ringback, "demo-user-token"))
 
 
 @pytest.mark.parametrize(

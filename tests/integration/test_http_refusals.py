@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.integration.conftest import Ringback
+from tests.integration.conftest import LIMIT, Ringback
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,9 @@ from tests.integration.conftest import Ringback
     ],
 )
 def test_a_refusal_is_json(ringback: Ringback, request_text: str, status: int, code: str) -> None:
-    with socket.create_connection(ringback.stack.settings.http_address, timeout=30) as connection:
+    with socket.create_connection(
+        ringback.stack.settings.http_address, timeout=LIMIT
+    ) as connection:
         connection.sendall(request_text.encode())
         text = b"".join(iter(lambda: connection.recv(65_536), b""))
     head, _, body = text.decode().partition("\r\n\r\n")

@@ -30,7 +30,7 @@ LIMIT = 60
 def get(address: tuple[str, int] | str, path: str) -> tuple[int, str]:
     """Status and text; 0 while nobody answers."""
     host, port = address.split(":") if isinstance(address, str) else address
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=LIMIT)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -54,7 +54,7 @@ DESELECTED = {
     "TestWorker::test_horse_fails": _FORK,
     "test_execution_order_with_dual_dependency": _ORDER,
     "test_execution_order_with_sole_dependency": _ORDER,
-    "test_job_dependency_race_condition": "counts calls of execute_job, each of which begins a batch here",
+    "test_job_dependency_race_condition": "counts calls of execute_job, which begin a batch here",
     "test_timer_death_penalty": "needs threads of the system, which gevent replaces",
     "TestWorker::test_get_heartbeat_ttl": _FORK,
     "test_work_horse_force_death": _FORK,

@@ -135,7 +135,7 @@ class Process:
         self._popen.send_signal(number)
 
     def wait(self) -> int:
-        return self._popen.wait(30)
+        return self._popen.wait(60)
 
     def kill(self) -> None:
         self._popen.kill()

@@ -9,7 +9,7 @@ from typing import Any
 Frame = tuple[dict[str, str], bytes]
 Headers = dict[str, Any]
 
-LIMIT = 10.0
+LIMIT = 60.0
 """Seconds a test waits for what must come."""
 
 

@@ -8,7 +8,7 @@ import sys
 import uuid
 
 import pytest
-from blocking_client import Client
+from blocking_client import LIMIT, Client
 
 from freeswitch.simulator import Simulator, server
 
@@ -20,7 +20,7 @@ GOODBYE = (
 
 def conversation(port: int, *segments: bytes) -> bytes:
     """Everything the switch says to these segments, until it closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as connection:
         for segment in segments:
             connection.sendall(segment)
         said = b""
@@ -203,5 +203,5 @@ def test_as_a_process_it_says_one_line_and_ends_on_a_signal(end: signal.Signals)
         assert json.loads(client.command("api simulator originates")) == []
         process.send_signal(end)
         assert process.stdout.read() == ""
-        assert process.wait(10) == 0
+        assert process.wait(LIMIT) == 0
         client.close()

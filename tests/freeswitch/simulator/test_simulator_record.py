@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blocking_client import Client
+from blocking_client import LIMIT, Client
 
 from freeswitch.simulator import Simulator
 
@@ -147,7 +147,7 @@ def test_the_program(end: signal.Signals) -> None:
             target = f"{{origination_uuid={gateway}}}sofia/gateway/{gateway}/15512"
             assert client.command(f"api originate {target} &hangup()") == answer
         process.send_signal(end)
-        assert process.wait(10) == 0
+        assert process.wait(LIMIT) == 0
 
 
 @pytest.mark.parametrize(
