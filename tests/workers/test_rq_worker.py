@@ -30,7 +30,7 @@ WORKER = """
 import sys
 from gevent import monkey
 monkey.patch_all()
-from app.redis_client import connect
+from app.store.client import connect
 from workers.rq_worker.batch import BatchWorker
 name, url, interval = sys.argv[1:]
 BatchWorker(["q"], name, connection=connect(url), job_monitoring_interval=int(interval)).work(
