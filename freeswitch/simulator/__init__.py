@@ -1,11 +1,12 @@
-"""A FreeSWITCH for people without one: the event socket, the dialler, telephones with manners.
+"""A simulated FreeSWITCH: the event socket, the dialler, and telephones that behave by number.
 
     with Simulator(speed=20) as simulator:
         ...connect to 127.0.0.1, simulator.port with the password ClueCon...
 
-Numbers behave by their last two digits (`telephones`). What the switch was told to dial stands in
-`Simulator.originates`, and in the reply to its own api command `simulator originates`. Other
-words of that command order faults (`faults`); a record on disk tells what the switch really did.
+The last two digits of a number decide how its telephone behaves (`telephones`).
+`Simulator.originates` has the originate commands that the switch got, and so has the reply to the
+api command `simulator originates`. Other words of that command order faults (`faults`). A record
+on disk has everything that the switch did.
 """
 
 import asyncio
@@ -30,18 +31,18 @@ GATEWAYS: Mapping[str, Gateway] = {"pstn": "up", "pstn2": "dead"}
 
 
 class Simulator:
-    """A simulated switch in a daemon thread of its own, from entering until leaving the `with`.
+    """A simulated switch in a daemon thread, from the start of the `with` until its end.
 
-    `port` 0 takes a free one. `speed=20` makes every duration of the switch and its telephones 20
-    times shorter; time stamps stay those of the wall clock. With the same `seed` the telephones
-    that follow chance do the same again. `gateways` maps names to `up`, `dead` (nobody answers
-    SIP there) or `down` (the switch knows).
+    `port` 0 takes a free port. `speed=20` makes every duration of the switch and its telephones 20
+    times shorter. Time stamps stay those of the wall clock. With the same `seed`, telephones that
+    follow chance repeat what they did. `gateways` maps names to `up`, `dead` (nothing answers SIP
+    there) or `down` (the switch knows).
 
-    To the file `record` a line of JSON is appended at once for each thing the switch does, with
-    `at`, seconds since 1970, and `what`: `start` (core_uuid); `originate` (job_uuid, command) and
-    `result` (job_uuid, result) when that is over; and of the channels it dials `create` (uuid,
-    number, gateway), `ring`, `answer` (uuid), `bridge` (uuid, other), `recording` and `recorded`
-    (uuid, file; no file is written) and `hangup` (uuid, cause).
+    The switch appends a line of JSON to the file `record` at once for each thing it does. A line
+    has `at` (seconds since 1970) and `what`: `start` (core_uuid); `originate` (job_uuid, command)
+    and its `result` (job_uuid, result); for a channel that it dials `create` (uuid, number,
+    gateway), `ring`, `answer` (uuid), `bridge` (uuid, other), `recording` and `recorded` (uuid,
+    file; it writes no file) and `hangup` (uuid, cause).
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Simulator:
         self.port = port
         """The TCP port of the event socket, once started."""
         self.core_uuid = ""
-        """Another one each time a switch starts."""
+        """The Core-UUID, a new one for each start."""
         self.password = password
         self._speed = speed
         self._seed = seed
@@ -74,13 +75,14 @@ class Simulator:
 
     @property
     def originates(self) -> list[Originated]:
-        """The originate commands so far, the last 100,000, oldest first."""
+        """The last 100,000 originate commands, oldest first."""
         return list(self._switch.originates) if self._switch else []
 
     def start(self) -> None:
         """Start the switch and wait until it listens. Raises OSError if it cannot.
 
-        After a `stop` it is another switch on the same port: no channel, another Core-UUID.
+        After a `stop` this is another switch on the same port, without channels and with another
+        Core-UUID.
         """
         self._started.clear()
         self._thread = threading.Thread(target=self._run, name="freeswitch-simulator", daemon=True)
@@ -91,9 +93,9 @@ class Simulator:
             raise self._error
 
     def stop(self) -> None:
-        """Close all connections and end all calls without a word, as a crash would."""
+        """End all connections and calls without a message, as a crash would."""
         if self._thread and self._thread.is_alive() and self._loop and self._stop:
-            with contextlib.suppress(RuntimeError):  # it ended this moment
+            with contextlib.suppress(RuntimeError):  # the loop has just ended
                 self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
 
@@ -131,7 +133,7 @@ class Simulator:
 
 @contextlib.asynccontextmanager
 async def listening(switch: Switch, host: str, port: int, password: str) -> AsyncIterator[int]:
-    """Serve the event socket of a switch; yields the port."""
+    """Serve the event socket of a switch, and yield its port."""
     loop = asyncio.get_running_loop()
     connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
@@ -163,9 +165,9 @@ def run(
     record: Path | None = None,
     announce: Callable[[str], object] | None = None,
 ) -> None:
-    """Be a simulated switch until SIGTERM or SIGINT. Raises OSError if it cannot listen.
+    """Run a simulated switch until SIGTERM or SIGINT. Raises OSError if it cannot listen.
 
-    `announce` gets one line when it listens; the rest is as in `Simulator`.
+    `announce` gets one line when the switch listens. The other parameters are those of `Simulator`.
     """
 
     async def serve() -> None:

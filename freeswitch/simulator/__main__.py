@@ -21,7 +21,7 @@ def gateways(text: str) -> dict[str, Gateway]:
             for name, _, state in (pair.partition("=") for pair in text.split(","))
         }
     except KeyError as error:
-        raise ValueError(f"{error} is not a state of a gateway") from error
+        raise ValueError(f"{error} is no state of a gateway: up, dead or down") from error
 
 
 def main() -> None:
@@ -29,11 +29,13 @@ def main() -> None:
     parser.add_argument(
         "address", type=address, metavar="HOST:PORT", help="port 0 takes a free one"
     )
-    parser.add_argument("--record", type=Path, metavar="FILE", help="append what is done, as JSON")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="append what the switch does, as JSON"
+    )
     parser.add_argument(
         "--speed", type=float, default=1.0, help="how many times faster time passes"
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides what follows chance")
+    parser.add_argument("--seed", type=int, default=0, help="decides what telephones do by chance")
     parser.add_argument(
         "--gateways",
         type=gateways,

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from .switch import Listener, Switch
 
 _ROWS_AT_ONCE = 500
-"""Rows of `show` made in one go: 20,000 take half a second, which would stall the calls."""
+"""Rows of `show` made at once. All of 20,000 take half a second, which would stall the calls."""
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _MODULES = """
     mod_commands mod_conference mod_dptools mod_event_socket mod_loopback mod_sofia
     mod_valet_parking mod_voicemail
 """.split()
-"""Those whose commands and applications are here."""
+"""The modules whose commands and applications the simulator has."""
 _ORIGINATE_USAGE = (
     "-USAGE: <call url> <exten>|&<application_name>(<app_args>) [<dialplan>] [<context>]"
     " [<cid_name>] [<cid_num>] [<timeout_sec>]\n"
@@ -52,9 +52,9 @@ async def execute(
     job_uuid: str | None = None,
     asker: "Listener | None" = None,
 ) -> str:
-    """Carry out one api command; the reply is what the event socket sends, perhaps empty.
+    """Run one api command and return its reply, which may be empty.
 
-    `asker` is the connection it came from.
+    `asker` is the connection that sent the command.
     """
     match name.lower():
         case "originate":
@@ -129,7 +129,7 @@ def _fsctl(switch: "Switch", argument: str) -> str:
             ways = {"inbound", "outbound"} & set(rest) or {"inbound", "outbound"}
             return "true" if ways <= switch.paused else "false"
         case ["sps", *rest]:
-            # It counts from the next second on.
+            # The new limit counts from the next second on.
             if limit := whole_number("".join(rest[:1])):
                 switch.sessions_per_second = limit
             return f"+OK sessions per second: {switch.sessions_per_second}\n"
@@ -169,7 +169,7 @@ def _version(switch: "Switch", argument: str) -> str:
 
 
 def _simulator(switch: "Switch", argument: str, asker: "Listener | None") -> str:
-    """The simulator's own command: its record of the originate commands, and faults to order."""
+    """The simulator's own command. It lists the originate commands and orders faults."""
     words = argument.split()
     if words == ["originates"]:
         return json.dumps([asdict(record) for record in switch.originates], ensure_ascii=False)
@@ -182,14 +182,14 @@ async def _show(switch: "Switch", argument: str) -> str:
     if what == "channels":
         row_of, channels = _channel_row, tuple(switch.channels.values())
     elif what == "calls":
-        # A row is a bridge, or a channel that is in none.
+        # A row is a bridge, or a channel that is not in a bridge.
         row_of = partial(_call_row, switch)
         channels = tuple(each for each in switch.channels.values() if not each.get("originator"))
     else:
         return _SHOW_USAGE
     as_json = rest[-2:] == ["as", "json"]
     if rest[:1] == ["count"]:
-        # The switch forgets the number here; only its text has it.
+        # The switch's JSON lacks the number here; only its text has it.
         return '{"row_count":0,"rows":[]}' if as_json else f"\n{len(channels)} total.\n"
     if not channels:
         return '{"row_count": 0}\n' if as_json else "\n0 total.\n"

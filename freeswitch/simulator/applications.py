@@ -1,4 +1,4 @@
-"""What a channel can do once it is answered."""
+"""Applications that a channel can run once it is answered."""
 
 import contextlib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from .originate import whole_number
 from .valet import valet_park
 
 _VOICEMAIL_SECONDS = 60
-"""How long a caller is at the voice mail at most."""
+"""The most seconds that a caller spends at the voice mail."""
 
 
 async def park(channel: Channel, argument: str) -> None:
@@ -22,17 +22,17 @@ async def park(channel: Channel, argument: str) -> None:
 
 
 async def answer(channel: Channel, argument: str) -> None:
-    """Nothing: what is dialled here executes when it is answered."""
+    """Do nothing: a dialled channel runs its applications only after its answer."""
 
 
 async def set_variable(channel: Channel, argument: str) -> None:
-    """`name=value`; no value takes the variable away."""
+    """Set a variable, `name=value`. An empty value deletes it."""
     name, _, value = argument.partition("=")
     channel.set(name, value)
 
 
 async def export(channel: Channel, argument: str) -> None:
-    """`[nolocal:]name=value`: a variable for the channels that this one dials too."""
+    """Set a variable, `[nolocal:]name=value`, also on the channels that this one dials."""
     name, _, value = argument.partition("=")
     channel.set(name, value)
     names = [each for each in (channel.get("export_vars") or "").split(",") if each]
@@ -41,13 +41,16 @@ async def export(channel: Channel, argument: str) -> None:
 
 
 async def sleep(channel: Channel, argument: str) -> None:
-    """Wait for so many milliseconds."""
+    """Wait, in milliseconds."""
     await pause(channel, whole_number(argument) / 1000)
 
 
 async def playback(channel: Channel, argument: str) -> str:
-    """Play until hung up or moved. Silence ends after its milliseconds, if it has some; a tone or
-    stream has no end here, and a file is not found."""
+    """Play until the channel is hung up or moved.
+
+    Silence ends after its milliseconds, if it names them. A tone or stream never ends here. No
+    file is found.
+    """
     kind, separator, data = argument.partition("://")
     if not separator:
         return "FILE NOT FOUND"
@@ -69,7 +72,7 @@ async def sched_hangup(channel: Channel, argument: str) -> None:
 
 
 def schedule_hangup(channel: Channel, when: str, cause: str = "ALLOTTED_TIMEOUT") -> None:
-    """Hang up after `+N` seconds, at once for `+0`, or at a second since 1970."""
+    """Hang up after `+N` seconds, at once for `+0`, or at a time in seconds since 1970."""
     clock = channel.switch.clock
     seconds = whole_number(when.removeprefix("+"))
     if not seconds:
@@ -80,22 +83,22 @@ def schedule_hangup(channel: Channel, when: str, cause: str = "ALLOTTED_TIMEOUT"
 
 
 async def eavesdrop(channel: Channel, argument: str) -> None:
-    """Listen to a channel until either is hung up. Who hears whom is of no matter here."""
+    """Listen to a channel until one of the two is hung up. The simulator has no audio."""
     heard = channel.switch.locate(argument)
     if heard and heard is not channel:
         await wait(lambda: not (channel.ready and heard.up), channel, heard)
 
 
 async def record_session(channel: Channel, argument: str) -> None:
-    """Record to a file: `<path> [+<seconds>]`."""
+    """Record into a file: `<path> [+<seconds>]`."""
     path, *limit = [*argument.split(), ""]
     start_recording(channel, path, whole_number(limit[0]))
 
 
 def start_recording(channel: Channel, path: str, seconds: int = 0) -> bool:
-    """Record a channel, no more than `seconds` if that is not 0; false if it has no media.
+    """Record a channel, for at most `seconds` unless that is 0. Returns false without media.
 
-    RECORD_START and RECORD_STOP come as if something was recorded, but no file is written.
+    RECORD_START and RECORD_STOP come, but the simulator writes no file.
     """
     if not (channel.answered or channel.early):
         return False
@@ -109,11 +112,11 @@ def start_recording(channel: Channel, path: str, seconds: int = 0) -> bool:
 
 
 async def set_mute(channel: Channel, argument: str) -> None:
-    """`read|write [true|false]`: who is heard is of no matter here."""
+    """Do nothing for `read|write [true|false]`: the simulator has no audio."""
 
 
 async def voicemail(channel: Channel, argument: str) -> None:
-    """Leave a message: `<profile> <domain> <box>`. The caller is cut off in the end."""
+    """Take a message, `<profile> <domain> <box>`, and end the call after a minute."""
     await pause(channel, _VOICEMAIL_SECONDS)
 
 
@@ -136,11 +139,11 @@ APPLICATIONS: Mapping[str, Application] = {
     "voicemail": voicemail,
 }
 _AT_ONCE = (hangup, sched_hangup, set_variable, export, record_session, set_mute)
-"""Those that never wait, so that a channel can run them beside what it does."""
+"""The applications that never wait, so that a channel can run them beside another one."""
 
 
 def execute_on_answer(channel: Channel, command: str) -> None:
-    """Run `application argument`, or `application::argument`, on a channel just answered."""
+    """Run `application argument` or `application::argument` on a channel that has answered."""
     name, separator, argument = command.partition("::")
     if not separator:
         name, _, argument = command.partition(" ")
@@ -148,7 +151,7 @@ def execute_on_answer(channel: Channel, command: str) -> None:
     if application in _AT_ONCE:
         channel.set("current_application", name)
         channel.set("current_application_data", argument)
-        # These never wait, so the coroutine is over at its first step.
+        # These never wait, so the coroutine ends at its first step.
         execution = run(application, channel, name, argument)
         with contextlib.suppress(StopIteration):
             execution.send(None)

@@ -1,4 +1,4 @@
-"""Bridges: how two channels come together, and what becomes of each when the other leaves.
+"""Bridges: how two channels join, and where each goes when the other leaves.
 
 Read from switch_ivr_bridge.c and measured on FreeSWITCH 1.10.12.
 """
@@ -12,7 +12,7 @@ from .originate import Request, handle_failure, is_true, originate
 
 
 async def bridge(channel: Channel, argument: str) -> None:
-    """Dial, and join the one who answers with this channel until one of them leaves."""
+    """Dial, and bridge this channel to the one that answers until one of the two leaves."""
     if not argument:
         return
     peer, cause = await originate(Request(channel.switch, channel.record, caller=channel), argument)
@@ -27,8 +27,11 @@ async def bridge(channel: Channel, argument: str) -> None:
 
 
 async def _joined(channel: Channel, peer: Channel) -> None:
-    """Two channels talk until one is hung up or moved; then the other goes where its variables
-    want it, or is hung up. `channel` is the one who asked for it."""
+    """Let two channels talk until one is hung up or moved.
+
+    Then the other goes where its variables send it, or is hung up. `channel` is the one that asked
+    for the bridge.
+    """
     channel.switch.note("bridge", uuid=channel.uuid, other=peer.uuid)
     channel.times.bridged = microseconds()
     both = {"Bridge-A-Unique-ID": channel.uuid, "Bridge-B-Unique-ID": peer.uuid}
@@ -69,7 +72,7 @@ async def _joined(channel: Channel, peer: Channel) -> None:
 
 
 def uuid_bridge(channel: Channel, peer: Channel) -> bool:
-    """Take two channels away from what they do and bridge them; false if neither is answered."""
+    """Interrupt two channels and bridge them. Returns false if neither is answered."""
     for leg in (channel, peer):
         check_hold(leg)
     channel.flip_caller_id()
@@ -103,7 +106,7 @@ def uuid_bridge(channel: Channel, peer: Channel) -> bool:
 
 
 async def _expecting(channel: Channel) -> None:
-    """Be there for the channel that was told to bridge to this one, which sees to the rest."""
+    """Wait for the channel that was told to bridge to this one. It does the rest."""
     channel.enter("CS_SOFT_EXECUTE")
     channel.driven = False
     channel.changed()
@@ -131,7 +134,7 @@ async def _join_when_there(channel: Channel, peer: Channel) -> None:
             if leg.ready:
                 leg.hangup("DESTINATION_OUT_OF_ORDER")
         return
-    peer.hold()
+    peer.keep()
     try:
         for leg, other in ((channel, peer), (peer, channel)):
             data = {"Application": "uuid_bridge", "Application-Data": other.uuid}
@@ -142,7 +145,7 @@ async def _join_when_there(channel: Channel, peer: Channel) -> None:
 
 
 async def intercept(channel: Channel, argument: str) -> None:
-    """Take a channel away from whom it talks to, or calls: `[-bleg] <uuid>`."""
+    """Take a channel over from the channel that it talks to or calls: `[-bleg] <uuid>`."""
     switch = channel.switch
     first, *rest = [*argument.split(), ""]
     wanted = switch.locate(rest[0] if first == "-bleg" else first)

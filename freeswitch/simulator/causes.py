@@ -65,13 +65,13 @@ _BY_NUMBER = {str(number): name for name, number in _STANDARD.items()}
 
 
 def named(text: str) -> str:
-    """The cause a command means by `text`: a name in any case, or a Q.850 number.
+    """The cause that `text` means in a command: a name in any case, or a Q.850 number.
 
-    What the switch does not know is NORMAL_CLEARING.
+    An unknown text means NORMAL_CLEARING.
     """
     return _NAMES.get(text.upper()) or _BY_NUMBER.get(text) or "NORMAL_CLEARING"
 
 
 def q850(cause: str) -> int:
-    """The number of a cause; FreeSWITCH's own causes count as 16."""
+    """The Q.850 number of a cause. FreeSWITCH's own causes have 16."""
     return _STANDARD.get(cause, _NORMAL)

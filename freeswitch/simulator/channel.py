@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Step = tuple[str, str]
 """An application and its argument."""
 Work = Callable[["Channel"], Awaitable[None]]
-"""What a channel does until it is over, the channel is hung up or it is wanted elsewhere."""
+"""Something that a channel does. It ends by itself, or when the channel is not `ready` any more."""
 
 _STATE_NUMBERS = {
     "CS_NONE": "0",
@@ -62,7 +62,7 @@ _OTHER_LEG = tuple(f"Other-Leg-{name}" for name in _PROFILE_HEADERS)
 
 
 class Channel:
-    """One leg. `watchers` are called after every change of its state."""
+    """One leg. It calls its `watchers` after every change of its state."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Channel:
         self.hit_dialplan = "false"
         self.cause: str | None = None
         self.record: Originated | None = None
-        """The originate command that this channel comes from."""
+        """The originate command that dialled this channel."""
         self.disposition: str | None = None
         self.other_leg: dict[str, str] = {}
         self.watchers: list[Callable[[], None]] = []
@@ -103,18 +103,18 @@ class Channel:
             **variables,
         }
         self.partner: Channel | None = None
-        """The channel it is bridged with."""
+        """The channel that it is bridged to."""
         self.driven = False
-        """Somebody sees to what it does, and to its end (`execution.drive`)."""
+        """Whether `execution.drive` runs its work and ends it."""
         self.turn: Work | None = None
-        """What a command wants it to do instead of what it does."""
+        """The work that a command wants it to do instead of its present work."""
         self.steps: deque[Step] = deque()
-        """What it has left to execute."""
+        """The applications that it has yet to execute."""
         self.recordings: list[str] = []
-        """The files that record it."""
+        """The files into which it is recorded."""
         self._media: dict[str, str] = {}
         self._timers: list[asyncio.TimerHandle] = []
-        self._holds = 0
+        self._keepers = 0
         self._hangup_time = 0
         self._finished = False
 
@@ -124,12 +124,12 @@ class Channel:
     # Variables
 
     def get(self, variable: str) -> str | None:
-        """The value of a variable; of several values the first."""
+        """The value of a variable, or the first of several values."""
         value = self.variables.get("variable_" + variable)
         return value[0] if isinstance(value, list) else value
 
     def set(self, variable: str, value: str | None) -> None:
-        """Set a variable, or take it away with None or an empty value."""
+        """Set a variable. None or an empty value deletes it."""
         name = "variable_" + variable
         if value:
             self.variables[name] = value
@@ -137,7 +137,7 @@ class Channel:
             self.variables.pop(name, None)
 
     def push(self, variable: str, value: str) -> None:
-        """Add a value to a variable: the second one makes it an array."""
+        """Add a value to a variable. A second value makes it an array."""
         name = "variable_" + variable
         known = self.variables.get(name)
         if known is None:
@@ -161,12 +161,12 @@ class Channel:
 
     @property
     def up(self) -> bool:
-        """Not hung up."""
+        """Whether it is not hung up."""
         return self.cause is None
 
     @property
     def ready(self) -> bool:
-        """Neither hung up nor wanted elsewhere: what it does may go on."""
+        """Whether it is neither hung up nor moved, so that its work may go on."""
         return self.cause is None and self.turn is None
 
     def enter(self, state: str) -> None:
@@ -175,12 +175,12 @@ class Channel:
             self.state_number = _STATE_NUMBERS[state]
 
     def changed(self) -> None:
-        """Let everybody who waits for something of this channel look again."""
+        """Tell every watcher to look again."""
         for watcher in tuple(self.watchers):
             watcher()
 
     def later(self, seconds: float, step: Callable[[], object]) -> None:
-        """Call in so many seconds, unless it is hung up before."""
+        """Call `step` in so many seconds, unless the channel is hung up before."""
         self._timers.append(self.switch.clock.call_later(seconds, step))
 
     # The called telephone
@@ -237,14 +237,14 @@ class Channel:
         self.changed()
 
     def hears_ringing(self) -> None:
-        """The leg this channel dials rings."""
+        """Note that the leg that this channel dials rings."""
         if self.answered:
             self.call_state = "RING_WAIT"
         elif not self.times.progress:
             self.times.progress = microseconds()
 
     def hears_early_media(self) -> None:
-        """The leg this channel dials sends early media."""
+        """Note that the leg that this channel dials sends early media."""
         self.times.progress_media = microseconds()
         self.call_state = "RING_WAIT"
 
@@ -294,9 +294,10 @@ class Channel:
     # The end
 
     def hangup(self, cause: str, disposition: str | None = None) -> None:
-        """Hang up, once; CHANNEL_HANGUP is sent here, what follows comes a moment later.
+        """Hang up. Only the first call counts.
 
-        `disposition` tells who ended it, by default this side.
+        This sends CHANNEL_HANGUP; the other events follow a moment later. `disposition` tells which
+        side ended the channel, by default this one.
         """
         if not self.up:
             return
@@ -324,7 +325,7 @@ class Channel:
         self.changed()
 
     def finish(self) -> None:
-        """Report the end: CHANNEL_HANGUP_COMPLETE, and CHANNEL_DESTROY unless it is held."""
+        """Send CHANNEL_HANGUP_COMPLETE, and CHANNEL_DESTROY unless something keeps the channel."""
         if self._finished or self.cause is None:
             return
         self._finished = True
@@ -344,16 +345,17 @@ class Channel:
         self.changed()
         self._destroy()
 
-    def hold(self) -> None:
-        """Keep the channel from being destroyed, until `release`."""
-        self._holds += 1
+    def keep(self) -> None:
+        """Keep the channel from its CHANNEL_DESTROY until `release`."""
+        self._keepers += 1
 
     def release(self) -> None:
-        self._holds -= 1
+        """Allow the CHANNEL_DESTROY that `keep` put off."""
+        self._keepers -= 1
         self._destroy()
 
     def _destroy(self) -> None:
-        if self._finished and not self._holds and self.uuid in self.switch.channels:
+        if self._finished and not self._keepers and self.uuid in self.switch.channels:
             del self.switch.channels[self.uuid]
             self.fire("CHANNEL_DESTROY")
 
@@ -368,18 +370,18 @@ class Channel:
         return report
 
     def created_stamp(self) -> str:
-        """Local time of creation, as `show channels` has it."""
+        """The local time of creation, as in `show channels`."""
         return stamp(self.times.created // 1_000_000)
 
     # Applications
 
     def enter_execution(self) -> None:
-        """Turn to executing applications."""
+        """Begin to execute applications."""
         self.enter("CS_EXECUTE")
         self.flip_caller_id()
 
     def renew_profile(self) -> None:
-        """Begin another caller profile, which was in no bridge and on no hold."""
+        """Begin another caller profile, without the times of bridge and hold."""
         times = self.times
         times.profile_created = microseconds()
         times.bridged = times.last_hold = times.hold_accum = 0
@@ -396,7 +398,7 @@ class Channel:
         self.call_state = "ACTIVE"
 
     def stop_recordings(self, *files: str) -> bool:
-        """Stop recording to these files, by default to all; false if there is none of them."""
+        """Stop recording into these files, by default all. Returns false if there is none."""
         stopped = [each for each in self.recordings if each in files or not files]
         for file in stopped:
             self.recordings.remove(file)
@@ -413,7 +415,7 @@ class Channel:
         before: dict[str, str] | None = None,
         after: dict[str, str] | None = None,
     ) -> None:
-        """Send an event of this channel, with more headers before or after the usual ones."""
+        """Send an event of this channel, with more headers before or after its own."""
         headers = self.switch.event_headers(name)
         if headers is None:
             return
@@ -425,6 +427,7 @@ class Channel:
         self.switch.fire(Event(name, headers))
 
     def add_headers(self, headers: dict[str, Value]) -> None:
+        """Add all headers and variables of the channel to those of an event."""
         headers["Channel-State"] = self.state
         headers["Channel-Call-State"] = self.call_state
         headers["Channel-State-Number"] = self.state_number
@@ -479,15 +482,15 @@ class Channel:
         return {name: value for name, value in zip(names, values, strict=True) if value}
 
     def as_originator(self) -> dict[str, str]:
-        """The Other-Leg-* headers of a leg that this channel calls: who, but not when."""
+        """The Other-Leg-* headers of a leg that this channel calls, without times."""
         return {"Other-Type": "originator"} | self._profile_headers(_OTHER_LEG, Times())
 
     def as_originatee(self) -> dict[str, str]:
-        """The Other-Leg-* headers of the channel that called this leg, as it now stands."""
+        """The Other-Leg-* headers of the channel that called this leg, with the times so far."""
         return {"Other-Type": "originatee"} | self._profile_headers(_OTHER_LEG, self.times)
 
     def flip_caller_id(self) -> None:
-        """An outbound channel that executes an application shows the called as the caller."""
+        """Show the called party as the caller, as an outbound channel does in an application."""
         if self.hit_dialplan == "true":
             return
         profile = self.profile

@@ -1,4 +1,4 @@
-"""The api commands on one channel, and their exact replies."""
+"""The api commands on one channel, with the exact replies of the switch."""
 
 import json
 from collections.abc import Callable
@@ -86,7 +86,7 @@ def _sched_hangup(switch: "Switch", argument: str) -> str:
 def _uuid_setvar_multi(switch: "Switch", argument: str) -> str:
     channel_uuid, space, variables = argument.partition(" ")
     if not space:
-        # As the switch: `-USAGE` only where nothing is given at all.
+        # Like the switch, reply `-USAGE` only to an empty argument.
         return "" if argument else "-USAGE: <uuid> <var>=<value>;<var>=<value>...\n"
     channel = switch.locate(channel_uuid)
     if channel is None:

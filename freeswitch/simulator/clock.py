@@ -1,4 +1,4 @@
-"""The switch's time: the wall clock for time stamps, a faster one for durations."""
+"""The switch's time: the wall clock for time stamps, a faster clock for durations."""
 
 import asyncio
 import math
@@ -10,11 +10,11 @@ TICK = 0.02
 
 
 class Clock:
-    """Timers of a loop, all `speed` times shorter than they say."""
+    """Timers of a loop, each `speed` times shorter than its seconds say."""
 
     def __init__(self, speed: float) -> None:
         if not speed > 0:
-            raise ValueError("speed must be above zero")
+            raise ValueError(f"speed must be above 0, not {speed}")
         self.speed = speed
         self._loop = asyncio.get_running_loop()
         self._start = self._loop.time()
@@ -29,8 +29,10 @@ class Clock:
         return (self._loop.time() - self._start) * self.speed
 
     def second(self) -> int:
-        """The whole second it is. The switch's time limits count these, so a limit of 2 s ends
-        between 1 and 2 s after it began."""
+        """The present whole second.
+
+        The switch's time limits count these: a limit of 2 s ends 1 to 2 s after its start.
+        """
         return math.floor(self.now())
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
@@ -45,5 +47,5 @@ class Clock:
 
 
 def microseconds() -> int:
-    """The wall clock, as time stamps in events have it."""
+    """The wall clock in microseconds since 1970, as in the time stamps of events."""
     return time.time_ns() // 1000

@@ -1,4 +1,4 @@
-"""Conferences: who is in which."""
+"""Conferences and their members."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Member:
 
 @dataclass(slots=True)
 class Conference:
-    """A room that is there as long as somebody is in it."""
+    """A room, which exists while it has a member."""
 
     name: str
     profile: str
@@ -36,7 +36,7 @@ class Conference:
     floor: Member | None = None
 
     def tell(self, switch: "Switch", action: str, member: Member | None = None) -> None:
-        """Send an event of the conference, of a member if one is given."""
+        """Send an event of the conference, or of one of its members."""
         headers = switch.event_headers(MAINTENANCE)
         if headers is None:
             return
@@ -53,7 +53,7 @@ class Conference:
     def _of_member(self, member: Member) -> dict[str, Value]:
         headers: dict[str, Value] = {"Floor": str(member is self.floor).lower()}
         member.channel.add_headers(headers)
-        # These events have the channel, but neither its other leg nor its variables.
+        # These events have the headers of the channel, but not its other leg or its variables.
         headers = {
             name: value
             for name, value in headers.items()
@@ -69,8 +69,10 @@ class Conference:
 
 
 async def conference(channel: Channel, argument: str) -> None:
-    """Be in `<name>[@<profile>][+<pin>]` until hung up, moved or kicked. Who is called in by the
-    switch is not asked for the pin."""
+    """Join `<name>[@<profile>][+<pin>]` until the channel is hung up, moved or kicked.
+
+    The switch does not ask a channel that it dialled for the pin.
+    """
     switch = channel.switch
     room, _, _ = argument.lstrip(" ").partition("+")
     name, at, profile = room.rpartition("@")
@@ -101,7 +103,7 @@ async def conference(channel: Channel, argument: str) -> None:
 
 
 async def _talk(room: Conference, member: Member) -> None:
-    """Every telephone here sends a tone, which takes the floor if nobody has it."""
+    """Let a member talk: every telephone here sends a tone, which takes a free floor."""
     switch = member.channel.switch
     if not await pause(member.channel, TICK):
         return
@@ -114,7 +116,7 @@ async def _talk(room: Conference, member: Member) -> None:
 
 
 def command(switch: "Switch", argument: str) -> str:
-    """The api command: `[<name>] list`, `<name> kick|hup all|last|<member>`."""
+    """The api command `conference`: `[<name>] list`, `<name> kick|hup all|last|<member>`."""
     words = argument.split()
     if not words:
         return "-ERR Missing conference name and command\n"

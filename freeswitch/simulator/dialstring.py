@@ -1,7 +1,7 @@
 """Dial strings, read by FreeSWITCH's rules.
 
-They stand in switch_utils.c, switch_event.c and switch_ivr_originate.c. Nothing here knows our
-own builder of dial strings: the two check each other.
+The rules stand in switch_utils.c, switch_event.c and switch_ivr_originate.c. This module shares no
+code with the builder of dial strings (`freeswitch.dialstring`), so that the two check each other.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 MAX_PEERS = 128
-"""Parts, alternatives and peers the switch reads; what is beyond sticks to the last one's text."""
+"""The most parts, alternatives or peers that the switch reads. The rest stays in the last one."""
 
 ENTERPRISE = ":_:"
 _MAX_VARIABLES = 1024
@@ -19,7 +19,7 @@ Variables = dict[str, str]
 
 
 class DialStringError(Exception):
-    """The switch finds no one to dial; `cause` is what it answers."""
+    """No endpoint to dial. `cause` is the switch's reply."""
 
     def __init__(self, cause: str) -> None:
         super().__init__(cause)
@@ -37,30 +37,30 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class DialString:
-    """`<…>{…}` and the alternatives (`|`), each of peers that ring at once (`,`).
+    """A dial string: `<…>{…}` and the alternatives (`|`), each with peers that ring at once (`,`).
 
-    An alternative whose brackets do not close has no peers: the switch tries the next one.
+    An alternative with an open bracket has no peers: the switch tries the next one.
     """
 
     variables: Variables
     alternatives: list[list[Peer]]
     nested_variables: bool
-    """`origination_nested_vars=true` stands somewhere: values may hold `${…}`."""
+    """Whether `origination_nested_vars=true` stands anywhere: then values may hold `${…}`."""
 
 
 def split(text: str, delimiter: str, limit: int) -> list[str]:
-    """Split as the switch does: at most `limit` items, the last with all that remains.
+    """Split as the switch does, into at most `limit` items. The last one has all that remains.
 
-    Quotes (if they close) and backslashes keep a delimiter; each item is then unquoted. `^^X` at
-    the start makes X the delimiter. A space as delimiter takes runs of them, and there a quote
-    that never closes swallows the rest.
+    A delimiter within closed quotes or behind a backslash does not split. Each item is then
+    unquoted. `^^X` at the start makes X the delimiter. With a space as delimiter, several spaces
+    count as one, and a quote that never closes swallows the rest.
     """
     if text.startswith("^^") and len(text) > 3:
         delimiter, text = text[2], text[3:]
     blank = delimiter == " "
     if not blank and "'" not in text and "\\" not in text:
         plain = text.split(delimiter, limit - 1)
-        if not plain[-1]:  # nothing after the last delimiter is no item
+        if not plain[-1]:  # an empty rest after the last delimiter is no item
             plain.pop()
         return [item.strip(" ") for item in plain]
     items: list[str] = []
@@ -91,12 +91,12 @@ def _item_end(text: str, start: int, delimiter: str) -> int:
 
 @lru_cache
 def _marks(delimiter: str) -> re.Pattern[str]:
-    """What matters to `_item_end`: a backslash with what it escapes, a quote, a delimiter."""
+    """A pattern of a backslash with the character after it, a quote, or a delimiter."""
     return re.compile(rf"\\.?|'|{re.escape(delimiter)}", re.DOTALL)
 
 
 def _unquote(text: str, delimiter: str) -> str:
-    """Take away quotes, backslashes before what they escape, and blanks around."""
+    """Remove quotes, backslashes that escape, and blanks at both ends."""
     if "'" not in text and "\\" not in text:
         return text.strip(" ")
     kept: list[str] = []
@@ -126,7 +126,8 @@ def _unquote(text: str, delimiter: str) -> str:
 
 
 def _closing(text: str, opening: str, closing: str, start: int = 0) -> int:
-    """Where the bracket at `start`, or after blanks there, closes, or -1. Quotes do not count."""
+    """The place where the bracket at `start`, or after blanks there, closes, or -1.
+    Quotes do not count."""
     while text.startswith(" ", start):
         start += 1
     if not text.startswith(opening, start):
@@ -145,7 +146,7 @@ def _closing(text: str, opening: str, closing: str, start: int = 0) -> int:
 def _read_block(
     text: str, opening: str, closing: str, delimiter: str, into: Variables
 ) -> str | None:
-    """Read the `{…}` that `text` starts with; returns what follows, None if it never closes."""
+    """Read the `{…}` at the start of `text`; return the rest, None if it never closes."""
     end = _closing(text, opening, closing)
     if end < 0:
         return None
@@ -160,7 +161,7 @@ def _read_block(
 
 
 def _add(variables: Variables, name: str, value: str) -> None:
-    """Set a variable; the switch takes names in any case and keeps the last."""
+    """Set a variable. The switch ignores the case of names and keeps the last one."""
     for known in variables:
         if known != name and known.lower() == name.lower():
             del variables[known]
@@ -180,9 +181,9 @@ def _read_blocks(text: str, opening: str, closing: str, delimiter: str, into: Va
 
 
 def enterprise_parts(text: str) -> tuple[Variables, list[str]] | None:
-    """The `<variables>` and parts of an enterprise originate, None if it is an ordinary one.
+    """The `<variables>` and parts of an enterprise originate; None for an ordinary one.
 
-    The three characters count wherever they stand, within a value too.
+    The characters `:_:` count wherever they stand, even within a value.
     """
     if ENTERPRISE not in text:
         return None
@@ -203,8 +204,8 @@ def parse(text: str) -> DialString:
     return DialString(variables, list(map(_peers, split(text, "|", MAX_PEERS))), nested)
 
 
-# Commas within […] are hidden while the peers are split: in quotes, or with another separator,
-# they belong to a value; otherwise they separate the variables.
+# Other characters replace commas within […] while the peers are split. A comma in quotes, or with
+# another separator, belongs to a value. Any other comma separates variables.
 _VALUE_COMMA = "\x01"
 _SEPARATING_COMMA = "\x02"
 
@@ -254,9 +255,9 @@ def _peer(text: str) -> Peer:
 
 
 def application(text: str) -> tuple[str, str] | None:
-    """The name and argument of `&name(argument)`, None for an extension of the dialplan.
+    """The name and argument of `&name(argument)`; None for an extension of the dialplan.
 
-    The first `)` ends it, whatever stands in the argument.
+    The first `)` ends the argument.
     """
     if not text.startswith("&") or len(text) < 2:
         return None

@@ -1,4 +1,4 @@
-"""From `endpoint/data` of a dial string to a channel: sofia, loopback and user."""
+"""Endpoints of a dial string, `endpoint/data`: sofia, loopback and user."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -9,17 +9,17 @@ from . import causes, telephones
 from .telephones import Manner
 
 Gateway = Literal["up", "dead", "down"]
-"""What a SIP gateway is like: `up`; `dead`, nobody answers SIP there and each call fails after its
-channel was created; `down`, the switch knows and creates no channel."""
+"""The state of a SIP gateway: `up`; `dead`, nothing answers SIP there, so each call fails after the
+switch created its channel; `down`, the switch knows that and creates no channel."""
 
 PROFILE = "external"
-"""The SIP profile of the gateways, which takes `number@host` too."""
+"""The SIP profile of the gateways. It also takes `number@host`."""
 
 
 class EndpointError(Exception):
-    """No channel can be made; `cause` is what the attempt fails with.
+    """An endpoint to which no channel can be made. The attempt fails with `cause`.
 
-    `announced`: the switch had begun one, and its CHANNEL_DESTROY is seen.
+    `announced` says that the switch had begun a channel and sends its CHANNEL_DESTROY.
     """
 
     def __init__(self, cause: str, *, announced: bool = False) -> None:
@@ -30,7 +30,7 @@ class EndpointError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A telephone, and how the channel to it looks."""
+    """A telephone, and the fields of the channel to it."""
 
     channel_name: str
     number: str
@@ -47,9 +47,9 @@ class Destination:
 def find(
     endpoint: str, data: str, gateways: Mapping[str, Gateway], luck: Callable[[str], random.Random]
 ) -> Destination:
-    """The telephone a peer of a dial string names. Raises EndpointError.
+    """The telephone that a peer of a dial string names. Raises EndpointError.
 
-    `luck` tells what chance brings the next call to a number.
+    `luck` is the random generator of the next call to a number.
     """
     match endpoint:
         case "sofia":
@@ -138,7 +138,7 @@ def _loopback(data: str, luck: Callable[[str], random.Random]) -> Destination:
     return Destination(
         channel_name=name,
         number=number,
-        # The switch takes what follows the last slash for the called number.
+        # The switch takes the part after the last slash for the called number.
         callee_number=dialplan or context or number,
         manner=manner,
         variables={"channel_name": name, "loopback_leg": "A"},

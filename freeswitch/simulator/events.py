@@ -1,4 +1,4 @@
-"""Events, and the bytes they become on the event socket."""
+"""Events, and their bytes on the event socket."""
 
 import json
 import re
@@ -37,8 +37,8 @@ CALLING = {
     "valet_parking::info": ("mod_valet_parking.c", "valet_parking_function", "579"),
     "HEARTBEAT": ("switch_core.c", "send_heartbeat", "95"),
 }
-"""Where in the switch an event comes from: file, function and line, as its headers say; a CUSTOM
-event goes by its subclass."""
+"""The file, function and line of the switch that an event's headers name. The key of a CUSTOM event
+is its subclass."""
 
 EVENT_NAMES = frozenset(
     """
@@ -59,9 +59,9 @@ EVENT_NAMES = frozenset(
         SHUTDOWN_REQUESTED
     """.split()
 )
-"""What a listener can ask for, apart from ALL."""
+"""The events that a listener can subscribe to, apart from ALL."""
 
-# Bytes that are no UTF-8 travel as they came, as they do through the switch.
+# Bytes that are not UTF-8 go through unchanged, as in the switch.
 _ERRORS = "surrogateescape"
 _encode_anything = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _CONTROLS = bytes(range(32))
@@ -69,8 +69,10 @@ _UNSAFE = re.compile(rb"[^ -~]|[\r\n #&+:;<=>?@\[\\\]^`{|}\"]|%(?![0-9A-F]{2})")
 
 
 class Event:
-    """One event: its headers in order, and the body of a BACKGROUND_JOB. The name of a CUSTOM
-    event is its subclass."""
+    """One event: its headers in order, and the body of a BACKGROUND_JOB.
+
+    The name of a CUSTOM event is its subclass.
+    """
 
     __slots__ = ("_json", "_lower", "_plain", "body", "headers", "name")
 
@@ -83,7 +85,7 @@ class Event:
         self._lower: dict[str, Value] | None = None
 
     def header(self, name: str) -> Value | None:
-        """A header by its name in any case."""
+        """The value of a header, whose name may have any case."""
         value = self.headers.get(name)
         if value is not None:
             return value
@@ -92,7 +94,7 @@ class Event:
         return self._lower.get(name.lower())
 
     def json(self) -> bytes:
-        """The frame of a listener that asked for JSON."""
+        """The frame for a listener that asked for JSON."""
         if self._json is None:
             headers: dict[str, Value] = dict(self.headers)
             if self.body is not None:
@@ -102,7 +104,7 @@ class Event:
         return self._json
 
     def plain(self) -> bytes:
-        """The frame of a listener that asked for plain text: values URL-encoded."""
+        """The frame for a listener that asked for plain text, with URL-encoded values."""
         if self._plain is None:
             lines = [
                 f"{name}: ".encode(errors=_ERRORS) + _plain_value(value) + b"\n"
@@ -118,8 +120,11 @@ class Event:
 
 
 def _encode_json(headers: Mapping[str, Value]) -> bytes:
-    """JSON of headers, about three times as fast as the encoder does it: joined with control
-    characters that become punctuation, which works unless a header holds one itself."""
+    """The headers as JSON, about three times as fast as by the encoder.
+
+    Control characters join the headers and then become punctuation. The encoder does it if a
+    header holds a control character itself.
+    """
     try:
         data = "\1".join(map("\0".join, headers.items())).encode(errors=_ERRORS)  # type: ignore[arg-type]
     except TypeError:  # an array
@@ -137,7 +142,7 @@ def _frame(kind: bytes, content: bytes) -> bytes:
 
 
 def _plain_value(value: Value) -> bytes:
-    """A value as plain events have it; an existing %XX is left alone, so it is not exact."""
+    """A value as in plain events. An existing %XX stays as it is, so the format is not exact."""
     text = value if isinstance(value, str) else "ARRAY::" + "|:".join(value)
     encoded = _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], text.encode(errors=_ERRORS))
     return encoded or b"_undef_"
@@ -145,7 +150,7 @@ def _plain_value(value: Value) -> bytes:
 
 @lru_cache(maxsize=4)
 def dates(second: int) -> tuple[str, str]:
-    """Event-Date-Local and Event-Date-GMT of a second since 1970."""
+    """The Event-Date-Local and Event-Date-GMT of a time in seconds since 1970."""
     return (
         time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second)),
         time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second)),

@@ -1,4 +1,4 @@
-"""What a channel does: applications one after the other, until it is hung up or moved elsewhere."""
+"""The work of a channel: applications in order, until the channel is hung up or moved."""
 
 import asyncio
 import re
@@ -13,7 +13,7 @@ from .dialstring import split
 from .originate import is_true, whole_number
 
 Application = Callable[[Channel, str], Awaitable[str | None]]
-"""Runs to its end, or until the channel is no more `ready`; returns the response, if it has one."""
+"""An application. It runs to its end, or until the channel is not `ready`, and may respond."""
 
 _MAX_STEPS = 128
 _MAX_FORWARDS = 70
@@ -21,14 +21,14 @@ _VARIABLE = re.compile(r"\$\{([\w-]+)\}")
 
 
 def start(channel: Channel, steps: Iterable[Step]) -> None:
-    """Let a channel execute applications, and hang it up when they are over."""
+    """Let a channel execute applications, and then hang it up."""
     channel.steps = deque(steps)
     channel.driven = True
     channel.switch.spawn(drive(channel, execute))
 
 
 def move(channel: Channel, work: Work) -> None:
-    """Take a channel away from what it does, be it a bridge, to do something else."""
+    """Interrupt a channel, even in a bridge, and give it other work."""
     channel.turn = work
     if not channel.driven:
         channel.driven = True
@@ -37,9 +37,9 @@ def move(channel: Channel, work: Work) -> None:
 
 
 async def drive(channel: Channel, work: Work | None = None) -> None:
-    """Do `work`, then what the channel is moved to; hang it up when nothing is left.
+    """Do `work`, then the work that the channel is moved to, and hang up when nothing is left.
 
-    Work that leaves the channel to others takes `driven` away from it.
+    Work that leaves the channel to others sets `driven` to false.
     """
     while True:
         if work:
@@ -59,7 +59,7 @@ async def drive(channel: Channel, work: Work | None = None) -> None:
 
 
 async def wait(until: Callable[[], bool], *channels: Channel) -> None:
-    """Wait until something is so that only changes of these channels can make so."""
+    """Wait until a condition is true that only changes of these channels can make true."""
     if until():
         return
     changed = asyncio.Event()
@@ -73,7 +73,7 @@ async def wait(until: Callable[[], bool], *channels: Channel) -> None:
 
 
 async def pause(channel: Channel, seconds: float) -> bool:
-    """Wait so long, or until the channel is no more ready; false if that came first."""
+    """Wait so many seconds. Returns false at once when the channel is not ready any more."""
     changed = asyncio.Event()
     timer = channel.switch.clock.call_later(seconds, changed.set)
     end = channel.switch.clock.now() + seconds
@@ -87,7 +87,7 @@ async def pause(channel: Channel, seconds: float) -> bool:
 
 
 async def execute(channel: Channel) -> None:
-    """Execute the applications that a channel has left."""
+    """Execute the applications that a channel has yet to execute."""
     channel.enter_execution()
     while channel.steps and channel.ready:
         name, argument = channel.steps.popleft()
@@ -116,8 +116,10 @@ async def run(application: Application, channel: Channel, name: str, argument: s
 
 
 def inline(text: str) -> list[Step]:
-    """The applications of the dialplan `inline`: `application:argument`, comma between, or
-    another separator that stands as in `m:^:`."""
+    """The applications of the dialplan `inline`: `application:argument` with commas between.
+
+    `m:^:` at the start makes `^` the separator.
+    """
     separator = ","
     if text.startswith("m:") and text[3:4] == ":":
         separator, text = text[2], text[4:]
@@ -129,8 +131,10 @@ def inline(text: str) -> list[Step]:
 
 
 def transfer(channel: Channel, extension: str, dialplan: str = "") -> bool:
-    """Move a channel to an extension of a dialplan, by default its own; false if it was moved too
-    often, which hangs it up."""
+    """Move a channel to an extension of a dialplan, by default its own.
+
+    A channel that was moved too often is hung up; then it returns false.
+    """
     forwards = channel.get("max_forwards")
     left = whole_number(forwards) - 1 if forwards else _MAX_FORWARDS
     if left <= 0:
@@ -146,7 +150,7 @@ def transfer(channel: Channel, extension: str, dialplan: str = "") -> bool:
     before = channel.profile
     dialled = before.destination_number
     if not dialplan:
-        # What was executed inline has no dialplan to stay in.
+        # A channel of the dialplan inline has no dialplan to stay in.
         dialplan = before.dialplan if before.dialplan.lower() not in ("", "inline") else "XML"
     channel.profile = replace(before, destination_number=extension, dialplan=dialplan)
     channel.other_leg = {}
@@ -165,25 +169,25 @@ def transfer(channel: Channel, extension: str, dialplan: str = "") -> bool:
 
 
 def remember(channel: Channel, what: str) -> None:
-    """Note where a channel was moved."""
+    """Note in the channel's variables where it was moved."""
     source = f"{channel.switch.clock.second()}:{uuid.uuid4()}:{what}"
     channel.push("transfer_history", source)
     channel.set("transfer_source", source)
 
 
 async def _unknown_extension(channel: Channel) -> None:
-    """There is no dialplan here but `inline`: no extension is found."""
+    """Find no extension: the simulator has no dialplan but `inline`."""
     channel.hangup("NO_ROUTE_DESTINATION")
 
 
 def check_hold(channel: Channel) -> None:
-    """A channel that is moved is on hold no more."""
+    """Take a channel off hold before it is moved."""
     if channel.call_state == "HELD":
         channel.take_off_hold()
 
 
 def park(channel: Channel) -> None:
-    """Move a channel to where it waits for other orders, in no application."""
+    """Move a channel out of its application, to wait for the next command."""
     move(channel, _parked)
 
 
@@ -193,7 +197,7 @@ async def _parked(channel: Channel) -> None:
 
 
 async def stay_parked(channel: Channel) -> None:
-    """Wait for other orders, between CHANNEL_PARK and CHANNEL_UNPARK."""
+    """Wait for the next command, between CHANNEL_PARK and CHANNEL_UNPARK."""
     channel.fire("CHANNEL_PARK")
     await wait(lambda: not channel.ready, channel)
     await channel.switch.clock.sleep(TICK)
@@ -201,7 +205,7 @@ async def stay_parked(channel: Channel) -> None:
 
 
 def follow_bridge(channel: Channel) -> bool:
-    """Move a channel where its variables want it after a bridge; false if they do not."""
+    """Move a channel where its variables send it after a bridge; false if they send it nowhere."""
     if is_true(channel.get("park_after_bridge")):
         park(channel)
         return True

@@ -1,4 +1,4 @@
-"""Faults to order, by `simulator …` on the event socket: what goes wrong, and for how long."""
+"""Faults that `simulator …` orders on the event socket."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .switch import Listener, Switch
 
 QUEUE_LIMIT = 100_000
-"""Events kept for a listener, as mod_event_socket has it."""
+"""The length of a listener's queue of events, as in mod_event_socket."""
 
 USAGE = (
     "-USAGE: originates|faults|heal|delay <seconds>|double <fraction>"
@@ -25,7 +25,7 @@ USAGE = (
 
 @dataclass(slots=True)
 class Faults:
-    """What is in force."""
+    """The faults in force."""
 
     delay: float = 0.0
     """Seconds that every event waits in a listener's queue, whatever the switch's speed."""
@@ -34,15 +34,15 @@ class Faults:
     drop: float = 0.0
     """The probability that a listener never gets an event."""
     drop_names: tuple[str, ...] = ()
-    """The events that may be dropped; none given means all."""
+    """The names of the events that may be dropped. Empty means all."""
     queue: int = QUEUE_LIMIT
-    """Events that may wait for a listener; those beyond are lost."""
+    """The most events that wait for a listener. Any more are lost."""
     refuse: str | None = None
-    """The cause with which every originate is refused before there is a channel."""
+    """The cause with which every originate fails before there is a channel."""
 
 
 def order(switch: "Switch", words: list[str], asker: "Listener | None") -> str:
-    """Carry out an order; `asker` is the connection it came from, which `cut` and `mute` spare."""
+    """Run one command. `cut` and `mute` spare `asker`, the connection that sent it."""
     faults = switch.faults
     others = [each for each in switch.listeners if each is not asker]
     try:
@@ -67,7 +67,7 @@ def order(switch: "Switch", words: list[str], asker: "Listener | None") -> str:
             case ["refuse", cause]:
                 faults.refuse = None if cause == "off" else _cause(cause)
             case ["hang", seconds]:
-                # Not at once, so that the asker has its reply.
+                # The loop stands still only after the asker has its reply.
                 asyncio.get_running_loop().call_soon(time.sleep, _number(seconds))
             case ["faults"]:
                 return json.dumps(_in_force(switch)) + "\n"
@@ -89,7 +89,7 @@ def _in_force(switch: "Switch") -> dict[str, object]:
 
 
 def _hand_on(switch: "Switch") -> None:
-    """Send what need not wait any longer."""
+    """Send the events that need not wait any longer."""
     for each in switch.listeners:
         each.flush_soon()
 
@@ -97,7 +97,7 @@ def _hand_on(switch: "Switch") -> None:
 def _number(text: str, highest: float = math.inf) -> float:
     number = float(text)
     if not (0 <= number <= highest and math.isfinite(number)):
-        raise ValueError(f"{text} is not between 0 and {highest:g}")
+        raise ValueError(f"{text} is not a number from 0 to {highest:g}")
     return number
 
 

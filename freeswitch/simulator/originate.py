@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .switch import Switch
 
 DEFAULT_TIMEOUT = 60
-"""Seconds an attempt may take unless the command or a variable says otherwise."""
+"""Seconds that an attempt may take, unless the command or a variable sets others."""
 
 _DIAL_STATUS = {
     "ORIGINATOR_CANCEL": "CANCEL",
@@ -33,9 +33,9 @@ _DIAL_STATUS = {
     "INVALID_PROFILE": "INVALIDARGS",
     "CALL_REJECTED": "DONTCALL",
 }
-# Variables of the caller that count for what it dials too.
+# Variables of the caller that also count for the channels that it dials.
 _INHERITED = ("fail_on_single_reject", "ignore_early_media")
-# Causes on which a channel whose bridge failed goes on with its next application.
+# After these causes of a failed bridge, a channel goes on with its next application.
 _NOT_FATAL = ("NO_ANSWER", "NO_USER_RESPONSE", "ORIGINATOR_CANCEL")
 _CONTAINS_VARIABLE = re.compile(r"\$\\*\{")
 _TRUE = {"true", "yes", "on", "enabled", "active", "allow"}
@@ -43,32 +43,32 @@ _TRUE = {"true", "yes", "on", "enabled", "active", "allow"}
 
 @dataclass(slots=True)
 class DialledLeg:
-    """A channel the switch made for an originate command, as the called telephone sees it."""
+    """A channel of an originate command, as the called telephone sees it."""
 
     uuid: str
     number: str
     endpoint: str
     gateway: str | None
     caller_id_name: str
-    """Percent-decoded once, as mod_sofia does when it writes SIP."""
+    """The name, percent-decoded once, as mod_sofia writes it into SIP."""
     caller_id_number: str
     time: float
 
 
 @dataclass(slots=True)
 class Originated:
-    """The switch's own record of one originate command; `time`s are seconds since 1970."""
+    """The switch's record of one originate command. `time` is in seconds since 1970."""
 
     job_uuid: str | None
     command: str
     time: float = field(default_factory=time.time)
     legs: list[DialledLeg] = field(default_factory=list)
     result: str | None = None
-    """What the command was answered with, None while it is under way."""
+    """The reply to the command, None while it is under way."""
 
 
 class Cancellation:
-    """Lets one attempt be ended by another that was faster."""
+    """A way to end an attempt when another was faster."""
 
     def __init__(self) -> None:
         self.cause: str | None = None
@@ -82,7 +82,7 @@ class Cancellation:
 
 @dataclass(slots=True)
 class Request:
-    """Who wants somebody dialled, and how."""
+    """A request to dial, with its caller and its limits."""
 
     switch: "Switch"
     record: Originated | None = None
@@ -92,29 +92,30 @@ class Request:
     """Seconds, 0 for the default."""
     variables: Variables = field(default_factory=dict)
     profile: Profile | None = None
-    """Whose caller profile the legs get, if not the caller's."""
+    """The caller profile that the legs get, if not the caller's."""
     cancellation: Cancellation = field(default_factory=Cancellation)
     enterprise_caller: Channel | None = None
     """The channel that dials, in a part of an enterprise originate."""
 
 
 def is_true(value: str | None) -> bool:
-    """What the switch takes for true."""
+    """Whether the switch takes a value for true."""
     if value is None:
         return False
     return value.lower() in _TRUE or re.fullmatch(r"0*[1-9][0-9]*", value, re.ASCII) is not None
 
 
 def whole_number(value: str | None) -> int:
-    """The number a value begins with, as C's atoi has it, not below 0."""
+    """The number at the start of a value, as C's atoi reads it, but never below 0."""
     digits = re.match(r"\s*\+?([0-9]{1,9})", value or "", re.ASCII)
     return int(digits[1]) if digits else 0
 
 
 async def originate(request: Request, text: str) -> tuple[Channel | None, str]:
-    """Dial a dial string until somebody answers.
+    """Dial a dial string until a leg answers.
 
-    Returns the channel, held until the caller releases it, or None; and the cause.
+    Returns the channel or None, and the cause. The caller of this function must `release` the
+    channel.
     """
     caller = request.caller
     try:
@@ -135,7 +136,7 @@ async def originate(request: Request, text: str) -> tuple[Channel | None, str]:
 async def _enterprise(
     request: Request, variables: Variables, parts: list[str]
 ) -> tuple[Channel | None, str]:
-    """Every part is an originate of its own, all at once; the first answer wins."""
+    """Run every part as an originate of its own, all at once. The first answer wins."""
     caller, switch = request.caller, request.switch
     variables = request.variables | variables
     if caller:
@@ -205,9 +206,10 @@ async def _enterprise(
 
 
 class _Rejection:
-    """`fail_on_single_reject`: `true`, or causes that end the attempt (`!`: all but these).
+    """The variable `fail_on_single_reject`.
 
-    The switch looks for the name of the cause anywhere in the value.
+    It is `true`, or a list of causes that end the attempt; after a `!`, all but these do. The
+    switch looks for the name of the cause anywhere in the value.
     """
 
     def __init__(self, value: str | None) -> None:
@@ -220,7 +222,7 @@ class _Rejection:
 
 
 class _Origination:
-    """One originate: alternatives one after the other."""
+    """One originate, which tries its alternatives in order."""
 
     def __init__(self, request: Request, dial_string: DialString) -> None:
         self.request = request
@@ -351,7 +353,7 @@ class _Origination:
             channel.variables["variable_call_uuid"] = self.caller.get("call_uuid") or ""
             channel.other_leg = self.caller.as_originator()
             self.caller.set("originate_signal_bond", channel.uuid)
-        # Without local_var_clobber the variables of {} are set last, and win.
+        # Without local_var_clobber the switch sets the variables of {} last, and they win.
         sets = [peer.variables, self.variables]
         if is_true(self.variables.get("local_var_clobber")):
             sets.reverse()
@@ -370,7 +372,7 @@ class _Origination:
 
 
 class _End(Enum):
-    """How an attempt came to its end."""
+    """How an attempt ended."""
 
     NONE_LEFT = 1
     ANSWERED = 2
@@ -379,7 +381,7 @@ class _End(Enum):
 
 
 class _Attempt:
-    """Peers that ring at once, until one answers, none is left or time is up."""
+    """Peers that ring at once until one answers, none is left or the time is up."""
 
     def __init__(self, origination: _Origination, peers: list[Peer]) -> None:
         self.origination = origination
@@ -390,7 +392,7 @@ class _Attempt:
         self.winner: Channel | None = None
         self.cause = "DESTINATION_OUT_OF_ORDER"
         self.final = False
-        """No other alternative is tried after this."""
+        """Whether the switch tries no other alternative after this one."""
         self._reason: str | None = None
         self._wake = asyncio.Event()
         self._leg_limits: dict[Channel, int] = {}
@@ -429,7 +431,7 @@ class _Attempt:
         return self.winner
 
     def _launch(self) -> bool:
-        """Make the channels; false if there are none."""
+        """Make the channels. Returns false if there are none."""
         rejection = self.origination.rejection
         for peer in self.peers:
             try:
@@ -446,7 +448,7 @@ class _Attempt:
                         break
                 continue
             self.legs.append(leg)
-            leg.hold()
+            leg.keep()
             leg.watchers.append(self._wake.set)
             if seconds := whole_number(leg.get("leg_timeout")):
                 self._leg_limits[leg] = seconds
@@ -469,7 +471,7 @@ class _Attempt:
             await self._wake.wait()
 
     def _look(self) -> _End | None:
-        """One round of the switch's waiting loop."""
+        """Do one round of the switch's waiting loop."""
         if self.caller:
             if not self.caller.ready:
                 return _End.CANCELLED
@@ -503,15 +505,15 @@ class _Attempt:
             self.origination.force = self.origination.force or "PROGRESS_TIMEOUT"
             return _End.TIMEOUT
         if self._timed_out or (rejection.given and down):
-            # A list of causes takes the time limit's place: it ends the attempt only when a cause
-            # asks for it. So once the caller hears ringing nothing else does.
+            # A list of causes replaces the time limit: then only one of these causes ends the
+            # attempt. So once the caller hears ringing, nothing else ends it.
             if rejection.given and not rejection.any:
                 return _End.TIMEOUT if any(map(rejection.matches, down)) else None
             return _End.TIMEOUT
         return None
 
     def _pass_on_ringing(self, caller: Channel) -> None:
-        """The caller is told once that somebody rings, or sends early media."""
+        """Tell the caller once that a leg rings or sends early media."""
         if not self._ring_passed_on and any(leg.times.progress for leg in self.legs):
             self._ring_passed_on = True
             if len(self.legs) == 1:
@@ -521,9 +523,9 @@ class _Attempt:
             caller.hears_early_media()
 
     def _stands_still(self) -> bool:
-        """The switch waits for a frame of a caller that sends none, and sees nothing else.
+        """Whether the switch waits for a frame of a caller that sends none, and sees nothing else.
 
-        Only an answer, or the caller's own end, wakes it. `rtp_timer_name=soft` prevents it.
+        Only an answer or the caller's own end wakes it. `rtp_timer_name=soft` prevents this.
         """
         caller = self.caller
         return (
@@ -587,7 +589,7 @@ class _Attempt:
 
 
 def handle_failure(caller: Channel, cause: str) -> None:
-    """Hang up a caller whose destination failed, unless that is a cause to go on."""
+    """Hang up a caller after its destination failed, unless the caller goes on after this cause."""
     if cause not in _NOT_FATAL:
         caller.hangup(cause)
 
@@ -603,13 +605,13 @@ def _pass_callee_id(leg: Channel, caller: Channel) -> None:
 
 
 def _join(caller: Channel, leg: Channel) -> None:
-    """The caller knows who answered."""
+    """Tell the caller which leg answered."""
     _pass_callee_id(leg, caller)
     caller.other_leg = leg.as_originatee()
     caller.set("originate_signal_bond", None)
 
 
 def _clean(name: str) -> str:
-    """A caller name as it leaves the switch: no variable in it, no control characters."""
+    """A caller name as it leaves the switch, without variables and control characters."""
     name = re.sub(r"\$(?=\\*\{)", "%", name)
     return "".join(" " if ord(c) < 32 and c not in "\r\n" else c for c in name)

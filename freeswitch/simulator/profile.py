@@ -1,4 +1,4 @@
-"""Who calls whom on a channel, and when what happened to it."""
+"""The caller profile of a channel, and the times of what happened to it."""
 
 import time
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import lru_cache
 _MOMENTS = (
     "start profile_start answer bridge last_hold resurrect progress progress_media end".split()
 )
-# Each span of the report in seconds, in milliseconds and in microseconds.
+# The spans of the report, in seconds, milliseconds and microseconds.
 _SPANS = [
     (
         [
@@ -25,7 +25,7 @@ _SPANS = [
 
 @dataclass(slots=True)
 class Profile:
-    """Who calls whom, as the Caller-* headers have it."""
+    """The caller and the called party, as in the Caller-* headers."""
 
     destination_number: str
     callee_id_number: str
@@ -43,7 +43,7 @@ class Profile:
 
 @dataclass(slots=True)
 class Times:
-    """Microseconds since 1970, 0 for what has not happened."""
+    """Times in microseconds since 1970, 0 for what has not happened."""
 
     created: int = 0
     profile_created: int = 0
@@ -54,10 +54,10 @@ class Times:
     bridged: int = 0
     last_hold: int = 0
     hold_accum: int = 0
-    """How long it was on hold, all times together."""
+    """The time on hold so far, in microseconds."""
 
     def report(self) -> dict[str, str]:
-        """The variables of the whole call, as the last events have them."""
+        """The variables about the whole call, as in its last events."""
         moments = (
             self.created,
             self.profile_created,
@@ -94,5 +94,5 @@ class Times:
 
 @lru_cache(maxsize=16)
 def stamp(second: int) -> str:
-    """Local time of a second since 1970, as the switch writes it."""
+    """The local time of a second since 1970, as the switch writes it."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))

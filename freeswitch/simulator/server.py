@@ -1,4 +1,4 @@
-"""The event socket: commands in, replies and events out, over TCP."""
+"""The event socket: it takes commands and sends replies and events, over TCP."""
 
 import asyncio
 import re
@@ -14,16 +14,16 @@ from .events import CALLING, EVENT_NAMES, Event, Value
 from .switch import Switch
 
 LOST_LIMIT = 500
-"""Events dropped in a row before the switch gives a listener up."""
+"""The most events lost in a row before the switch drops a listener."""
 MAX_COMMAND = 10_485_760
 REPLY_LIMIT = 511
 JOB_UUID_LIMIT = 255
-"""Bytes of a command, of a reply and of a Job-UUID; what is beyond is lost."""
+"""The most bytes of a command, of a reply and of a Job-UUID. Further bytes are lost."""
 
 _GOODBYE = b"Disconnected, goodbye.\nSee you at ClueCon! http://www.cluecon.com/\n"
 _TOO_SLOW = b"killed listener because of lost events\n"
 _RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER of a socket that is closed with an RST."""
+"""The SO_LINGER that makes a socket close with an RST."""
 _END = re.compile(rb"\n\r*\n")
 _LINES = re.compile(r"[\r\n]+")
 HIGH_WATER = 1 << 20
@@ -38,7 +38,7 @@ class Command:
 
 
 class CommandParser:
-    """Cuts what a client sends into commands, however the segments fall."""
+    """A parser of commands, which may come in any segments."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -46,13 +46,13 @@ class CommandParser:
         self._body_left = 0
 
     def feed(self, data: bytes) -> list[Command]:
-        """The commands that `data` completes. Raises ValueError for one of over 10 MB."""
+        """The commands that `data` completes. Raises ValueError for a command of over 10 MB."""
         self._buffer += data
         commands = []
         while command := self._next():
             commands.append(command)
         if len(self._buffer) > MAX_COMMAND:
-            raise ValueError("command too long")
+            raise ValueError(f"a command must have at most {MAX_COMMAND} bytes")
         return commands
 
     def _next(self) -> Command | None:
@@ -68,7 +68,7 @@ class CommandParser:
             self._body_left = int(length) if length.isascii() and length.isdigit() else 0
         if len(self._buffer) < self._body_left:
             return None
-        # No command here has a use for its body.
+        # No command here uses its body.
         self._buffer = self._buffer[self._body_left :]
         command, self._command = self._command, None
         return command
@@ -102,7 +102,7 @@ class Filter:
         return cls(header, value, positive, value[signs:])
 
     def matches(self, value: str) -> bool:
-        # Only a value that begins with the slash is a pattern, so there is no `-/…/`.
+        # Only a value that begins with a slash is a pattern, so `-/…/` is none.
         if self.value.startswith("/"):
             return _matches_pattern(self.wanted, value)
         return value.lower() == self.wanted.lower()
@@ -117,8 +117,11 @@ def _matches_pattern(text: str, value: str) -> bool:
 
 
 def passes(event: Event, filters: list[Filter]) -> bool:
-    """Whether an event gets through: one positive filter that matches lets it, a negative one
-    that matches drops it; without filters everything passes."""
+    """Whether an event passes the filters.
+
+    One positive filter that matches lets it pass, a negative one that matches drops it. Without
+    filters every event passes.
+    """
     if not filters:
         return True
     send = False
@@ -149,7 +152,7 @@ class Connection(asyncio.Protocol):
         self._all = False
         self._filters: list[Filter] = []
         self._events: deque[tuple[float, Event]] = deque()
-        """What waits to be sent, and since when by the loop's clock."""
+        """The events that wait to be sent, each with its time on the loop's clock."""
         self._lost_in_a_row = 0
         self._blocked = False
         self._flushing = False
@@ -192,7 +195,7 @@ class Connection(asyncio.Protocol):
         self._work()
 
     def close(self, farewell: bytes = _GOODBYE) -> None:
-        """Say goodbye and close, once everything written has gone out."""
+        """Send the disconnect notice and close, once everything written has gone out."""
         if self._closed or self._transport is None:
             return
         head = b"Content-Type: text/disconnect-notice\nContent-Length: %d\n\n"
@@ -203,7 +206,7 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """Cut the connection without a word."""
+        """Cut the connection without a notice."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -215,8 +218,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def mute(self, ways: Collection[str]) -> None:
-        """Be half open until the client closes: `in`, what it sends is lost; `out`, it is sent
-        nothing any more."""
+        """Be half open until the client closes.
+
+        With `in`, everything that the client sends is lost. With `out`, the client gets nothing.
+        """
         self.muted.update(ways)
         if "in" in ways:
             self._commands.clear()
@@ -243,19 +248,19 @@ class Connection(asyncio.Protocol):
             return
         self._lost_in_a_row = 0
         self._events.append((asyncio.get_running_loop().time(), event))
-        # Whatever the event before waits for, this one does too.
+        # A later event waits for the same as the event before it.
         if len(self._events) == 1:
             self.flush_soon()
 
     def flush_soon(self) -> None:
-        """Send what waits, or see again how long it must."""
+        """Send the events that wait, or find out how long they must."""
         if not self._flushing and not self._blocked:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False
-        # `api` runs in the listener's own thread: no event is sent until it is done.
+        # `api` runs in the listener's own thread, which sends no event until the command ends.
         if self._closed or self._working or self._transport is None:
             return
         loop, delay = asyncio.get_running_loop(), self._switch.faults.delay
@@ -274,7 +279,7 @@ class Connection(asyncio.Protocol):
     # Commands
 
     def _work(self) -> None:
-        """Carry out what has come in, one after the other."""
+        """Run the commands that have come, in order."""
         while self._commands and not self._working and not self._closed:
             self._carry_out(self._commands.popleft())
 
@@ -294,7 +299,7 @@ class Connection(asyncio.Protocol):
             self._bgapi(argument, command.headers.get("job-uuid"))
         elif verb == "filter" and argument:
             self._reply(self._filter(argument))
-        # The switch looks at the first letters only.
+        # The switch compares the first letters only.
         elif verb.startswith("event"):
             self._reply(self._event(argument))
         elif verb.startswith("nixevent"):
@@ -305,8 +310,11 @@ class Connection(asyncio.Protocol):
             self._reply("-ERR command not found")
 
     def _reply(self, text: str, more: str = "") -> None:
-        """Answer a command. The switch's buffer cuts a long reply, and with it the blank line that
-        ends a reply of several lines."""
+        """Reply to a command.
+
+        The switch's buffer cuts a long reply, and with it the blank line that ends a reply of
+        several lines.
+        """
         if more:
             lines = f"Reply-Text: {text}\n{more}\n".encode(errors="surrogateescape")
             self._write(b"Content-Type: command/reply\n" + lines[: REPLY_LIMIT - 1])
@@ -419,13 +427,13 @@ class Connection(asyncio.Protocol):
 
 
 def _user_password(argument: str) -> str | None:
-    """The password of `user@domain:password`; without a domain the switch knows no user."""
+    """The password of `user@domain:password`. Without a domain the switch finds no user."""
     user, colon, password = argument.partition(":")
     return password if colon and user.partition("@")[2] and user.partition("@")[0] else None
 
 
 def _event_names(words: list[str]) -> set[str]:
-    """The events that a listener names; what follows CUSTOM are subclasses of it."""
+    """The events that a listener names. Names after CUSTOM are its subclasses."""
     names = set()
     for word in words:
         if "CUSTOM" in names:

@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 VERSION = "1.10.12-release"
 HEARTBEAT_SECONDS = 20.0
 MAX_RECORDS = 100_000
-"""Originate commands kept in the switch's own record."""
+"""The most originate commands in the switch's record."""
 
 
 class Listener(Protocol):
-    """Who gets events: a connection of the event socket."""
+    """A connection of the event socket, as the switch sees it."""
 
     muted: set[str]
 
@@ -49,9 +49,9 @@ class Listener(Protocol):
 
 
 class Switch:
-    """Everything a switch has but its doors. It lives in the event loop that makes it.
+    """A switch without its event socket. It belongs to the event loop that makes it.
 
-    With `record` it appends to that file what it does. Raises OSError if it cannot.
+    It appends what it does to the file `record`. Raises OSError if it cannot open that.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Switch:
         self.listeners: list[Listener] = []
         self.applications = applications.APPLICATIONS
         self.lots = Lots()
-        """Where channels are parked."""
+        """The parking lots."""
         self.conferences: dict[str, Conference] = {}
         self.member_ids = itertools.count(1)
         self.originates: deque[Originated] = deque(maxlen=MAX_RECORDS)
@@ -80,9 +80,9 @@ class Switch:
         self.peak = 0
         self.faults = Faults()
         self.dropped = 0
-        """Events that listeners did not get because a fault wanted it so."""
+        """How many events a fault kept from listeners."""
         self.lost = 0
-        """Events that found a listener's queue full."""
+        """How many events found a listener's queue full."""
         self._chance = random.Random(f"{seed}:faults")
         self._record = record.open("ab", buffering=0) if record else None
         self._seed = seed
@@ -107,17 +107,18 @@ class Switch:
         self.clock.call_at_second(self.clock.second() + 1, self._every_second)
 
     def admits(self, channel_uuid: str, *, unlimited: bool = False) -> bool:
-        """Count one more channel, unless the switch is paused, full or too busy, or has it.
+        """Whether the switch admits one more channel.
 
-        The caller cannot tell these apart: all end DESTINATION_OUT_OF_ORDER. `unlimited`: only
-        what is paused or there already counts (no_throttle_limits).
+        It does not if it is paused, full or too busy, or has the uuid already. The caller cannot
+        tell these apart: all end DESTINATION_OUT_OF_ORDER. With `unlimited` (no_throttle_limits)
+        only the pause and the uuid count.
         """
         if "outbound" in self.paused or channel_uuid in self.channels:
             return False
         if unlimited:
             return True
         self._left_this_second -= 1
-        # The last of a second is refused too: N sessions per second are N - 1.
+        # The switch rejects the last one of a second too: N sessions per second are N - 1.
         return self._left_this_second > 0 and len(self.channels) < self.max_sessions
 
     def next_session_id(self) -> int:
@@ -129,15 +130,17 @@ class Switch:
         self.peak = max(self.peak, len(self.channels))
 
     def luck(self, number: str) -> random.Random:
-        """What chance brings this call to a number: the seed, the number and how many calls it
-        had decide, not what else goes on."""
+        """The random generator for this call to a number.
+
+        It depends on the seed, the number and how many calls that had, and on nothing else.
+        """
         nth = self._calls_to[number] = self._calls_to.get(number, 0) + 1
         return random.Random(f"{self._seed}:{number}:{nth}")
 
     # Events
 
     def event_headers(self, name: str) -> dict[str, Value] | None:
-        """The headers every event starts with; None if nobody listens to it."""
+        """The headers at the start of every event; None if no listener wants this one."""
         for listener in self.listeners:
             if listener.wants(name):
                 return self._event_headers(name)
@@ -164,13 +167,13 @@ class Switch:
         return headers
 
     def fire(self, event: Event) -> None:
-        # A listener that loses too much is closed, and so leaves the list, in between.
+        # Losing too many events closes a listener, which leaves the list meanwhile.
         for listener in tuple(self.listeners):
             if listener.wants(event.name):
                 listener.deliver(event)
 
     def copies(self, name: str) -> int:
-        """How often a listener gets an event: once, unless a fault in force wants it otherwise."""
+        """How often a listener gets an event: once, unless a fault drops or doubles it."""
         faults = self.faults
         if faults.drop and (not faults.drop_names or name in faults.drop_names):
             dropped = self._chance.random() < faults.drop
@@ -180,7 +183,7 @@ class Switch:
         return 2 if faults.double and self._chance.random() < faults.double else 1
 
     def send(self, name: str, headers: dict[str, Value], body: str | None = None) -> None:
-        """Send an event that belongs to no channel."""
+        """Send an event of no channel."""
         base = self.event_headers(name)
         if base is not None:
             self.fire(Event(name, base | headers, body))
@@ -221,8 +224,10 @@ class Switch:
     # The record on disk
 
     def note(self, what: str, **details: str | None) -> None:
-        """Append a line to the record on disk, if there is one. It is unbuffered, so that what is
-        done is on record when the process is killed the next moment."""
+        """Append a line to the record on disk, if there is one.
+
+        It is not buffered: the line is there even if the process is killed the next moment.
+        """
         if self._record:
             line = {"at": time.time(), "what": what, **details}
             self._record.write(json.dumps(line).encode() + b"\n")
@@ -230,7 +235,7 @@ class Switch:
     # Work under way
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let something run beside everything else, until it ends or the switch does."""
+        """Run a task in the background, until it or the switch ends."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -238,11 +243,11 @@ class Switch:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("a defect of the simulator", exc_info=error)
+            log.error("the simulator has a defect", exc_info=error)
 
     async def close(self) -> None:
-        """Drop everything under way."""
-        # First, since what is dropped has not ended by the switch's doing.
+        """End all tasks."""
+        # The record closes first: the switch did not end what these tasks were doing.
         if self._record:
             self._record.close()
             self._record = None
@@ -254,13 +259,16 @@ class Switch:
     # Channels
 
     def locate(self, channel_uuid: str) -> Channel | None:
-        """The channel a command means. One that is hung up is found no more, though its uuid is
-        taken until CHANNEL_DESTROY (switch_core_session_read_lock)."""
+        """The channel that a command names, None if it is gone or hung up.
+
+        The uuid of a channel that is hung up stays taken until CHANNEL_DESTROY
+        (switch_core_session_read_lock).
+        """
         channel = self.channels.get(channel_uuid)
         return channel if channel and channel.up else None
 
     def announce_stillborn(self, channel_uuid: str) -> None:
-        """A channel that failed before it had a name: only its CHANNEL_DESTROY is seen."""
+        """Send CHANNEL_DESTROY, the only event of a channel that failed before it had a name."""
         self.send(
             "CHANNEL_DESTROY",
             {
@@ -286,13 +294,13 @@ class Switch:
         applications.execute_on_answer(channel, command)
 
     def hang_up_all(self, cause: str, variables: Mapping[str, str]) -> None:
-        """Hang up every channel whose variables have all these values."""
+        """Hang up every channel with all these values of variables."""
         for channel in reversed(tuple(self.channels.values())):
             if all(channel.get(name) == value for name, value in variables.items()):
                 channel.hangup(cause)
 
     def dump(self, channel: Channel) -> dict[str, Value]:
-        """A channel as an event has it, for uuid_dump."""
+        """The headers of a channel as in an event, for uuid_dump."""
         headers = self._event_headers("CHANNEL_DATA")
         channel.add_headers(headers)
         return headers

@@ -1,7 +1,7 @@
-"""How telephones behave: the last two digits of a number decide.
+"""How telephones behave. The last two digits of a number decide.
 
-The numbers of the telephone network are those of the lab's far end; those of the sandbox are
-reached as `loopback/0003*05/ringback-sandbox`.
+Numbers of the telephone network go through a gateway. Numbers of the sandbox are dialled as
+`loopback/0003*05/ringback-sandbox`.
 """
 
 import random
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 SANDBOX = "ringback-sandbox"
 """The dialplan context of the sandbox numbers."""
 
-# 0003*05: zeros but for the last digit, after the organization or alone.
+# Such as 0003*05: zeros before the last digit, with or without the organization.
 _SANDBOX_NUMBER = re.compile(r"(?:[0-9]+\*)?0*([0-9])", re.ASCII)
 _DIGITS = re.compile(r"\+?[0-9]*([0-9]{2})", re.ASCII)
 _UNKNOWN_STATUS = "404 Not Found"
@@ -19,11 +19,11 @@ _UNKNOWN_STATUS = "404 Not Found"
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """What a called telephone does; times in seconds.
+    """The behaviour of a called telephone, with times in seconds.
 
-    It refuses at once if `refusal` is set and it does not ring; it rings (or sends early media),
-    then answers after `answer_after`, or ends with `refusal` after `refuse_after`; an answered
-    call ends by itself `talk` seconds later.
+    A telephone that has `refusal` and does not ring rejects the call at once. Any other rings (or
+    sends early media), and then answers after `answer_after`, or ends with `refusal` after
+    `refuse_after`. It hangs up `talk` seconds after its answer.
     """
 
     rings: bool = True
@@ -31,11 +31,11 @@ class Manner:
     answer_after: float | None = None
     refusal: str | None = None
     status: str = ""
-    """The SIP status line of the refusal: `486 Busy Here`."""
+    """The SIP status line of the refusal, such as `486 Busy Here`."""
     refuse_after: float = 0.0
     talk: float | None = None
     talk_whole_seconds: bool = False
-    """`talk` counts whole seconds of the clock (sched_hangup), so it is up to a second shorter."""
+    """Whether `talk` counts whole seconds of the clock (sched_hangup), up to a second less."""
 
 
 def _refuses(cause: str, status: str) -> Manner:
@@ -43,7 +43,7 @@ def _refuses(cause: str, status: str) -> Manner:
 
 
 DEAD_GATEWAY = _refuses("NORMAL_TEMPORARY_FAILURE", "503 Service Unavailable")
-"""Nobody answers SIP where the gateway should be."""
+"""The behaviour of every number behind a gateway where nothing answers SIP."""
 
 NO_ROUTE = _refuses("NO_ROUTE_DESTINATION", _UNKNOWN_STATUS)
 _ANSWERS = Manner(answer_after=0.3)
@@ -63,7 +63,7 @@ _NETWORK = {
 
 
 def network(number: str) -> Manner:
-    """The manner of a number of the telephone network."""
+    """The behaviour of a number of the telephone network."""
     digits = _DIGITS.fullmatch(number)
     if digits:
         return _NETWORK.get(digits[1], _ANSWERS)
@@ -78,7 +78,7 @@ def _sandbox_answers(after: float) -> Manner:
 
 
 def sandbox(number: str, luck: random.Random) -> Manner:
-    """The manner of a sandbox number for one call; `luck` decides for 05, 06 and 07."""
+    """The behaviour of a sandbox number in one call. `luck` decides for 05, 06 and 07."""
     digit = _SANDBOX_NUMBER.fullmatch(number)
     match digit[1] if digit else "":
         case "0" | "1" | "2" | "3" | "4" as ending:

@@ -1,4 +1,4 @@
-"""Valet parking: lots with places, where a channel waits until another fetches it.
+"""Valet parking: lots with places, where a channel waits until another picks it up.
 
 Read from mod_valet_parking.c.
 """
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 INFO = "valet_parking::info"
 _SWEEP_SECONDS = 5
-"""How often, at most, the places that were left are swept: until then nobody can have them."""
+"""The shortest time between two sweeps. Until a sweep, a place that was left stays taken."""
 _ANNOUNCEMENT_SECONDS = 3.5
-"""A pause of 1.5 s, then the place is spoken."""
+"""Seconds of the announcement: a pause of 1.5 s, then the number of the place."""
 _ORBIT_SECONDS = 60
-"""How long a channel waits that has somewhere to go and no time of its own."""
+"""Seconds that a channel waits if it has an orbit extension and no timeout."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Token:
 
 
 class Lots:
-    """The lots of a switch: their places by name."""
+    """The parking lots of a switch: their places by name."""
 
     def __init__(self) -> None:
         self.places: dict[str, dict[str, Token]] = {}
@@ -50,7 +50,7 @@ class Lots:
 
 
 def info(switch: "Switch", argument: str) -> str:
-    """The api command valet_info: who is parked where."""
+    """The api command valet_info, which lists the parked channels."""
     lines = ["<lots>\n"]
     for name, lot in switch.lots.places.items():
         if argument and argument.lower() != name.lower():
@@ -66,8 +66,12 @@ def info(switch: "Switch", argument: str) -> str:
 
 
 async def valet_park(channel: Channel, argument: str) -> None:
-    """`<lot> <place>`: fetch who is parked there, or wait there if nobody is; `<lot> auto in
-    <first> <last>`: wait in the first free place, `auto out`: fetch who waits longest."""
+    """Park or pick up.
+
+    `<lot> <place>` picks up the channel there, or waits there if the place is free. `<lot> auto in
+    <first> <last>` waits in the first free place, and `auto out` picks up the channel that waits
+    longest.
+    """
     switch = channel.switch
     lots = switch.lots
     lots.sweep(switch.clock.now())
@@ -119,7 +123,7 @@ def _longest(lot: dict[str, Token], first: int, last: int) -> str | None:
 
 
 async def _stay(channel: Channel) -> None:
-    """Wait until hung up, moved or fetched, or go on when the time is over."""
+    """Wait until the channel is hung up, moved or picked up, or its timeout is over."""
     exten = channel.get("valet_parking_orbit_exten")
     seconds = whole_number(channel.get("valet_parking_timeout"))
     if exten and not seconds:

@@ -1,4 +1,4 @@
-"""The worker of our queues: it keeps its switch connections, and outlives an absence of Redis."""
+"""The worker of Ringback's queues. It outlives times in which Redis is unavailable."""
 
 import logging
 import secrets
@@ -14,22 +14,22 @@ log = logging.getLogger(__name__)
 
 
 class CallWorker(BatchWorker):
-    """One queue's jobs. A process runs one for each queue."""
+    """The worker of one queue. A process runs one for each of its queues."""
 
     log_result_lifespan = False
     log_job_description = False
-    # Seconds between attempts while Redis is away; RQ's own grow to a minute.
+    # Seconds between attempts while Redis is unavailable. RQ's own grow to a minute.
     max_connection_wait_time = 2.0
-    # Seconds until a Redis is given up that does not answer; RQ's own are minutes, for it blocks
-    # as long.
+    # Seconds that the worker waits for a reply of Redis. RQ's own are minutes, because its blocking
+    # commands take as long.
     connection_timeout = 10
 
     def _install_signal_handlers(self) -> None:
-        """The process has several workers, and stops them itself."""
+        """Do nothing: the process has several workers, and stops them itself."""
 
 
 class QueueRunner:
-    """Keeps a worker on one queue: RQ's own gives up at most errors of Redis."""
+    """Keeper of a worker on one queue. A worker of RQ gives up at most errors of Redis."""
 
     def __init__(
         self, settings: Settings, queue: str, process: str, companion: Companion | None = None
@@ -42,8 +42,8 @@ class QueueRunner:
         self._stopping = Flag()
 
     def run(self) -> None:
-        """Work, with a new worker and a pause after each that gave up, until :meth:`stop`."""
-        # RQ tells of every job at INFO; the calls' timelines do it better.
+        """Work until :meth:`stop`. A new worker follows each that gave up, after a second."""
+        # RQ logs every job at INFO. The calls' timelines tell more.
         level = "DEBUG" if self._settings.log_level == "DEBUG" else "WARNING"
         while not self._stopping.is_set():
             try:
@@ -53,9 +53,10 @@ class QueueRunner:
                 if not is_unavailable(error):
                     log.exception("the worker of queue %s failed", self._queue)
             if not self._stopping.wait(1.0):
-                log.warning("queue %s gets another worker", self._queue)
+                log.warning("queue %s: starting another worker", self._queue)
 
     def stop(self) -> None:
+        """Finish the jobs under way and take no more."""
         self._stopping.set()
         if self._worker is not None:
             self._worker.stop()
@@ -63,10 +64,10 @@ class QueueRunner:
     def _new_worker(self) -> CallWorker:
         return CallWorker(
             [self._queue],
-            # Never a name that a dead process may still hold: in a container host and process
-            # id are the same again after a restart.
+            # In a container, host and process id are the same after a restart: the random part
+            # keeps the name apart from a dead worker's, which Redis may still know.
             name=f"{self._process}.{self._queue}.{secrets.token_hex(3)}",
-            # Its own: RQ gives its connections a time limit of minutes.
+            # A connection of its own: RQ sets a time limit of minutes on it.
             connection=connect(self._settings.require_redis()),
             serializer=JSONSerializer,
             companion=self._companion,

@@ -1,4 +1,4 @@
-"""An RQ worker that takes, carries out and writes off many jobs at a time, on gevent."""
+"""An RQ worker on gevent that takes, runs and ends many jobs at a time."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 _FUNCTION = files("workers.rq_worker").joinpath("start.lua").read_text()
 _START = f"{_FUNCTION}return start(KEYS, ARGV)\n"
-# The same, and what a companion does with the ids of the jobs that were taken.
+# start.lua, followed by the companion's function, which gets the ids of the jobs that were taken.
 _START_WITH = (
     _FUNCTION
     + """
@@ -45,41 +45,46 @@ local reply, ids = start(KEYS, ARGV), {}
 for _, taken in ipairs(reply[2]) do
   if taken[2] ~= '' then ids[#ids + 1] = taken[1] end
 end
--- After start's own. Its error is a text: the jobs have been taken.
+-- Its keys and arguments follow those of start. Its error is returned as a text, because the jobs
+-- have been taken all the same.
 local ok, found = pcall(companion, {unpack(KEYS, 7)}, {unpack(ARGV, 13)}, ids)
 reply[3] = ok and found or tostring(type(found) == 'table' and found.err or found)
 return reply
 """
 )
 _FINISH = files("workers.rq_worker").joinpath("finish.lua").read_text()
-# The Redis that LPOP takes several jobs at once from; RQ's BLMOVE asks for the same.
+# The first version of Redis whose LPOP takes several jobs at once, and that has BLMOVE for RQ.
 _REDIS_VERSION = (6, 2, 0)
-# Seconds without a job after which a worker looks whether it should stop.
+# Seconds after which a worker without a job looks whether it should stop.
 _IDLE_LOOK = 2
-# Seconds for which jobs that ended are gathered to be written off together.
+# Seconds that the end of a job waits for other ends, to be written together.
 _GATHER = 0.05
-# Before the ids of an execution, a job's executions and results.
+# The prefixes of an execution, of a job's executions, and of its results.
 _EXECUTION = f"{RQ_KEY_PREFIX}:execution:"
 _JOB_EXECUTIONS = f"{RQ_KEY_PREFIX}:executions:"
 _RESULTS = f"{RQ_KEY_PREFIX}:results:"
+# RQ's maintenance looks for abandoned jobs at intervals.
+_ABANDONED = "cannot write the end of job %s: RQ will find it abandoned"
 
 
 class Companion(Protocol):
-    """What is done with the jobs that are taken, in the round trip in which they are."""
+    """A Lua function that runs in the script that takes jobs, in the same round trip."""
 
     script: str
-    """Lua: ``local function companion(keys, argv, ids)``, which returns a table."""
+    """The text of ``local function companion(keys, argv, ids)``, which returns a table."""
 
     def ask(self, token: str) -> tuple[list[str], list[Any]] | None:
-        """The function's keys and arguments; None where it is left out. What has the same token
-        is asked again, because the answer was lost."""
+        """The function's keys and arguments; None to leave it out this time.
+
+        The same token comes again if the reply was lost.
+        """
 
     def answered(self, jobs: Sequence[str], reply: Any) -> None:
-        """The reply, and the jobs that it is about; they are carried out next."""
+        """Take the ids of the jobs and the function's reply, before the jobs run."""
 
 
 class GeventDeathPenalty(BaseDeathPenalty):
-    """A job's time limit: RQ's own raises from SIGALRM in whatever greenlet runs, the hub too."""
+    """A job's time limit. RQ's own raises from SIGALRM in whatever greenlet runs, even the hub."""
 
     def setup_death_penalty(self) -> None:
         self._timer = gevent.Timeout.start_new(
@@ -93,7 +98,7 @@ class GeventDeathPenalty(BaseDeathPenalty):
 
 @dataclass
 class _Taken:
-    """A job that this worker took, and what came of it."""
+    """A job that this worker took, with its value or error once it has run."""
 
     job: Job
     queue: Queue
@@ -104,16 +109,18 @@ class _Taken:
 
 
 class BatchWorker(SimpleWorker):
-    """Takes what a queue holds, up to ``batch_size`` jobs in a round trip, and writes of them what
-    RQ would; ``concurrency`` such batches run at a time. The process must be patched by gevent.
+    """A worker that takes up to ``batch_size`` jobs in a round trip, and writes what RQ writes.
 
-    A job's function may have an attribute ``many``: called with the list of the arguments of each
-    job, it returns a list with None or an exception for each. Jobs of a batch without keyword
-    arguments are then carried out by one call of it, within the longest of their time limits, and
-    ``get_current_job()`` knows none of them. Each other job runs in a greenlet of its own.
+    ``concurrency`` batches run at a time. The process must be patched by gevent.
 
-    What a job may ask for beyond being run (callbacks, retries, dependents, groups, …) RQ's own
-    code does, as it does all of a worker of several queues or of its own job class.
+    A job's function may have an attribute ``many``. It gets the list of the arguments of each job,
+    and returns a list with None or an exception for each. One call of it runs all jobs of a batch
+    that have no keyword arguments, within the longest of their time limits. There
+    ``get_current_job()`` knows no job. Each other job runs in a greenlet of its own.
+
+    RQ's own code runs jobs that ask for more (callbacks, retries, dependents, groups, …). It also
+    does everything in a worker of several queues or of another job class. docs/internals/rq.md
+    names what this class relies on inside RQ.
     """
 
     death_penalty_class = GeventDeathPenalty
@@ -129,19 +136,21 @@ class BatchWorker(SimpleWorker):
         self._finish = self.connection.register_script(_FINISH)
         self._batches = Pool(self.concurrency)
         self._most = self.batch_size
-        # Taken and not yet begun: RQ's loop knows of the first of them alone.
+        # Jobs that were taken and have not begun. RQ's loop knows only the first of them.
         self._batch: list[_Taken] = []
-        # Ended and not yet written off, with what finish.lua takes of them.
+        # Jobs that have ended and wait to be written, each with its entry for finish.lua.
         self._ended: list[tuple[_Taken, list[Any]]] = []
         self._some_ended = Flag()
         self._writing = BoundedSemaphore()
         self._batch_id = uuid4().hex
-        self._held = ""
+        # The job that blmove brought into the intermediate queue, until start.lua has taken it.
+        self._awaited = ""
+        # Whether the queue may hold another job now.
         self._more = True
         self._perhaps_suspended = True
 
     def stop(self) -> None:
-        """Finish the jobs under way, take no more."""
+        """Finish the jobs under way and take no more."""
         self._stop_requested = True
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
@@ -160,7 +169,7 @@ class BatchWorker(SimpleWorker):
         super().teardown()  # type: ignore[no-untyped-call]
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ asks for it with every job, which the worker's hash tells of anyway."""
+        """Write the heartbeat at intervals. RQ calls this with every job, whose start writes it."""
         interval = timedelta(seconds=self.job_monitoring_interval)
         if timeout or pipeline is not None or not self.last_heartbeat:
             super().heartbeat(timeout, pipeline)
@@ -168,7 +177,7 @@ class BatchWorker(SimpleWorker):
             super().heartbeat()
 
     def check_for_suspension(self, burst: bool) -> None:
-        """At first, when idle, and when the start of a batch told of it."""
+        """Look for the suspension at first, when idle, and when start.lua has seen it."""
         if self._perhaps_suspended or not self._takes_batches():
             super().check_for_suspension(burst)
             self._perhaps_suspended = False
@@ -176,16 +185,19 @@ class BatchWorker(SimpleWorker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """Take a batch and return the first of it. None if there is none: at once without
-        a ``timeout``, after ``max_idle_time`` seconds, or when the worker is to stop."""
+        """Take a batch and return its first job.
+
+        Returns None if there is no job: at once without a ``timeout``, else after
+        ``max_idle_time`` seconds or when the worker must stop.
+        """
         if not self._takes_batches():
             found: tuple[Job, Queue] | None
             found = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
             return found
         idle_since = time.monotonic()
         pause = 1.0
-        # What it holds it carries out even if it is to stop.
-        while not self._stop_requested or self._held:
+        # It runs a job in the intermediate queue even if it must stop.
+        while not self._stop_requested or self._awaited:
             try:
                 self._batches.wait_available()
                 if self._take(blocking=timeout is not None, limit=max_idle_time or _IDLE_LOOK):
@@ -193,7 +205,7 @@ class BatchWorker(SimpleWorker):
                     return first.job, first.queue
                 if timeout is None:
                     if len(self._batches) or self._ended or self._writing.locked():
-                        # They may enqueue others.
+                        # Jobs under way may enqueue others.
                         self._batches.join()
                         self._write_ended()
                         continue
@@ -208,13 +220,13 @@ class BatchWorker(SimpleWorker):
                     self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
                 pause = 1.0
             except (RedisConnectionError, RedisTimeoutError) as error:
-                self.log.error("Worker %s: Redis is away, retrying: %s", self.name, error)
+                self.log.error("Worker %s: Redis is unavailable, retrying: %s", self.name, error)
                 gevent.sleep(pause)
                 pause = min(pause * self.exponential_backoff_factor, self.max_connection_wait_time)
         return None
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Begin the batch that was taken with the job, and do not wait for it."""
+        """Begin the batch of this job without waiting for it."""
         batch, self._batch = self._batch, []
         if batch and batch[0].job is job:
             self._batches.spawn(self._run, batch)
@@ -222,7 +234,7 @@ class BatchWorker(SimpleWorker):
             super().execute_job(job, queue)
 
     def handle_payload(self, message: dict[Any, Any]) -> None:
-        """RQ's own looks for the job to stop in one execution alone."""
+        """Stop a job among all executions: RQ's own method looks at one execution only."""
         payload = parse_payload(message)
         if payload["command"] == "stop-job":
             for execution in list(self.executions.values()):
@@ -232,12 +244,12 @@ class BatchWorker(SimpleWorker):
         super().handle_payload(message)  # type: ignore[no-untyped-call]
 
     def _shutdown(self) -> None:
-        # A signal's handler runs in any greenlet: it may neither wait nor raise there.
+        # A signal handler runs in any greenlet, where it must neither wait nor raise.
         self.stop()
         gevent.spawn(self.set_shutdown_requested_date)
 
     def _takes_batches(self) -> bool:
-        # RQ promises the order of several queues, and classes may do all otherwise.
+        # RQ promises an order of several queues, and other classes may do anything differently.
         return (
             len(self.queues) == 1
             and (type(self.queues[0]), self.job_class) == (Queue, Job)
@@ -245,18 +257,18 @@ class BatchWorker(SimpleWorker):
         )
 
     def _take(self, *, blocking: bool, limit: int) -> bool:
-        """Take what is there, or wait up to ``limit`` seconds for a job.
+        """Take the jobs that are there, or wait up to ``limit`` seconds for one.
 
-        Waiting is short: a worker killed while it waits could take a job from the queue with it.
+        The wait is short: a worker that dies in it could leave a job in the intermediate queue.
         """
         queue = self.queues[0]
-        if blocking and not self._held and not self._more:
-            held = self.connection.blmove(
+        if blocking and not self._awaited and not self._more:
+            awaited = self.connection.blmove(
                 queue.key, queue.intermediate_queue_key, min(limit, _IDLE_LOOK)
             )
-            if held is None:
+            if awaited is None:
                 return False
-            self._held = str(as_text(held))
+            self._awaited = str(as_text(awaited))
         at = now()
         keys = [
             queue.key,
@@ -268,7 +280,7 @@ class BatchWorker(SimpleWorker):
         ]
         arguments: list[Any] = [
             self._batch_id,
-            self._held,
+            self._awaited,
             1 if self._stop_requested else self._most,
             self.name,
             queue.name,
@@ -285,21 +297,22 @@ class BatchWorker(SimpleWorker):
             reply: Any = self._start_with(keys + more[0], arguments + more[1])
             started = [job_id.decode() for job_id, execution, _ in reply[1] if execution]
             if isinstance(reply[2], bytes):
-                log.error("%s: %s", queue.name, reply[2].decode(errors="replace"))
+                said = reply[2].decode(errors="replace")
+                log.error("queue %s: the companion failed: %s", queue.name, said)
             else:
                 companion.answered(started, reply[2])
         else:
             reply = self._start(keys, arguments)
         suspended, taken = reply[:2]
-        # Not before it is answered: see start.lua.
+        # Only a reply ends the id: start.lua returns the same batch for the same id.
         self._batch_id = uuid4().hex
-        self._held = ""
+        self._awaited = ""
         self._more = len(taken) == self._most
         self._perhaps_suspended = bool(suspended)
         self._batch = []
         for job_id, execution_id, raw in taken:
             job = Job(job_id.decode(), connection=self.connection)
-            # Which RQ would examine anew with every job.
+            # RQ would look up both anew for every job.
             job.serializer = self.serializer
             job.redis_server_version = get_version(self.connection)
             execution, broken = None, None
@@ -307,7 +320,7 @@ class BatchWorker(SimpleWorker):
                 job.restore(dict(zip(raw[::2], raw[1::2], strict=True)))
             except Exception as error:
                 if not execution_id:
-                    # RQ does not get over such a job at all.
+                    # RQ's own code raises for such a job, too.
                     log.exception("job %s cannot be read", job.id)
                     continue
                 job.origin, broken = queue.name, error
@@ -328,26 +341,26 @@ class BatchWorker(SimpleWorker):
         return bool(self._batch)
 
     def _run(self, batch: list[_Taken]) -> None:
-        """Carry out a batch."""
+        """Run a batch to its end."""
         calls = self._calls(batch)
         if len(calls) == 1:
-            self._write_off(calls[0]())
+            self._end_jobs(calls[0]())
         else:
             waiting = {gevent.spawn(call) for call in calls}
             while waiting:
                 gevent.wait(waiting, count=1)
                 ended = {greenlet for greenlet in waiting if greenlet.ready()}
                 waiting -= ended
-                self._write_off([taken for greenlet in ended for taken in greenlet.get()])
+                self._end_jobs([taken for greenlet in ended for taken in greenlet.get()])
         self._note_idle()
 
     def _calls(self, batch: list[_Taken]) -> list[Callable[[], list[_Taken]]]:
-        """What is to be done for a batch; each returns the jobs that are to be written off."""
+        """The calls that run a batch; each returns the jobs that it ended."""
         calls: list[Callable[[], list[_Taken]]] = []
         together: dict[str, list[_Taken]] = defaultdict(list)
         for taken in batch:
             if taken.execution is None:
-                calls.append(partial(self._leave_to_rq, taken))
+                calls.append(partial(self._run_by_rq, taken))
             elif name := self._name_of_many(taken):
                 together[name].append(taken)
             else:
@@ -360,13 +373,13 @@ class BatchWorker(SimpleWorker):
         return calls
 
     def _name_of_many(self, taken: _Taken) -> str | None:
-        """The name of the job's function if it can carry out several."""
+        """The name of the job's function if that has ``many``."""
         try:
             job = taken.job
             if taken.error is None and not job.kwargs and job.instance is None:
                 return job.func_name if hasattr(job.func, "many") else None
         except Exception:
-            # What is wrong with it is said when it is run.
+            # Running the job raises this error again, and writes it.
             pass
         return None
 
@@ -404,25 +417,24 @@ class BatchWorker(SimpleWorker):
     def _time_limit(self, seconds: float) -> BaseDeathPenalty:
         return self.death_penalty_class(seconds, JobTimeoutException)  # type: ignore[no-untyped-call]
 
-    def _leave_to_rq(self, taken: _Taken) -> list[_Taken]:
+    def _run_by_rq(self, taken: _Taken) -> list[_Taken]:
         try:
             super().execute_job(taken.job, taken.queue)
         except Exception:
-            log.exception("job %s may have to be found abandoned", taken.job.id)
+            log.exception(_ABANDONED, taken.job.id)
         return []
 
-    def _write_off(self, ended: list[_Taken]) -> None:
-        """Have it written what came of jobs. What fails here is found abandoned by RQ's
-        maintenance."""
+    def _end_jobs(self, ended: list[_Taken]) -> None:
+        """Queue the ends of jobs to be written; RQ's own code writes those that ask for more."""
         for taken in ended:
             if (entry := self._entry(taken)) is not None:
                 self._ended.append((taken, entry))
                 self._some_ended.set()
             else:
-                self._leave_end_to_rq(taken)
+                self._end_by_rq(taken)
 
     def _keep_writing(self) -> None:
-        """Nobody waits for it, and what ends one by one costs as much to write as together."""
+        """Write ends together: nothing waits for them, and each write costs a round trip."""
         while True:
             self._some_ended.wait()
             gevent.sleep(_GATHER)
@@ -433,16 +445,16 @@ class BatchWorker(SimpleWorker):
         with self._writing:
             ended, self._ended = self._ended, []
             if ended:
-                for taken in self._write_off_plain(ended):
-                    self._leave_end_to_rq(taken)
+                for taken in self._write_plain(ended):
+                    self._end_by_rq(taken)
         self._note_idle()
 
     def _note_idle(self) -> None:
         if not self.executions:
             self._state = WorkerStatus.IDLE
 
-    def _write_off_plain(self, plain: list[tuple[_Taken, list[Any]]]) -> list[_Taken]:
-        """Returns those that RQ has to finish itself after all."""
+    def _write_plain(self, plain: list[tuple[_Taken, list[Any]]]) -> list[_Taken]:
+        """Write the ends of jobs; return the jobs that RQ has to end itself after all."""
         queue = plain[0][0].queue
         left = []
         try:
@@ -463,14 +475,14 @@ class BatchWorker(SimpleWorker):
                 ],
             )
         except Exception:
-            log.exception("%s jobs may have to be found abandoned", len(plain))
+            log.exception(_ABANDONED, ", ".join(taken.job.id for taken, _ in plain))
         for place, (taken, _) in enumerate(plain, 1):
             if taken.execution is not None and place not in left:
                 self.executions.pop(taken.execution.id, None)
         return [plain[place - 1][0] for place in left]
 
     def _entry(self, taken: _Taken) -> list[Any] | None:
-        """What finish.lua takes of a job; None for one that RQ has to finish itself."""
+        """The entry of a job for finish.lua; None for a job that RQ has to end itself."""
         job, execution = taken.job, taken.execution
         assert execution and job.started_at and job.ended_at
         if taken.error is None:
@@ -492,7 +504,7 @@ class BatchWorker(SimpleWorker):
             exc_info = (type(taken.error), taken.error, taken.error.__traceback__)
             exc_string = format_exc_info(exc_info)
             kept, result_kept = max(ttl, 0), job.failure_ttl or 0
-            # As RQ has it: one kept for ever stands in the registry at -1.
+            # RQ gives a job that it keeps for ever the score -1.
             score = "-1" if ttl < 0 else str(current_timestamp() + ttl)
         if ttl == 0 or ttl < -1:
             return None
@@ -523,7 +535,7 @@ class BatchWorker(SimpleWorker):
             *(str(word) for item in result.serialize().items() for word in item),
         ]
 
-    def _leave_end_to_rq(self, taken: _Taken) -> None:
+    def _end_by_rq(self, taken: _Taken) -> None:
         job, error, execution = taken.job, taken.error, taken.execution
         assert execution is not None
         job._result = taken.value
@@ -536,11 +548,11 @@ class BatchWorker(SimpleWorker):
             if not self.executions:
                 self.set_state(WorkerStatus.IDLE)
         except Exception:
-            log.exception("job %s may have to be found abandoned", job.id)
+            log.exception(_ABANDONED, job.id)
         self.executions.pop(execution.id, None)
 
     def _keep_alive(self) -> None:
-        """Jobs that run longer than the worker may be silent."""
+        """Write heartbeats for jobs that run longer than the worker may be silent."""
         while True:
             gevent.sleep(self.job_monitoring_interval)
             for execution in list(self.executions.values()):

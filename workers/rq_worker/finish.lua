@@ -1,11 +1,11 @@
--- Write of each job that ended what RQ writes then: all in one round trip.
+-- Write for each job that ended what RQ writes at a job's end, in one round trip.
 -- KEYS  1 the worker's hash   2 the worker's executions   3 the queue's StartedJobRegistry
 --       4 its FinishedJobRegistry   5 its FailedJobRegistry
 -- ARGV  1 the jobs, a JSON array of {id, execution, status, ended_at, seconds it took,
---         seconds to keep it (0: leave that), score in its registry,
---         seconds to keep the result (0: leave that, -1: for ever), result field, value, ...}
+--         seconds to keep it (0: no change), score in its registry,
+--         seconds to keep the result (0: no change, -1: for ever), result field, value, ...}
 --       2 the prefix of jobs   3 of executions   4 of a job's executions   5 of results
--- Returns the places, from 1, of the jobs that RQ has to finish itself.
+-- Returns the places, from 1, of the jobs that RQ has to end itself.
 local worker, executions, started, finished, failed = unpack(KEYS)
 local job_prefix, execution_prefix = ARGV[2], ARGV[3]
 local job_executions_prefix, result_prefix = ARGV[4], ARGV[5]
@@ -17,7 +17,7 @@ for place, ended in ipairs(cjson.decode(ARGV[1])) do
   local job, results = job_prefix .. id, result_prefix .. id
   local known = redis.call('HGET', job, 'ended_at')
   if known == ended_at then
-    -- Sent a second time, because the answer to the first was lost.
+    -- The client sent the script a second time, because the first reply was lost.
   elseif not known or redis.call('EXISTS', job .. ':dependents') == 1 then
     left[#left + 1] = place
   else

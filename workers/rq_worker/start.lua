@@ -1,10 +1,10 @@
--- Take jobs from a queue and write of each what RQ writes when a job starts: all in one round
--- trip. What asks for more than to be run is left in the intermediate queue, for RQ's own way.
+-- Take jobs from a queue and write for each what RQ writes at a job's start, in one round trip.
+-- A job that asks for more stays in the intermediate queue, and RQ's own code starts it.
 -- keys  1 the queue   2 its intermediate queue   3 its StartedJobRegistry
 --       4 the worker's hash   5 the worker's executions   6 what suspends all workers
 -- argv  1 the batch's id: the ids of its executions begin with it
---       2 the job that the worker holds in the intermediate queue already, '' for none
---       3 how many jobs to take at most
+--       2 the job that the worker has moved to the intermediate queue already, '' for none
+--       3 the most jobs to take
 --       4 the worker's name   5 the queue's name   6 now, in RQ's format
 --       7 now, in seconds     8 seconds that the worker counts as alive
 --       9 seconds that a job without a time limit counts as alive
@@ -12,11 +12,11 @@
 -- Returns {whether workers are suspended, {{job id, execution id or '', the job's hash}, ...}}.
 local function start(keys, argv)
 local queue, intermediate, started, worker, executions, suspension = unpack(keys)
-local batch, held, most, name, origin, stamp = unpack(argv)
+local batch, awaited, most, name, origin, stamp = unpack(argv)
 local now, alive, unlimited = tonumber(argv[7]), tonumber(argv[8]), tonumber(argv[9])
 local job_prefix, execution_prefix, job_executions_prefix = argv[10], argv[11], argv[12]
 
--- The fields of a job that asks for no more. RQ writes some others empty.
+-- The fields of a job that asks only to be run. RQ writes some other fields empty.
 local plain = {}
 for _, field in ipairs({
   'created_at', 'data', 'description', 'ended_at', 'enqueue_at_front', 'enqueued_at',
@@ -24,8 +24,8 @@ for _, field in ipairs({
   'timeout', 'ttl', 'worker_name',
 }) do plain[field] = true end
 
--- Seconds that the job's execution counts as alive, as in SimpleWorker; nil for one that RQ has
--- to start itself.
+-- Seconds that the job's execution counts as alive, as in SimpleWorker; nil for a job that RQ has to
+-- start itself.
 local function heartbeat_ttl(hash)
   local job = {}
   for i = 1, #hash, 2 do
@@ -43,7 +43,8 @@ end
 local suspended = redis.call('EXISTS', suspension)
 local taken = {}
 
--- Sent a second time, because the answer to the first was lost: no job may be lost with it.
+-- The client sent the script a second time, because the first reply was lost. No job must be lost
+-- with it: return the same jobs.
 local last = redis.call('HGET', worker, 'batch')
 if last then
   last = cjson.decode(last)
@@ -57,7 +58,7 @@ if last then
 end
 
 local ids = {}
-if held ~= '' then ids[1] = held end
+if awaited ~= '' then ids[1] = awaited end
 local more = tonumber(most) - #ids
 if suspended == 0 and more > 0 then
   for _, id in ipairs(redis.call('LPOP', queue, more) or {}) do ids[#ids + 1] = id end
@@ -69,10 +70,10 @@ for i, id in ipairs(ids) do
   local hash = redis.call('HGETALL', job)
   local ttl = heartbeat_ttl(hash)
   if #hash == 0 then
-    -- Deleted since it was enqueued.
-    if id == held then redis.call('LREM', intermediate, 1, id) end
+    -- The job was deleted after it was enqueued.
+    if id == awaited then redis.call('LREM', intermediate, 1, id) end
   elseif not ttl then
-    if id ~= held then redis.call('RPUSH', intermediate, id) end
+    if id ~= awaited then redis.call('RPUSH', intermediate, id) end
     taken[#taken + 1] = {id, '', hash}
   else
     local execution = batch .. i
@@ -88,7 +89,7 @@ for i, id in ipairs(ids) do
     members[#members + 1] = member
     scores[#scores + 1] = math.floor(now) + ttl
     scores[#scores + 1] = member
-    if id == held then redis.call('LREM', intermediate, 1, id) end
+    if id == awaited then redis.call('LREM', intermediate, 1, id) end
     if ttl + 60 > alive then alive = ttl + 60 end
     taken[#taken + 1] = {id, execution, hash}
   end

@@ -315,7 +315,7 @@ def test_an_order_may_come_as_a_background_job(client: Client, tester: Client) -
         ("delay -1", "-ERR "),
         ("hang nan", "-ERR "),
         ("hang inf", "-ERR "),
-        ("double 1.1", "-ERR 1.1 is not between 0 and 1\n"),
+        ("double 1.1", "-ERR 1.1 is not a number from 0 to 1\n"),
         ("drop 1 NOSUCH", "-ERR no event is named NOSUCH\n"),
         ("queue -1", "-ERR "),
         ("mute both", "-USAGE: "),
