@@ -49,6 +49,12 @@ def samples(text: str) -> Samples:
 
 
 @pytest.fixture
+def client(settings: Settings, redis: Redis) -> FlaskClient:
+    """With a health page and metrics of its own services."""
+    return create_app(replace(settings, action_timeout=0.05)).test_client()
+
+
+@pytest.fixture
 def scrape(client: FlaskClient) -> Callable[[], Samples]:
     return lambda: samples(client.get("/metrics").text)
 

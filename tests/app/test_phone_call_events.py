@@ -7,13 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 from redis import Redis
 
-from app import create_app
 from app.phone_call_events.model import PhoneCallEvent
 from app.phone_call_events.store import EventStore
-from app.settings import Settings
 from app.store.keys import Keys
 from tests.app.test_phone_calls import ADMINISTRATOR, ORGANIZATION, USER, is_error
 
@@ -22,21 +19,6 @@ URL = "https://example.com/hook?of=calls"
 BODY = {"type": "0", "method": "1", "url": URL, "status": "1", "note": "for the CRM"}
 
 Ask = Callable[..., Any]
-
-
-@pytest.fixture
-def client(settings: Settings, redis: Redis) -> FlaskClient:
-    return create_app(settings).test_client()
-
-
-@pytest.fixture
-def ask(client: FlaskClient) -> Ask:
-    def _ask(method: str, path: str, body: Any = None, token: str = USER, **query: Any) -> Any:
-        headers = {"Authorization": f"Bearer {token}"}
-        data = None if body is None else json.dumps(body)
-        return client.open(path, method=method, data=data, headers=headers, query_string=query)
-
-    return _ask
 
 
 def create(ask: Ask, **changes: Any) -> dict[str, Any]:
