@@ -7,7 +7,7 @@ switch's own events come.
 
 from collections.abc import Iterable, Sequence
 
-from app.calls.model import Call, Leg, NumberKind, Role, State
+from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Call, Leg, NumberKind, Role, State
 from app.calls.transitions import FAULTS
 
 # The types of a PhoneCallEvent: answers are those of an incoming and of an outgoing call.
@@ -25,7 +25,7 @@ _STATUSES = {
     "PROGRESS_TIMEOUT": "NOANSWER",
     "ALLOTTED_TIMEOUT": "NOANSWER",
     "ORIGINATOR_CANCEL": _CANCEL,
-    "LOSE_RACE": _CANCEL,
+    LOST_THE_RACE: _CANCEL,
     # The caller hung up before the answer.
     "NORMAL_CLEARING": _CANCEL,
     "UNALLOCATED_NUMBER": "CHANUNAVAIL",
@@ -37,8 +37,6 @@ _STATUSES = {
     "INVALID_GATEWAY": "CHANUNAVAIL",
     "GATEWAY_DOWN": "CHANUNAVAIL",
 }
-# originate_disposition of a source that says nothing of the destination.
-_NO_CAUSE = frozenset({None, "SUCCESS", "success", "failure", "NONE"})
 
 
 def outbox(old: Call | None, new: Call) -> Sequence[tuple[str, dict[str, str]]]:
@@ -102,9 +100,9 @@ def _facts(call: Call) -> dict[tuple[int, str], _Party]:
                 facts[DIAL_IN, extension] = False, legs
                 dialled.setdefault(extension, (False, legs))
                 break
-    if dialled and _is_answered(_far_end(call)):
+    if dialled and _is_answered(call.far_end):
         for extension, legs in callers.items():
-            if any(map(_was_taken, legs)):
+            if any(leg.won for leg in legs):
                 facts[ANSWER_OUT, extension] = True, legs
     for extension, legs in called.items():
         if _is_answered(legs):
@@ -142,11 +140,6 @@ def _parties(call: Call) -> tuple[dict[str, list[Leg]], dict[str, list[Leg]]]:
 
 def _is_answered(legs: Iterable[Leg]) -> bool:
     return any(leg.answered is not None for leg in legs)
-
-
-def _far_end(call: Call) -> tuple[Leg, ...]:
-    """Whoever the call is made to."""
-    return call.sources if call.conference is not None else call.destinations
 
 
 def _has_left(legs: list[Leg]) -> bool:
@@ -187,13 +180,8 @@ def _entry(call: Call, kind: int, extension: str, out: bool, legs: list[Leg]) ->
 
 def _called(call: Call) -> Leg | None:
     """Who answered of those that the call is made to, else the first."""
-    legs = _far_end(call)
-    return next(iter([*filter(_was_taken, legs), *legs]), None)
-
-
-def _was_taken(leg: Leg) -> bool:
-    """Whether it answered, and was not dropped for another that had."""
-    return leg.answered is not None and leg.cause != "LOSE_RACE"
+    legs = call.far_end
+    return next(iter([*(leg for leg in legs if leg.won), *legs]), None)
 
 
 def _extension(leg: Leg | None) -> str | None:
@@ -205,7 +193,7 @@ def _status(call: Call, kind: int, out: bool, legs: list[Leg]) -> str:
         return _CALLING
     if kind != HANGUP:
         return _ANSWER
-    if any(map(_was_taken, legs)) and (not out or _is_answered(_far_end(call))):
+    if any(leg.won for leg in legs) and (not out or _is_answered(call.far_end)):
         return _ANSWER
     if call.ended_by in FAULTS:
         return _UNKNOWN
@@ -215,4 +203,4 @@ def _status(call: Call, kind: int, out: bool, legs: list[Leg]) -> str:
     causes = [cause for leg in legs for cause in (leg.originate_disposition, leg.cause)]
     if out:
         causes.insert(0, call.hangup_cause)
-    return _STATUSES.get(next((c for c in causes if c not in _NO_CAUSE), None) or "", _OTHER)
+    return _STATUSES.get(next((c for c in causes if c and c not in SAYS_NOTHING), ""), _OTHER)

@@ -25,7 +25,7 @@ def record(call: Call) -> dict[str, Any]:
         "organization": call.organization,
         "organization_name": call.organization_name,
         "source": [call.extension] if call.conference else numbers(call.sources),
-        "destination": numbers(called(call)),
+        "destination": numbers(call.far_end),
         "flow": flow(call),
         "published": call.accepted,
         "answered": call.answered,
@@ -46,19 +46,14 @@ def _seconds(begun: float | None, ended: float | None) -> int:
     return 0 if begun is None or ended is None else max(0, math.ceil(ended - begun))
 
 
-def called(call: Call) -> tuple[Leg, ...]:
-    """The destinations; of a conference those who were invited, the source being the room."""
-    return call.sources if call.conference else call.destinations
-
-
 def numbers(legs: tuple[Leg, ...]) -> list[str]:
     """The number that answered, or all that were called."""
-    won = tuple(leg for leg in legs if leg.answered and leg.cause != "LOSE_RACE")
+    won = tuple(leg for leg in legs if leg.won)
     shown = ("Sandbox" if leg.kind is NumberKind.SANDBOX else leg.number for leg in won or legs)
     return list(dict.fromkeys(shown))
 
 
 def flow(call: Call) -> int:
-    if any(leg.kind is NumberKind.PUBLIC for leg in called(call)):
+    if any(leg.kind is NumberKind.PUBLIC for leg in call.far_end):
         return OUTGOING
     return INCOMING if any(leg.kind is NumberKind.PUBLIC for leg in call.sources) else LOCAL

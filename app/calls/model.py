@@ -69,6 +69,23 @@ class Action(StrEnum):
 LISTENING = frozenset({Action.BARGE_IN, Action.WHISPER, Action.MONITOR})
 
 
+class Phase(StrEnum):
+    """What a leg does now."""
+
+    QUEUED = "queued"
+    DIALING = "dialing"
+    RINGING = "ringing"
+    ANSWERED = "answered"
+    BRIDGED = "bridged"
+    ENDED = "ended"
+
+
+# Values of ``originate_disposition`` that say nothing of how dialling the destination ended.
+SAYS_NOTHING = frozenset({"SUCCESS", "success", "failure", "NONE"})
+# The hang-up cause of a leg that answered, or rang, when another leg of its side was kept.
+LOST_THE_RACE = "LOSE_RACE"
+
+
 class NumberKind(StrEnum):
     EXTENSION = "extension"
     PUBLIC = "public"
@@ -146,6 +163,24 @@ class Leg:
     @property
     def live(self) -> bool:
         return self.created is not None and self.ended is None
+
+    @property
+    def won(self) -> bool:
+        """Whether the leg answered, and the switch did not drop it for another that had."""
+        return self.answered is not None and self.cause != LOST_THE_RACE
+
+    @property
+    def phase(self) -> Phase:
+        """What the leg does now. Early media counts as ringing: the phone tells its caller so."""
+        if self.ended is not None:
+            return Phase.ENDED
+        if self.bridged is not None:
+            return Phase.BRIDGED
+        if self.answered is not None:
+            return Phase.ANSWERED
+        if self.ringing is not None or self.early_media is not None:
+            return Phase.RINGING
+        return Phase.QUEUED if self.created is None else Phase.DIALING
 
     @property
     def listens(self) -> bool:
@@ -228,6 +263,12 @@ class Call:
         return tuple(leg for leg in self.legs if leg.role is Role.DESTINATION)
 
     @property
+    def far_end(self) -> tuple[Leg, ...]:
+        """The legs that the call is made to: the destinations, or, where the charged extension is
+        a conference's room, the sources that were invited into it."""
+        return self.sources if self.conference is not None else self.destinations
+
+    @property
     def thirds(self) -> tuple[Leg, ...]:
         return tuple(leg for leg in self.legs if leg.role is Role.THIRD)
 
@@ -256,7 +297,7 @@ class Call:
     @property
     def winner(self) -> Leg | None:
         """The source that answered and was kept."""
-        answered = [leg for leg in self.sources if leg.answered and leg.cause != "LOSE_RACE"]
+        answered = [leg for leg in self.sources if leg.won]
         return min(answered, key=lambda leg: leg.answered or 0.0, default=None)
 
     def leg(self, uuid: str) -> Leg | None:

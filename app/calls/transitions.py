@@ -10,7 +10,7 @@ call that turns out to have talked.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.calls.model import Action, Call, Leg, Role, State, evolve
+from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Action, Call, Leg, Role, State, evolve
 
 # ended_by: who or what ended the call.
 BY_API = "api"
@@ -65,9 +65,10 @@ _REFUSALS = frozenset(
 # Of several sources that all failed, the first cause in this order is the call's.
 _TELLING = ("NO_ANSWER", "PROGRESS_TIMEOUT", "USER_BUSY", "CALL_REJECTED", "NO_USER_RESPONSE")
 # Gateways that failed before another was tried; any other cause says more.
-_SILENT = ("NORMAL_TEMPORARY_FAILURE", "GATEWAY_DOWN", "LOSE_RACE")
-# originate_disposition of a source that says nothing of the destination.
-_NO_DISPOSITION = frozenset({"SUCCESS", "success", "failure", "NONE", "ORIGINATOR_CANCEL"})
+_SILENT = ("NORMAL_TEMPORARY_FAILURE", "GATEWAY_DOWN", LOST_THE_RACE)
+# originate_disposition of a source that is not the cause of the call's end. ORIGINATOR_CANCEL says
+# that the source hung up first: its own cause says how.
+_NO_DISPOSITION = SAYS_NOTHING | {"ORIGINATOR_CANCEL"}
 
 
 @dataclass(frozen=True, slots=True)

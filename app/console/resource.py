@@ -40,7 +40,7 @@ def row(
             "organization": call.organization_name,
             "nonce": call.nonce,
             "source": [call.extension] if call.conference else numbers(call.sources),
-            "destination": numbers(call.sources if call.conference else call.destinations),
+            "destination": numbers(call.far_end),
             "accepted": call.accepted,
             "answered": call.answered,
             "bridged": call.bridged,
@@ -115,7 +115,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
             "role": leg.role.value,
             "number": leg.number,
             "kind": "sandbox" if sandbox else leg.kind.value,
-            "state": _state(leg),
+            "state": leg.phase.value,
             "hold": True if leg.on_hold and not leg.ended else None,
             "lot": (leg.parked_pos or "") if leg.in_lot and not leg.ended else None,
             "rec": True if leg.is_recorded and not leg.ended else None,
@@ -123,16 +123,6 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
             "cause": leg.cause,
         }
     )
-
-
-def _state(leg: Leg) -> str:
-    if leg.ended:
-        return "ended"
-    if leg.answered:
-        return "bridged" if leg.bridged else "answered"
-    if leg.ringing or leg.early_media:
-        return "ringing"
-    return "dialing" if leg.created else "queued"
 
 
 def _entry(entry: dict[str, str], inside: bool) -> dict[str, Any]:

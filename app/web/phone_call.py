@@ -6,7 +6,7 @@ from typing import Any
 
 from app.calls.actions import view_id
 from app.calls.cdr import flow, numbers
-from app.calls.model import Call, Leg, NumberKind, Role, State
+from app.calls.model import Call, Leg, NumberKind, Phase, Role, State
 from app.store.pace import QueuePosition
 
 # status of a view
@@ -119,7 +119,7 @@ def _third_views(call: Call, shared: dict[str, Any]) -> Iterator[dict[str, Any]]
                 "source": numbers((of,)),
                 "destination": numbers((leg,)),
                 "flow": shared["flow"],
-                "status": None if call.state is State.ENDED else _leg_status(leg),
+                "status": None if call.state is State.ENDED else _PHASE_STATUS[leg.phase],
                 "ringing": date(leg.ringing),
                 "answered": date(leg.answered),
                 **_marks(call, (leg,)),
@@ -128,12 +128,14 @@ def _third_views(call: Call, shared: dict[str, Any]) -> Iterator[dict[str, Any]]
         )
 
 
-def _leg_status(leg: Leg) -> int:
-    if leg.ended is not None:
-        return UNKNOWN
-    if leg.answered is not None:
-        return ON_CALL
-    return RINGING if leg.ringing or leg.early_media else TRYING
+_PHASE_STATUS = {
+    Phase.QUEUED: TRYING,
+    Phase.DIALING: TRYING,
+    Phase.RINGING: RINGING,
+    Phase.ANSWERED: ON_CALL,
+    Phase.BRIDGED: ON_CALL,
+    Phase.ENDED: UNKNOWN,
+}
 
 
 def _marks(call: Call, legs: tuple[Leg, ...]) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _marks(call: Call, legs: tuple[Leg, ...]) -> dict[str, Any]:
 
 def _kept(legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
     """All of a side's legs, or the one that answered once one has."""
-    won = tuple(leg for leg in legs if leg.answered and leg.cause != "LOSE_RACE")
+    won = tuple(leg for leg in legs if leg.won)
     return won or legs
 
 
@@ -170,7 +172,7 @@ def status(call: Call, role: Role) -> int | None:
     if call.state is State.ENDED:
         return None
     if call.state is State.BRIDGED:
-        side = call.sources if source or call.conference else call.destinations
+        side = call.sources if source else call.far_end
         # Who was transferred away from, or has parked the other, has left.
         return ON_CALL if any(leg.answered and not leg.ended for leg in side) else UNKNOWN
     if call.state is State.RINGING:

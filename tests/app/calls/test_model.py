@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.calls.model import (
+    LOST_THE_RACE,
     Action,
     Call,
     Leg,
     NumberKind,
+    Phase,
     Role,
     State,
     call_id_of,
@@ -267,3 +269,28 @@ def test_only_what_must_be_given_has_no_default() -> None:
         del flat[f"leg:a1:{name}"]
         with pytest.raises(TypeError):
             from_hash(flat)
+
+
+@pytest.mark.parametrize(
+    ("times", "phase"),
+    [
+        ("", Phase.QUEUED),
+        ("created", Phase.DIALING),
+        ("created early_media", Phase.RINGING),
+        ("created ringing", Phase.RINGING),
+        ("created answered", Phase.ANSWERED),
+        ("created ringing answered bridged", Phase.BRIDGED),
+        ("created ringing answered bridged ended", Phase.ENDED),
+        ("ended", Phase.ENDED),
+    ],
+)
+def test_what_a_leg_does_now(times: str, phase: Phase) -> None:
+    leg = make_leg("a1", **dict.fromkeys(times.split(), 1.0))
+    assert leg.phase is phase
+
+
+def test_a_leg_that_lost_the_race_did_not_win() -> None:
+    answered = make_leg("a1", answered=1.0)
+    assert answered.won
+    assert not evolve(answered, cause=LOST_THE_RACE).won
+    assert not make_leg("a1").won
