@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.docs.blocks import ROOT
 
 # A page that a comment or a docstring points to, and the heading on it.
-_POINTER = re.compile(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?")
+_POINTER = re.compile(r"(?<![\w/])(docs/[\w/-]+\.md)(?:#([\w-]+))?")
 _SOURCES = ("*.py", "*.lua", "*.xml", "*.cfg", "Makefile")
 _PACKAGES = ("app", "workers", "freeswitch", "ringback", "ringback_cli", "tests", "bench")
 
