@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from configparser import ConfigParser
 from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
@@ -79,3 +80,14 @@ def test_every_mutation_of_the_claim_model_is_told() -> None:
             )
             found |= {name.replace("_", " ") for name in taken}
     assert found == {name for name, _ in table(PROTOCOL, "mutation")}
+
+
+def test_the_layers_on_the_page_are_those_of_the_contract() -> None:
+    contracts = ConfigParser()
+    contracts.read(ROOT / "setup.cfg")
+    layers = contracts["importlinter:contract:layers"]["layers"].strip().splitlines()
+    told = [
+        {name.removesuffix(".py") for name in re.findall(r"app/([\w.]+)", row[0])}
+        for row in table("internals/architecture.md", "layer")
+    ]
+    assert told == [set(layer.split(" | ")) for layer in layers]
