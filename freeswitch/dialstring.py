@@ -6,6 +6,7 @@ reaches the command. Numbers are checked. Names are percent-encoded: mod_sofia d
 when it writes From, P-Asserted-Identity and Remote-Party-ID (seen on 1.10.12: each name comes out
 at the far end as it went in). Only checked numbers, gateways and uuids stand inside ``&bridge(…)``,
 where the switch would run ``${system(…)}``.
+docs/internals/freeswitch.md#the-dial-string has these rules.
 
 The checks repeat what the API has checked before: this module trusts no caller.
 """

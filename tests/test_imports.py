@@ -1,4 +1,5 @@
-"""Who may import whom, as the design says; the rules are in setup.cfg."""
+"""Who may import whom. The rules are in setup.cfg, their reasons in
+docs/internals/architecture.md#imports."""
 
 import subprocess
 import sys

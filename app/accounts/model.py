@@ -180,7 +180,8 @@ class Accounts:
 
     def is_sandbox(self, number: str) -> bool:
         """Whether the extended number is one of an organization's ten sandbox numbers: one digit
-        shorter than its extensions, zeros before the last (uapi/spec 2.6)."""
+        shorter than its extensions, zeros before the last
+        (docs/internals/uapi.md#sandbox-numbers)."""
         prefix, _, short = number.partition("*")
         organization = self.organizations.get(prefix)
         if organization is None or organization.extension_digits < 2:

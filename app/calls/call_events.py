@@ -1,8 +1,8 @@
-"""What a change of a call tells the web hooks of the extensions in it (uapi/spec 7).
+"""What a change of a call tells the web hooks of the extensions in it.
 
-Pure: an event is what holds of the new call and did not hold of the old one, and what once holds
-does for good, so that a call gives an extension each type of event once, however often or late the
-switch's own events come.
+See docs/internals/uapi.md#call-events. Pure: an event is what holds of the new call and did not
+hold of the old one, and what once holds does for good, so that a call gives an extension each type
+of event once, however often or late the switch's own events come.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,8 +13,8 @@ from app.calls.transitions import FAULTS
 # The types of a PhoneCallEvent: answers are those of an incoming and of an outgoing call.
 TYPES = DIAL_IN, DIAL_OUT, HANGUP, ANSWER_IN, ANSWER_OUT = range(5)
 
-# CallStatus (uapi/spec 7.2). UNKNOWN, which VoipNow's knowledge base has, is a call's that Ringback
-# lost sight of.
+# CallStatus (docs/internals/uapi.md#what-a-url-is-told). A call that Ringback lost sight of has
+# UNKNOWN, which VoipNow's knowledge base names.
 _CALLING, _ANSWER, _CANCEL, _UNKNOWN = "CALLING", "ANSWER", "CANCEL", "UNKNOWN"
 _OTHER = "CONGESTION"
 _STATUSES = {
@@ -42,9 +42,10 @@ _STATUSES = {
 def outbox(old: Call | None, new: Call) -> Sequence[tuple[str, dict[str, str]]]:
     """The entries for the outbox stream, each with the extension whose hooks it is for.
 
-    An entry holds ``type``, ``extension`` and the parameters of uapi/spec 7.2, those without a
-    value as empty words. Nothing is told of a call after its end, nor of an extension that has
-    left it: what late events say comes too late for whoever follows them.
+    An entry holds ``type``, ``extension`` and the parameters that a URL is told
+    (docs/internals/uapi.md#what-a-url-is-told), those without a value as empty words. Nothing is
+    told of a call after its end, nor of an extension that has left it: what late events say comes
+    too late for whoever follows them.
     """
     if old is None or old.state is State.ENDED:
         return ()

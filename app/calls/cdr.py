@@ -5,7 +5,7 @@ from typing import Any
 
 from app.calls.model import Call, Leg, NumberKind
 
-# flow: which side is a public number (uapi/spec 2.2).
+# flow: which side is a public number (docs/internals/uapi.md#phonecallview).
 LOCAL, OUTGOING, INCOMING = 2, 4, 8
 
 

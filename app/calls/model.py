@@ -48,7 +48,7 @@ _LETTERS = {Role.SOURCE: "a", Role.DESTINATION: "b", Role.THIRD: "c"}
 
 
 class Action(StrEnum):
-    """What a PUT may ask for (uapi/spec 1.4)."""
+    """What a PUT may ask for (docs/internals/uapi.md#actions)."""
 
     ON_HOLD = "OnHold"
     OFF_HOLD = "OffHold"

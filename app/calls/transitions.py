@@ -1,10 +1,10 @@
 """How a call changes: pure functions from a call and what happened to a call.
 
-Events of one leg may come late, doubled or not at all, and those of different
-legs in any order, so every event is read as a report of what is known of a leg
-by now, and the call's state follows from what is known of all its legs. A call
-only moves forward; what comes after its end fills in times, and the disposition of a
-call that turns out to have talked.
+Events of one leg may come late, doubled or not at all, and those of different legs in any order
+(docs/internals/freeswitch.md#events). So every event is read as a report of what is known of a leg
+by now, and the call's state follows from what is known of all its legs. A call only moves forward;
+what comes after its end fills in times, and the disposition of a call that turns out to have
+talked.
 """
 
 from collections.abc import Iterable

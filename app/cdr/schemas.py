@@ -1,4 +1,4 @@
-"""What a request for records may bring (uapi/spec 1.6, 5.5)."""
+"""What a request for records may bring (docs/internals/uapi.md#call-reports)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The PhoneCallEvent as the UAPI shows it (uapi/spec 7.1)."""
+"""The PhoneCallEvent as the UAPI shows it (docs/internals/uapi.md#phonecallevent)."""
 
 from typing import Any
 

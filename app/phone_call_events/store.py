@@ -42,7 +42,7 @@ class EventStore:
         self._replace = redis.register_script(_REPLACE)
 
     def of(self, extension: str) -> list[PhoneCallEvent]:
-        """All of an extension's, in the order of their URLs (uapi/spec 1.6)."""
+        """All events of an extension, in the order of their URLs."""
         found: Iterable[bytes] = self._redis.hvals(events_key(self._keys, extension))  # type: ignore[assignment]
         return sorted(map(_load, found), key=lambda event: (event.url, event.id))
 

@@ -1,4 +1,4 @@
-"""PUT: what is done to a call (uapi/spec 1.4).
+"""PUT: what is done to a call (docs/internals/uapi.md#actions).
 
 Each action is a job; the answer waits for the switch, RINGBACK_ACTION_TIMEOUT at most.
 """
@@ -41,7 +41,7 @@ _EXTENSIONS = {"wav": "wav", "wav49": "gsm"}
 
 
 class ActionSchema(BaseRequest):
-    """PhoneCallAction (uapi/spec 2.3)."""
+    """PhoneCallAction (docs/internals/uapi.md#phonecallaction)."""
 
     aliases: ClassVar = {"waitForPickUp": "waitForPickup"}
 

@@ -100,7 +100,7 @@ def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response
     names = field_names(query, FIELDS)
     body = load(_action_body, json_body())
     call, done = service(PhoneCallActions).act(caller, user, extension, call_id, body)
-    # An array, which every client reads (uapi/spec 8).
+    # An array, which every client reads (docs/internals/uapi.md#contradictions).
     answer = picked(_resources(phone_calls, [call], user, extension), names)
     return jsonify(answer), 200 if done else 202
 

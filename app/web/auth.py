@@ -32,8 +32,8 @@ class Authenticator:
 
     def _app(self, request: Request, accounts: Accounts) -> App:
         header = request.headers.get("Authorization", "")
-        # A token in the query comes after the word Bearer, or without it (UAPI, Authentication
-        # and Authorization).
+        # A token in the query comes after the word Bearer, or without it
+        # (docs/internals/uapi.md#tokens).
         text = (
             header
             if header.lower().startswith("bearer ")

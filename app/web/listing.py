@@ -1,4 +1,7 @@
-"""What all lists share: pages, filters, sorting and the collection that answers (uapi/spec 4)."""
+"""What all lists share: pages, filters, sorting and the collection that answers.
+
+See docs/internals/uapi.md#lists.
+"""
 
 import json
 import math

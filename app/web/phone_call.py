@@ -1,4 +1,4 @@
-"""The PhoneCall as the UAPI shows it (uapi/spec 2), from a call."""
+"""The PhoneCall as the UAPI shows it (docs/internals/uapi.md#phonecall), from a call."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -167,7 +167,7 @@ def _first(legs: tuple[Leg, ...], name: str) -> float | None:
 
 
 def status(call: Call, role: Role) -> int | None:
-    """The status of a side's view; None once the call has ended (design, State)."""
+    """The status of a side's view; None once the call has ended (docs/states.md)."""
     source = role is Role.SOURCE
     if call.state is State.ENDED:
         return None

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-# The paths of uapi/spec 1.6 that are no phone calls', and those below which these stand.
+# The neighbours of phone calls (docs/internals/uapi.md#other-methods), and the paths above them.
 NEIGHBOURS = [
     "extensions/@me",
     "extensions/@me/0003*210",

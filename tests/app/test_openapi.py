@@ -1,4 +1,4 @@
-"""The description holds what uapi/spec names, and the API answers as described."""
+"""The description holds what the UAPI names, and the API answers as described."""
 
 import json
 import re
@@ -30,9 +30,9 @@ from tests.app.test_phone_calls import BODY, SIMPLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 
-# Every method and path, by the section of uapi/spec.
+# Every method and path, by the section of docs/internals/uapi.md.
 ROUTES = {
-    "1.1": [
+    "methods": [
         "POST /uapi/phoneCalls/{userId}/simple",
         "POST /uapi/phoneCalls/{userId}/callback",
         "POST /uapi/phoneCalls/{userId}/conferenceInvite",
@@ -42,7 +42,7 @@ ROUTES = {
         "DELETE /uapi/phoneCalls/{userId}/{extension}",
         "DELETE /uapi/phoneCalls/{userId}/{extension}/{phoneCallId}",
     ],
-    "1.6": [
+    "other-methods": [
         "POST /uapi/extensions/{userId}/{extension}/phoneCallEvents",
         "POST /uapi/extensions/{userId}/{extension}/phoneCallEvents/{eventType}",
         "GET /uapi/extensions/{userId}/{extension}/phoneCallEvents",
@@ -60,7 +60,7 @@ ROUTES = {
         "PUT /uapi/extensions/{userId}/{extension}/queueAgent/{agent}",
         "POST /uapi/faxes/{userId}/{extension}",
     ],
-    "6": ["POST /oauth/token.php"],
+    "tokens": ["POST /oauth/token.php"],
 }
 
 CREATE = "POST /uapi/phoneCalls/{userId}/"
@@ -70,15 +70,15 @@ EVENTS = "/uapi/extensions/{userId}/{extension}/phoneCallEvents"
 
 # Parameters of the query: section, operation, names.
 PARAMETERS = [
-    ("1.2", f"{CREATE}simple", "waitForPickup callDuration allowPublicTransfer video fields"),
-    ("8", f"{CREATE}simple", "waitForPickUp"),
-    ("1.2", f"{CREATE}callback", "waitForPickup callDuration fields"),
-    ("1.2", f"{CREATE}conferenceInvite", "waitForPickup number pin fields"),
-    ("4", LIST, "count startIndex filterBy filterOp filterValue sortOrder fields"),
-    ("4", f"GET {EVENTS}", "count startIndex filterBy filterOp filterValue sortOrder fields"),
-    ("1.5", "DELETE /uapi/phoneCalls/{userId}/{extension}/{phoneCallId}", "phoneNumber"),
+    ("create", f"{CREATE}simple", "waitForPickup callDuration allowPublicTransfer video fields"),
+    ("contradictions", f"{CREATE}simple", "waitForPickUp"),
+    ("create", f"{CREATE}callback", "waitForPickup callDuration fields"),
+    ("create", f"{CREATE}conferenceInvite", "waitForPickup number pin fields"),
+    ("lists", LIST, "count startIndex filterBy filterOp filterValue sortOrder fields"),
+    ("lists", f"GET {EVENTS}", "count startIndex filterBy filterOp filterValue sortOrder fields"),
+    ("methods", "DELETE /uapi/phoneCalls/{userId}/{extension}/{phoneCallId}", "phoneNumber"),
     (
-        "1.6",
+        "other-methods",
         "GET /uapi/cdr/{userId}",
         "source destination startDate endDate saveStartDate saveEndDate disposition flow count "
         "startIndex filterBy filterOp filterValue sortOrder fields",
@@ -88,28 +88,32 @@ PARAMETERS = [
 # Fields of bodies, those of nested objects too: section, operation, names.
 BODIES = [
     (
-        "1.3",
+        "create",
         f"{CREATE}simple",
         "extension nonce phoneCallView source destination callerId callerIdDestination",
     ),
-    ("8", f"{CREATE}simple", "callerDestination"),
-    ("1.3", f"{CREATE}callback", "extension nonce phoneCallView source destination callerId"),
+    ("contradictions", f"{CREATE}simple", "callerDestination"),
+    ("create", f"{CREATE}callback", "extension nonce phoneCallView source destination callerId"),
     # The source that its example has is the conference itself, and not read.
-    ("1.3", f"{CREATE}conferenceInvite", "extension phoneCallView destination callerId"),
+    ("create", f"{CREATE}conferenceInvite", "extension phoneCallView destination callerId"),
     (
         "1.4, 2.3",
         PUT,
         "action phoneCallViewId sendCallTo callerId waitForPickup waitForPickUp maxInParking "
         "private format transferFromNumber transferNumber",
     ),
-    ("7.1", f"POST {EVENTS}", "type url method status note"),
-    ("7.1", f"PUT {EVENTS}/{{eventType}}/{{eventId}}", "type url method status note"),
-    ("6", "POST /oauth/token.php", "grant_type client_id client_secret redirect_uri type state"),
+    ("phonecallevent", f"POST {EVENTS}", "type url method status note"),
+    ("phonecallevent", f"PUT {EVENTS}/{{eventType}}/{{eventId}}", "type url method status note"),
+    (
+        "tokens",
+        "POST /oauth/token.php",
+        "grant_type client_id client_secret redirect_uri type state",
+    ),
 ]
 
 # Fields of answers: section, operation, names.
 ANSWERS = [
-    ("2.5", f"{CREATE}simple", "id extension link links self"),
+    ("create", f"{CREATE}simple", "id extension link links self"),
     (
         "2.1, 2.2, 4",
         LIST,
@@ -117,9 +121,9 @@ ANSWERS = [
         "answered nonce phoneCallView links source destination flow status ringing callerId "
         "recording parked parkedPos parkedBy onHold holder disposition",
     ),
-    ("7.1", f"GET {EVENTS}", "type id url method status note modified links self"),
+    ("phonecallevent", f"GET {EVENTS}", "type id url method status note modified links self"),
     ("1.6, 4", "GET /uapi/cdr/{userId}", "totalResults itemsPerPage entry paging duration"),
-    ("6", "POST /oauth/token.php", "access_token token_type expires_in refresh_token"),
+    ("tokens", "POST /oauth/token.php", "access_token token_type expires_in refresh_token"),
 ]
 
 ACTIONS = (  # 1.4
@@ -130,36 +134,40 @@ ACTIONS = (  # 1.4
 COMMON = "access_denied internal_server_error"
 # Error codes: section, operation, codes.
 CODES = [
-    *(("5.3", route, COMMON) for section in ("1.1", "1.6") for route in ROUTES[section]),
+    *(
+        ("errors", route, COMMON)
+        for section in ("methods", "other-methods")
+        for route in ROUTES[section]
+    ),
     (
-        "5.5",
+        "errors",
         f"{CREATE}simple",
         "user_invalid extension_invalid pc_duration_invalid pc_source_invalid "
         "pc_destination_invalid pc_timeout_invalid pc_callerid_invalid pc_transfer_invalid "
         "pc_nonce_invalid",
     ),
     (
-        "5.5",
+        "errors",
         f"{CREATE}callback",
         "user_invalid extension_invalid pc_duration_invalid pc_source_invalid "
         "pc_destination_invalid pc_timeout_invalid pc_callerid_invalid",
     ),
-    ("5.5", PUT, "user_invalid extension_invalid pc_phonecall_invalid"),
+    ("errors", PUT, "user_invalid extension_invalid pc_phonecall_invalid"),
     (
-        "5.4",
+        "errors",
         LIST,
         "user_invalid extension_invalid fields_invalid count_invalid filterby_invalid "
         "filterop_invalid filtervalue_invalid sortorder_invalid",
     ),
     (
-        "5.5",
+        "errors",
         f"POST {EVENTS}",
         "user_invalid extension_invalid pcet_type_invalid pce_method_invalid",
     ),
-    ("5.5", f"PUT {EVENTS}/{{eventType}}/{{eventId}}", "pce_type_invalid"),
-    ("5.5", f"DELETE {EVENTS}/{{eventType}}/{{eventId}}", "extension_invalid pce_id_invalid"),
+    ("errors", f"PUT {EVENTS}/{{eventType}}/{{eventId}}", "pce_type_invalid"),
+    ("errors", f"DELETE {EVENTS}/{{eventType}}/{{eventId}}", "extension_invalid pce_id_invalid"),
     (
-        "5.5",
+        "errors",
         "GET /uapi/cdr/{userId}",
         "cdr_start_date_invalid cdr_end_date_invalid cdr_source_invalid cdr_destination_invalid "
         "cdr_flow_invalid cdr_disposition_invalid cdr_save_start_date_invalid "
@@ -167,7 +175,7 @@ CODES = [
         "cdr_invalid_filter_by_published cdr_invalid_filter_by_source "
         "cdr_invalid_filter_by_destination",
     ),
-    ("5.3", "POST /uapi/faxes/{userId}/{extension}", "request_not_implemented"),
+    ("errors", "POST /uapi/faxes/{userId}/{extension}", "request_not_implemented"),
 ]
 
 

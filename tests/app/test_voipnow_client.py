@@ -1,5 +1,8 @@
-"""What 4PSA's own client for VoipNow sends, as uapi/spec 6 and 9.1 have it, sent to an app of
-``compatibility = "voipnow"``: it needs JSON, status 200 or 202, no redirect, and some fields."""
+"""What 4PSA's own client for VoipNow sends (docs/internals/uapi.md#the-version-5-client).
+
+The app has ``compatibility = "voipnow"``. The client needs JSON, status 200 or 202, no redirect,
+and some fields.
+"""
 
 import json
 import re

@@ -1,5 +1,7 @@
-"""The updates of calls that 4PSA's own client for VoipNow sends (uapi/spec 9.1), to calls that
-are there."""
+"""The updates of calls that 4PSA's own client for VoipNow sends.
+
+See docs/internals/uapi.md#the-version-5-client. The calls are there, on a running stack.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,1 +1,4 @@
-"""The delivery of call events to the URLs that extensions have given (uapi/spec 7.2)."""
+"""The delivery of call events to the URLs that extensions have given.
+
+See docs/internals/uapi.md#what-a-url-is-told.
+"""
