@@ -8,7 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from pkgutil import iter_modules
 
-from tests.docs.blocks import ROOT
+from tests.docs.blocks import ROOT, anchors
 from tests.docs.tables import table
 
 # A page that a comment or a docstring points to, and the heading on it.
@@ -16,15 +16,6 @@ _POINTER = re.compile(r"(?<![\w/])(docs/[\w/-]+\.md)(?:#([\w-]+))?")
 _SOURCES = ("*.py", "*.lua", "*.xml", "*.cfg", "Makefile")
 PROTOCOL = "internals/claim-protocol.md"
 _PACKAGES = ("app", "workers", "freeswitch", "ringback", "ringback_cli", "tests", "bench")
-
-
-def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as the site makes them."""
-    found = set()
-    for heading in re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE):
-        words = re.sub(r"\{ *#.*", "", heading)
-        found.add(re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", words).strip().lower()))
-    return found
 
 
 def pointers() -> Iterator[tuple[Path, str, str]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from app.openapi.description import describe
-from tests.docs.blocks import ROOT, blocks
+from tests.docs.blocks import ROOT, anchors, blocks
 
-# Links of README.md and of the folders' own.
+# Links of the pages that are not of the site.
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]+)?\)")
 
 
@@ -84,7 +84,8 @@ def check_request(request: str, command: str) -> None:
     assert re.search(rf"127\.0\.0\.1:8080{url}['?\s]", command), f"{request}: {command}"
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    for target, anchor in LINK.findall((ROOT / "README.md").read_text()):
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_pages_beside_the_site_lead_somewhere(name: str) -> None:
+    for target, anchor in LINK.findall((ROOT / name).read_text()):
         assert "://" in target or (ROOT / target).exists(), target
-        assert not anchor, f"{target}{anchor}: anchors are for the site, where they are checked"
+        assert not anchor or anchor[1:] in anchors(ROOT / target), f"{target}{anchor}"
