@@ -61,7 +61,7 @@ def create_services(settings: Settings) -> list[Any]:
         log.error("Redis is unavailable: %s", error)
         threading.Thread(target=_once_redis_is_back, args=(write,), daemon=True).start()
     calls = CallStore(redis, keys, settings.wait_replicas)
-    queue = JobQueue(redis)
+    queue = JobQueue(redis, keys)
     phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
     tokens = Tokens(redis, keys, settings.token_lifetime)
     counting.tell_apart(settings.metrics_organizations)

@@ -47,7 +47,7 @@ BODY = {"extension": "210", "phoneCallView": [{"source": ["15517"], "destination
 def set_up(stack: Stack, count: int) -> None:
     """Calls as a worker leaves them, bridged on the switch, of which no event was heard."""
     redis = connect(stack.settings.require_redis())
-    store, queue = CallStore(redis, Keys()), JobQueue(redis)
+    store, queue = CallStore(redis, Keys()), JobQueue(redis, Keys())
     address = switch_addresses(stack.settings)[0]
     switch = EventSocket(address.host, address.port, address.password)
     switch.connect()

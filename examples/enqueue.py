@@ -40,7 +40,7 @@ def main(extension: str, source: str, destination: str, nonce: str | None = None
     keys = Keys(settings.key_prefix)
     accounts = AccountStore(redis, keys).current()
     store = CallStore(redis, keys, settings.wait_replicas)
-    calls = PhoneCalls(settings, store, JobQueue(redis), Pacer(redis, keys))
+    calls = PhoneCalls(settings, store, JobQueue(redis, keys), Pacer(redis, keys))
     view: dict[str, Any] = {"source": source, "destination": destination}
     body: dict[str, Any] = {"extension": extension, "phoneCallView": [view]}
     if nonce is not None:

@@ -27,6 +27,7 @@ from tenacity import before_sleep_log, retry, retry_if_exception, wait_exponenti
 from app.calls import transitions, watch
 from app.calls.model import Call, Leg, State, call_id_of
 from app.calls.transitions import LegReport
+from app.store import once
 from app.store.calls import Change
 from app.store.client import is_unavailable
 from app.store.pace import Limit
@@ -558,7 +559,7 @@ class SwitchListener:
         for fold in folds:
             if not fold.changes:
                 for note in fold.notes:
-                    self._note(fold.call, note)
+                    self._note(fold.call, note, once.new_mark())
                 self._hang_up_unwanted(fold.heard, fold.call)
                 self._go_on(fold, fold.call)
 
@@ -572,8 +573,8 @@ class SwitchListener:
                 again.take(one, at)
 
     @patiently
-    def _note(self, call: Call, note: Note) -> None:
-        self._store.note(call.id, note)
+    def _note(self, call: Call, note: Note, mark: str) -> None:
+        self._store.note(call.id, note, mark)
 
     def _known(self, heard: Sequence[Heard]) -> dict[str, Call]:
         """The calls of these, as old as they may be, but with all the legs that were heard."""

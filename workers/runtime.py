@@ -40,7 +40,7 @@ class Runtime:
         store = CallStore(redis, keys, settings.wait_replicas)
         name = f"{socket.gethostname()}-{os.getpid()}"
         pacer, claims = Pacer(redis, keys), Claims(store, name)
-        return cls(settings, redis, keys, store, JobQueue(redis), pacer, claims, name)
+        return cls(settings, redis, keys, store, JobQueue(redis, keys), pacer, claims, name)
 
 
 def switch_addresses(settings: Settings) -> list[SwitchAddress]:

@@ -102,6 +102,7 @@ class AccountStore:
         with self._redis.pipeline() as pipe:
             pipe.hset(self._key, "document", json.dumps(document))
             pipe.hset(self._key, "demo", int(demo))
+            # Harmless when it is sent twice: the version only has to be another.
             pipe.hincrby(self._key, "version", 1)
             pipe.execute()
 

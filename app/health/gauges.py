@@ -40,7 +40,7 @@ class RedisGauges(Collector):
 
     def __init__(self, store: CallStore) -> None:
         self._store = store
-        self._queue = JobQueue(store.redis)
+        self._queue = JobQueue(store.redis, store.keys)
         self._switches = SwitchStore(store.redis, store.keys)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:

@@ -9,6 +9,7 @@ from typing import Any
 from redis import Redis
 
 from app.accounts.model import Accounts, App, token_sha256
+from app.store import once
 from app.store.keys import Keys
 
 # How many times longer than its access token a refresh token may be used.
@@ -53,6 +54,7 @@ class Tokens:
     def __init__(self, redis: Redis, keys: Keys, lifetime: int) -> None:
         """``lifetime`` is the seconds an access token may be used."""
         self._redis = redis
+        self._keys = keys
         self._prefix = f"{keys.prefix}oauth:"
         self._lifetime = lifetime
         self._rotate = redis.register_script(_ROTATE)
@@ -108,10 +110,10 @@ class Tokens:
         return int(failures or 0) >= _ATTEMPTS
 
     def note_failure(self, client_id: str, address: str) -> None:
-        with self._redis.pipeline() as pipe:
-            pipe.incr(self._failures(client_id, address))
-            pipe.expire(self._failures(client_id, address), _ATTEMPTS_WINDOW)
-            pipe.execute()
+        """Count a wrong secret once, also where Redis was slow to answer."""
+        key = self._failures(client_id, address)
+        commands = [("INCR", key), ("EXPIRE", key, _ATTEMPTS_WINDOW)]
+        once.run(self._redis, self._keys, once.new_mark(), commands)
 
     def _access(self, digest: str) -> str:
         return f"{self._prefix}access:{digest}"

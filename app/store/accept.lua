@@ -34,9 +34,5 @@ for _, call in ipairs(calls) do
   first = first + call[1]
 end
 if KEYS[1] ~= '' then redis.call('SET', KEYS[1], ARGV[3]) end
-local at = 5
-while at <= #ARGV do
-  redis.call(unpack(ARGV, at + 1, at + ARGV[at]))
-  at = at + 1 + ARGV[at]
-end
+each_command(ARGV, 5, redis.call)
 return {'accepted', clock}

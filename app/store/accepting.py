@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.calls.model import Call, evolve
-from app.store import scripts, writes
+from app.store import once, scripts, writes
 from app.store.calls import REPLICAS_LIMIT, CallStore
 from app.store.errors import OutcomeUnknown
 from app.store.writes import Note
@@ -121,9 +121,7 @@ class Acceptor:
             keys += of_call
             changes.append([len(of_call), arguments])
             enqueue(call, jobs)
-        commands: list[Any] = []
-        for words, _ in jobs.command_stack:
-            commands += [len(words), *words]
+        commands = [word for words in once.gathered(jobs) for word in (len(words), *words)]
         return keys, [
             ",".join(call.id for call in calls),
             orjson.dumps(changes).decode(),

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from app.calls.model import Call, State, evolve
-from app.store import scripts, writes
+from app.store import once, scripts, writes
 from app.store.client import BLOCK_LIMIT, is_unavailable
 from app.store.clock import RedisClock
 from app.store.errors import NotReplicated
@@ -221,31 +221,40 @@ class CallStore:
         if not flat or flat.get(b"state") == State.ENDED.encode():
             self.redis.zrem(self.keys.deadlines, call_id)
 
-    def note(self, call_id: str, note: Note) -> None:
-        """Add to the timeline what changes nothing in the call."""
-        entry: Any = writes.entry(note, f"{self.now():.6f}")
-        # Not anew where the call is no longer kept.
-        timeline = self.keys.timeline(call_id)
-        self.redis.xadd(
-            timeline, entry, maxlen=writes.TIMELINE_KEPT, approximate=True, nomkstream=True
-        )
+    def note(self, call_id: str, note: Note, mark: str = "") -> None:
+        """Add to the timeline what changes nothing in the call, once.
+
+        A caller that tries again after an error of Redis gives each attempt the same ``mark``
+        (once.new_mark).
+        """
+        command = writes.note_command(self.keys, call_id, note, f"{self.now():.6f}")
+        once.run(self.redis, self.keys, mark or once.new_mark(), [command])
 
     def note_sent(self, notes: Sequence[tuple[str, Note, float]]) -> list[bool]:
-        """Add to the timelines of calls what was sent for them, and when; of each whether all is
-        said: the call is marked as sent, and nobody wants it hung up."""
+        """Add to the timelines of calls what was sent for them, and when, in one round trip, once.
+
+        Returns for each whether nothing is left to write: the call is marked as sent, and nobody
+        wants it hung up. May raise an error of Redis.
+        """
+        noted_at = ((call_id, note, f"{at:.6f}") for call_id, note, at in notes)
+        commands = [writes.note_command(self.keys, *each) for each in noted_at]
+        # One mark for all of them: a mark costs Redis as much as a few notes.
+        words = once.arguments(self.keys, once.new_mark(), commands)
         with self.redis.pipeline(transaction=False) as pipe:
-            for call_id, note, at in notes:
-                entry: Any = writes.entry(note, f"{at:.6f}")
-                pipe.xadd(self.keys.timeline(call_id), entry, nomkstream=True)
+            pipe.evalsha(scripts.ONCE.sha, *words)
+            for call_id, *_ in notes:
                 pipe.hmget(self.keys.call(call_id), "sent", "hangup_requested")
-            replies = pipe.execute(raise_on_error=False)
-        for reply in replies:
+            noted, *replies = pipe.execute(raise_on_error=False)
+        if isinstance(noted, NoScriptError):
+            try:
+                self.redis.eval(scripts.ONCE.text, *words)
+            except ResponseError as error:
+                noted = error
+        for reply in (noted, *replies):
             if isinstance(reply, Exception) and is_unavailable(reply):
                 raise reply
         # What is wrong with one call costs no other anything.
-        return [
-            isinstance(of, list) and of[0] is not None and of[1] is None for of in replies[1::2]
-        ]
+        return [isinstance(of, list) and of[0] is not None and of[1] is None for of in replies]
 
     def timeline(self, call_id: str) -> list[dict[str, str]]:
         """Every command, reply, event and change of the call, oldest first."""

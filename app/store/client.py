@@ -94,8 +94,9 @@ def connect(
         # With these on redis-py takes a reply that was left over for a notification, and gives it
         # to the next command of that connection.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-        # A command whose answer was lost is sent again. That is safe here: every change of a
-        # call names the version it changes, and a job that runs twice finds the call claimed.
+        # The client sends a command again when it gets no answer. Redis may have carried out the
+        # first copy: a change of a call names the version that it changes, and a write that is not
+        # the same when done twice goes through once.lua.
         "retry": _Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), retries),
         **options,
     }

@@ -63,6 +63,10 @@ class Keys:
         """What a worker's request for calls was answered."""
         return f"{self.prefix}turn:{token}"
 
+    def once(self, mark: str) -> str:
+        """The mark of a request that is carried out once."""
+        return f"{self.prefix}once:{mark}"
+
     def refusing(self, switch: str) -> str:
         return f"{self.prefix}refusing:{switch}"
 

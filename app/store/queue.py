@@ -16,7 +16,9 @@ from rq.utils import now, utcformat
 
 from app.calls.actions import Request
 from app.calls.model import Call
+from app.store import once
 from app.store.client import BLOCK_LIMIT
+from app.store.keys import Keys
 
 # Calls to place, and what is done to calls: the second never waits behind the first.
 CALLS = "calls"
@@ -38,7 +40,9 @@ _JOB_MARGIN = 30
 class JobQueue:
     """The queues as the API sees them. JSON only: who can write to Redis runs no code."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
         self.calls = Queue(CALLS, connection=redis, serializer=JSONSerializer)
         self.actions = Queue(ACTIONS, connection=redis, serializer=JSONSerializer)
         job = self.calls.create_job(
@@ -72,15 +76,14 @@ class JobQueue:
 
         A job too many does no harm: the call is claimed once.
         """
-        self.calls.enqueue_call(
+        self._enqueue(
+            self.calls,
             PLACE_CALL,
-            args=(call.id,),
+            call.id,
             # Another id: the first job may still be under way, and takes its record with it.
             job_id=f"{call.id}_{secrets.token_hex(4)}",
             at_front=True,
             timeout=call.queue_timeout + _JOB_MARGIN,
-            result_ttl=_RESULT_TTL,
-            failure_ttl=_FAILURE_TTL,
         )
 
     def waiting(self) -> frozenset[str]:
@@ -89,24 +92,28 @@ class JobQueue:
 
     def hang_up(self, call: Call) -> None:
         """Have a worker hang up what the call's marks ask for."""
-        self.actions.enqueue_call(
-            HANG_UP,
-            args=(call.id,),
-            timeout=_JOB_MARGIN,
-            result_ttl=_RESULT_TTL,
-            failure_ttl=_FAILURE_TTL,
-        )
+        self._enqueue(self.actions, HANG_UP, call.id, timeout=_JOB_MARGIN)
 
     def act(self, call: Call, request: Request) -> Job:
         """Have a worker carry out a request; the job's result is why it was refused, or ''."""
-        return self.actions.enqueue_call(
-            ACT,
-            args=(call.id, request.dumps()),
-            job_id=request.id,
-            timeout=_JOB_MARGIN,
+        return self._enqueue(
+            self.actions, ACT, call.id, request.dumps(), job_id=request.id, timeout=_JOB_MARGIN
+        )
+
+    def _enqueue(self, queue: Queue, job: str, *args: str, **options: Any) -> Job:
+        """Write what RQ writes to enqueue a job, once: RQ's own RPUSH, sent again, is another."""
+        # RQ writes its commands into a pipeline that is never executed.
+        pipe = self._redis.pipeline()
+        enqueued = queue.enqueue_call(
+            job,
+            args=args,
             result_ttl=_RESULT_TTL,
             failure_ttl=_FAILURE_TTL,
+            pipeline=pipe,
+            **options,
         )
+        once.run(self._redis, self._keys, once.new_mark(), once.gathered(pipe))
+        return enqueued
 
     def outcome(self, job: Job, limit: float) -> str | None:
         """What became of a request within ``limit`` seconds; None where that is not known yet."""

@@ -23,4 +23,5 @@ def lua(name: str) -> str:
 
 
 CHANGE = script(f"{lua('change')}return change(KEYS, ARGV)\n")
-ACCEPT = script(lua("change") + lua("accept"))
+ACCEPT = script(lua("change") + lua("commands") + lua("accept"))
+ONCE = script(lua("commands") + lua("once"))

@@ -50,6 +50,15 @@ def entry(note: Note, at: str) -> dict[str, str]:
     return {name: text for name, text in fields.items() if text}
 
 
+def note_command(keys: Keys, call_id: str, note: Note, at: str) -> Command:
+    """The command that adds an entry to the timeline of a call, if the call is still kept.
+
+    ``at`` is epoch seconds as text.
+    """
+    options = ("NOMKSTREAM", *_TIMELINE_OPTIONS)
+    return _command("XADD", keys.timeline(call_id), entry(note, at), options)
+
+
 def arguments(
     keys: Keys, old: Call | None, new: Call, notes: Sequence[Note], now: float
 ) -> tuple[list[str], list[str]]:

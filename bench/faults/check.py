@@ -11,6 +11,7 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from app.calls.model import State, call_id_of
 from app.calls.transitions import FAULTS
-from bench.faults.cluster import WORKERS, Cluster
+from bench.faults.cluster import WORKERS, Cluster, NotReady, wait_until
 from bench.faults.load import CALLS, EXTENSION, NUMBER, Answer, Placed, exchange
 from bench.faults.record import LegRecord, Record
 
@@ -28,6 +29,8 @@ _APP = "demo-user"
 _TRUE_WITHIN = 0.5
 # Seconds by which Redis and the record may differ over when something was.
 _SAME = 0.25
+# Seconds that a worker is given to note what it has sent.
+NOTE_LIMIT = 60.0
 _STATES = [state.value for state in State]
 _SEEN = ("ringing", "answered", "bridged", "ended")
 
@@ -50,6 +53,21 @@ class CallHash:
             if (entry["kind"], entry["name"]) == ("change", state.value):
                 return int(entry["id"].partition("-")[0]) / 1000
         return None
+
+    @property
+    def claims(self) -> int:
+        """How often the timeline says that the call was claimed."""
+        return sum((e["kind"], e["name"]) == ("command", "claim") for e in self.timeline)
+
+    @property
+    def originates(self) -> int:
+        """How often the timeline says that the originate was sent, or may have been: a worker that
+        loses the switch meanwhile notes a reply that it does not know."""
+        return sum(
+            entry["name"] == "originate"
+            and (entry["kind"] == "command" or entry.get("data", "").startswith("unknown: "))
+            for entry in self.timeline
+        )
 
     @property
     def lost_sight(self) -> bool:
@@ -136,13 +154,24 @@ def _text(flat: Mapping[bytes, bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in flat.items()}
 
 
-def check(cluster: Cluster, placed: Sequence[Placed], record: Record, evidence: Path) -> Verdict:
+def check(
+    cluster: Cluster,
+    placed: Sequence[Placed],
+    record: Record,
+    evidence: Path,
+    *,
+    redis_refused: bool = False,
+) -> Verdict:
     """Check all calls that the clients wanted, after everything is healed and drained.
 
-    The evidence goes into a file of that folder too.
+    The evidence goes into a file of that folder too. With ``redis_refused`` Redis refused commands
+    for a while: a worker gives up a note then.
     """
     verdict = Verdict(len(placed))
-    checker = _Checker(cluster, placed, record, verdict)
+    checker = _Checker(cluster, placed, record, verdict, redis_refused)
+    with suppress(NotReady):
+        # A worker gathers what it has sent for a moment, and notes it together.
+        wait_until("what was sent is not noted", lambda: not checker.await_notes(), NOTE_LIMIT)
     for found in checker.run():
         verdict.violations.append(found.text)
         for call_id in found.calls:
@@ -167,16 +196,26 @@ class _Found:
 
 class _Checker:
     def __init__(
-        self, cluster: Cluster, placed: Sequence[Placed], record: Record, verdict: Verdict
+        self,
+        cluster: Cluster,
+        placed: Sequence[Placed],
+        record: Record,
+        verdict: Verdict,
+        redis_refused: bool,
     ) -> None:
         self._cluster = cluster
         self._redis = cluster.redis()
         self._record = record
         self._verdict = verdict
         self._placed = placed
+        self._redis_refused = redis_refused
+        self._read()
+
+    def _read(self) -> None:
+        placed = self._placed
         plan_of = {number: p.plan.index for p in placed for number in p.plan.numbers}
         # Those of earlier rounds too, for what is left of them.
-        self._all_calls = read_calls(self._redis, cluster)
+        self._all_calls = read_calls(self._redis, self._cluster)
         self._calls = {
             i: call
             for i, call in self._all_calls.items()
@@ -305,10 +344,25 @@ class _Checker:
         ranks = [_STATES.index(state) for state in states]
         if ranks != sorted(set(ranks)):
             yield _Found(f"call {call.id} went through the states {states}", (call.id,))
-        commands = Counter(e["name"] for e in call.timeline if e["kind"] == "command")
-        for name in ("claim", "originate"):
-            if commands[name] > 1:
-                yield _Found(f"call {call.id} has {commands[name]} entries {name!r}", (call.id,))
+        dialled = bool(self._record.originates.get(call.id))
+        for name, count, at_least in (
+            ("claim", call.claims, int(dialled)),
+            ("originate", call.originates, int(self._has_note(call))),
+        ):
+            if not at_least <= count <= 1:
+                text = f"call {call.id} has {count} entries {name!r}, and was "
+                yield _Found(text + ("dialled" if dialled else "not dialled"), (call.id,))
+
+    def await_notes(self) -> list[str]:
+        """Ids of the calls whose originate is not noted, and is to be."""
+        self._read()
+        return [c.id for c in self._calls.values() if self._has_note(c) and not c.originates]
+
+    def _has_note(self, call: CallHash) -> bool:
+        """Whether the call was dialled, by a worker that lived on to note it in Redis."""
+        workers = [self._cluster.part(name).pid for name in WORKERS]
+        lives = call.fields.get("worker", "").rpartition("-")[2] in map(str, workers)
+        return bool(self._record.originates.get(call.id)) and lives and not self._redis_refused
 
     # (e) Redis and the record
 

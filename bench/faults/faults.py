@@ -32,6 +32,8 @@ class Fault:
     # Of the simulator's making, or of a cluster with or without Sentinel.
     simulator: bool = False
     sentinel: bool | None = None
+    # Redis refuses commands, or loses them with its master.
+    redis_refuses: bool = False
     # Seconds that it lasts in a long run.
     lasts: tuple[float, float] = (2.0, 8.0)
 
@@ -206,12 +208,12 @@ FAULTS: dict[str, Fault] = {
     "listener_slow": Fault(_listener_slow, lasts=_LONG),
     "api_kill": Fault(_kill(APIS)),
     "api_stop": Fault(_stop(APIS), lasts=_LONG),
-    "redis_kill": Fault(_kill(["redis1"]), sentinel=False),
+    "redis_kill": Fault(_kill(["redis1"]), sentinel=False, redis_refuses=True),
     "redis_stop": Fault(_stop(["redis1"]), sentinel=False, lasts=_LONG),
-    "redis_full": Fault(_redis_full),
-    "redis_readonly": Fault(_redis_readonly, sentinel=False),
-    "sentinel_failover": Fault(_master("kill", "start"), sentinel=True),
-    "sentinel_stop": Fault(_master("stop", "cont"), sentinel=True),
+    "redis_full": Fault(_redis_full, redis_refuses=True),
+    "redis_readonly": Fault(_redis_readonly, sentinel=False, redis_refuses=True),
+    "sentinel_failover": Fault(_master("kill", "start"), sentinel=True, redis_refuses=True),
+    "sentinel_stop": Fault(_master("stop", "cont"), sentinel=True, redis_refuses=True),
     "switch_cut": Fault(_switch_cut, simulator=True),
     "switch_mute": Fault(_ordered("simulator mute"), simulator=True, lasts=_LONG),
     "switch_kill": Fault(_kill(_SIMULATORS), simulator=True),

@@ -31,12 +31,15 @@ class Suite:
         self.plans = plans(seed)
         # Whether nothing was ever wrong: what is left of it would be found again.
         self.sound = True
+        # Whether Redis refused commands since the last check.
+        self._redis_refused = False
         self._random = Random(f"faults {seed}")
         self.record = record
 
     def do(self, name: str, lasts: float) -> None:
         """Do one fault, by its name, for about so many seconds, and heal it."""
         self.cluster.journal.say(f"{name} for {lasts:.1f} s")
+        self._redis_refused |= FAULTS[name].redis_refuses
         FAULTS[name].do(self.cluster, self._random, lasts)
         self.cluster.journal.say(f"{name} is over")
         self.cluster.check_parts()
@@ -63,7 +66,14 @@ class Suite:
         self.cluster.journal.say(f"healed; {len(placed)} calls were asked for")
         drain(self.cluster)
         self.record.read_on()
-        verdict = check(self.cluster, placed, self.record, self.cluster.folder)
+        verdict = check(
+            self.cluster,
+            placed,
+            self.record,
+            self.cluster.folder,
+            redis_refused=self._redis_refused,
+        )
+        self._redis_refused = False
         self.sound = not verdict.violations
         return verdict
 

@@ -46,7 +46,7 @@ from app.calls.model import job_uuid as job_uuid_of
 from app.calls.model import leg_uuid as leg_uuid_of
 from app.phone_calls.services import PhoneCalls
 from app.settings import Settings, load_settings
-from app.store import pace
+from app.store import pace, scripts
 from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.errors import OutcomeUnknown
@@ -919,7 +919,7 @@ class Redis:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         """What is told of switches and in timelines decides nothing, but whoever tells it waits."""
-        if name not in ("hset", "hdel", "hsetnx", "xadd"):
+        if name not in ("hset", "hdel", "hsetnx", "evalsha"):
             raise AttributeError(name)
         return lambda *_, **__: self.execute(lambda: None)
 
@@ -1073,7 +1073,11 @@ class _Pipeline:
     def hgetall(self, key: str) -> None:
         self._commands.append(lambda: dict(self._redis.data.hashes.get(key, {})))
 
-    def evalsha(self, _: str, count: int, *words: str) -> None:
+    def evalsha(self, sha: str, count: int, *words: str) -> None:
+        if sha == scripts.ONCE.sha:
+            # Notes in timelines decide nothing.
+            self._commands.append(lambda: None)
+            return
         self._kind = "write"
         keys, argv = list(words[:count]), list(words[count:])
         self._commands.append(lambda: self._redis.change(keys, argv))
@@ -1084,9 +1088,6 @@ class _Pipeline:
             return [of.get(name.encode()) for name in names]
 
         self._commands.append(run)
-
-    def xadd(self, *_: object, **__: object) -> None:
-        self._commands.append(lambda: None)
 
     def wait(self, replicas: int, limit: int) -> None:
         self._commands.append(self._redis.acknowledged)

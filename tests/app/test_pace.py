@@ -56,7 +56,9 @@ class Line:
                 *(leg(call_id, Role.DESTINATION, n, g) for n, g in enumerate(destinations, 1)),
             ),
         )
-        return Acceptor(self.store).accept([call], JobQueue(self.redis).place_call).calls[0]
+        return (
+            Acceptor(self.store).accept([call], JobQueue(self.redis, self.keys).place_call).calls[0]
+        )
 
     def calls(self, count: int, **of: str) -> list[Call]:
         return [self.call(**of) for _ in range(count)]
@@ -398,7 +400,7 @@ def test_another_attempt_counts_for_its_own_gateway(line: Line) -> None:
         uuid=leg_uuid(call_id, Role.SOURCE, 1, 2),
     )
     call = replace(call, id=secrets.token_hex(10), legs=(call.legs[0], second, call.legs[1]))
-    call = Acceptor(line.store).accept([call], JobQueue(line.redis).place_call).calls[0]
+    call = Acceptor(line.store).accept([call], JobQueue(line.redis, line.keys).place_call).calls[0]
 
     def live() -> dict[str, int]:
         keys = line.redis.keys("ringback:live:*")

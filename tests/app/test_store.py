@@ -59,7 +59,7 @@ class Client:
     def __init__(self, url: str, replicas: int = 0) -> None:
         self.redis = connect(url, timeout=0.3, retries=0)
         self.store = CallStore(self.redis, Keys(), replicas)
-        self.queue = JobQueue(self.redis)
+        self.queue = JobQueue(self.redis, Keys())
 
     def accept(self, call: Call) -> bool:
         """Whether it was new."""

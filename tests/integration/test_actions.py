@@ -186,7 +186,7 @@ def test_who_listens_goes_when_the_parties_do(talk: Talk) -> None:
 def test_an_action_whose_job_is_run_twice_dials_once(talk: Talk) -> None:
     talk.put("Monitor", phoneCallViewId="00", sendCallTo="024")
     leg = talk.wait(lambda legs: "c1" in legs and legs["c1"].answered)["c1"]
-    queue = JobQueue(talk.ringback.store.redis)
+    queue = JobQueue(talk.ringback.store.redis, talk.ringback.store.keys)
     first = queue.actions.fetch_job(leg.action_id or "")
     assert first is not None
     again = queue.actions.enqueue_call(first.func_name, args=first.args)

@@ -57,7 +57,7 @@ def placed(store: CallStore, digit: str, extension: str = DESK) -> Call:
         state=transitions.State.QUEUED,
         accepted=store.now(),
     )
-    return Acceptor(store).accept([new], JobQueue(store.redis).place_call).calls[0]
+    return Acceptor(store).accept([new], JobQueue(store.redis, store.keys).place_call).calls[0]
 
 
 def ids(result: Result) -> list[str]:
@@ -196,7 +196,7 @@ def test_switches_that_nobody_knows(run: Run) -> None:
 
 def test_the_queue_and_what_failed_in_it(run: Run, store: CallStore, redis: Redis) -> None:
     call = placed(store, "1")
-    queue = JobQueue(redis)
+    queue = JobQueue(redis, Keys())
     action = queue.actions.enqueue_call(ACT, args=(call.id, "{}"), job_id="action")
     for job_id, of in ((call.id, queue.calls), (action.id, queue.actions)):
         job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)

@@ -53,7 +53,7 @@ class Session:
 
     @cached_property
     def queue(self) -> JobQueue:
-        return JobQueue(self.redis)
+        return JobQueue(self.redis, self.keys)
 
     @cached_property
     def pacer(self) -> Pacer:
