@@ -10,6 +10,7 @@ COPY app app
 COPY workers workers
 COPY freeswitch freeswitch
 COPY ringback ringback
+COPY ringback_cli ringback_cli
 ARG EXTRAS=traces
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
     && pip --python /opt/ringback/bin/python install --no-cache-dir \

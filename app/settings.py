@@ -37,6 +37,7 @@ class Settings:
     cdr_retention: int
     reconcile_interval: float
     token_lifetime: int
+    stop_timeout: float
     # Call events: seconds for an answer and before the first try again; how many of these; the
     # networks that they may be sent to though they are no public ones.
     webhook_timeout: float
@@ -139,6 +140,7 @@ def load_settings() -> Settings:
             cdr_retention=env.int("CDR_RETENTION", 7_776_000, validate=Range(259_200)),
             reconcile_interval=env.float("RECONCILE_INTERVAL", 30.0, validate=Range(0.1, 3_600)),
             token_lifetime=env.int("TOKEN_LIFETIME", 3_600, validate=Range(60, 86_400)),
+            stop_timeout=env.float("STOP_TIMEOUT", 10.0, validate=Range(0, 3_600)),
             webhook_timeout=env.float("WEBHOOK_TIMEOUT", 10.0, validate=Range(0.1, 60)),
             webhook_retry_delay=env.float("WEBHOOK_RETRY_DELAY", 5.0, validate=Range(0.01, 3_600)),
             webhook_retries=env.int("WEBHOOK_RETRIES", 12, validate=Range(0, 30)),

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 from typing import NoReturn
@@ -26,6 +27,7 @@ def main() -> None:
 def up(redis_port: int | None) -> None:
     """Run the whole: API, worker, listener, and a Redis and a simulator where none is set."""
     settings = _settings()
+    _name_process("up")
     from workers.up import Ports, StartFailed, run_up
 
     ports = Ports(redis=redis_port, any_http="RINGBACK_HTTP" not in os.environ)
@@ -109,6 +111,7 @@ def export(form: str, output: str, **options: str | None) -> None:
 
 def _run(name: str, function: str, *, patch: bool = True) -> None:
     settings = _settings()
+    _name_process(name)
     if patch:
         # Before anything that opens a socket or makes a lock is imported.
         from gevent import get_hub, monkey
@@ -125,6 +128,13 @@ def _run(name: str, function: str, *, patch: bool = True) -> None:
         getattr(processes, function)(settings)
     except SettingsError as error:
         _fail(error)
+
+
+def _name_process(name: str) -> None:
+    """Have `ps` and `top` show ``ringback api`` where they would show the name of the binary."""
+    with suppress(OSError):
+        # Linux alone has this file. It keeps 15 letters.
+        Path("/proc/self/comm").write_text(f"ringback {name}")
 
 
 @contextmanager

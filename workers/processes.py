@@ -37,7 +37,7 @@ from workers import jobs
 from workers.dispatch import Dispatcher
 from workers.listener import SwitchListener
 from workers.rq_worker import QueueRunner
-from workers.runtime import Runtime, switch_addresses
+from workers.runtime import Runtime, switch_addresses, tell_ready
 from workers.side_page import telling
 from workers.webhooks.delivery import Delivery
 
@@ -114,6 +114,9 @@ def run_api(settings: Settings) -> None:
     tracing.check(settings)
     # What gunicorn refuses by itself, it answers with a page in HTML.
     util.write_error = _write_error
+    # gunicorn and RQ rename their processes where setproctitle is installed: `ps` is to show
+    # `ringback api`.
+    util._setproctitle = lambda title: None
     _Gunicorn(settings).run()
 
 
@@ -237,6 +240,7 @@ def _until_signal(stop: Callable[[], None], greenlets: list[gevent.Greenlet]) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop_soon)
     gevent.spawn(gevent.joinall, greenlets).link(lambda _: stopping.set())
+    tell_ready()
     stopping.wait()
     end = time.monotonic() + GRACE
     gevent.joinall(greenlets, timeout=GRACE)

@@ -15,6 +15,8 @@ from app.store.queue import JobQueue
 from app.telemetry import counting
 from freeswitch.address import SwitchAddress, parse_list
 
+# The variable that names the file descriptor at which `ringback up` hears that a part is ready.
+READY_FD = "RINGBACK_READY_FD"
 # The channel variable that carries the call's id on every leg.
 CALL_VARIABLE = "ringback_call"
 
@@ -41,6 +43,13 @@ class Runtime:
         name = f"{socket.gethostname()}-{os.getpid()}"
         pacer, claims = Pacer(redis, keys), Claims(store, name)
         return cls(settings, redis, keys, store, JobQueue(redis, keys), pacer, claims, name)
+
+
+def tell_ready() -> None:
+    """Tell `ringback up`, if it has started this process, that the process is ready."""
+    if number := os.environ.pop(READY_FD, None):
+        with open(int(number), "wb") as file:
+            file.write(b"\n")
 
 
 def switch_addresses(settings: Settings) -> list[SwitchAddress]:

@@ -71,8 +71,9 @@ def test_up_starts_everything_and_ends_everything(number: signal.Signals) -> Non
         assert re.search(r"Simulator +esl://:ClueCon@127\.0\.0\.1:\d+", text)
         assert re.search(r"API +http://127\.0\.0\.1:\d+", text)
         started = children(process.pid)
-        # Redis, simulator, listener, worker, webhooks, and the API with its server process.
-        assert len(started) == 7
+        # The guard, Redis, simulator, listener, worker, webhooks, and the API with its server
+        # process.
+        assert len(started) == 8
         process.send_signal(number)
         assert process.wait(LIMIT) == 0
         assert not any(map(alive, started))

@@ -24,6 +24,9 @@ class CallWorker(BatchWorker):
     # commands take as long.
     connection_timeout = 10
 
+    def procline(self, message: str) -> None:
+        """Leave the process its name, ``ringback worker``: RQ renames it for each job."""
+
     def _install_signal_handlers(self) -> None:
         """Do nothing: the process has several workers, and stops them itself."""
 

@@ -1,0 +1,1 @@
+"""The `ringback` command, and what `ringback up` and `ringback demo` run."""

@@ -1,0 +1,189 @@
+"""`ringback up`: it starts in any folder, and it leaves no part behind however it ends."""
+
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.calls.model import State
+from app.settings import load_settings
+from app.store.calls import CallStore
+from app.store.client import connect
+from app.store.keys import Keys
+from tests.conftest import eventually, redis_running
+from tests.integration.conftest import LIMIT, Ringback
+from tests.integration.test_processes import BIN, children, environment, lines_until
+from workers.up import Stack, free_port
+
+# What `ringback up` runs beside Redis and the guard.
+PARTS = ("api", "worker", "listener", "webhooks", "simulator")
+# Seconds within which all parts end when `ringback up` is killed.
+KILLED_WITHIN = 2.0
+
+
+@contextmanager
+def up(folder: Path, **settings: str) -> Iterator[tuple["subprocess.Popen[str]", Ringback]]:
+    """`ringback up` in a folder, once it says that it is up."""
+    http = f"127.0.0.1:{free_port()}"
+    defaults = {
+        "RINGBACK_HTTP": http,
+        "RINGBACK_LOG_LEVEL": "ERROR",
+        "RINGBACK_QUEUE_TIMEOUT": "900",
+    }
+    process = subprocess.Popen(
+        [BIN / "ringback", "up"],
+        env=environment(**defaults, **settings),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    try:
+        text = "".join(lines_until(process, "Ringback is up"))
+        url = settings.get("RINGBACK_REDIS_URL")
+        if url is None:
+            found = re.search(r"redis://\S+", text)
+            assert found is not None
+            url = found[0]
+        stack = Stack(replace(load_settings(), http=http, redis_url=url))
+        yield process, Ringback(stack, CallStore(connect(url), Keys()))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def command_lines(pids: list[int]) -> list[str]:
+    """What `ps` shows of the processes that run, without the zombies."""
+    words = ["ps", "-ww", "-o", "stat=,args=", "-p", ",".join(map(str, pids))]
+    lines = subprocess.run(words, capture_output=True, text=True).stdout.splitlines()
+    return [line.split(maxsplit=1)[1] for line in lines if not line.startswith("Z")]
+
+
+def steer(ringback: Ringback, *words: str) -> None:
+    url = ringback.stack.settings.require_redis()
+    env = environment(RINGBACK_REDIS_URL=url)
+    subprocess.run([BIN / "ringback", *words], env=env, check=True, timeout=LIMIT)
+
+
+def refuses(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A folder with modules of the names that Ringback and its dependencies have."""
+    for package in ("app", "workers", "freeswitch", "ringback"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(f"raise SystemExit('{package}/')\n")
+    for module in ("app", "redis", "flask", "rq", "gunicorn"):
+        (tmp_path / f"{module}.py").write_text(f"raise SystemExit('{module}.py')\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", [{}, {"PYTHONPATH": "."}], ids=["folder", "PYTHONPATH"])
+def test_up_starts_in_a_folder_with_modules_of_its_names(
+    hostile: Path, path: dict[str, str]
+) -> None:
+    with up(hostile, **path) as (_, ringback):
+        ringback.wait_state(ringback.place("15500", "15500"), State.BRIDGED)
+
+
+def test_other_modules_of_pythonpath_are_found(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import atexit, end\natexit.register(end.say)\n")
+    (tmp_path / "end.py").write_text("def say():\n    import late\n")
+    (tmp_path / "late.py").write_text("print('PYTHONPATH is searched')\n")
+    result = subprocess.run(
+        [BIN / "ringback", "--version"],
+        env=environment(PYTHONPATH=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert result.stdout.endswith("PYTHONPATH is searched\n"), result.stderr
+
+
+def test_ps_shows_the_parts_by_their_names(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, _):
+        lines = command_lines(children(process.pid))
+        for part in PARTS:
+            found = [line for line in lines if line.endswith(f"ringback {part}")]
+            # The API has a server process beside the one that watches it.
+            assert len(found) == (2 if part == "api" else 1), lines
+
+
+def test_nothing_stays_when_up_is_killed(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, ringback):
+        started = children(process.pid)
+        lines = command_lines(started)
+        assert any("redis-server" in line or "valkey-server" in line for line in lines)
+        assert len(lines) == len(PARTS) + 3, lines
+        # Calls are under way meanwhile.
+        ringback.wait_state(ringback.place("15500", "15500"), State.BRIDGED)
+        killed = time.monotonic()
+        process.kill()
+        eventually(lambda: not command_lines(started), LIMIT)
+        assert time.monotonic() - killed < KILLED_WITHIN
+
+
+def test_the_api_stops_first_and_the_others_once_no_call_waits(tmp_path: Path) -> None:
+    with redis_running() as url:
+        settings = {"RINGBACK_REDIS_URL": url, "RINGBACK_STOP_TIMEOUT": "600"}
+        with up(tmp_path, **settings) as (process, ringback):
+            started = children(process.pid)
+            steer(ringback, "switch", "pause", "simulator")
+            call_id = ringback.place("15500", "15500")
+            process.send_signal(signal.SIGTERM)
+            lines_until(process, "waits up to 600 seconds until it has dialled 1 accepted call")
+            assert refuses(ringback.stack.settings.http_address)
+            lines = command_lines(started)
+            assert [any(line.endswith(f"ringback {p}") for line in lines) for p in PARTS] == [
+                *(False, True, True, True, True)
+            ]
+            call = ringback.store.get(call_id)
+            assert call is not None and call.state is State.QUEUED
+
+            steer(ringback, "switch", "resume", "simulator")
+            assert process.wait(LIMIT) == 0
+            assert process.stdout is not None and "accepted call" not in process.stdout.read()
+            call = ringback.store.get(call_id)
+            assert call is not None and call.claimed is not None
+            assert not command_lines(started)
+
+
+def test_a_call_that_waits_longer_stays_in_redis(tmp_path: Path) -> None:
+    with redis_running() as url:
+        settings = {"RINGBACK_REDIS_URL": url, "RINGBACK_STOP_TIMEOUT": "0.2"}
+        with up(tmp_path, **settings) as (process, ringback):
+            steer(ringback, "switch", "pause", "simulator")
+            call_id = ringback.place("15500", "15500")
+            process.send_signal(signal.SIGTERM)
+            lines_until(process, "Ringback leaves 1 accepted call in Redis")
+            assert process.wait(LIMIT) == 0
+            call = ringback.store.get(call_id)
+            assert call is not None and call.state is State.QUEUED
+        with up(tmp_path, **settings) as (_, ringback):
+            steer(ringback, "switch", "resume", "simulator")
+            ringback.wait_state(call_id, State.BRIDGED)
+
+
+def test_a_second_signal_ends_the_wait_and_an_embedded_redis_loses_the_call(tmp_path: Path) -> None:
+    with up(tmp_path, RINGBACK_STOP_TIMEOUT="3600") as (process, ringback):
+        started = children(process.pid)
+        steer(ringback, "switch", "pause", "simulator")
+        ringback.place("15500", "15500")
+        process.send_signal(signal.SIGINT)
+        lines_until(process, "waits up to 3600 seconds")
+        process.send_signal(signal.SIGINT)
+        lines_until(process, "Ringback loses 1 accepted call: the embedded Redis keeps nothing")
+        assert process.wait(LIMIT) == 0
+        assert not command_lines(started)
