@@ -35,7 +35,7 @@ from app.web.services import EXTENSION
 from freeswitch.pool import SwitchPool
 from workers import jobs
 from workers.dispatch import Dispatcher
-from workers.listener import SwitchListener
+from workers.listener.leading import SwitchListener
 from workers.rq_worker import QueueRunner
 from workers.runtime import Runtime, switch_addresses, tell_ready
 from workers.side_page import telling

@@ -91,6 +91,44 @@ class SwitchStore:
         """Whether it was paused."""
         return bool(self._redis.hdel(self._keys.switch(name), "paused"))
 
+    def sign(self, name: str, listener: str, *, hears: bool, at: float, lasts: float) -> None:
+        """Put a listener on the list of those that hear the switch, or take it off.
+
+        ``at`` is now, in epoch seconds. An entry counts for ``lasts`` seconds.
+        """
+        key = self._keys.switch_listeners(name)
+        with self._redis.pipeline() as pipe:
+            pipe.zremrangebyscore(key, "-inf", at - lasts)
+            if hears:
+                pipe.zadd(key, {listener: at})
+            else:
+                pipe.zrem(key, listener)
+            pipe.expire(key, int(lasts) + 1)
+            pipe.execute()
+
+    def listeners(self, name: str) -> list[str]:
+        """The names of the listeners that hear the switch."""
+        names: Any = self._redis.zrange(self._keys.switch_listeners(name), 0, -1)
+        return [listener.decode() for listener in names]
+
+    def has_leader(self, name: str) -> bool:
+        """Whether a listener holds the lease of the switch."""
+        return bool(self._redis.exists(self._keys.switch_lease(name)))
+
+    def note(self, name: str, fields: dict[str, str | float]) -> None:
+        """Write fields of the switch's hash, as its leader tells them."""
+        mapping: Any = fields
+        self._redis.hset(self._keys.switch(name), mapping=mapping)
+
+    def mark_unreachable(self, name: str, since: float) -> bool:
+        """Note since when (epoch seconds) the switch is unreachable; False if that stands there."""
+        key = self._keys.switch(name)
+        return bool(self._redis.hsetnx(key, "unreachable_since", f"{since:.6f}"))
+
+    def mark_reachable(self, name: str) -> None:
+        """Note that the switch is not unreachable any more."""
+        self._redis.hdel(self._keys.switch(name), "unreachable_since")
+
     def forget(self, name: str) -> None:
         """It is known no more, until a listener follows it."""
         with self._redis.pipeline() as pipe:

@@ -56,7 +56,8 @@ from freeswitch.address import SwitchAddress
 from freeswitch.errors import CommandTimeout, EventSocketError, NotConnected
 from freeswitch.event_socket import DELIVERY_LIMIT
 from freeswitch.events import Event
-from workers import dispatch, jobs, listener
+from workers import dispatch, jobs
+from workers.listener import failures, folding, leading, reconcile, switch_record
 from workers.runtime import Runtime
 
 EPOCH = 1_800_000_000.0
@@ -231,23 +232,24 @@ class World:
             ours = name.startswith(("app.", "workers.", "freeswitch.", "tenacity."))
             if ours and getattr(module, "time", None) is time:
                 patch.setattr(module, "time", clock)
-        for module in (dispatch, listener):
+        for module in (dispatch, leading, folding):
             patch.setattr(module, "Flag", flag)
-        for module in (freeswitch.pool, listener):
+        for module in (freeswitch.pool, leading):
             patch.setattr(module, "SwitchConnection", link)
-        for module in (dispatch, jobs, listener, pace):
+        for module in (dispatch, jobs, leading, reconcile, switch_record, failures, pace):
             patch.setattr(module, "log", log)
-        for module in (dispatch, listener, freeswitch.commands, freeswitch.pool):
+        waiting = freeswitch.commands, freeswitch.pool
+        for module in (dispatch, leading, reconcile, folding, *waiting):
             patch.setattr(module, "gevent", _Gevent(self), raising=False)
-        patch.setattr(listener, "Pool", partial(_Pool, self))
-        for module in (dispatch, listener):
+        patch.setattr(reconcile, "Pool", partial(_Pool, self))
+        for module in (dispatch, folding):
             patch.setattr(module, "BoundedSemaphore", partial(_Semaphore, self))
-        patch.setattr(listener, "Lock", Lease)
+        patch.setattr(leading, "Lock", Lease)
         # Half as often, for the model's speed.
-        patch.setattr(listener, "RENEWAL", 1.0)
+        patch.setattr(leading, "RENEWAL", 1.0)
         patch.setattr(jobs, "_bound", lambda: self.process.context)
         # What tenacity says before it tries again.
-        patch.setattr(logging.getLogger(listener.__name__), "disabled", True)
+        patch.setattr(logging.getLogger(failures.__name__), "disabled", True)
         for process in self.processes.values():
             process.start()
 
@@ -614,7 +616,7 @@ def _build_api(process: Process) -> None:
 def _build_listener(process: Process) -> None:
     runtime = _runtime(process)
     for address in _addresses():
-        process.spawn(listener.SwitchListener(runtime, address).run)
+        process.spawn(leading.SwitchListener(runtime, address).run)
 
 
 def _build_worker(process: Process) -> None:

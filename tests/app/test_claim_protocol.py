@@ -23,7 +23,8 @@ from freeswitch.connection import SwitchConnection
 from tests.app.claim_model import REDIS_FAULTS, ROLES, Broken, Trap, World
 from workers import dispatch
 from workers.dispatch import Dispatcher
-from workers.listener import SwitchListener
+from workers.listener.reconcile import Reconciler
+from workers.listener.watchdog import Watchdog
 
 SEEDS = st.integers(0, 2**16)
 SECONDS = st.sampled_from((0.1, 0.5, 2.0, 6.0, 16.0))
@@ -207,11 +208,11 @@ def a_standstill_counts_as_absence(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_end_compares_no_version(patch: pytest.MonkeyPatch) -> None:
-    def end(self: SwitchListener, call: Call, fault: str) -> None:
+    def end(self: Reconciler, call: Call, fault: str) -> None:
         at = self._store.now()
-        self._change(call, lambda c: transitions.end(c, fault, at=at), Note("event", fault))
+        self._folding.change(call, lambda c: transitions.end(c, fault, at=at), Note("event", fault))
 
-    patch.setattr(SwitchListener, "_end", end)
+    patch.setattr(Reconciler, "end", end)
 
 
 def a_job_gives_up_the_claim_of_another(patch: pytest.MonkeyPatch) -> None:
@@ -222,11 +223,11 @@ def a_job_gives_up_the_claim_of_another(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_lost_job_is_placed_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SwitchListener, "_watch_queued", lambda self, call, waits: 1e9)
+    patch.setattr(Watchdog, "_watch_queued", lambda self, call, waits: 1e9)
 
 
 def no_channel_of_an_ended_call_is_hung_up(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(SwitchListener, "_hang_up_orphans", lambda self, uuids: None)
+    patch.setattr(Reconciler, "_hang_up_orphans", lambda self, uuids: None)
     patch.setattr(transitions, "is_unwanted", lambda call, leg: False)
 
 

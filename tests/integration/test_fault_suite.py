@@ -22,7 +22,7 @@ from bench.faults.load import CALLS, Answer, Client, CutOff, Placed, Plan, excha
 from bench.faults.process import AT
 from bench.faults.suite import Suite, opened
 from freeswitch.event_socket import EventSocket
-from workers.listener import LEASE, RENEWAL
+from workers.listener.leading import LEASE, RENEWAL
 
 REAL = os.environ.get("FREESWITCH_URL")
 FAR_END = os.environ.get("FREESWITCH_FAR_END", "esl://:ClueCon@127.0.0.1:8022")

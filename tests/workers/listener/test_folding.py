@@ -1,12 +1,14 @@
 """What the listener writes of events that come in bursts: as much as of each alone."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
+from gevent.event import Event as Flag
 from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -18,28 +20,32 @@ from app.settings import Settings
 from app.store.accepting import Acceptor
 from app.store.writes import Note
 from freeswitch.address import SwitchAddress
+from freeswitch.connection import SwitchConnection
 from freeswitch.events import Event
 from tests.workers.test_leg_reports import ENDS, feed, read
-from workers.listener import SwitchListener
+from workers.listener.folding import Folding
+from workers.listener.switch_record import SwitchRecord
 from workers.runtime import CALL_VARIABLE, Runtime
 
 SWITCH = SwitchAddress("s", "127.0.0.1", 1, password="ClueCon")
 
 
 class Following:
-    """A listener that leads, and calls that it hears of."""
+    """What a listener hears, and the calls that it hears of. It leads from the start."""
 
     def __init__(self, settings: Settings) -> None:
         self.runtime = Runtime.create(settings)
         self.store = self.runtime.store
-        self.listener = SwitchListener(self.runtime, SWITCH)
-        self.listener._leads = True
+        link, stopping = SwitchConnection(SWITCH), Flag()
+        record = SwitchRecord(self.runtime, link, stopping)
+        self.folding = Folding(self.runtime, link, record, stopping)
+        self.folding.take_over([], time.monotonic())
 
     def hear(self, events: Sequence[Event], *, written: bool = True) -> None:
         """``written``: nothing of it waits for what follows."""
-        self.listener._on_events(list(events))
+        self.folding.hear(events)
         if written:
-            self.listener._write_all()
+            self.folding.write_all()
 
     def accept(self, name: str, number: int) -> tuple[Call, list[Event]]:
         """A call of its own for a trace, and the trace's events with its names."""
@@ -136,7 +142,7 @@ def test_a_leg_that_came_in_while_something_waited(redis: Redis, settings: Setti
         call.legs[0], id="c1", role=Role.THIRD, uuid=leg_uuid(call.id, Role.THIRD, 1, 1)
     )
     with_third = partial(replace, legs=(*call.legs, third))
-    following.listener._change(call, with_third, Note("command", "BargeIn"))
+    following.folding.change(call, with_third, Note("command", "BargeIn"))
     following.hear([renamed(create, {call.legs[0].uuid: third.uuid}, call.id)])
     found = following.store.get(call.id)
     assert found is not None
@@ -172,15 +178,47 @@ def test_a_call_that_is_no_longer_kept_costs_nothing_else(
     end = following.store.get(call.id)
     assert end is not None and end.state is State.ENDED
     assert following.store.get(gone.id) is None
-    assert gone.id not in following.listener._calls
+    assert gone.id not in following.folding.known
 
 
 def test_calls_that_have_ended_are_not_kept_for_ever(
     redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.listener.ENDED_KEPT", 3)
+    monkeypatch.setattr("workers.listener.folding.ENDED_KEPT", 3)
     following = Following(settings)
     for number in range(10):
         _, events = following.accept("source-busy", number)
         following.hear(events)
-    assert len(following.listener._calls) == 3
+    assert len(following.folding.known) == 3
+
+
+def test_a_standby_applies_its_buffer_when_it_takes_over(redis: Redis, settings: Settings) -> None:
+    following = Following(settings)
+    call, events = following.accept("ring-all-bridge-far-hangup", 1)
+    # The leader has heard of the call, loses the lease, and what comes then is not written.
+    following.hear(events[:1])
+    following.folding.step_down(write=False)
+    begun = time.monotonic()
+    following.hear(events[1:])
+    before = following.store.get(call.id)
+    assert before is not None and before.state is not State.ENDED
+    following.folding.take_over([before], begun)
+    end = following.store.get(call.id)
+    assert end is not None
+    assert without_version(end) == without_version(feed(call, events))
+    assert following.states(call)[-3:] == ["answered", "bridged", "ended"]
+
+
+def test_what_was_not_written_is_left_to_the_next_leader(redis: Redis, settings: Settings) -> None:
+    following = Following(settings)
+    call, events = following.accept("destination-busy", 1)
+    create = next(event for event in events if event.name == "CHANNEL_CREATE")
+    following.hear([create], written=False)
+    following.folding.step_down(write=False)
+    following.folding.write_all()
+    known = following.store.get(call.id)
+    assert known is not None and known.legs[0].created is None
+    # The same process leads again: it has kept what it heard.
+    following.folding.take_over([known], time.monotonic())
+    found = following.store.get(call.id)
+    assert found is not None and found.legs[0].created is not None

@@ -1,0 +1,341 @@
+"""What was heard of the calls, on its way to Redis: several events of a call make one change.
+
+The listener that leads writes what it hears. A standby keeps the last of it in a buffer. When the
+standby takes the lease over it applies the buffer first, so that no event is lost between the two.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+
+import gevent
+from gevent.event import Event as Flag
+from gevent.lock import BoundedSemaphore
+
+from app.calls import transitions
+from app.calls.model import Call, Leg, State
+from app.store import once
+from app.store.calls import Change
+from app.store.client import is_unavailable
+from app.store.writes import Note
+from app.telemetry import counting
+from freeswitch import commands
+from freeswitch.connection import SwitchConnection
+from freeswitch.events import Event
+from workers.listener import heard as hearing
+from workers.listener.failures import guarded, patiently
+from workers.listener.heard import CALL_HEADER, REFUSED, Heard
+from workers.listener.switch_record import SwitchRecord
+from workers.runtime import Runtime
+
+# Seconds for which a standby keeps what it heard: longer than a take-over takes.
+BUFFERED_FOR = 15.0
+BUFFERED_EVENTS = 100_000
+# The most events that are handled at once: more save little, and no other greenlet runs meanwhile.
+MAX_BATCH = 128
+# Seconds for which a write may be delayed, so that it takes with it what follows. Only what brings
+# a call that is being set up no new state is delayed.
+DELAY = 0.1
+# Calls that have ended and are still known: the last events of their legs are to come.
+ENDED_KEPT = 1000
+
+
+class _Fold:
+    """What was heard of a call and is not written yet: at most one new state."""
+
+    def __init__(self, call: Call, until: float) -> None:
+        # The call as it is known, and after what was heard.
+        self.call = self.after = call
+        # When it is written at the latest (monotonic).
+        self.until = until
+        self.heard: list[Heard] = []
+        self.notes: list[Note] = []
+        # What waits for the change after this one: it brings a second new state.
+        self.rest: list[Heard] = []
+        self._at = 0.0
+        self._urgent = False
+
+    def take(self, one: Heard, at: float) -> None:
+        """Take over what was heard at ``at``, in epoch seconds."""
+        if self.rest:
+            self.rest.append(one)
+            return
+        before = self.after
+        after = hearing.applied(before, one, at)
+        if after.state is not before.state:
+            if before.state is not self.call.state:
+                self.rest.append(one)
+                return
+            self._urgent = True
+        if (note := hearing.note_of(before, after, one)) is not None:
+            self.notes.append(note)
+        self.heard.append(one)
+        self.after, self._at = after, at
+        self._urgent = self._urgent or not hearing.may_wait(self.call, one)
+
+    def is_due(self, now: float) -> bool:
+        return self._urgent or bool(self.rest) or self.until <= now
+
+    @property
+    def changes(self) -> bool:
+        return self.after is not self.call
+
+    def change(self) -> Change:
+        def transition(current: Call) -> Call:
+            if current is self.call:
+                return self.after
+            for one in self.heard:
+                current = hearing.applied(current, one, self._at)
+            return current
+
+        return Change(self.call, transition, tuple(self.notes))
+
+
+class Folding:
+    """The calls that are known, and what was heard of them and is not written yet."""
+
+    def __init__(
+        self, runtime: Runtime, link: SwitchConnection, record: SwitchRecord, stopping: Flag
+    ) -> None:
+        """``link`` takes the commands that hang up unwanted channels."""
+        self._runtime = runtime
+        self._store = runtime.store
+        self._link = link
+        self._name = link.address.name
+        self._record = record
+        self._stopping = stopping
+        self._leads = False
+        # One greenlet at a time applies events, writes them, or changes the lead.
+        self._order = BoundedSemaphore()
+        # What a standby heard, and when (monotonic).
+        self._buffer: deque[tuple[float, Heard]] = deque(maxlen=BUFFERED_EVENTS)
+        self._folds: dict[str, _Fold] = {}
+        # Set while some writes are delayed.
+        self.some_wait = Flag()
+        # The calls as last seen, so that an event costs one round trip. A stale one costs a
+        # second round trip: the script compares versions.
+        self._calls: dict[str, Call] = {}
+        self._ended: deque[str] = deque()
+
+    @property
+    def known(self) -> Collection[str]:
+        """The ids of the calls that are known."""
+        return self._calls.keys()
+
+    def keep(self, live: Collection[str]) -> None:
+        """Forget the calls that are not live any more: another process has ended them."""
+        self._calls = {i: call for i, call in self._calls.items() if i in live}
+
+    def take_over(self, live: Iterable[Call], begun: float) -> None:
+        """Apply what is in the buffer, as far as the last leader may not have, then lead.
+
+        ``live`` are the live calls of the switch, read since ``begun`` (monotonic).
+        """
+        self._calls = {call.id: call for call in live}
+        with self._order:
+            # A call that was not live when they were read has been ended by the last leader, or
+            # was claimed since.
+            left = [
+                one
+                for at, one in self._buffer
+                if at >= begun or (at >= begun - BUFFERED_FOR and one.call_id in self._calls)
+            ]
+            self._buffer.clear()
+            for first in range(0, len(left), MAX_BATCH):
+                self._guarded(partial(self._apply, left[first : first + MAX_BATCH]))
+            self._guarded(self._write_all)
+            self._leads = True
+
+    def step_down(self, *, write: bool) -> None:
+        """Stop leading. Without ``write``, another listener leads and writes what is left."""
+        with self._order:
+            if write:
+                self._guarded(self._write_all)
+            self._leads = False
+            # The next leader has heard it too.
+            for fold in self._folds.values():
+                for one in (*fold.heard, *fold.rest):
+                    self._keep_in_buffer(one)
+            self._folds.clear()
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """Apply the events of a batch, or keep them in the buffer while another listener leads."""
+        found: list[Heard] = []
+        # A batch is taken as a whole: the lead does not change before all of it is applied.
+        with self._order:
+            for event in events:
+                call_id = event.headers.get(CALL_HEADER)
+                self._guarded(partial(self._read, event, found), call_id)
+            if self._leads:
+                self._apply(found)
+                self._guarded(partial(self._count, events))
+            else:
+                for one in found:
+                    self._keep_in_buffer(one)
+
+    def write_due(self) -> None:
+        """Write what has waited long enough."""
+        with self._order:
+            self._guarded(partial(self._write, list(self._folds)))
+            if not self._folds:
+                self.some_wait.clear()
+
+    def write_all(self) -> None:
+        """Write all that was heard. May raise an error of Redis."""
+        with self._order:
+            self._write_all()
+
+    def change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
+        """Apply a pure transition to the call as it stands, and know the call after it.
+
+        Where the call is no longer kept in Redis, it returns ``call`` as it was.
+        """
+        try:
+            call = self._store.change(call, transition, note)
+        except KeyError:
+            self._calls.pop(call.id, None)
+        else:
+            self._remember(call)
+        return call
+
+    def _guarded(self, work: Callable[[], object], call_id: str | None = None) -> None:
+        guarded(self._name, work, call_id)
+
+    def _count(self, events: Sequence[Event]) -> None:
+        """Count the events of a batch, the oldest first, once they are applied."""
+        stamp = events[0].headers.get("Event-Date-Timestamp", "")
+        lag = self._store.now() - int(stamp) / 1e6 if stamp.isdecimal() else None
+        counting.events(self._name, [event.name for event in events], lag)
+
+    def _read(self, event: Event, into: list[Heard]) -> None:
+        if event.name == "HEARTBEAT":
+            if self._leads:
+                self._record.note_load(event)
+        elif (one := hearing.hear(event)) is not None:
+            into.append(one)
+            if one.error == REFUSED and self._leads:
+                self._runtime.pacer.refused(self._name)
+
+    def _keep_in_buffer(self, one: Heard) -> None:
+        if one.report is None and one.error is None:
+            # It only brings a note into the timeline, and the leader writes that.
+            return
+        at = time.monotonic()
+        while self._buffer and self._buffer[0][0] < at - BUFFERED_FOR:
+            self._buffer.popleft()
+        self._buffer.append((at, one))
+
+    def _apply(self, heard: Sequence[Heard]) -> None:
+        """Take over what was heard, in its order, and write what may not wait."""
+        patiently(self._stopping, partial(self._fold, heard))
+        self._write(dict.fromkeys(one.call_id for one in heard))
+
+    def _fold(self, heard: Sequence[Heard]) -> None:
+        """Add what was heard to what is to be written. Unknown calls cost one round trip."""
+        at, until = self._store.now(), time.monotonic() + DELAY
+        calls = self._calls_of(heard)
+        for one in heard:
+            if (fold := self._folds.get(one.call_id)) is None:
+                if (call := calls.get(one.call_id)) is None:
+                    continue
+                fold = self._folds[call.id] = _Fold(call, until)
+            self._guarded(partial(fold.take, one, at), one.call_id)
+
+    def _calls_of(self, heard: Sequence[Heard]) -> dict[str, Call]:
+        """The calls that events were heard of. They may be old, but have all legs of the events."""
+        calls: dict[str, Call] = {}
+        unknown: dict[str, None] = {}
+        for one in heard:
+            fold = self._folds.get(one.call_id)
+            call = fold.call if fold is not None else self._calls.get(one.call_id)
+            if call is None or hearing.concerns_new_leg(call, one):
+                unknown[one.call_id] = None
+            else:
+                calls[call.id] = call
+        if unknown:
+            for call in self._store.get_many(unknown):
+                if call is not None:
+                    calls[call.id] = call
+                    self._remember(call)
+                    if (fold := self._folds.get(call.id)) is not None:
+                        # What was heard before goes on from the call as it is now.
+                        fold.rest[:0] = fold.heard
+                        self._go_on(fold, call)
+        return calls
+
+    def _write_all(self) -> None:
+        self._write(list(self._folds), all_of_it=True)
+
+    def _write(self, ids: Collection[str], *, all_of_it: bool = False) -> None:
+        """Write what is due of these calls."""
+        now = math.inf if all_of_it else time.monotonic()
+        while due := [f for i in ids if (f := self._folds.get(i)) is not None and f.is_due(now)]:
+            try:
+                patiently(self._stopping, partial(self._write_together, due))
+            except Exception as error:
+                if is_unavailable(error):
+                    raise
+                # A call that cannot be written delays no other.
+                for fold in due:
+                    again = partial(self._write_together, [fold])
+                    self._guarded(partial(patiently, self._stopping, again), fold.call.id)
+                    if self._folds.get(fold.call.id) is fold:
+                        del self._folds[fold.call.id]
+        if self._folds:
+            self.some_wait.set()
+
+    def _write_together(self, folds: Sequence[_Fold]) -> None:
+        """Write one change of each call, all in one round trip.
+
+        A further state of a call takes a change of its own, so that a reader of the changes sees
+        every state.
+        """
+        # A retry may begin in the middle.
+        folds = [fold for fold in folds if self._folds.get(fold.call.id) is fold]
+        changing = [fold for fold in folds if fold.changes]
+        written = self._store.change_many([fold.change() for fold in changing])
+        for fold, call in zip(changing, written, strict=True):
+            if call is not None:
+                self._remember(call)
+                self._hang_up_unwanted(fold.heard, call)
+            else:
+                # Redis no longer keeps the call.
+                self._calls.pop(fold.call.id, None)
+            self._go_on(fold, call)
+        for fold in folds:
+            if not fold.changes:
+                for note in fold.notes:
+                    add = partial(self._store.note, fold.call.id, note, once.new_mark())
+                    patiently(self._stopping, add)
+                self._hang_up_unwanted(fold.heard, fold.call)
+                self._go_on(fold, fold.call)
+
+    def _go_on(self, fold: _Fold, call: Call | None) -> None:
+        """End a fold that is written, and begin another with the rest."""
+        del self._folds[fold.call.id]
+        if call is not None and fold.rest:
+            at, again = self._store.now(), _Fold(call, fold.until)
+            self._folds[call.id] = again
+            for one in fold.rest:
+                again.take(one, at)
+
+    def _remember(self, call: Call) -> None:
+        self._calls[call.id] = call
+        if call.state is State.ENDED:
+            self._ended.append(call.id)
+            if len(self._ended) > ENDED_KEPT:
+                self._calls.pop(self._ended.popleft(), None)
+
+    def _hang_up_unwanted(self, heard: list[Heard], call: Call) -> None:
+        """Hang up what came up after its call was ended, or after its hang-up was carried out."""
+        for leg in hearing.legs_to_check(call, heard):
+            if transitions.is_unwanted(call, leg):
+                # The switch's reply must not delay the events.
+                gevent.spawn(guarded, self._name, partial(self._kill, call, leg), call.id, leg.id)
+
+    def _kill(self, call: Call, leg: Leg) -> None:
+        reply = commands.kill(self._link, leg.uuid)
+        if reply.startswith("+OK"):
+            self._store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))

@@ -1,0 +1,147 @@
+"""What the listener takes from one event of the switch, and what that does to a call. Pure."""
+
+from dataclasses import dataclass
+
+from app.calls import transitions
+from app.calls.model import Call, Leg, State, call_id_of
+from app.calls.transitions import LegReport
+from app.store.writes import Note
+from freeswitch import commands
+from freeswitch.events import Event
+from workers.leg_reports import leg_report
+from workers.runtime import CALL_VARIABLE
+
+EVENTS = (
+    "CHANNEL_CREATE",
+    "CHANNEL_PROGRESS",
+    "CHANNEL_PROGRESS_MEDIA",
+    "CHANNEL_ANSWER",
+    "CHANNEL_BRIDGE",
+    "CHANNEL_HOLD",
+    "CHANNEL_UNHOLD",
+    "RECORD_START",
+    "RECORD_STOP",
+    "CHANNEL_HANGUP_COMPLETE",
+    "BACKGROUND_JOB",
+    "HEARTBEAT",
+    # The last: the switch reads the words after CUSTOM as subclasses.
+    "CUSTOM valet_parking::info",
+)
+CALL_HEADER = f"variable_{CALL_VARIABLE}"
+# Filters are alternatives: the channels of our calls, and the two events that have no channel.
+FILTERS = (
+    (CALL_HEADER, "/.+/"),
+    ("Event-Name", "BACKGROUND_JOB"),
+    ("Event-Name", "HEARTBEAT"),
+)
+# The switch answers an originate with this cause while it is paused or full, or throttles.
+REFUSED = "DESTINATION_OUT_OF_ORDER"
+_COMES_UP = frozenset({"CHANNEL_CREATE", "CHANNEL_ANSWER"})
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the listener takes from one event. It may apply it later, or twice."""
+
+    call_id: str
+    note: Note
+    # What a channel's event tells of its leg.
+    report: LegReport | None = None
+    # The Job-UUID of an originate that is over, and the hang-up cause with which it failed.
+    job_uuid: str | None = None
+    error: str | None = None
+
+    @property
+    def uuid(self) -> str:
+        """The uuid of the channel, or the Job-UUID."""
+        return self.report.uuid if self.report is not None else self.job_uuid or ""
+
+    @property
+    def comes_up(self) -> bool:
+        """Whether the event says that a channel has come up or was answered."""
+        return self.report is not None and self.note.name in _COMES_UP
+
+    @property
+    def goes_down(self) -> bool:
+        """Whether the event says that a channel has ended."""
+        return self.report is not None and self.report.ended is not None
+
+
+def hear(event: Event) -> Heard | None:
+    """What is worth keeping of an event; None for an event that belongs to no call."""
+    headers = event.headers
+    if event.name == "BACKGROUND_JOB":
+        job_uuid, result = headers.get("Job-UUID", ""), event.body or ""
+        return Heard(
+            call_id_of(job_uuid),
+            Note("reply", "originate", data=result.strip()),
+            job_uuid=job_uuid,
+            error=commands.originate_error(result),
+        )
+    call_id = headers.get(CALL_HEADER)
+    report = leg_report(event)
+    if not call_id or report is None:
+        return None
+    return Heard(call_id, Note("event", event.name, data=report.cause), report=report)
+
+
+def applied(call: Call, heard: Heard, at: float) -> Call:
+    """The call after what was heard at ``at``, in epoch seconds."""
+    if heard.report is not None:
+        return transitions.report_leg(call, heard.report)
+    if heard.error is None or heard.job_uuid is None:
+        return call
+    if heard.job_uuid == call.job_uuid:
+        return transitions.finish_originate(call, error=heard.error, at=at)
+    # The job that brings in a third party has the uuid of that party's first leg.
+    return transitions.end_leg(call, heard.job_uuid, cause=heard.error, at=at)
+
+
+def note_of(before: Call, after: Call, heard: Heard) -> Note | None:
+    """The entry in the timeline for what was heard, which made ``after`` of ``before``."""
+    if heard.report is None:
+        # A result that is no error changes nothing: the events of the legs say more.
+        ours = heard.job_uuid == before.job_uuid or before.leg(heard.uuid) is not None
+        return heard.note if ours and (heard.error is None or after is not before) else None
+    leg = before.leg(heard.uuid)
+    if after is before or leg is None:
+        return None
+    return Note("event", heard.note.name, leg=leg.id, data=heard.note.data)
+
+
+def may_wait(call: Call, heard: Heard) -> bool:
+    """Whether what brings the call no new state need not be written at once.
+
+    That is so while the call is being set up: its phones exist, ring or answer, and its originate
+    worked.
+    """
+    if call.state in (State.BRIDGED, State.ENDED) or heard.error is not None:
+        return False
+    if heard.report is None:
+        return True
+    leg = call.leg(heard.uuid)
+    settled = heard.report.ended is not None or heard.report.marks is not None
+    return leg is not None and leg.action is None and not settled
+
+
+def concerns_new_leg(call: Call, heard: Heard) -> bool:
+    """Whether the event is about a leg that an action brought in after the call was read."""
+    uuid = heard.uuid
+    return call.leg(uuid) is None and uuid != call.job_uuid and call_id_of(uuid) == call.id
+
+
+def legs_to_check(call: Call, heard: list[Heard]) -> list[Leg]:
+    """The legs that may be unwanted once this was heard: those that came up, and third parties.
+
+    A third party that listens would hear nothing for the rest of the time, and one that rings for
+    a party that has left would talk to nobody.
+    """
+    came_up: dict[str, None] = {}
+    for one in heard:
+        if one.comes_up:
+            came_up[one.uuid] = None
+        elif one.goes_down:
+            came_up.pop(one.uuid, None)
+    legs = {uuid: leg for uuid in came_up if (leg := call.leg(uuid)) is not None}
+    legs |= {leg.uuid: leg for leg in call.thirds if leg.live}
+    return list(legs.values())

@@ -1,0 +1,321 @@
+"""What Redis says of the calls of one switch, compared with the channels that the switch has.
+
+The listener asks the switch of each call whose channels are not as expected, writes what it finds,
+hangs up what should not be there, and ends calls that are gone.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+import gevent
+from gevent.pool import Pool
+
+from app.calls import transitions, watch
+from app.calls.model import Call, Leg, State, call_id_of
+from app.calls.transitions import LegReport
+from app.store.writes import Note
+from app.telemetry import counting
+from freeswitch import commands
+from freeswitch.connection import SwitchConnection
+from freeswitch.events import Event
+from workers.leg_reports import leg_report
+from workers.listener.failures import guarded
+from workers.listener.folding import MAX_BATCH, Folding
+from workers.listener.switch_record import SwitchRecord
+from workers.runtime import CALL_VARIABLE, Runtime
+
+log = logging.getLogger(__name__)
+
+# Seconds until the next look at a call whose channels are missing.
+SECOND_LOOK = 2.0
+# Calls read from Redis at a time, so that events are handled in between.
+CHUNK = 20
+# Calls that the switch is asked of at the same time.
+EXAMINERS = 4
+# Seconds for which comparing waits at each step for events to be handled.
+GIVE_WAY_LIMIT = 0.1
+# Seconds for which a verdict, or the end of this process, waits until all events so far are
+# written. A verdict that comes later is left to another look.
+CATCH_UP_LIMIT = 3.0
+
+
+class Reconciler:
+    """Compares the calls of one switch with its channels."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        events: SwitchConnection,
+        link: SwitchConnection,
+        folding: Folding,
+        record: SwitchRecord,
+    ) -> None:
+        """``events`` brings the switch's events, ``link`` takes the commands."""
+        self._store = runtime.store
+        self._events = events
+        self._link = link
+        self._name = link.address.name
+        self._folding = folding
+        self._record = record
+        # For how many seconds a call or a leg, by its id or uuid, has been missing on the switch,
+        # and when it was last asked for (monotonic).
+        self._missing: dict[str, tuple[float, float]] = {}
+        # Since when (monotonic) a call's deadline has passed and its switch could not be asked.
+        self._unasked: dict[str, float] = {}
+        self._examiners = Pool(EXAMINERS)
+
+    @property
+    def misses_some(self) -> bool:
+        """Whether a call or a leg was missing at the last look."""
+        return bool(self._missing)
+
+    def begin(self) -> None:
+        """Begin to lead: what was missing before may be there by now."""
+        self._missing.clear()
+
+    def stop(self) -> None:
+        """Examine no more calls."""
+        self._examiners.kill()
+
+    def compare(self) -> None:
+        """Compare the live calls in Redis with the switch's channels, while the switch is up.
+
+        The calls are read first: a call that is claimed afterwards is not among them, and the
+        switch's answer is the state of the run that they were claimed for.
+        """
+        if self._link.up:
+            with counting.reconciling(self._name):
+                self._compare()
+
+    def look_again(self) -> None:
+        """See whether what was missing is still missing."""
+        if self._link.up:
+            live = set()
+            for call in self.read(sorted({call_id_of(i) for i in self._missing})):
+                live.add(call.id)
+                self.examine(call)
+            self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
+
+    def examine(self, call: Call) -> float:
+        """Ask the switch of a claimed call's channels, and do what follows.
+
+        It returns the seconds until the next look, unless an event comes before.
+        """
+        if call.switch != self._name:
+            # A failover of Redis lost the claim, and the call was claimed for another switch.
+            self._missing.pop(call.id, None)
+            return SECOND_LOOK
+        asked = time.monotonic()
+        self._unasked.pop(call.id, None)
+        found = self._ask(call)
+        # What was missing before the call was sent says nothing of what is sent now.
+        name = call.id if call.sent else f"{call.id}-unsent"
+        fault = watch.fate(
+            call,
+            core_uuid=self._core,
+            there=bool(found),
+            gone_for=0.0 if found else self._missing_for(name, asked),
+        )
+        if fault is not None:
+            if self.caught_up():
+                # No event waits here that could say more.
+                self.end(call, fault)
+            return SECOND_LOOK
+        if not found:
+            return SECOND_LOOK
+        for name in (call.id, f"{call.id}-unsent", *found):
+            self._missing.pop(name, None)
+        reports = [report for event in found.values() if (report := leg_report(event))]
+        note = Note("event", "found on the switch")
+        call = self._folding.change(call, _reporting(*reports), note)
+        call = self._end_gone_legs(call, found, asked)
+        call = self._end_unsent_legs(call, found, asked)
+        at = _clock(found)
+        if call.sent is None:
+            mark = partial(transitions.mark_sent, at=at)
+            call = self._folding.change(call, mark, Note("command", "found on the switch"))
+        return self._enforce(call, at)
+
+    def end(self, call: Call, fault: str) -> None:
+        """End a call that no event will end, unless it has changed since it was read."""
+        at, seen = self._store.now(), call.stamp
+
+        def transition(current: Call) -> Call:
+            # What was true of the call before another change is no reason to end it.
+            return transitions.end(current, fault, at=at) if current.stamp == seen else current
+
+        data = json.dumps({"switch": call.switch})
+        ended = self._folding.change(call, transition, Note("event", fault, data=data))
+        if ended.state is State.ENDED:
+            self._unasked.pop(call.id, None)
+        if (ended.ended, ended.ended_by) == (at, transitions.EVENTS_LOST):
+            counting.legs_gone(self._name, sum(leg.live for leg in call.legs))
+
+    def caught_up(self) -> bool:
+        """Write all that the switch has sent by now; False where that takes too long."""
+        if not self._events.catch_up(CATCH_UP_LIMIT):
+            return False
+        self._folding.write_all()
+        return True
+
+    def unasked_for(self, call: Call) -> float:
+        """For how many seconds the call's switch could not be asked since its deadline passed."""
+        at = time.monotonic()
+        return at - self._unasked.setdefault(call.id, at)
+
+    def live_calls(self) -> list[Call]:
+        """The live calls of the switch, out of Redis."""
+        return list(self.read(self._store.live_of_switch(self._name)))
+
+    def read(self, ids: Sequence[str], *, ended: bool = False) -> Iterator[Call]:
+        """Read calls by their ids, the ended ones only with ``ended``. Events go first."""
+        for first in range(0, len(ids), CHUNK):
+            for call in self._store.get_many(ids[first : first + CHUNK]):
+                if call is not None and (ended or call.state is not State.ENDED):
+                    yield call
+            self._give_way()
+
+    def _compare(self) -> None:
+        begun = time.monotonic()
+        calls = self.live_calls()
+        states = commands.call_states(self._link)
+        live = {call.id for call in calls}
+        self._folding.keep(live)
+        ours = {leg.uuid for call in calls for leg in call.legs}
+        self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
+        # The list is some hundred milliseconds old: it is a reason to ask, not to end a call.
+        doubtful = [c for c in calls if c.core_uuid != self._core or watch.is_doubtful(c, states)]
+        self._examine_all(doubtful)
+        self._hang_up_orphans(set(states) - ours)
+        if self._unasked:
+            alive = set(self._store.due(math.inf))
+            self._unasked = {i: at for i, at in self._unasked.items() if i in alive}
+        seconds = f"{time.monotonic() - begun:.3f}"
+        log.info("switch %s: compared %d live calls in %s s", self._name, len(calls), seconds)
+        self._record.note_reconciled(seconds)
+
+    def _examine_all(self, calls: Sequence[Call]) -> None:
+        """Examine several calls at a time: each waits for the switch and for Redis by turns."""
+        for call in calls:
+            self._give_way()
+            self._examiners.spawn(self._examine_guarded, call)
+        self._examiners.join()
+
+    def _examine_guarded(self, call: Call) -> None:
+        guarded(self._name, partial(self.examine, call), call.id)
+
+    def _give_way(self) -> None:
+        """Let events go first. In a flood of events, the calls are looked after too."""
+        end = time.monotonic() + GIVE_WAY_LIMIT
+        # The listener takes a smaller backlog in one batch, soon.
+        while self._events.backlog > MAX_BATCH and time.monotonic() < end:
+            gevent.sleep(0.001)
+
+    @property
+    def _core(self) -> str:
+        return self._link.core_uuid or ""
+
+    def _ask(self, call: Call) -> dict[str, Event]:
+        """The call's channels that the switch has, by uuid, with all that the switch knows."""
+        found = {}
+        open_legs = [leg for leg in call.legs if leg.ended is None]
+        for leg in open_legs:
+            if (event := commands.dump(self._link, leg.uuid)) is not None:
+                found[leg.uuid] = event
+            if call.core_uuid != self._core:
+                # Another run of the switch has answered: it has nothing of the call.
+                break
+        if not open_legs:
+            # Every leg has ended, and the call's own end is on its way. The switch is asked all
+            # the same: a verdict needs the run that answers.
+            commands.core_uuid(self._link)
+        return found
+
+    def _end_gone_legs(self, call: Call, found: Mapping[str, Event], asked: float) -> Call:
+        for leg in call.legs:
+            gone = leg.live and leg.uuid not in found
+            if gone and self._missing_for(leg.uuid, asked) >= watch.GONE_LIMIT and self.caught_up():
+                # Its last event was lost, or is applied by now: nobody knows how it ended.
+                self._missing.pop(leg.uuid, None)
+                note, at = Note("event", "gone from the switch", leg=leg.id), self._store.now()
+                over = _reporting(LegReport(leg.uuid, ended=at))
+                call = self._folding.change(call, over, note)
+                if any((each.id, each.ended) == (leg.id, at) for each in call.legs):
+                    counting.legs_gone(self._name, 1)
+        return call
+
+    def _end_unsent_legs(self, call: Call, found: Mapping[str, Event], asked: float) -> Call:
+        for leg in call.legs:
+            unsent = watch.is_unsent(leg) and leg.uuid not in found
+            if unsent and self._missing_for(leg.uuid, asked) >= watch.UNSENT_LIMIT:
+                cause, at = "NORMAL_UNSPECIFIED", self._store.now()
+                over = partial(transitions.end_leg, uuid=leg.uuid, cause=cause, at=at)
+                call = self._folding.change(call, over, Note("event", "never sent", leg=leg.id))
+        return call
+
+    def _missing_for(self, name: str, asked: float) -> float:
+        """For how many seconds a call or a leg has been missing, as several looks add up.
+
+        Between two looks this process or the switch may have stood still: one look adds a limited
+        time.
+        """
+        missing, before = self._missing.get(name, (0.0, asked))
+        missing += min(asked - before, watch.LOOK_LIMIT)
+        self._missing[name] = missing, asked
+        return missing
+
+    def _enforce(self, call: Call, at: float) -> float:
+        """Hang up what was asked for, and what outlives its limit by the switch's clock ``at``.
+
+        It returns the seconds until the next look.
+        """
+        if call.state is State.ENDED:
+            return SECOND_LOOK
+        if at >= watch.limit(call):
+            self._hang_up(call, "ALLOTTED_TIMEOUT")
+        elif call.hangup_requested is not None:
+            self._hang_up(call, "NORMAL_CLEARING")
+        elif unwanted := [g for g in call.legs if g.live and transitions.is_unwanted(call, g)]:
+            for leg in unwanted:
+                self._kill(call, leg)
+        else:
+            return max(SECOND_LOOK, watch.limit(call) - at)
+        return SECOND_LOOK
+
+    def _hang_up_orphans(self, uuids: set[str]) -> None:
+        """Hang up the channels of calls that have ended, and leave channels of other programs."""
+        of_calls = {uuid: call_id_of(uuid) for uuid in uuids}
+        ended = {call.id: call for call in self.read(sorted(set(of_calls.values())), ended=True)}
+        for uuid, call_id in of_calls.items():
+            call = ended.get(call_id)
+            leg = call.leg(uuid) if call else None
+            if call is not None and leg is not None and call.state is State.ENDED:
+                self._kill(call, leg)
+
+    def _hang_up(self, call: Call, cause: str) -> None:
+        reply = commands.hang_up_all(self._link, CALL_VARIABLE, call.id, cause)
+        self._store.note(call.id, Note("command", "hupall", data=reply))
+
+    def _kill(self, call: Call, leg: Leg) -> None:
+        reply = commands.kill(self._link, leg.uuid)
+        if reply.startswith("+OK"):
+            self._store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
+
+
+def _reporting(*reports: LegReport) -> Callable[[Call], Call]:
+    def transition(call: Call) -> Call:
+        for report in reports:
+            call = transitions.report_leg(call, report)
+        return call
+
+    return transition
+
+
+def _clock(dumps: Mapping[str, Event]) -> float:
+    """The switch's own clock in epoch seconds, as the last dump has it."""
+    stamp = max(event.headers.get("Event-Date-Timestamp", "0") for event in dumps.values())
+    return int(stamp) / 1e6

@@ -1,0 +1,108 @@
+"""What Redis says of one switch: which listeners hear it, its load, its limits, its outages."""
+
+import logging
+import time
+from contextlib import suppress
+from functools import partial
+
+from gevent.event import Event as Flag
+
+from app.store.pace import Limit
+from app.store.switches import SwitchStore
+from freeswitch import commands
+from freeswitch.connection import SwitchConnection
+from freeswitch.events import Event
+from workers.listener.failures import patiently
+from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+# Seconds after which a switch that cannot be reached is called unreachable.
+UNREACHABLE_AFTER = 10.0
+
+
+class SwitchRecord:
+    """Keeps what Redis says of a switch true. Only the leader writes more than its own name."""
+
+    def __init__(self, runtime: Runtime, link: SwitchConnection, stopping: Flag) -> None:
+        """``link`` takes the command that asks for the switch's capacity."""
+        self._store = runtime.store
+        self._pacer = runtime.pacer
+        self._switches = SwitchStore(runtime.redis, runtime.keys)
+        self._listener = runtime.name
+        self._link = link
+        self._name = link.address.name
+        self._stopping = stopping
+        # Since when the switch is out of reach (monotonic).
+        self._down_since: float | None = time.monotonic()
+
+    def sign(self, *, hears: bool, lasts: float) -> None:
+        """Put this listener on the list of those that hear the switch, or take it off.
+
+        The entry counts for ``lasts`` seconds.
+        """
+        at = self._store.now()
+        self._switches.sign(self._name, self._listener, hears=hears, at=at, lasts=lasts)
+
+    def has_another_listener(self) -> bool:
+        """Whether another listener hears the switch."""
+        return any(name != self._listener for name in self._switches.listeners(self._name))
+
+    def begin(self) -> None:
+        """Begin to lead: what Redis says of the switch is to be told anew."""
+        self._down_since = time.monotonic()
+
+    def tell(self, *, core_uuid: str | None) -> None:
+        """Write the run of the switch, or None while it is out of reach and since when."""
+        if core_uuid is not None:
+            if self._down_since is not None:
+                self._note({"core_uuid": core_uuid, "up_since": self._store.now()})
+                self._switches.mark_reachable(self._name)
+                self._set_limit(commands.capacity(self._link))
+                self._down_since = None
+        elif self._down_since is None:
+            self._down_since = time.monotonic()
+        elif time.monotonic() - self._down_since > UNREACHABLE_AFTER:
+            since = self._store.now() - (time.monotonic() - self._down_since)
+            if self._switches.mark_unreachable(self._name, since):
+                log.error("switch %s is unreachable; its calls wait for it", self._name)
+
+    @property
+    def down_for(self) -> float:
+        """For how many seconds the switch has been out of reach."""
+        return 0.0 if self._down_since is None else time.monotonic() - self._down_since
+
+    def note_load(self, heartbeat: Event) -> None:
+        """Write what the switch's HEARTBEAT tells of its load and its limits."""
+        headers = heartbeat.headers
+        with suppress(KeyError, ValueError):
+            self._set_limit((int(headers["Session-Per-Sec"]), int(headers["Max-Sessions"])))
+        self._note(
+            {
+                "sessions": headers.get("Session-Count", ""),
+                "max_sessions": headers.get("Max-Sessions", ""),
+                "sessions_per_second": headers.get("Session-Per-Sec", ""),
+                "heartbeat": self._store.now(),
+            }
+        )
+
+    def note_reconciled(self, seconds: str) -> None:
+        """Write that the calls have just been compared with the switch, and how long it took."""
+        self._note({"reconciled": self._store.now(), "reconcile_seconds": seconds})
+
+    def _note(self, fields: dict[str, str | float]) -> None:
+        fields = {**fields, "listener": self._listener}
+        patiently(self._stopping, partial(self._switches.note, self._name, fields))
+
+    def _set_limit(self, capacity: tuple[int, int] | None) -> None:
+        """Set how much the switch may be given: what its address says, else what it says itself.
+
+        ``capacity`` is its sessions-per-second, of which it refuses the last one of a second, and
+        its max-sessions.
+        """
+        address = self._link.address
+        rate, most = address.legs_per_second, address.max_legs
+        if capacity is not None:
+            rate = max(1, capacity[0] - 1) if rate is None else rate
+            most = capacity[1] if most is None else most
+        self._pacer.set_switch_limit(self._name, Limit(rate or 0, most or 0))
