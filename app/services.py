@@ -1,14 +1,8 @@
 """The composition root of the web side: what a request is served with."""
 
 import ipaddress
-import logging
-import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-from redis.exceptions import RedisError
-from tenacity import retry, retry_if_exception, wait_fixed
 
 from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
@@ -24,15 +18,14 @@ from app.phone_calls.services import PhoneCalls
 from app.presence.services import PresenceService
 from app.settings import Settings, SettingsError
 from app.store.calls import CallStore
-from app.store.client import connect, is_unavailable
+from app.store.client import connect
+from app.store.format import check_at_start
 from app.store.keys import Keys
 from app.store.pace import Pacer
 from app.store.queue import JobQueue
 from app.stream.services import CallStream
 from app.telemetry import counting
 from app.web.auth import Authenticator
-
-log = logging.getLogger(__name__)
 
 # Seconds after which a change of the accounts counts at the latest.
 _ACCOUNTS_AGE = 0.1
@@ -51,15 +44,10 @@ def create_services(settings: Settings) -> list[Any]:
     redis = connect(settings.require_redis(), timeout=1.0, retries=1, connections=_CONNECTIONS)
     keys = Keys(settings.key_prefix)
     store = AccountStore(redis, keys, max_age=_ACCOUNTS_AGE)
-    write = partial(store.replace, accounts, demo=settings.accounts is None)
-    try:
-        write()
-    except RedisError as error:
-        if not is_unavailable(error):
-            raise
-        # The API answers requests with an error meanwhile.
-        log.error("Redis is unavailable: %s", error)
-        threading.Thread(target=_once_redis_is_back, args=(write,), daemon=True).start()
+    # While Redis is unavailable the API answers requests with an error.
+    check_at_start(
+        redis, keys, then=partial(store.replace, accounts, demo=settings.accounts is None)
+    )
     calls = CallStore(redis, keys, settings.wait_replicas)
     queue = JobQueue(redis, keys)
     phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
@@ -80,14 +68,6 @@ def create_services(settings: Settings) -> list[Any]:
         ApiHealth(impatient, store),
         RedisGauges(impatient),
     ]
-
-
-@retry(retry=retry_if_exception(is_unavailable), wait=wait_fixed(1))
-def _once_redis_is_back(write: Callable[[], None]) -> None:
-    try:
-        write()
-    except SettingsError as error:
-        log.critical("%s", error)
 
 
 def checked_accounts(settings: Settings) -> Accounts:

@@ -15,6 +15,7 @@ import orjson
 
 from app.cdr.store import CdrStore, Record
 from app.settings import Settings, SettingsError
+from app.store import format
 from app.store.client import connect
 from app.store.index import Span
 from app.store.keys import Keys
@@ -49,7 +50,9 @@ def run_export(
     dates), oldest first, to the file ``output`` (``-``: standard output). A file is there when
     all is written, or not at all. Raises SettingsError, OSError and what Redis raises.
     """
-    store = CdrStore(connect(settings.require_redis()), Keys(settings.key_prefix))
+    redis, keys = connect(settings.require_redis()), Keys(settings.key_prefix)
+    format.check(redis, keys)
+    store = CdrStore(redis, keys)
     span = Span(_time(first, "--from", -math.inf), _time(last, "--to", math.inf))
     if organization is not None and user is not None:
         raise SettingsError("give --organization or --user, not both.")

@@ -27,6 +27,7 @@ from app.health.parts import listener_parts, worker_parts
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError
 from app.store.client import connect
+from app.store.format import check_at_start
 from app.store.keys import Keys
 from app.store.queue import ACTIONS, CALLS
 from app.stream.services import CallStream
@@ -193,7 +194,9 @@ def run_listener(settings: Settings) -> None:
 def run_webhooks(settings: Settings) -> None:
     """Deliver call events until SIGTERM or SIGINT. Raises SettingsError."""
     redis = connect(settings.require_redis(), connections=_WEBHOOK_CONNECTIONS)
-    delivery = Delivery(settings, redis, Keys(settings.key_prefix))
+    keys = Keys(settings.key_prefix)
+    check_at_start(redis, keys)
+    delivery = Delivery(settings, redis, keys)
     tracing.start(settings, "webhooks")
     with telling(settings, "webhooks"):
         _until_signal(delivery.stop, [gevent.spawn(delivery.run)])

@@ -9,6 +9,7 @@ from redis import Redis
 from app.settings import Settings, SettingsError
 from app.store.calls import CallStore
 from app.store.client import connect
+from app.store.format import check_at_start
 from app.store.keys import Keys
 from app.store.pace import Claims, Pacer
 from app.store.queue import JobQueue
@@ -35,9 +36,11 @@ class Runtime:
 
     @classmethod
     def create(cls, settings: Settings) -> "Runtime":
-        """Raises SettingsError where Redis is not set or its URL cannot be used."""
+        """Put it together. Raises SettingsError where Redis is not set, its URL cannot be used, or
+        it holds data of another format."""
         redis = connect(settings.require_redis())
         keys = Keys(settings.key_prefix)
+        check_at_start(redis, keys)
         counting.tell_apart(settings.metrics_organizations)
         store = CallStore(redis, keys, settings.wait_replicas)
         name = f"{socket.gethostname()}-{os.getpid()}"

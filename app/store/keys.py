@@ -6,6 +6,7 @@ class Keys:
 
     def __init__(self, prefix: str = "ringback:") -> None:
         self.prefix = prefix
+        self.format = f"{prefix}format"
         self.events = f"{prefix}events"
         self.deadlines = f"{prefix}calls:deadline"
         self.calls = f"{prefix}calls:all"

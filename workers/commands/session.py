@@ -19,6 +19,7 @@ from app.accounts.model import Accounts
 from app.accounts.store import AccountStore
 from app.errors import ApiError
 from app.settings import Settings, SettingsError, load_settings
+from app.store import format
 from app.store.calls import CallStore
 from app.store.client import connect, is_unavailable
 from app.store.errors import OutcomeUnknown
@@ -42,10 +43,13 @@ class Session:
 
     @classmethod
     def open(cls, *, timeout: float = 3.0, retries: int = 1) -> "Session":
-        """By the RINGBACK_* variables, as the processes. Raises SettingsError."""
+        """A session by the RINGBACK_* variables, as the processes read them. Raises SettingsError,
+        also where Redis holds data of another format, or an error of Redis."""
         settings = load_settings()
         redis = connect(settings.require_redis(), timeout=timeout, retries=retries)
-        return cls(settings, redis, Keys(settings.key_prefix))
+        keys = Keys(settings.key_prefix)
+        format.check(redis, keys)
+        return cls(settings, redis, keys)
 
     @cached_property
     def store(self) -> CallStore:

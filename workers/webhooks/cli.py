@@ -93,13 +93,15 @@ def _each(
 
 def _messages() -> "Messages":
     # Here, for the other commands do without.
+    from app.store import format
     from app.store.client import connect
     from app.store.keys import Keys
     from workers.webhooks.messages import Messages
 
     try:
         settings = load_settings()
-        redis = connect(settings.require_redis())
+        redis, keys = connect(settings.require_redis()), Keys(settings.key_prefix)
+        format.check(redis, keys)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
-    return Messages(redis, Keys(settings.key_prefix))
+    return Messages(redis, keys)
