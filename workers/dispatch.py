@@ -20,12 +20,12 @@ from app.store.errors import NotReplicated
 from app.store.pace import PACE, Asking, Turn
 from app.store.writes import Note
 from app.telemetry import counting, logs, tracing
-from freeswitch import commands
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandRefused, EventSocketError
 from freeswitch.pool import SwitchPool
 from workers.dial_command import originate_command
-from workers.runtime import CALL_VARIABLE, Runtime
+from workers.hang_up import try_to_hang_up
+from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -338,30 +338,14 @@ class Dispatcher:
 
     def _hang_up_guarded(self, connection: SwitchConnection, call: Call) -> None:
         try:
-            self.hang_up(connection, call)
+            try_to_hang_up(self._store, connection, call)
         except RedisError as error:
-            # It was hung up, or the listener sees to it.
+            # The call was hung up, or the listener does it.
             log.warning("call %s: %s", call.id, error)
 
     def _refused(self, call: Call, cause: str, text: str) -> None:
         refuse = partial(transitions.finish_originate, error=cause, at=self._store.now())
         self._store.change(call, refuse, Note("reply", "originate", data=text))
-
-    def hang_up(self, connection: SwitchConnection, call: Call) -> None:
-        """Hang up what a client has asked for, the call or parties of it; what fails here the
-        listener makes good."""
-        try:
-            if call.hangup_requested is not None:
-                reply = commands.hang_up_all(connection, CALL_VARIABLE, call.id)
-                self._store.note(call.id, Note("command", "hupall", data=reply))
-                return
-            for leg in call.legs:
-                if leg.hangup_requested is not None and leg.live:
-                    reply = commands.kill(connection, leg.uuid)
-                    self._store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
-        except EventSocketError as error:
-            with logs.about(call=call.id, switch=connection.address.name):
-                log.warning("call %s is not hung up yet: %s", call.id, error)
 
 
 def _end_claim(call: Call, *, worker: str, claimed: float) -> Call:

@@ -17,6 +17,7 @@ from app.telemetry import counting, logs
 from freeswitch.pool import SwitchPool
 from workers.actions import Actor
 from workers.dispatch import Dispatcher
+from workers.hang_up import try_to_hang_up
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -85,10 +86,13 @@ def hang_up(call_id: str) -> None:
         return
     connection = context.pool.reach(call.switch)
     if connection is None:
-        # The listener sees to it.
-        log.warning("call %s: switch %s is away, to be hung up once back", call.id, call.switch)
+        log.warning(
+            "call %s: switch %s is unavailable; the listener hangs the call up once it is back",
+            call.id,
+            call.switch,
+        )
         return
-    context.dispatcher.hang_up(connection, call)
+    try_to_hang_up(context.runtime.store, connection, call)
 
 
 @counting.jobs(ACTIONS)

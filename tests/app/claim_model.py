@@ -56,7 +56,7 @@ from freeswitch.address import SwitchAddress
 from freeswitch.errors import CommandTimeout, EventSocketError, NotConnected
 from freeswitch.event_socket import DELIVERY_LIMIT
 from freeswitch.events import Event
-from workers import dispatch, jobs
+from workers import dispatch, hang_up, jobs
 from workers.listener import failures, folding, leading, reconcile, switch_record
 from workers.runtime import Runtime
 
@@ -236,7 +236,7 @@ class World:
             patch.setattr(module, "Flag", flag)
         for module in (freeswitch.pool, leading):
             patch.setattr(module, "SwitchConnection", link)
-        for module in (dispatch, jobs, leading, reconcile, switch_record, failures, pace):
+        for module in (dispatch, hang_up, jobs, leading, reconcile, switch_record, failures, pace):
             patch.setattr(module, "log", log)
         waiting = freeswitch.commands, freeswitch.pool
         for module in (dispatch, leading, reconcile, folding, *waiting):

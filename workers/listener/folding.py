@@ -15,15 +15,15 @@ from gevent.event import Event as Flag
 from gevent.lock import BoundedSemaphore
 
 from app.calls import transitions
-from app.calls.model import Call, Leg, State
+from app.calls.model import Call, State
 from app.store import once
 from app.store.calls import Change
 from app.store.client import is_unavailable
 from app.store.writes import Note
 from app.telemetry import counting
-from freeswitch import commands
 from freeswitch.connection import SwitchConnection
 from freeswitch.events import Event
+from workers.hang_up import hang_up_leg
 from workers.listener import heard as hearing
 from workers.listener.failures import guarded, patiently
 from workers.listener.heard import CALL_HEADER, REFUSED, Heard
@@ -333,9 +333,10 @@ class Folding:
         for leg in hearing.legs_to_check(call, heard):
             if transitions.is_unwanted(call, leg):
                 # The switch's reply must not delay the events.
-                gevent.spawn(guarded, self._name, partial(self._kill, call, leg), call.id, leg.id)
-
-    def _kill(self, call: Call, leg: Leg) -> None:
-        reply = commands.kill(self._link, leg.uuid)
-        if reply.startswith("+OK"):
-            self._store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
+                gevent.spawn(
+                    guarded,
+                    self._name,
+                    partial(hang_up_leg, self._store, self._link, call, leg),
+                    call.id,
+                    leg.id,
+                )

@@ -15,18 +15,19 @@ import gevent
 from gevent.pool import Pool
 
 from app.calls import transitions, watch
-from app.calls.model import Call, Leg, State, call_id_of
+from app.calls.model import Call, State, call_id_of
 from app.calls.transitions import LegReport
 from app.store.writes import Note
 from app.telemetry import counting
 from freeswitch import commands
 from freeswitch.connection import SwitchConnection
 from freeswitch.events import Event
+from workers.hang_up import hang_up_call, hang_up_leg, hang_up_unwanted
 from workers.leg_reports import leg_report
 from workers.listener.failures import guarded
 from workers.listener.folding import MAX_BATCH, Folding
 from workers.listener.switch_record import SwitchRecord
-from workers.runtime import CALL_VARIABLE, Runtime
+from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -276,13 +277,8 @@ class Reconciler:
         if call.state is State.ENDED:
             return SECOND_LOOK
         if at >= watch.limit(call):
-            self._hang_up(call, "ALLOTTED_TIMEOUT")
-        elif call.hangup_requested is not None:
-            self._hang_up(call, "NORMAL_CLEARING")
-        elif unwanted := [g for g in call.legs if g.live and transitions.is_unwanted(call, g)]:
-            for leg in unwanted:
-                self._kill(call, leg)
-        else:
+            hang_up_call(self._store, self._link, call, "ALLOTTED_TIMEOUT")
+        elif not hang_up_unwanted(self._store, self._link, call):
             return max(SECOND_LOOK, watch.limit(call) - at)
         return SECOND_LOOK
 
@@ -294,16 +290,7 @@ class Reconciler:
             call = ended.get(call_id)
             leg = call.leg(uuid) if call else None
             if call is not None and leg is not None and call.state is State.ENDED:
-                self._kill(call, leg)
-
-    def _hang_up(self, call: Call, cause: str) -> None:
-        reply = commands.hang_up_all(self._link, CALL_VARIABLE, call.id, cause)
-        self._store.note(call.id, Note("command", "hupall", data=reply))
-
-    def _kill(self, call: Call, leg: Leg) -> None:
-        reply = commands.kill(self._link, leg.uuid)
-        if reply.startswith("+OK"):
-            self._store.note(call.id, Note("command", "uuid_kill", leg=leg.id, data=reply))
+                hang_up_leg(self._store, self._link, call, leg)
 
 
 def _reporting(*reports: LegReport) -> Callable[[Call], Call]:
