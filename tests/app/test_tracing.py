@@ -20,6 +20,7 @@ from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.writes import Note
 from app.telemetry import tracing
+from tests.conftest import LIMIT
 from tests.otlp import Collector, Sent, collecting
 from workers.up import free_port
 
@@ -38,7 +39,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         for name, value in collector.environment.items():
             monkeypatch.setenv(name, value)
         yield collector
-        tracing.stop(0)
+        tracing.stop(LIMIT)
 
 
 class Traced:
@@ -84,7 +85,7 @@ def test_a_call_is_one_trace(
     traced = Traced(settings)
     answer = traced.post(traceparent=f"00-{TRACE}-{CALLER}-01")
     call = ended(store, answer.json[0]["id"])
-    tracing.stop(10)
+    tracing.stop(LIMIT)
     spans = by_name(collector.spans)
     route = "POST /uapi/phoneCalls/{user}/{kind}"
     assert set(spans) == {route, "queued", "source leg", "destination leg", "call"}
@@ -128,7 +129,7 @@ def test_a_fault_is_an_error(
     )
     end = partial(transitions.end, fault=transitions.EVENTS_LOST, at=call.accepted + 9)
     store.change(call, end, NOTE)
-    tracing.stop(10)
+    tracing.stop(LIMIT)
     spans = by_name(collector.spans)
     assert spans["call"].failed
     # It has ended with the call, and nobody knows better.
@@ -143,7 +144,7 @@ def test_what_the_caller_does_not_sample_is_not_traced(
 ) -> None:
     call_id = Traced(settings).post(traceparent=f"00-{TRACE}-{CALLER}-00").json[0]["id"]
     ended(store, call_id)
-    tracing.stop(10)
+    tracing.stop(LIMIT)
     assert not collector.spans
     assert not redis.hexists(Keys().call(call_id), "traceparent")
 
@@ -157,7 +158,7 @@ def test_the_sampler_is_opentelemetrys(
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     ended(store, Traced(settings).post().json[0]["id"])
-    tracing.stop(10)
+    tracing.stop(LIMIT)
     assert not collector.spans
 
 
@@ -172,7 +173,7 @@ def test_of_other_requests_those_with_a_trace(
         traced.client.get(path, headers=headers)
     # Nor does a client without a token choose what is traced of what is not there.
     traced.client.get("/nothing", headers=of_caller)
-    tracing.stop(10)
+    tracing.stop(LIMIT)
     (span,) = collector.spans
     assert (span.service, span.trace, span.parent) == ("telephony", TRACE, CALLER)
     assert span.name == "GET /uapi/phoneCalls/{user}/{extension}/{call_id}"
@@ -209,7 +210,7 @@ def test_what_fails_within_a_span_fails_as_without(
         pass
     with tracing.span("c", None, "untraced", lambda: 9.0, {}):
         pass
-    tracing.stop(10)
+    tracing.stop(LIMIT)
     (span,) = collector.spans
     assert (span.name, span.failed, span.end) == ("originate", True, 9_000_000_000)
     assert span.attributes == {"ringback.call.id": "c", "error.type": "OSError"}

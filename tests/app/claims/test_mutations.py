@@ -20,7 +20,7 @@ from app.store import writes
 from app.store.calls import CallStore
 from app.store.writes import Note
 from freeswitch.connection import SwitchConnection
-from tests.app.claim_model import REDIS_FAULTS, ROLES, Broken, Trap, World
+from tests.app.claims.world import REDIS_FAULTS, ROLES, Broken, Trap, World
 from workers import dispatch
 from workers.dispatch import Dispatcher
 from workers.listener.reconcile import Reconciler
