@@ -8,6 +8,8 @@ from itertools import accumulate
 from pathlib import Path
 from pkgutil import iter_modules
 
+import pytest
+
 from tests.docs.blocks import ROOT, anchors
 from tests.docs.tables import table
 
@@ -69,12 +71,18 @@ def test_every_mutation_of_the_claim_model_is_told() -> None:
     assert found == {name for name, _ in table(PROTOCOL, "mutation")}
 
 
-def test_the_layers_on_the_page_are_those_of_the_contract() -> None:
+@pytest.mark.parametrize(
+    ("contract", "head", "folder"),
+    [("layers", "layer", "app/"), ("listener", "module of workers/listener/", "")],
+)
+def test_the_layers_on_the_page_are_those_of_the_contract(
+    contract: str, head: str, folder: str
+) -> None:
     contracts = ConfigParser()
     contracts.read(ROOT / "setup.cfg")
-    layers = contracts["importlinter:contract:layers"]["layers"].strip().splitlines()
+    layers = contracts[f"importlinter:contract:{contract}"]["layers"].strip().splitlines()
     told = [
-        {name.removesuffix(".py") for name in re.findall(r"app/([\w.]+)", row[0])}
-        for row in table("internals/architecture.md", "layer")
+        {name.removesuffix(".py") for name in re.findall(rf"{folder}(\w[\w.]*)", row[0])}
+        for row in table("internals/architecture.md", head)
     ]
     assert told == [set(layer.split(" | ")) for layer in layers]
