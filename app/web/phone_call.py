@@ -1,4 +1,4 @@
-"""The PhoneCall as the UAPI shows it (uapi/spec 2), from a call."""
+"""The UAPI's PhoneCall resource (uapi/spec 2), made from a call."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ FIELDS = frozenset(
 def phone_call(
     call: Call, link: str, unreachable: float | None = None, place: QueuePosition | None = None
 ) -> dict[str, Any]:
-    """The resource; a field without a value is left out.
+    """The PhoneCall resource without the fields that have no value.
 
     ``state``, ``ended``, ``endedBy``, ``hangupCause``, ``switchUnreachable`` (since when the
     call's switch is out of reach), ``queuePosition`` and ``expectedWait`` (calls and seconds
@@ -37,7 +37,7 @@ def phone_call(
         "flow": flow(call),
     }
     if call.conference is not None:
-        # Its one side was invited; the other is the room.
+        # A conference has one side of invited parties; the other side is the room.
         source, destination = (), source
         shared |= {"source": [call.extension], "destination": numbers(destination)}
     return without_none(
@@ -101,7 +101,7 @@ def _view(call: Call, role: Role, legs: tuple[Leg, ...], shared: dict[str, Any])
 
 
 def _third_views(call: Call, shared: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One for each third party that has been dialled: what it does in the call, and with whom."""
+    """A view for each third party that was dialled: what it does in the call, and with whom."""
     parties: dict[str, list[Leg]] = {}
     for leg in call.thirds:
         parties.setdefault(leg.party, []).append(leg)
@@ -137,7 +137,7 @@ def _leg_status(leg: Leg) -> int:
 
 
 def _marks(call: Call, legs: tuple[Leg, ...]) -> dict[str, Any]:
-    """What is done to the party that is in the call."""
+    """The fields for recording, parking and hold of the party that is in the call."""
     leg = next((leg for leg in legs if leg.answered and not leg.ended), None)
     if leg is None:
         return {}
@@ -154,7 +154,7 @@ def _marks(call: Call, legs: tuple[Leg, ...]) -> dict[str, Any]:
 
 
 def _kept(legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
-    """All of a side's legs, or the one that answered once one has."""
+    """The legs of a side; once one has answered, that leg alone."""
     won = tuple(leg for leg in legs if leg.answered and leg.cause != "LOSE_RACE")
     return won or legs
 
@@ -171,7 +171,7 @@ def status(call: Call, role: Role) -> int | None:
         return None
     if call.state is State.BRIDGED:
         side = call.sources if source or call.conference else call.destinations
-        # Who was transferred away from, or has parked the other, has left.
+        # A party has left if it parked the other party or was transferred away from.
         return ON_CALL if any(leg.answered and not leg.ended for leg in side) else UNKNOWN
     if call.state is State.RINGING:
         return RINGING if source else OTHER_RINGING
