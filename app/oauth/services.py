@@ -59,8 +59,8 @@ class Tokens:
         self._prefix = f"{keys.prefix}oauth:"
         self._lifetime = lifetime
         self._rotate = redis.register_script(_ROTATE)
-        # The holder of a token by its hash, with the time until which the entry is valid, in seconds
-        # of the monotonic clock.
+        # The holder of a token by the token's hash, and the time until which the entry is valid, in
+        # seconds of the monotonic clock.
         self._cache: dict[str, tuple[str, float]] = {}
 
     def issue(self, app: App, *, refreshable: bool) -> Issued:

@@ -26,8 +26,8 @@ left out of an answer. Numbers and booleans in bodies may come as strings."""
 # The meaning of the parameters of a path.
 _PATH = {
     "userId": (
-        "`@me` or `@viewer` (the user of a user's app), `@owner` (the user who owns the extension), or "
-        "the id of a user.",
+        "`@me` or `@viewer` (the user of a user's app), `@owner` (the user who owns the "
+        "extension), or the id of a user.",
         "@me",
     ),
     "extension": (
