@@ -1,4 +1,4 @@
-"""PUT: what is done to a call (uapi/spec 1.4).
+"""Actions on a call by PUT (uapi/spec 1.4).
 
 Each action is a job; the answer waits for the switch, RINGBACK_ACTION_TIMEOUT at most.
 """
