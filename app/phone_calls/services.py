@@ -49,7 +49,7 @@ class PhoneCalls:
         # Of each switch when Redis was last asked whether it is out of reach, in seconds of the
         # monotonic clock; and since when those are that were, in epoch seconds.
         self._asked: dict[str, float] = {}
-        self._away: dict[str, float] = {}
+        self._unreachable_since: dict[str, float] = {}
 
     # Create
 
@@ -268,10 +268,10 @@ class PhoneCalls:
             # This is set before the answer arrives, so that only one of many requests asks.
             self._asked.update(dict.fromkeys(old, now))
             found = self._store.unreachable(old)
-            kept = {name: at for name, at in self._away.items() if name not in old}
-            self._away = {**kept, **found}
-        away = self._away
-        return {call_id: away[name] for call_id, name in switches.items() if name in away}
+            kept = {name: at for name, at in self._unreachable_since.items() if name not in old}
+            self._unreachable_since = {**kept, **found}
+        since = self._unreachable_since
+        return {call_id: since[name] for call_id, name in switches.items() if name in since}
 
     def places(self, calls: Sequence[Call]) -> dict[str, QueuePosition]:
         """The queue positions of the calls that wait for their turn, by id."""

@@ -33,7 +33,7 @@ _GATHER = 0.02
 _AT_ONCE = 100
 # Seconds between checks that the stream is still the same, and before a retry of Redis.
 _LOOK = 15.0
-_AWAY = 1.0
+_RETRY = 1.0
 # Calls whose topics are kept in memory.
 _CALLS_KNOWN = 20_000
 
@@ -164,7 +164,7 @@ class Feed:
 
     def _read(self) -> None:
         looked = time.monotonic()
-        away = False
+        lost = False
         while True:
             with self._lock:
                 if self._over():
@@ -173,22 +173,22 @@ class Feed:
                     self._reader = None
                     return
             try:
-                if away:
+                if lost:
                     # A trim may have removed entries in the meantime.
                     self._look()
-                    away = False
+                    lost = False
                 if not self._read_some() and time.monotonic() - looked > _LOOK:
                     looked = time.monotonic()
                     self._look()
             except Exception as error:
-                away = True
+                lost = True
                 if not is_unavailable(error):
                     # The clients reconnect, each at its place.
                     log.exception("the stream of events cannot be read")
                     self._end_all()
                 else:
                     log.error("Redis is unavailable: %s", error)
-                time.sleep(_AWAY)
+                time.sleep(_RETRY)
 
     def _read_some(self) -> bool:
         after: Any = {self._key: place_text(self.place)}

@@ -98,7 +98,7 @@ class Delivery:
                 self._pause(error)
 
     def _pause(self, error: RedisError) -> None:
-        log.error("Redis: %s", error)
+        log.error("a command of Redis failed: %s", error)
         self._stopping.wait(_REDIS_PAUSE)
 
     def _claim(self) -> list[Taken]:
@@ -133,7 +133,7 @@ class Delivery:
                 self._failed(taken, Failed(f"{type(error).__name__}: {error}"[:200]))
         except RedisError as error:
             # The message's lease ends, and a process sends it again.
-            log.error("Redis is unavailable: %s", error)
+            log.error("a command of Redis failed: %s", error)
         finally:
             self._in_hand[taken.target] -= 1
             self._wake.set()
