@@ -356,7 +356,8 @@ def test_a_redis_that_takes_nothing(client: FlaskClient, redis: Redis) -> None:
     try:
         answer = client.get("/readyz")
         assert (answer.status_code, levels(answer)) == (503, {"redis": "not ready"})
-        assert answer.json["parts"]["redis"]["why"] == "Redis accepts no commands now: OutOfMemoryError."
+        why = answer.json["parts"]["redis"]["why"]
+        assert why == "Redis accepts no commands now: OutOfMemoryError."
         assert client.get("/metrics").status_code == 200
     finally:
         redis.config_set("maxmemory", 0)
