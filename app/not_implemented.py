@@ -1,4 +1,4 @@
-"""What the UAPI has beside phone calls and Ringback does not do: answered with 501."""
+"""The paths of the UAPI that Ringback does not implement: they answer 501."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ PATHS = {
 
 
 def blueprint(name: str) -> Blueprint:
-    """The routes; made once for each prefix they are served under."""
+    """The routes of these paths; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_neighbours", __name__)
     for path in PATHS:
         blue.route(path, methods=METHODS)(not_implemented)

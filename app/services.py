@@ -1,4 +1,4 @@
-"""The composition root of the web side: what a request is served with."""
+"""The composition root of the web side: it makes the services of requests."""
 
 import ipaddress
 from functools import partial

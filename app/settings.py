@@ -11,7 +11,7 @@ from marshmallow.validate import Length, OneOf, Range, Regexp
 
 
 class SettingsError(Exception):
-    """A setting cannot be used; the text is a sentence for an operator."""
+    """A bad setting; the text is a sentence for an operator."""
 
 
 @dataclass(frozen=True)

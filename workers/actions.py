@@ -1,4 +1,4 @@
-"""Carries out what a PUT asks for, on the call's switch."""
+"""The actor carries out the action of a PUT on the call's switch."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ FIRST_POSITION, LAST_POSITION = 5901, 5999
 
 
 class Refused(Exception):
-    """It was not done; the text is a sentence for a developer."""
+    """The action was not done; the text is a sentence for a developer."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Actor:
             # By a run that died: what it sent, and whether, the events tell.
             return "begun before"
         if store.now() > request.asked + actions.TOO_LATE:
-            raise Refused("It was too late: no worker was there.")
+            raise Refused("It was too late: no worker took the action in time.")
         if (why := actions.refusal(call, request)) is not None:
             raise Refused(why)
         connection = self.pool.reach(call.switch or "")

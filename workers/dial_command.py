@@ -1,4 +1,4 @@
-"""The one command that a call is."""
+"""The one originate command of a call."""
 
 from app.calls.model import Call, Leg, NumberKind
 from freeswitch import dialstring
@@ -6,7 +6,7 @@ from workers.runtime import CALL_VARIABLE
 
 
 def originate_command(call: Call, video_codecs: str) -> str:
-    """The call as one command. Raises ValueError for what cannot be dialled."""
+    """The originate command of a call. Raises ValueError if the call cannot be dialled."""
     if call.conference is not None:
         return dialstring.conference_invite(
             parties(call.sources),

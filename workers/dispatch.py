@@ -1,4 +1,4 @@
-"""Dials calls when it is their turn: claim, send the one originate, note what was sent."""
+"""The dispatcher dials calls in turn: it claims them, sends the one originate and notes it."""
 
 import logging
 import time
@@ -29,13 +29,13 @@ from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
-# Calls that are claimed and sent together.
+# The most calls that are claimed and sent together.
 BATCH = 32
-# Seconds within which a switch answers that is well.
+# Seconds within which a healthy switch answers.
 _PROMPT = 0.2
-# Seconds until the next look at the line while nobody is known to wait in it.
+# Seconds until the next look at the queue while no call is known to wait.
 _IDLE = 1.0
-# The same where this process reaches no switch, or Redis is away.
+# Seconds until the next look while this process reaches no switch, or Redis is unavailable.
 _AWAY = 0.25
 
 # Jobs whose calls are in line already. One that is forgotten puts them there again, to no effect.
@@ -82,7 +82,7 @@ class Dispatcher:
         self._some_sent = Flag()
 
     def run(self) -> None:
-        """Until :meth:`stop`."""
+        """Dial queued calls until :meth:`stop`."""
         gevent.spawn(self._keep_noting)
         while not self._stopping:
             self._soon.wait(self._again)
@@ -92,14 +92,14 @@ class Dispatcher:
             try:
                 self._dial_next([])
             except RedisError as error:
-                log.warning("the line: %s", error)
+                log.warning("the queue cannot be read: %s", error)
                 self._again = _AWAY
             except Exception:
-                log.exception("seeing to the line failed")
+                log.exception("a look at the queue failed")
                 self._again = _AWAY
 
     def finish(self) -> None:
-        """After the last job: see to what is under way."""
+        """Finish the work that is under way, after the last job."""
         self._give_back()
         try:
             while self._claims.some_lost:
@@ -110,11 +110,11 @@ class Dispatcher:
         self._note_sent()
 
     def look(self) -> None:
-        """See to the line at once: there is a switch again."""
+        """Look at the queue at once, because a switch is available again."""
         self._soon.set()
 
     def stop(self) -> None:
-        """Take no more calls; those that wait are for the other workers."""
+        """Take no more calls; other workers take those that wait."""
         self._stopping = True
         self._soon.set()
 
@@ -197,7 +197,7 @@ class Dispatcher:
         try:
             self._dial(turn)
         except RedisError as error:
-            log.warning("%d claimed calls: %s", len(turn.calls), error)
+            log.warning("dialling %d claimed calls failed: %s", len(turn.calls), error)
         except Exception:
             log.exception("dialling %d calls failed", len(turn.calls))
 
@@ -217,11 +217,11 @@ class Dispatcher:
             end = partial(transitions.end_queued, at=self._store.now())
             late = self._store.get_many(turn.late)
             self._change([Change(call, end, note) for call in late if call is not None])
-        # One switch that is slow holds up no other's calls.
+        # A slow switch must not delay calls on other switches.
         gevent.joinall(sends, timeout=_PROMPT)
 
     def _change(self, changes: Sequence[Change]) -> list[Call | None]:
-        """As the store does it; what fails of one call is logged, and its call left out."""
+        """Make the changes through the store. A call whose change fails is logged and left out."""
         errors: dict[str, Exception] = {}
         calls = self._store.change_many(changes, errors=errors)
         for call_id, error in errors.items():
@@ -230,12 +230,12 @@ class Dispatcher:
         return calls
 
     def _replicated(self, calls: Sequence[Call]) -> Sequence[Call]:
-        """Those whose claims are safe: a replica that takes over and knows nothing of a claim
-        would have the call dialled again."""
+        """The calls whose claims enough replicas have. A replica that takes over without a claim
+        would let the call be dialled again."""
         try:
             return self._store.replicated(calls)
         except NotReplicated as error:
-            log.error("%d claims are not safe: %s", len(calls), error)
+            log.error("too few replicas have the claims of %d calls: %s", len(calls), error)
             note = (Note("event", transitions.NOT_REPLICATED, data=str(error)),)
             # All by one request, at one time.
             worker, at = self._runtime.name, calls[0].claimed or 0.0
@@ -245,13 +245,13 @@ class Dispatcher:
             return ()
 
     def _send(self, connection: SwitchConnection, call: Call, send_before: float) -> None:
-        """The one originate."""
+        """Send the call's one originate."""
         # In a greenlet of its own.
         logs.bind(call=call.id, switch=connection.address.name)
         try:
             self._originate(connection, call, send_before)
         except RedisError as error:
-            # What came of it the listener finds out.
+            # The listener finds out what happened to the call.
             log.warning("call %s: %s", call.id, error)
 
     def _originate(self, connection: SwitchConnection, call: Call, send_before: float) -> None:
@@ -307,7 +307,7 @@ class Dispatcher:
             try:
                 self._note_sent()
             except Exception:
-                log.exception("noting what was sent failed")
+                log.exception("noting the sent calls failed")
 
     def _note_sent(self) -> None:
         """Note what was sent. That the switch took it, the calls' first events have mostly said
@@ -329,7 +329,7 @@ class Dispatcher:
                 )
             except RedisError as error:
                 # The listener finds out that they were sent.
-                log.warning("calls that were sent could not be noted: %s", error)
+                log.warning("the sent calls could not be noted: %s", error)
                 return
         for call in calls:
             # Asked for while this was under way; what is not there yet the listener hangs up.

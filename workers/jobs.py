@@ -36,7 +36,7 @@ _context: JobContext | None = None
 
 
 def bind(context: JobContext) -> None:
-    """Give the jobs of this process their connections."""
+    """Set the connections that the jobs of this process use."""
     global _context
     _context = context
 
@@ -48,7 +48,7 @@ def _bound() -> JobContext:
 
 
 def _logged(job: Callable[..., _T]) -> Callable[..., _T]:
-    """What the job of one call logs says which."""
+    """A job whose log lines name its call."""
 
     @wraps(job)
     def run(call_id: str, *args: str) -> _T:
@@ -60,19 +60,19 @@ def _logged(job: Callable[..., _T]) -> Callable[..., _T]:
 
 
 def place_call(call_id: str) -> None:
-    """Put the call in line, and dial it if it is its turn."""
+    """Put the call in the queue, and dial it if it is next."""
     with counting.jobs(CALLS):
         _bound().dispatcher.place([call_id])
 
 
 def place_calls(jobs: Sequence[tuple[str]]) -> list[None]:
-    """The same for the arguments of many jobs."""
+    """Put the calls of many jobs in the queue, and dial those that are next."""
     with counting.jobs(CALLS, len(jobs)):
         _bound().dispatcher.place([call_id for (call_id,) in jobs])
     return [None] * len(jobs)
 
 
-# What a worker that has several of these jobs runs in their place.
+# A worker that has several of these jobs runs this function in their place.
 place_call.many = place_calls  # type: ignore[attr-defined]
 
 
@@ -98,6 +98,6 @@ def hang_up(call_id: str) -> None:
 @counting.jobs(ACTIONS)
 @_logged
 def act(call_id: str, request: str) -> str | None:
-    """Carry out an action; its result is told to the API."""
+    """Carry out an action; the API gets the result."""
     context = _bound()
     return Actor(context.runtime, context.pool).act(call_id, request)

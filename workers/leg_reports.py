@@ -1,4 +1,4 @@
-"""What an event of the switch tells of a leg of ours."""
+"""Leg reports: the facts about a leg in an event of the switch."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the jobs and the listener of one process share, put together in one place."""
+"""The objects that the jobs and the listener of one process share."""
 
 import os
 import socket

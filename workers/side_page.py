@@ -1,4 +1,4 @@
-"""What a process other than the API shows of itself: its metrics, and whether it is ready."""
+"""The page of a process other than the API: its metrics, and whether it is ready."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping

@@ -1,1 +1,1 @@
-"""Who may ask for calls, and as whom: organizations, users, extensions, apps and routes."""
+"""Accounts: the organizations, users, extensions, apps and routes that calls are placed with."""

@@ -1,4 +1,4 @@
-"""What an app that asks may see and name: users, extensions, and whose calls a URI is about."""
+"""The users, extensions and calls that the app of a request may see and name."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ SELF = "@self"
 
 @dataclass(frozen=True)
 class Caller:
-    """An app that asks, with the accounts of the moment."""
+    """The app of a request, with the accounts at the time of the request."""
 
     app: App
     accounts: Accounts
@@ -57,18 +57,18 @@ class Caller:
         return user
 
     def extended(self, number: str) -> str:
-        """The extended form of a short extension number, where the app may use short numbers."""
+        """The extended form of a short extension number, if the app may use short numbers."""
         organization = self.organization
         if organization is None or not number.isdecimal():
             return number
         return f"{organization.number}*{number}"
 
     def extension(self, number: str, user: User | None) -> Extension:
-        """The extension of that number which the user owns; with None any user that the app may
-        act for.
+        """The extension with that number, if the user owns it. With None its owner may be any
+        user that the app may act for.
 
-        Raises ApiError ``extension_invalid``: the error is the same for another's extension as
-        for none, so that it never tells which extensions exist.
+        Raises ApiError ``extension_invalid``. A missing extension and one of another owner get
+        the same error, so that it never tells which extensions exist.
         """
         extension = self.accounts.extensions.get(self.extended(number))
         if extension is not None:
@@ -78,14 +78,15 @@ class Caller:
         raise api_error("extension_invalid")
 
     def scope(self, user_name: str, extension: str) -> "Scope":
-        """Whose calls a URI is about. Raises ApiError."""
+        """The scope of calls that a URI names. Raises ApiError."""
         user = self.user(user_name)
         return Scope(self, user, None if extension == SELF else self.extension(extension, user))
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Whose calls: of an extension, of a user, or (both None) of all that the app may act for."""
+    """A scope of calls: of an extension, of a user, or (both None) of all users that the app may
+    act for."""
 
     caller: Caller
     user: User | None = None
@@ -104,8 +105,8 @@ class Scope:
         return any(map(self.caller.may_act_for, owned))
 
     def shows(self, call: Call) -> bool:
-        """Whether the app finds the call by its id: programs written for VoipNow take a call that
-        is gone for the end."""
+        """Whether the app finds the call by its id. Programs written for VoipNow understand a
+        call that is not found as one that has ended."""
         return self.includes(call) and not (self.caller.voipnow and call.state is State.ENDED)
 
     def index(self, keys: Keys) -> str:

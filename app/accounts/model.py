@@ -1,4 +1,4 @@
-"""Accounts as plain values, and what may be looked up in them."""
+"""Accounts as plain values, with their look-ups."""
 
 import hashlib
 from collections.abc import Collection, Iterable
@@ -15,7 +15,7 @@ class ExtensionType(StrEnum):
 
     @property
     def rings(self) -> bool:
-        """Whether it can be called; a callback extension only pays for calls."""
+        """Whether the extension can be called; a callback extension only pays for calls."""
         return self is not ExtensionType.CALLBACK
 
 
@@ -39,7 +39,7 @@ class Organization:
     number: str
     name: str
     extension_digits: int = 3
-    # What its calls may take; None for no limit.
+    # The limits of its calls; None for no limit.
     legs_per_second: float | None = None
     max_calls: int | None = None
 
@@ -58,13 +58,13 @@ class Extension:
     # The extended number: ``0003*210``.
     number: str
     type: ExtensionType
-    # The id of the user it belongs to.
+    # The id of the user that owns it.
     owner: str
     # How the switch reaches it: ``user/210@example.com``.
     dial_string: str | None = None
-    # ``Name <number>``, shown where a request brings no caller id; its number otherwise.
+    # ``Name <number>``, shown if a request brings no caller id. None shows the number.
     caller_id: str | None = None
-    # Whether a request may bring a caller id of its own.
+    # Whether a request may bring its own caller id.
     may_set_caller_id: bool = True
     # Whether StartRecording is allowed.
     may_record: bool = True
@@ -89,23 +89,23 @@ class Conference:
 class App:
     id: str
     level: Level
-    # SHA-256 of the bearer token that it has for good, in hex; None where it only asks for some.
+    # SHA-256 of its permanent bearer token, in hex. None for an app that requests tokens instead.
     token_sha256: str | None = None
     user: str | None = None
     organization: str | None = None
     compatibility: Compatibility = Compatibility.DEFAULT
-    # What it asks for tokens with, the secret as SHA-256 in hex.
+    # Its credentials for requesting tokens, the secret as SHA-256 in hex.
     client_id: str = ""
     client_secret_sha256: str | None = None
-    # What the messages of its call events are signed with, in the form of Standard Webhooks:
-    # whsec_ and base64.
+    # The key that signs the messages of its call events, in the form of Standard Webhooks: whsec_
+    # and base64.
     webhook_secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Public numbers that begin with the digits of ``prefix`` go through these gateways, tried
-    in order."""
+    """A route: public numbers that begin with the digits of ``prefix`` go through these gateways,
+    tried in order."""
 
     prefix: str
     gateways: tuple[str, ...]
@@ -113,7 +113,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What a gateway of the switches may be given."""
+    """A gateway of the switches, with its limits."""
 
     name: str
     legs_per_second: float | None = None
@@ -128,7 +128,7 @@ class Accounts:
     apps: dict[str, App] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     gateways: tuple[Gateway, ...] = ()
-    # The apps by the hash of their tokens; those that may ask for tokens by client id.
+    # The apps by the hash of their tokens, and the apps that may request tokens, by client id.
     tokens: dict[str, App] = field(default_factory=dict)
     clients: dict[str, App] = field(default_factory=dict)
     # By extension and number.
@@ -171,7 +171,7 @@ class Accounts:
         return [e for e in self.extensions.values() if e.owner == user.id]
 
     def gateways_to(self, number: str) -> tuple[str, ...]:
-        """The gateways of the longest matching prefix, ``+`` aside; none where nothing matches."""
+        """The gateways of the longest prefix that matches without ``+``; empty if none does."""
         digits = number.lstrip("+")
         for route in self.routes:
             if digits.startswith(route.prefix):
@@ -191,6 +191,6 @@ class Accounts:
 
 
 def token_sha256(token: str) -> str:
-    """What is kept of a token or a client secret. Both are long and random, so that a plain hash
-    will do."""
+    """The hash that is stored for a token or a client secret. Both are long and random, so that a
+    plain hash is enough."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The accounts file: its form, and every rule that ties its parts together."""
+"""The form of the accounts file, and the rules between its parts."""
 
 from typing import Any
 
@@ -135,7 +135,7 @@ class AppSchema(Schema):
     def _check(self, data: dict[str, Any], **_: Any) -> None:
         for name in ("token", "client_secret"):
             if name in data and f"{name}_sha256" in data:
-                raise ValidationError(f"Give {name} or {name}_sha256, one of them.", name)
+                raise ValidationError(f"Give either {name} or {name}_sha256, not both.", name)
         if not data.keys() & {"token", "token_sha256", "client_secret", "client_secret_sha256"}:
             raise ValidationError("Give a token, a client_secret or both.", "token")
         needed = {Level.USER: {"user"}, Level.ORGANIZATION: {"organization"}}
@@ -183,12 +183,12 @@ class RouteSchema(Schema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Route:
-        # With or without +, the same numbers.
+        # A prefix matches the same numbers with and without +.
         return Route(data["prefix"].lstrip("+"), tuple(data["gateways"]))
 
 
 class AccountsSchema(Schema):
-    """The whole file. ``demo`` in the context allows the demo's tokens."""
+    """The schema of the whole file. ``demo`` allows the demo's tokens."""
 
     organizations = fields.List(fields.Nested(OrganizationSchema), load_default=list)
     users = fields.List(fields.Nested(UserSchema), load_default=list)
@@ -204,7 +204,7 @@ class AccountsSchema(Schema):
 
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
-        """One name stands for one thing, and every name stands for something."""
+        """Check that every name is unique and that every reference leads to something."""
         errors = _Errors()
         errors.unique("organizations", "number", data["organizations"])
         errors.unique("organizations", "id", data["organizations"])
@@ -219,7 +219,7 @@ class AccountsSchema(Schema):
         routed.update(name for route in data["routes"] for name in route.gateways)
         for index, gateway in enumerate(data["gateways"]):
             if gateway.name not in routed:
-                errors.add("gateways", index, "name", "Is in no route and no dial string.")
+                errors.add("gateways", index, "name", "Is used by no route and no dial string.")
         organizations = {o.number: o for o in data["organizations"]}
         users = {u.id: u for u in data["users"]}
         for index, user in enumerate(data["users"]):
@@ -252,7 +252,8 @@ class AccountsSchema(Schema):
                 errors.add("apps", index, "organization", "Is no organization's number.")
             for name in ("token", "client_secret"):
                 if getattr(app, f"{name}_sha256") in demo and not self._demo:
-                    errors.add("apps", index, name, "Is one of the demo's: anyone knows it.")
+                    text = "Is one of the demo's, which everybody knows: choose another."
+                    errors.add("apps", index, name, text)
         if errors.found:
             raise ValidationError(errors.found)
 
@@ -262,7 +263,8 @@ class AccountsSchema(Schema):
 
 
 def without_unknown(document: dict[str, Any]) -> dict[str, Any]:
-    """What this version knows of a document that a newer one may have written."""
+    """The document without fields that this version does not know: a newer version may have
+    written it."""
     rows: dict[str, Any] = AccountsSchema().fields
     known = {kind: each.inner.schema.fields for kind, each in rows.items()}
     return {

@@ -1,4 +1,5 @@
-"""Accounts: read from the file at start, kept in Redis, looked up in memory."""
+"""Accounts: a process reads them from the file at start, stores them in Redis, and looks them up
+in memory."""
 
 import json
 import logging
@@ -23,9 +24,9 @@ log = logging.getLogger(__name__)
 
 
 def read_accounts(path: Path | None) -> Accounts:
-    """Read a TOML file, or the demo accounts where there is none.
+    """Read a TOML file, or the demo accounts if ``path`` is None.
 
-    Raises SettingsError whose text names the line, or the keys, that cannot be used.
+    Raises SettingsError; its text names the bad line or keys.
     """
     if path is None:
         demo = tomllib.loads(files("app.accounts").joinpath("demo.toml").read_text())
@@ -49,7 +50,7 @@ def _load(document: dict[str, Any], name: str, *, demo: bool) -> Accounts:
 
 
 def _lines(messages: Any, path: str = "") -> list[str]:
-    """``extensions[2].owner: Is no user's id.``, an index counting from 1 as a reader does."""
+    """Lines such as ``extensions[2].owner: Is no user's id.``; an index counts from 1."""
     if isinstance(messages, list):
         return [f"{path}: {text}" for text in messages]
     lines = []
@@ -67,26 +68,27 @@ class AccountStore:
     """The accounts in Redis: one document and its version, so that all processes see a change."""
 
     def __init__(self, redis: Redis, keys: Keys, *, max_age: float = 0.0) -> None:
-        """``max_age`` is the seconds after which a change is seen at the latest."""
+        """``max_age`` is the seconds after which this process sees a change at the latest."""
         self._redis = redis
         self._key = keys.accounts
         self._pacer = Pacer(redis, keys)
         self._max_age = max_age
-        # When Redis was last asked, in seconds of the monotonic clock.
+        # The time of the last request to Redis, in seconds of the monotonic clock.
         self._asked = -math.inf
         self._version: bytes | None = None
         self._accounts = Accounts()
 
     def replace(self, accounts: Accounts, *, demo: bool = False) -> None:
-        """Write the accounts in place of those that are there. Tokens are kept as hashes.
+        """Replace the accounts in Redis. Tokens are stored as hashes.
 
-        Raises SettingsError where the demo's would take the place of others.
+        Raises SettingsError if the demo accounts would replace others.
         """
-        # For a Redis that comes back without any.
+        # This process keeps its accounts if Redis comes back empty.
         self._accounts = accounts
         if demo and self._redis.hget(self._key, "demo") == b"0":
             raise SettingsError(
-                "RINGBACK_ACCOUNTS is not set, and Redis holds accounts that are not the demo's."
+                "RINGBACK_ACCOUNTS is not set, and the accounts in Redis are not the demo's: set "
+                "RINGBACK_ACCOUNTS to the accounts file."
             )
         document = {
             "organizations": [_without_none(asdict(o)) for o in accounts.organizations.values()],
@@ -107,12 +109,12 @@ class AccountStore:
             pipe.execute()
 
     def current(self) -> Accounts:
-        """The accounts as Redis has them; read anew only where they changed."""
+        """The accounts in Redis, read again only after a change."""
         now = time.monotonic()
-        # Not before they were read once: what this process began with may not be theirs.
+        # The first call must read: this process may have begun with other accounts.
         if self._version is not None and now - self._asked < self._max_age:
             return self._accounts
-        # Before the answer is there, so that one of many requests asks and not all of them.
+        # This is set before the answer arrives, so that only one of many requests asks.
         self._asked = now
         version: Any = self._redis.hget(self._key, "version")
         if version != self._version:
@@ -125,15 +127,15 @@ class AccountStore:
     def _read(self, document: bytes) -> None:
         known = without_unknown(json.loads(document))
         try:
-            # Checked when it was written; the demo's tokens were allowed or refused then.
+            # The writer has already allowed or refused the demo's tokens.
             self._accounts = AccountsSchema(demo=True).load(known)
         except ValidationError as error:
-            # Written by a newer Ringback, whose processes take the place of these one by one.
-            log.error("the accounts in Redis cannot be read, those before are kept: %s", error)
+            # A newer Ringback wrote them, in a rolling update.
+            log.error("the accounts in Redis cannot be read, keep the previous ones: %s", error)
 
 
 def _limits(accounts: Accounts) -> dict[str, dict[str, Limit]]:
-    """What is limited, by kind and name (app.store.pace)."""
+    """The limits by kind and name (app.store.pace)."""
     organizations = accounts.organizations.values()
     return {
         "organization": {

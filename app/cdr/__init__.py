@@ -1,1 +1,1 @@
-"""Call reports: the record of every ended call."""
+"""Call reports: the records of ended calls."""

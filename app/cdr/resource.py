@@ -1,4 +1,4 @@
-"""The PhoneCallRecord as the UAPI shows it: a PhoneCall, with strings for lists in its view."""
+"""The UAPI's PhoneCallRecord resource: a PhoneCall with strings for lists in its view."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ FIELDS = frozenset(
 
 
 def phone_call_record(record: dict[str, Any]) -> dict[str, Any]:
-    """The resource; a field without a value is left out.
+    """The PhoneCallRecord resource without the fields that have no value.
 
     ``userId``, ``app``, ``kind``, ``ended``, ``duration`` and ``billed`` (seconds),
     ``hangupCause``, ``endedBy`` and the caller ids are ours.
@@ -22,7 +22,7 @@ def phone_call_record(record: dict[str, Any]) -> dict[str, Any]:
     view = {
         "id": "00",
         "extension": record["extension"],
-        # Commas between, where several were called and none answered.
+        # The numbers with commas between, if none of several answered.
         "source": ",".join(record["source"]),
         "destination": ",".join(record["destination"]),
         "flow": record["flow"],

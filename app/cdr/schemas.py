@@ -25,8 +25,9 @@ def _number(code: str) -> Number:
 
 
 class CdrQuery(ListQuery):
-    """Dates are of acceptance (``startDate``, ``endDate``) and of when the record was last written
-    (``saveStartDate``, ``saveEndDate``); both ends count, to the second."""
+    """A query for records by two spans of time. ``startDate`` and ``endDate`` limit the acceptance
+    of the call, ``saveStartDate`` and ``saveEndDate`` the last write of the record. Both ends of a
+    span count, to the second."""
 
     source = _number("cdr_source_invalid")
     destination = _number("cdr_destination_invalid")

@@ -1,4 +1,4 @@
-"""What the CDR service does, apart from HTTP."""
+"""The CDR service without its HTTP."""
 
 import math
 import threading
@@ -15,46 +15,46 @@ from app.settings import Settings
 from app.store.index import Span
 from app.web.listing import Filter, Kind, Listing
 
-# What a list may be filtered by.
+# The fields that a filter may name.
 FILTERS = {
     "source": Kind.TEXT,
     "destination": Kind.TEXT,
     "published": Kind.DATE,
     "answered": Kind.DATE,
 }
-# Seconds that no call takes from its acceptance to its end, with all its waiting.
+# The most seconds from a call's acceptance to its end, with all its waiting.
 _LONGEST = 259_200
-# Seconds to wait for those whose records are read through before.
+# Seconds that a search waits for earlier searches.
 _TURN = 5.0
 _Test = Callable[[Record], bool]
 
 
 class TooManyReports(Exception):
-    """It did not come to its turn in time."""
+    """A search did not begin in time, because earlier searches took too long."""
 
 
 class CallReports:
-    """Find records."""
+    """The service that finds records."""
 
     def __init__(self, settings: Settings, store: CdrStore, now: Callable[[], float]) -> None:
-        """``now`` tells epoch seconds by the clock that calls are accepted by."""
+        """``now`` returns epoch seconds by the clock that stamps the acceptance of calls."""
         self._retention = settings.cdr_retention
-        # A record is written again for what comes late while its call is kept.
+        # A late event rewrites the record while Redis keeps the call.
         self._longest = _LONGEST + settings.retention
         self._store = store
         self._now = now
-        # Reading through many records takes a process' time from all else it answers.
+        # A search through many records slows all other requests of the process: one at a time.
         self._reading = threading.Lock()
 
     def page(
         self, caller: Caller, user_name: str | None, query: Mapping[str, Any], asked: Listing
     ) -> tuple[list[Record], int]:
-        """Records of the calls that were charged to the user (None: to all that the app may act
-        for), and how many there are. ``query`` is a loaded CdrQuery.
+        """A page of records of the calls charged to the user, and the number of such records.
+        With None it covers all users that the app may act for. ``query`` is a loaded CdrQuery.
 
-        Raises ApiError, and TooManyReports where records have to be read through one by one."""
+        Raises ApiError; and TooManyReports if a search must read many records one by one."""
         key = self._index(caller, user_name)
-        # What is older may be gone or not yet.
+        # An older record may or may not have expired.
         span = Span(low=self._now() - self._retention).cut(_span(query, self._longest))
         tests = _tests(caller, query)
         if (by := asked.filter) is not None:
@@ -80,7 +80,7 @@ class CallReports:
                     if asked.start <= total < asked.start + asked.count:
                         found.append(record)
                     total += 1
-            # Others' requests are answered between.
+            # Let the process answer other requests in between.
             time.sleep(0)
         return found, total
 
@@ -105,12 +105,12 @@ class CallReports:
 
 
 def _span(query: Mapping[str, Any], longest: float) -> Span:
-    """The acceptance of what can match, saved ``longest`` seconds later at most. Raises
-    ApiError."""
+    """The span of acceptance of the calls that can match. A record is saved at most ``longest``
+    seconds after acceptance. Raises ApiError."""
     for first, last in (("startDate", "endDate"), ("saveStartDate", "saveEndDate")):
         if first in query and last in query and query[first] > query[last]:
             raise api_error("cdr_invalid_date_parameters")
-    # Nothing is saved before it was accepted, nor long after.
+    # A record is never saved before its call's acceptance, nor long after it.
     first = max(query.get("startDate", -math.inf), query.get("saveStartDate", -math.inf) - longest)
     last = min(query.get("endDate", math.inf), query.get("saveEndDate", math.inf))
     return Span(
@@ -120,7 +120,7 @@ def _span(query: Mapping[str, Any], longest: float) -> Span:
 
 
 def _tests(caller: Caller, query: Mapping[str, Any]) -> list[_Test]:
-    """What a record has to pass, apart from the time of its acceptance."""
+    """The tests that a record must pass, except for the time of acceptance."""
     tests: list[_Test] = []
     for name in ("source", "destination"):
         if name in query:
@@ -136,7 +136,7 @@ def _tests(caller: Caller, query: Mapping[str, Any]) -> list[_Test]:
 
 
 def _saved(record: Record) -> float:
-    # Those of before this was written down say when they ended.
+    # A record without ``saved`` was last written at the end of its call.
     return float(record["saved"] if "saved" in record else record["ended"])
 
 

@@ -1,4 +1,4 @@
-"""HTTP of the CDR service."""
+"""The HTTP routes of the CDR service."""
 
 from flask import Blueprint, Response, jsonify
 
@@ -15,7 +15,7 @@ _query = CdrQuery()
 
 
 def blueprint(name: str) -> Blueprint:
-    """The routes; made once for each prefix they are served under."""
+    """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_cdr", __name__)
     blue.get("/cdr")(list_records)
     blue.get("/cdr/<user>")(list_records)
@@ -39,7 +39,7 @@ def list_records(user: str | None = None) -> Response:
 
 
 def _ask_again() -> Response:
-    message = "Other reports are being read through. Ask again, or for less than all dates."
+    message = "Other reports are being searched. Retry later, or ask for fewer dates."
     response = error_response(503, "service_unavailable", message)
     response.headers["Retry-After"] = "5"
     return response

@@ -1,1 +1,1 @@
-"""The web console: pages for who runs Ringback, and what they ask for."""
+"""The web console: pages for operators, and the API that these pages use."""

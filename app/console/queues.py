@@ -1,4 +1,4 @@
-"""The lines that calls wait in."""
+"""The queues that calls wait in."""
 
 from typing import Any
 

@@ -104,17 +104,22 @@ class Console:
         found = self.phone_calls.find(caller, OWNER, SELF, call_id)
         if not found:
             raise api_error("pc_phonecall_invalid")
-        away, places = self.phone_calls.unreachable(found), self.phone_calls.places(found)
+        unreachable, places = self.phone_calls.unreachable(found), self.phone_calls.places(found)
         shown = detail(
-            *(found[0], away.get(call_id), places.get(call_id), self.store.timeline(call_id)),
+            *(
+                found[0],
+                unreachable.get(call_id),
+                places.get(call_id),
+                self.store.timeline(call_id),
+            ),
             inside=_is_inside(caller),
         )
         return shown | {"now": self.store.now()}
 
     def rows(self, caller: Caller, calls: Sequence[Call]) -> list[dict[str, Any]]:
-        away, places = self.phone_calls.unreachable(calls), self.phone_calls.places(calls)
+        unreachable, places = self.phone_calls.unreachable(calls), self.phone_calls.places(calls)
         inside = _is_inside(caller)
-        return [row(c, away.get(c.id), places.get(c.id), inside=inside) for c in calls]
+        return [row(c, unreachable.get(c.id), places.get(c.id), inside=inside) for c in calls]
 
     def chart(self, caller: Caller, span: str) -> dict[str, Any]:
         records, live = self._indexes(caller)

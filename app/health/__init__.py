@@ -1,1 +1,1 @@
-"""Whether a process is alive, and whether it is ready to do its work: what is missing, by part."""
+"""Liveness, readiness and metrics of a process; readiness names each missing part."""

@@ -1,6 +1,6 @@
-"""What is read from Redis at the scrape: how much there is of what, and for how long it has waited.
+"""Gauges that the API reads from Redis at the scrape: how many things wait, and for how long.
 
-Counts and first entries alone, whatever the number of calls.
+Each reads counts and first entries only, so that its cost does not grow with the number of calls.
 """
 
 import logging
@@ -22,21 +22,21 @@ from app.telemetry.registry import Described
 
 log = logging.getLogger(__name__)
 
-# Seconds after which a call whose deadline has passed is overdue: listeners look every second, and
-# take the lead within four.
+# Seconds after its deadline at which a call is overdue. Listeners look every second, and take the
+# lead within four.
 _OVERDUE = 5.0
 _VERSION = version("ringback")
 
 
 class BuildInfo(Collector):
-    """The version, of whichever process is asked."""
+    """A collector for the version of the process."""
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         yield _family(registry.BUILD_INFO, [((_VERSION,), 1)])
 
 
 class RedisGauges(Collector):
-    """Those that are read from Redis."""
+    """A collector for the gauges that are read from Redis."""
 
     def __init__(self, store: CallStore) -> None:
         self._store = store
@@ -44,7 +44,7 @@ class RedisGauges(Collector):
         self._switches = SwitchStore(store.redis, store.keys)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        # What cannot be read is left out, and the other metrics are shown all the same.
+        # An unreadable gauge is left out; the page still shows the other metrics.
         found: list[GaugeMetricFamily] = []
         up = True
         for read in (self._of_switches, self._of_queues, self._of_calls):
@@ -102,7 +102,7 @@ class RedisGauges(Collector):
         yield _family(registry.CALLS_WAITING, [((), waiting)])
         yield _family(registry.CALLS_OVERDUE, [((), overdue)])
         yield _family(registry.WEBHOOK_DEAD_LETTERS, [((), dead)])
-        # What has not been made messages of yet, and when the first message may be sent.
+        # The oldest event that is not a message yet, and the time when the first message is due.
         since = [int(entry.partition(b"-")[0]) / 1000 for entry, _ in outbox]
         since += [due for _, due in targets]
         yield _family(registry.WEBHOOK_LAG, [((), max(0.0, now - min(since, default=now)))])

@@ -1,4 +1,4 @@
-"""HTTP of the metrics: what a Prometheus server reads, and the counting of requests."""
+"""The metrics page that a Prometheus server reads, and the counting of requests."""
 
 from collections.abc import Iterable
 from time import perf_counter
@@ -14,12 +14,12 @@ from app.health.gauges import BuildInfo
 from app.telemetry import counting
 from app.telemetry.registry import REGISTRY, SHARED
 
-# When a request came, in its WSGI environment.
+# The key in the WSGI environment for the time when a request arrived.
 _BEGUN = "ringback.begun"
 
 
 def blueprint(more: Iterable[Collector] = ()) -> Blueprint:
-    """``/metrics``, with the gauges that ``more`` reads."""
+    """The route ``/metrics``, with the gauges that ``more`` reads."""
     shown = CollectorRegistry()
     if SHARED:
         MultiProcessCollector(shown, SHARED)  # type: ignore[no-untyped-call]
@@ -40,7 +40,7 @@ def blueprint(more: Iterable[Collector] = ()) -> Blueprint:
 
 
 def count_requests(app: Flask) -> None:
-    """Have each request counted, by the rule that it matches."""
+    """Count each request of ``app`` by the rule that it matches."""
     serve = app.wsgi_app
 
     def begin(environ: Any, start_response: Any) -> Any:

@@ -1,7 +1,7 @@
-"""What a process needs, part by part, and how it stands.
+"""The parts that a process needs, and the state of each.
 
-What is said is for anybody who can reach the page: no addresses, no numbers, nobody's names but
-those of the switches.
+Anybody who can reach the page can read the sentences. They contain no addresses, no numbers and no
+names but those of the switches.
 """
 
 import logging
@@ -22,25 +22,25 @@ from app.store.switches import Switch, SwitchStore
 
 log = logging.getLogger(__name__)
 
-# Seconds for which a worker may be silent: RQ's tell every half a minute that they are there.
+# Seconds for which a worker may be silent. RQ's workers send a heartbeat every 30 s.
 WORKER_LIMIT = 90.0
-# Seconds that Redis is given to answer whoever asks, and for which what is written is kept.
+# Seconds within which Redis must answer a probe, and for which it keeps the probe's key.
 _PROBE_TIMEOUT = 0.5
 _PROBE_TTL = 60
-# Who ask at a time.
+# Connections for probes, which is the number of probes at one time.
 _PROBES = 4
 
 
 class Readiness(StrEnum):
     READY = "ready"
-    # Not as it should be, and no reason to give this process nothing to do.
+    # The part has a fault, but this process can still do its work.
     DEGRADED = "degraded"
     NOT_READY = "not ready"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """``why`` is a sentence for an operator."""
+    """A part and its state; ``why`` is a sentence for an operator."""
 
     level: Readiness = Readiness.READY
     why: str = ""
@@ -64,14 +64,15 @@ def document(parts: Parts) -> dict[str, Any]:
 
 
 def impatient_store(settings: Settings) -> CallStore:
-    """With connections of its own, for those who would rather know soon that Redis is away."""
+    """A store with its own connections, for probes that must learn soon that Redis is
+    unavailable."""
     url = settings.require_redis()
     redis = connect(url, timeout=_PROBE_TIMEOUT, retries=0, connections=_PROBES)
     return CallStore(redis, Keys(settings.key_prefix))
 
 
 def redis_part(store: CallStore) -> Part:
-    """Whether Redis answers and takes what is written."""
+    """The part Redis: whether Redis answers and accepts writes."""
     try:
         store.redis.set(f"{store.keys.prefix}probe", 1, ex=_PROBE_TTL)
     except RedisError as error:
@@ -80,19 +81,20 @@ def redis_part(store: CallStore) -> Part:
 
 
 def _why(error: RedisError) -> str:
-    # Its own text may have the address.
+    # The error's own text may contain the address of Redis.
     name = type(error).__name__
     if not is_unavailable(error):
-        return f"Redis refuses what is written to it: {name}."
+        return f"Redis refuses writes: {name}."
     if name in ("ConnectionError", "TimeoutError"):
         return "Redis does not answer."
     word = str(error).split(" ", 1)[0]
-    return f"Redis takes nothing now: {word if word.isupper() else name}."
+    return f"Redis accepts no commands now: {word if word.isupper() else name}."
 
 
 class ApiHealth:
-    """The API is ready with Redis and the accounts. Workers and switches that are missing are
-    missing for all APIs: calls wait, and taking the APIs away as well would help nobody."""
+    """The health of an API, which is ready with Redis and the accounts. Missing workers and
+    switches only degrade it. They are missing for all APIs, calls wait for them, and a load
+    balancer that took all APIs out would help nobody."""
 
     def __init__(self, store: CallStore, accounts: AccountStore) -> None:
         self._store = store
@@ -110,7 +112,7 @@ class ApiHealth:
 
     def _others(self) -> Iterator[tuple[str, Part]]:
         loaded = bool(self._accounts.current().apps)
-        why = "Redis holds no accounts yet: nobody can ask for anything."
+        why = "Redis has no accounts yet, so the API refuses every request."
         yield "accounts", Part() if loaded else Part(Readiness.NOT_READY, why)
         try:
             yield "workers", _workers_part(self._store)
@@ -118,9 +120,9 @@ class ApiHealth:
         except RedisError:
             raise
         except Exception as error:
-            # It is the same for all APIs, and none of them needs it.
-            log.error("what Redis has of workers and switches cannot be read: %r", error)
-            why = "What Redis has of workers and switches cannot be read."
+            # All APIs see this fault, and none of them needs these parts to be ready.
+            log.error("the workers and switches in Redis cannot be read: %r", error)
+            why = "The workers and switches in Redis cannot be read."
             yield "others", Part(Readiness.DEGRADED, why)
 
 
@@ -133,29 +135,29 @@ def _workers_part(store: CallStore) -> Part:
         if now - (worker["heartbeat"] or 0.0) < WORKER_LIMIT
     }
     if CALLS not in alive:
-        return Part(Readiness.DEGRADED, "No worker is alive: calls wait, and nothing is dialled.")
+        return Part(Readiness.DEGRADED, "No worker is alive: calls wait, and none is dialled.")
     if ACTIONS not in alive:
-        return Part(Readiness.DEGRADED, "No worker takes actions: nothing is hung up or moved.")
+        return Part(Readiness.DEGRADED, "No worker takes actions: no call is hung up or moved.")
     return Part()
 
 
 def is_followed(switch: Switch) -> bool:
-    """Whether a listener hears it."""
+    """Whether a listener hears the switch."""
     return switch.state not in ("unknown", "unreachable")
 
 
 def switch_parts(switches: Iterable[Switch]) -> Iterator[tuple[str, Part]]:
-    """Of all switches, as Redis has them."""
+    """The parts for all switches, as Redis records them."""
     known = False
     for switch in switches:
         known = True
         name = f"switch {switch.name}"
         if switch.state == "unreachable":
-            yield name, Part(Readiness.DEGRADED, "It is out of its listener's reach.")
+            yield name, Part(Readiness.DEGRADED, "Its listener cannot reach it.")
         elif not is_followed(switch):
             yield name, Part(Readiness.DEGRADED, "No listener hears it.")
         elif switch.paused is not None:
-            yield name, Part(why="An operator has it given no new call.")
+            yield name, Part(why="An operator has paused it: it gets no new calls.")
         else:
             yield name, Part()
     if not known:
@@ -163,14 +165,14 @@ def switch_parts(switches: Iterable[Switch]) -> Iterator[tuple[str, Part]]:
 
 
 def worker_parts(connected: Mapping[str, bool]) -> Parts:
-    """By the switches that a worker is connected to: one is enough to dial on."""
+    """The parts of a worker, by its connections to switches: one is enough to dial on."""
     level = Readiness.DEGRADED if any(connected.values()) else Readiness.NOT_READY
     why = "This worker is not connected to it."
     return {f"switch {name}": Part() if up else Part(level, why) for name, up in connected.items()}
 
 
 def listener_parts(hears: Mapping[str, bool]) -> Parts:
-    """By the switches that a listener hears, whoever leads there: not before it hears all of them
-    may another one be stopped in its favour."""
+    """The parts of a listener, by the switches that it hears, whether it leads or not. A rolling
+    update may stop another listener only once this one hears all switches."""
     deaf = Part(Readiness.NOT_READY, "This listener does not hear it.")
     return {f"switch {name}": Part() if up else deaf for name, up in hears.items()}

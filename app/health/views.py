@@ -1,4 +1,4 @@
-"""HTTP of the health of a process: for whoever starts, watches and shares work out to it."""
+"""The health pages of a process, for supervisors and load balancers."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,8 @@ from app.health.parts import Parts, document, is_ready
 
 
 def blueprint(look: Callable[[], Parts]) -> Blueprint:
-    """``/healthz`` answers as long as the process does; ``/readyz`` 503 where it is not ready."""
+    """The routes: ``/healthz`` answers 200 while the process runs; ``/readyz`` answers 503 while
+    it is not ready."""
 
     def healthz() -> Response:
         return jsonify({"status": "ok"})
@@ -17,7 +18,7 @@ def blueprint(look: Callable[[], Parts]) -> Blueprint:
         parts = look()
         response = jsonify(document(parts))
         response.status_code = 200 if is_ready(parts) else 503
-        # What stands between must not keep it.
+        # A proxy must not cache the answer.
         response.headers["Cache-Control"] = "no-store"
         return response
 

@@ -1,1 +1,1 @@
-"""The token endpoint of OAuth 2.0 (RFC 6749) and the tokens that it gives out."""
+"""The token endpoint of OAuth 2.0 (RFC 6749) and the tokens that it issues."""

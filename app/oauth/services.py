@@ -1,4 +1,4 @@
-"""Tokens that were issued: kept in Redis as hashes, for every process and for a limited time."""
+"""Issued tokens. Redis stores them as hashes for all processes, for a limited time."""
 
 import re
 import secrets
@@ -12,23 +12,26 @@ from app.accounts.model import Accounts, App, token_sha256
 from app.store import once
 from app.store.keys import Keys
 
-# How many times longer than its access token a refresh token may be used.
+# The lifetime of a refresh token as a multiple of the access token's.
 _REFRESH_FACTOR = 24
-# What a token of ours looks like; no other is looked up.
+# The form of an issued token. Redis is not asked for any other.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-# Seconds for which a token that was found is not looked up again, and how many such at most.
+# Seconds for which this process remembers a token, and the most tokens that it remembers.
 _CACHE_AGE = 1.0
 _CACHE_SIZE = 1024
-# Wrong secrets for one client from one address within so many seconds, before all are refused.
+# Wrong secrets for one client from one address within so many seconds, after which every secret
+# is refused.
 _ATTEMPTS = 10
 _ATTEMPTS_WINDOW = 60
 
-# Use up a refresh token and issue others, in one step: of two requests one alone gets some.
+# Use up a refresh token and issue new tokens in one step, so that only one of two requests gets
+# new tokens.
 # KEYS  1 the refresh token  2 the new access token  3 the new refresh token
-# ARGV  1 whose they are  2 seconds of the access token  3 of the refresh token
-# Returns 1, or 0 where the first is none of theirs.
+# ARGV  1 the holder of the tokens  2 lifetime of the access token in seconds
+#       3 lifetime of the refresh token in seconds
+# Returns 1, or 0 if the refresh token does not belong to the holder.
 _ROTATE = """
--- Already there: sent a second time, because the answer to the first was lost.
+-- The new token exists: the client of Redis sent this again because the first answer was lost.
 if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
@@ -40,26 +43,26 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """An access token, and the refresh token that belongs to it where there is one."""
+    """An issued access token, with its refresh token if there is one."""
 
     access: str
     refresh: str | None
-    # Seconds that the access token may be used.
+    # The lifetime of the access token in seconds.
     lifetime: int
 
 
 class Tokens:
-    """Issue tokens, and find the app of one. Every method may raise a RedisError."""
+    """The service that issues tokens and finds their apps. Every method may raise a RedisError."""
 
     def __init__(self, redis: Redis, keys: Keys, lifetime: int) -> None:
-        """``lifetime`` is the seconds an access token may be used."""
+        """``lifetime`` is the lifetime of an access token in seconds."""
         self._redis = redis
         self._keys = keys
         self._prefix = f"{keys.prefix}oauth:"
         self._lifetime = lifetime
         self._rotate = redis.register_script(_ROTATE)
-        # By the hash of a token: whose it is, and until when that is good in seconds of the
-        # monotonic clock.
+        # The holder of a token by the token's hash, and the time until which the entry is valid, in
+        # seconds of the monotonic clock.
         self._cache: dict[str, tuple[str, float]] = {}
 
     def issue(self, app: App, *, refreshable: bool) -> Issued:
@@ -74,7 +77,7 @@ class Tokens:
         return Issued(access, refresh, self._lifetime)
 
     def refresh(self, app: App, token: str) -> Issued | None:
-        """New tokens for a refresh token, which is used up; None where it is none of the app's."""
+        """New tokens for a refresh token, which is used up; None if it is not the app's."""
         access, refresh = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         done = self._rotate(
             keys=[
@@ -87,7 +90,7 @@ class Tokens:
         return Issued(access, refresh, self._lifetime) if done else None
 
     def app_of(self, token: str, accounts: Accounts) -> App | None:
-        """The app that an access token was issued to, where it still has the same secret."""
+        """The app that an access token was issued to, if the app's secret is unchanged."""
         if _TOKEN.fullmatch(token) is None:
             return None
         digest, now = token_sha256(token), time.monotonic()
@@ -105,7 +108,8 @@ class Tokens:
         return app if app is not None and _holder(app) == holder else None
 
     def is_barred(self, client_id: str, address: str) -> bool:
-        """Whether so many wrong secrets came from there that even the right one is refused."""
+        """Whether too many wrong secrets came from the address, so that even the right secret is
+        refused."""
         failures: Any = self._redis.get(self._failures(client_id, address))
         return int(failures or 0) >= _ATTEMPTS
 
@@ -126,5 +130,6 @@ class Tokens:
 
 
 def _holder(app: App) -> str:
-    """Whose a token is. With the secret, so that who changes that ends the tokens got with it."""
+    """The holder of a token: the app and its secret. A change of the secret ends all tokens that
+    were issued for it."""
     return f"{app.client_id} {token_sha256(app.client_secret_sha256 or '')[:16]}"

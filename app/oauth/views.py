@@ -1,4 +1,4 @@
-"""HTTP of the token endpoint: who asks, which grant, and answers in the form of RFC 6749."""
+"""The HTTP routes of the token endpoint: client, grant, and answers in the form of RFC 6749."""
 
 import hmac
 from urllib.parse import unquote_plus
@@ -12,7 +12,7 @@ from app.oauth.services import Issued, Tokens
 from app.web.auth import client_address
 from app.web.services import service
 
-# What a secret is compared with where there is no such client, so that it takes as long.
+# A secret is compared with this if there is no such client, so that the answer takes as long.
 _NO_SECRET = "0" * 64
 
 
@@ -41,8 +41,8 @@ def token() -> Response:
             tokens.note_failure(client_id, address)
         return _error("invalid_client")
     if grant == "client_credentials":
-        # Who has the secret needs no refresh token (RFC 6749 section 4.4.3), and asks for one in
-        # the words of OpenID Connect (Core 1.0 section 11).
+        # A client with the secret needs no refresh token (RFC 6749 section 4.4.3). It can ask for
+        # one in the words of OpenID Connect (Core 1.0 section 11).
         refreshable = "offline_access" in form.get("scope", "").split()
         return _tokens(tokens.issue(client, refreshable=refreshable))
     if grant != "refresh_token":
@@ -54,12 +54,12 @@ def token() -> Response:
 
 
 def _credentials() -> list[tuple[str, str]]:
-    """Client id and secret, of HTTP Basic or else of the form."""
+    """The client id and secret, from HTTP Basic or else from the form."""
     basic = request.authorization
     if basic is None or basic.type != "basic":
         return [(request.form.get("client_id", ""), request.form.get("client_secret", ""))]
     pair = basic.username or "", basic.password or ""
-    # RFC 6749 2.3.1 has both URL-encoded first, which many clients leave out.
+    # RFC 6749 2.3.1 URL-encodes both first, but many clients do not.
     return [pair, (unquote_plus(pair[0]), unquote_plus(pair[1]))]
 
 

@@ -1,4 +1,4 @@
-"""The description itself, put together from the operations and their schemas."""
+"""The OpenAPI description, assembled from the operations and their schemas."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -23,11 +23,11 @@ Every path works with and without a trailing slash, and under `/unifiedapi/` in 
 Names that are not described are ignored, in the query and in bodies. A field without a value is
 left out of an answer. Numbers and booleans in bodies may come as strings."""
 
-# What the words of a path stand for.
+# The meaning of the parameters of a path.
 _PATH = {
     "userId": (
-        "`@me` or `@viewer` (the user of a user's app), `@owner` (whoever owns the extension), or "
-        "the id of a user.",
+        "`@me` or `@viewer` (the user of a user's app), `@owner` (the user who owns the "
+        "extension), or the id of a user.",
         "@me",
     ),
     "extension": (
@@ -44,7 +44,7 @@ _PATH = {
     "eventId": ("The id of an event: 1 to 255 letters and digits.", "1"),
 }
 
-# Codes that are the only ones of their status, in most operations.
+# The codes that are, in most operations, the only codes of their status.
 _ALONE = (
     "access_denied",
     "request_not_found",
@@ -63,12 +63,12 @@ _SECURITY: dict[str, dict[str, Any]] = {
     },
 }
 
-# What a body may hold for true and false.
+# The values that a body may have for true and false.
 _BOOLEANS = [True, False, 1, 0, "true", "false", "1", "0"]
 
 
 class _Converter(OpenAPIConverter):
-    """As apispec converts schemas, and with the other spellings that a schema takes."""
+    """A converter that adds to apispec's schemas the other spellings that a schema takes."""
 
     def fields2jsonschema(self, fields: Any, *, partial: Any = None) -> Any:
         jsonschema = super().fields2jsonschema(fields, partial=partial)  # type: ignore[no-untyped-call]
@@ -84,14 +84,14 @@ class _Converter(OpenAPIConverter):
         named = {parameter["name"]: parameter for parameter in parameters}
         for alias, name in getattr(schema, "aliases", {}).items():
             other = {**_alias(named[name], name), "name": alias}
-            # Or the page to try it would send both.
+            # With a default, the page to try the API would send both spellings.
             other["schema"] = {k: v for k, v in other["schema"].items() if k != "default"}
             parameters.append(other)
         return parameters
 
 
 def _as_text(field: fields.Field[Any]) -> dict[str, Any]:
-    """What a body may hold in place of a number or a boolean."""
+    """A schema for the text that a body may have in place of a number or a boolean."""
     if isinstance(field, Digit):
         (choice,) = field.validators
         values = list(getattr(choice, "choices", ()))
@@ -108,7 +108,7 @@ def _alias(described: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _field2number(_: Any, field: fields.Field[Any], ret: dict[str, Any]) -> dict[str, Any]:
-    """A number may come as a string or as a JSON number, a list of one by itself."""
+    """A schema for numbers: a string or a JSON number, and for a list also a single number."""
     if isinstance(field, Number):
         return {"type": ["string", "integer"]}
     if isinstance(field, Numbers):
@@ -117,14 +117,14 @@ def _field2number(_: Any, field: fields.Field[Any], ret: dict[str, Any]) -> dict
 
 
 def _field2pattern(_: Any, field: fields.Field[Any], ret: dict[str, Any]) -> dict[str, Any]:
-    """A pattern of Python's as JSON Schema has it."""
+    """A Python pattern in the form of JSON Schema."""
     if "pattern" not in ret:
         return {}
     return {"pattern": ret["pattern"].replace(r"\A", "^").replace(r"\Z", "$")}
 
 
 def _field2code(_: Any, field: fields.Field[Any], ret: dict[str, Any]) -> dict[str, Any]:
-    """The code that answers a bad value."""
+    """The error code for a bad value of the field."""
     code = field.metadata.get("code")
     return {} if code is None else {"x-error-code": code}
 
@@ -139,7 +139,7 @@ def _schema_name(schema: Any) -> str:
 
 
 def error_of(operation: Operation, code: str) -> ApiError:
-    """The error as the operation answers it with its usual sentence."""
+    """The error with the sentence that the operation usually answers with."""
     return api_error(code, operation.sentences.get(code))
 
 
@@ -175,13 +175,13 @@ def describe() -> dict[str, Any]:
 
 
 def _names(parameter: str, operation: Operation) -> dict[str, Any]:
-    """What a parameter takes that takes the names of an operation's fields."""
+    """The schema of a parameter that takes names of an operation's fields."""
     if parameter == "filterBy":
         return {"enum": sorted(operation.filters)}
     if parameter == "fields":
         name = "|".join(sorted(operation.fields))
         return {
-            "description": "Names of fields to answer with, commas between.",
+            "description": "Names of the fields to answer with, separated by commas.",
             "pattern": f"^({name})(,({name}))*$",
         }
     return {}
@@ -254,7 +254,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 
 def _codes_of(schema: type[Schema] | None) -> Iterator[str]:
-    """The codes of a schema's fields, those of nested ones included."""
+    """The error codes of a schema's fields and of nested fields."""
     for field in schema().fields.values() if schema is not None else ():
         if "code" in field.metadata:
             yield field.metadata["code"]

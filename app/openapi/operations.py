@@ -1,4 +1,4 @@
-"""What the API does: each method of each path with what it takes and answers."""
+"""The operations of the API: each method of each path with its request and its answers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from app.stream import views as stream
 from app.web.fields import ListQuery
 from app.web.phone_call import FIELDS as CALL_FIELDS
 
-# What an answer holds: a schema, or a list of one; or text of that media type.
+# The content of an answer: a schema, a list of a schema, or text of the named media type.
 Content = type[Schema] | list[type[Schema]] | str
 
 
@@ -36,19 +36,19 @@ class Operation:
     path: str
     tag: str
     summary: str
-    # By HTTP status what it says and what it holds.
+    # The description and the content of each answer, by HTTP status.
     answers: Mapping[int, tuple[str, Content]]
     description: str = ""
     query: type[Schema] | None = None
     body: type[Schema] | None = None
-    # The codes of its errors, beside those of the fields it takes and those common to all.
+    # The codes of its errors, without those of its fields and those common to all operations.
     codes: Sequence[str] = ()
-    # What the query's ``fields`` and ``filterBy`` may name.
+    # The names that the query's ``fields`` and ``filterBy`` take.
     fields: Iterable[str] = ()
     filters: Iterable[str] = ()
-    # Sentences of codes that say more here than usually.
+    # The sentences of codes that differ from the usual ones.
     sentences: Mapping[str, str] = field(default_factory=dict)
-    # Media types of the body.
+    # The media types of the body.
     media: Sequence[str] = ("application/json",)
     # An example of the body.
     example: Mapping[str, Any] = field(default_factory=dict)
@@ -82,7 +82,7 @@ def _create(
         summary,
         {
             202: ("Accepted: one PhoneCall for each phoneCallView.", [schemas.CreatedPhoneCall]),
-            200: ("The same, for apps of VoipNow compatibility.", [schemas.CreatedPhoneCall]),
+            200: ("Accepted, for apps of VoipNow compatibility.", [schemas.CreatedPhoneCall]),
         },
         description,
         query=query,

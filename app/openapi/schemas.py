@@ -29,8 +29,8 @@ def _disposition() -> fields.Integer:
 
 
 class Answer(Schema):
-    """An answer has the fields that are named here and no others. A field without a value, or
-    that ``fields`` does not name, is left out."""
+    """A schema of an answer, which has no other fields. An answer omits fields without a value and
+    fields that ``fields`` does not name."""
 
     class Meta:
         unknown = RAISE
@@ -44,7 +44,7 @@ class Link(Answer):
 
 class PhoneCallView(Answer):
     id = _text("`00` is the source's view, `01` the destination's.", examples=["00"])
-    extension = _text("Whose view it is.", examples=["0003*210"])
+    extension = _text("The number of the side that the view is of.", examples=["0003*210"])
     source = fields.List(fields.String())
     destination = fields.List(fields.String())
     flow = _number("2 local, 4 outgoing public, 8 incoming public.", 2, 4, 8)
@@ -55,7 +55,7 @@ class PhoneCallView(Answer):
     )
     ringing = _date("Since when it rings.")
     answered = _date("When it was answered.")
-    callerId = _text("Shown to that side.", examples=["John Doe <4242425>"])
+    callerId = _text("The caller id that side sees.", examples=["John Doe <4242425>"])
     recording = _date("Since when it is recorded.")
     parked = _date("Since when it is parked.")
     parkedPos = fields.Integer(metadata={"description": "Its place in the parking lot."})
@@ -63,7 +63,7 @@ class PhoneCallView(Answer):
     onHold = _date("Since when it is on hold.")
     holder = _number("1: this side put the call on hold.", 0, 1)
     disposition = _disposition()
-    action = _text("What a third party came in by: the name of an action.")
+    action = _text("The name of the action that brought in a third party.")
 
 
 class PhoneCall(Answer):
@@ -84,9 +84,9 @@ class PhoneCall(Answer):
     endedBy = _text("Who or what ended it.")
     hangupCause = _text("FreeSWITCH's name of the cause.")
     switchUnreachable = _date("Since when the call's switch is out of reach.")
-    queuePosition = _number("How many calls come before it, while it waits for its turn.")
+    queuePosition = _number("How many calls come before it, while it waits in the queue.")
     expectedWait = fields.Float(
-        validate=Range(0), metadata={"description": "Seconds it is expected to wait for that."}
+        validate=Range(0), metadata={"description": "Seconds it is expected to wait in the queue."}
     )
 
 
@@ -119,7 +119,7 @@ class PhoneCallCollection(Collection):
 class PhoneCallEvent(Answer):
     id = _text("1 to 255 letters and digits.")
     type = _text("0 Dial-In, 1 Dial-Out, 2 Hangup, 3 and 4 answer of an incoming or outgoing call.")
-    url = _text("What is asked for each event.")
+    url = _text("The URL that is requested for each event.")
     method = _text("0 GET, 1 POST.")
     status = _text("0 disabled, 1 enabled.")
     note = _text("As it was sent.")
@@ -134,8 +134,8 @@ class PhoneCallEventCollection(Collection):
 class PhoneCallRecordView(Answer):
     id = _text("`00`.")
     extension = _text("The extension that was charged.")
-    source = _text("Who answered, or all who were called with commas between.")
-    destination = _text("The same of the other side.")
+    source = _text("The source that answered, or all sources separated by commas.")
+    destination = _text("The destination that answered, or all destinations with commas between.")
     flow = _number("2 local, 4 outgoing public, 8 incoming public.", 2, 4, 8)
     answered = _date("When it was answered.")
     duration = fields.Float(metadata={"description": "Seconds."})
@@ -151,7 +151,7 @@ class PhoneCallRecord(Answer):
     answered = _date("When it was answered.")
     nonce = _text("As it was sent.")
     phoneCallView = fields.List(fields.Nested(PhoneCallRecordView))
-    userId = _text("The user who was charged.")
+    userId = _text("The id of the user who was charged.")
     app = _text("The id of the app that placed it.")
     kind = _text("simple, callback or conferenceInvite.")
     ended = _date("When it ended.")
@@ -159,8 +159,8 @@ class PhoneCallRecord(Answer):
     billed = fields.Float(metadata={"description": "Seconds."})
     hangupCause = _text("FreeSWITCH's name of the cause.")
     endedBy = _text("Who or what ended it.")
-    callerId = _text("Shown to the source.")
-    callerIdDestination = _text("Shown to the destination.")
+    callerId = _text("The caller id that the source saw.")
+    callerIdDestination = _text("The caller id that the destination saw.")
 
 
 class PhoneCallRecordCollection(Collection):
@@ -168,8 +168,8 @@ class PhoneCallRecordCollection(Collection):
 
 
 class Registration(Answer):
-    registration = _number("0: what registers with the switch is not known here.")
-    status = _number("As of the extension.")
+    registration = _number("0: Ringback does not know which telephones are registered.")
+    status = _number("The extension's status.")
 
 
 class Presence(Answer):

@@ -1,4 +1,4 @@
-"""HTTP of the description, and of the page to read and try it."""
+"""The HTTP routes of the description, and of the page to read and try it."""
 
 import json
 from functools import cache
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, send_from_directory
 
-# Swagger UI from the package that brings it, and the page and script that start it.
+# The files of Swagger UI's package; a page and a script beside this module start it.
 _UI = Path(str(files("flask_swagger_ui"))) / "dist"
 _OWN = Path(__file__).parent / "static"
 _FILES = {
@@ -16,7 +16,7 @@ _FILES = {
     "favicon-32x32.png": _UI,
     "docs.js": _OWN,
 }
-# Nothing but what this server has; the images that Swagger UI brings are in its style sheet.
+# The page loads files from this server only. Swagger UI's style sheet contains its images.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -37,7 +37,7 @@ def document() -> Response:
 
 @cache
 def _document() -> bytes:
-    # Only here: most processes never show it.
+    # The import stands here because most processes never show the description.
     from app.openapi.description import describe
 
     return json.dumps(describe(), ensure_ascii=False).encode()

@@ -1,1 +1,1 @@
-"""The UAPI's PhoneCallEvents: which URLs are told of the calls of an extension."""
+"""The UAPI's PhoneCallEvents: the URLs that Ringback notifies of the calls of an extension."""

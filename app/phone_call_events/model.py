@@ -10,7 +10,7 @@ DISABLED, ENABLED = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class PhoneCallEvent:
-    """A URL that is told when something of one type happens to an extension's calls."""
+    """A URL that Ringback notifies of one type of event of an extension's calls."""
 
     id: str
     # One of app.calls.call_events.TYPES.
@@ -21,14 +21,14 @@ class PhoneCallEvent:
     note: str
     # Epoch seconds.
     modified: float
-    # The id of the app that created it or last changed its url or method, with whose secret its
-    # messages are signed.
+    # The id of the app that created it or last changed its url or method. The app's secret signs
+    # its messages.
     app: str
 
 
 def target(url: str) -> str:
-    """``https://host:port``. What one app has to tell it goes in order and only so often at a
-    time."""
+    """The target of a URL: ``https://host:port``. The messages of one app to one target go in
+    order, and only so many at a time."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port(parts)}"

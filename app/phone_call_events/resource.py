@@ -9,7 +9,7 @@ FIELDS = frozenset("id type url method status note modified links".split())
 
 
 def phone_call_event(event: PhoneCallEvent, link: str) -> dict[str, Any]:
-    """The resource, its numbers as strings."""
+    """The PhoneCallEvent resource, with its numbers as strings."""
     return {
         "id": event.id,
         "type": str(event.type),

@@ -1,4 +1,4 @@
-"""What requests may bring, and the code that answers what they may not."""
+"""The parts of requests, each with the error code for a bad value."""
 
 import re
 from typing import Any
@@ -14,11 +14,11 @@ from app.web.fields import BaseRequest
 
 _URL_LENGTH = 2048
 _NOTE_LENGTH = 1024
-# What RFC 3986 lets stand in a URI.
+# The characters that RFC 3986 allows in a URI.
 _URI = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 _ID = re.compile(r"[A-Za-z0-9]{1,255}")
 
-# The extensions that have events are others than those that place calls.
+# Other types of extensions have events than place calls, so the sentence differs.
 NO_EXTENSION = (
     "extension takes the number of an existing extension (phone terminal, queue, conference or "
     "IVR), and not @self."
@@ -26,7 +26,7 @@ NO_EXTENSION = (
 
 
 class Digit(fields.Integer):
-    """A one-digit number, as a number or as a string."""
+    """A field for one digit, as a number or as a string."""
 
     def __init__(self, *values: int, code: str, **kwargs: Any) -> None:
         super().__init__(strict=True, validate=OneOf(values), metadata={"code": code}, **kwargs)
@@ -43,7 +43,7 @@ class Digit(fields.Integer):
 
 def _url(text: str) -> None:
     try:
-        # Each raises ValueError: a host in brackets that is none, a port that is none.
+        # Both raise ValueError: for a bad host in brackets, and for a bad port.
         parts = urlsplit(text)
         whole = bool(parts.hostname) and parts.port != 0
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the PhoneCallEvents service does, apart from HTTP."""
+"""The PhoneCallEvents service without its HTTP."""
 
 import secrets
 from dataclasses import replace
@@ -14,7 +14,8 @@ from app.store.calls import CallStore
 
 
 class PhoneCallEvents:
-    """Create, find, update and delete the events of an extension. Raises ApiError."""
+    """The service that creates, finds, updates and deletes the events of an extension. Every
+    method may raise an ApiError."""
 
     def __init__(self, calls: CallStore) -> None:
         self._calls = calls
@@ -34,7 +35,7 @@ class PhoneCallEvents:
     def find(
         self, caller: Caller, user: str, extension: str, kind: int | None, event_id: str | None
     ) -> list[PhoneCallEvent]:
-        """Those of an extension, of one type or of one id, in the order of their URLs."""
+        """The events of an extension, all or of one type or id, in the order of their URLs."""
         return [
             event
             for event in self._store.of(_number(caller, user, extension))
@@ -59,7 +60,7 @@ class PhoneCallEvents:
                 raise api_error("pce_id_invalid")
             changed = replace(event, modified=self._calls.now(), **changes)
             if (changed.url, changed.method) != (event.url, event.method):
-                # Whoever says where to is whose secret signs what goes there.
+                # The app that sets the URL or method signs the messages with its secret.
                 changed = replace(changed, app=caller.app.id)
             if self._store.replace(number, event, changed):
                 return changed
@@ -74,7 +75,7 @@ class PhoneCallEvents:
             raise api_error("pce_id_invalid")
         for event in found:
             current: PhoneCallEvent | None = event
-            # Until it is gone, whoever changes it meanwhile.
+            # Another process may change the event at this moment: repeat until it is deleted.
             while current is not None and not self._store.replace(number, current, None):
                 current = self._store.get(number, event.id)
         return found

@@ -1,4 +1,4 @@
-"""Where PhoneCallEvents are kept: a hash per extension, by id."""
+"""The store of PhoneCallEvents: a hash for each extension, by id."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -9,18 +9,18 @@ from redis import Redis
 from app.phone_call_events.model import PhoneCallEvent, target
 from app.store.keys import Keys
 
-# Events of one extension.
+# The most events of one extension.
 MOST = 100
 
-# Replace one event, if it is still what it was, and keep the set of extensions that have any,
-# by which a call's change is told or not.
+# Replace one event if it still has its old value, and maintain the set of extensions with events.
+# The set decides whether a change of a call makes call events.
 # KEYS  1 the extension's hash  2 the set of extensions
 # ARGV  1 the extension  2 the event's id  3 its old value  4 its new value; '' stands for none
 #       5 how many events the extension may have
-# Returns 1, or 0 where another change came first or there is no room for a new one.
+# Returns 1, or 0 if another change came first or the extension has too many events.
 _REPLACE = """
 local now = redis.call('HGET', KEYS[1], ARGV[2]) or ''
--- Already the new one: sent a second time, because the answer to the first was lost.
+-- It has the new value: the client of Redis sent this again because the first answer was lost.
 if now ~= ARGV[3] and now ~= ARGV[4] then return 0 end
 if now == '' and ARGV[4] ~= '' and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then
   return 0
@@ -34,7 +34,7 @@ return 1
 
 
 class EventStore:
-    """Reads and replaces PhoneCallEvents."""
+    """The store that reads and replaces PhoneCallEvents."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -53,8 +53,8 @@ class EventStore:
     def replace(
         self, extension: str, old: PhoneCallEvent | None, new: PhoneCallEvent | None
     ) -> bool:
-        """Add (``old`` None), change or delete (``new`` None) one; False where it is not as
-        ``old`` says any more, or where there are MOST."""
+        """Add (``old`` None), change or delete (``new`` None) an event. False if it is not
+        ``old`` any more, or if the extension has MOST events."""
         event = old or new
         assert event is not None
         key, text = events_key(self._keys, extension), b""
@@ -79,8 +79,8 @@ def events_key(keys: Keys, extension: str) -> str:
 def _dump(event: PhoneCallEvent | None) -> bytes:
     if event is None:
         return b""
-    # With its target, for the script that hands out what is told: each app's by itself, so that
-    # no customer waits for another's receiver behind the same address.
+    # The script that makes messages reads the target. Each app has its own targets, so that no
+    # customer waits for another's receiver at the same address.
     return orjson.dumps({**asdict(event), "target": f"{event.app} {target(event.url)}"})
 
 

@@ -1,4 +1,4 @@
-"""HTTP of the PhoneCallEvents service: authorise, load, one service call, dump."""
+"""The HTTP routes of the PhoneCallEvents service: authorise, load, one service call, dump."""
 
 from typing import Any
 from urllib.parse import quote
@@ -29,7 +29,7 @@ _update_body = UpdateSchema()
 
 
 def blueprint(name: str) -> Blueprint:
-    """The routes; made once for each prefix they are served under."""
+    """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_phone_call_events", __name__)
     blue.post(_PATH)(create)
     blue.post(f"{_PATH}/<kind>")(create)
@@ -43,7 +43,7 @@ def blueprint(name: str) -> Blueprint:
 def create(user: str, extension: str, kind: str | None = None) -> Response:
     caller, service = _caller()
     body = load(_create_body, json_body())
-    # In the path or in the body, or the same in both.
+    # The type stands in the path or in the body; if in both, they must agree.
     of_path = event_type(kind, "pcet_type_invalid")
     if body.setdefault("type", of_path) is None or of_path not in (None, body["type"]):
         raise api_error("pcet_type_invalid")
@@ -55,7 +55,7 @@ def list_events(
     user: str, extension: str, kind: str | None = None, event: str | None = None
 ) -> Response:
     caller, service = _caller()
-    # In the order of their URLs, which is not the other way round unless it is asked for.
+    # The default order of events is ascending by URL.
     query = {"sortOrder": "asc", **load(_list_query, arguments())}
     asked = listing(query, _FILTERS, FIELDS)
     found = service.find(

@@ -1,4 +1,4 @@
-"""What requests may bring, and the code that answers what they may not."""
+"""The parts of requests, each with the error code for a bad value."""
 
 from typing import Any, ClassVar
 

@@ -1,4 +1,4 @@
-"""What the PhoneCalls service does, apart from HTTP."""
+"""The PhoneCalls service without its HTTP."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ _TYPES = {
 
 
 class PhoneCalls:
-    """Create, find and hang up calls."""
+    """The service that creates, finds and hangs up calls."""
 
     def __init__(self, settings: Settings, store: CallStore, queue: JobQueue, pacer: Pacer) -> None:
         self._settings = settings
@@ -49,7 +49,7 @@ class PhoneCalls:
         # Of each switch when Redis was last asked whether it is out of reach, in seconds of the
         # monotonic clock; and since when those are that were, in epoch seconds.
         self._asked: dict[str, float] = {}
-        self._away: dict[str, float] = {}
+        self._unreachable_since: dict[str, float] = {}
 
     # Create
 
@@ -211,7 +211,7 @@ class PhoneCalls:
             return asked.cut(calls), len(calls)
         ids, total = self._page_of_live(scope.index(self._store.keys), asked)
         calls = self._live(scope, ids)
-        # What has ended since the index was read is none of them.
+        # A call that ended after the index was read does not count.
         return calls, total - (len(ids) - len(calls))
 
     def _named(
@@ -265,16 +265,16 @@ class PhoneCalls:
         now = time.monotonic()
         old = {n for n in switches.values() if now - self._asked.get(n, -math.inf) >= _SWITCH_AGE}
         if old:
-            # Before the answer is there, so that one of many requests asks and not all of them.
+            # This is set before the answer arrives, so that only one of many requests asks.
             self._asked.update(dict.fromkeys(old, now))
             found = self._store.unreachable(old)
-            kept = {name: at for name, at in self._away.items() if name not in old}
-            self._away = {**kept, **found}
-        away = self._away
-        return {call_id: away[name] for call_id, name in switches.items() if name in away}
+            kept = {name: at for name, at in self._unreachable_since.items() if name not in old}
+            self._unreachable_since = {**kept, **found}
+        since = self._unreachable_since
+        return {call_id: since[name] for call_id, name in switches.items() if name in since}
 
     def places(self, calls: Sequence[Call]) -> dict[str, QueuePosition]:
-        """Where those of the calls stand that wait for their turn, by id."""
+        """The queue positions of the calls that wait for their turn, by id."""
         queued = [call for call in calls if call.state is State.QUEUED]
         return self._pacer.places(queued) if queued else {}
 

@@ -1,4 +1,4 @@
-"""HTTP of the PhoneCalls service: authorise, load, one service call, dump."""
+"""The HTTP routes of the PhoneCalls service: authorise, load, one service call, dump."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from app.web.phone_call import FIELDS, phone_call
 from app.web.resource import links
 from app.web.services import service
 
-# What a list may be filtered by.
+# The fields that a filter may name.
 _FILTERS = {"id": Kind.TEXT, "published": Kind.DATE, "nonce": Kind.TEXT}
 
 _create_query = CreateQuery()
@@ -41,7 +41,7 @@ _hang_up_query = HangUpQuery()
 
 
 def blueprint(name: str) -> Blueprint:
-    """The routes; made once for each prefix they are served under."""
+    """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(name, __name__)
     blue.post("/phoneCalls/<user>/<any(simple, callback, conferenceInvite):kind>")(create)
     blue.get("/phoneCalls/<user>/<extension>")(list_calls)

@@ -1,4 +1,4 @@
-"""The Presence of an extension as the UAPI shows it."""
+"""The UAPI's Presence resource of an extension."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from app.presence.services import Presence
 from app.web.resource import date, links, without_none
 
 FIELDS = frozenset("extension status registration since calls link links".split())
-# What a telephone registers with is the switch: nothing is known of it here.
+# Telephones register with the switch, so Ringback does not know their registrations.
 _UNKNOWN = 0
 
 
 def extension_presence(found: Presence, link: str) -> dict[str, Any]:
-    """The resource. ``since``, ``calls`` and the links are ours."""
+    """The Presence resource. ``since``, ``calls`` and the links are ours."""
     return without_none(
         {
             "extension": found.extension,

@@ -1,4 +1,4 @@
-"""Whether extensions are on a call, as far as the calls made here tell."""
+"""Whether extensions are on a call. Only calls that Ringback placed count."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,17 @@ from app.web.listing import Listing
 
 # status (4PSA's Presence resource): without a call an extension counts as online.
 ONLINE, RINGING, BUSY = 1, 2, 3
-# An extension is in a call or two; one that is charged for many says what the newest tell.
+# The calls read for one extension. It is in a call or two; if it is charged for many calls, the
+# newest decide.
 _CALLS_READ = 100
-# Extensions read at once.
+# The extensions read at once.
 _CHUNK = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """``since`` when (epoch seconds) it rings or talks, and in how many ``calls`` it is."""
+    """The presence of an extension: ``since`` is when it began to ring or talk, in epoch seconds,
+    and ``calls`` is the number of calls that it is in."""
 
     extension: str
     status: int = ONLINE
@@ -29,7 +31,7 @@ class Presence:
 
 
 def presence(number: str, calls: Iterable[Call]) -> Presence:
-    """Of an extension by its live calls: those it only pays for do not count."""
+    """The presence of an extension by its live calls. Calls that it only pays for do not count."""
     legs = [leg for call in calls for leg in call.legs if _is_there(leg, number)]
     talking = [leg.answered for leg in legs if leg.answered is not None]
     if talking:
@@ -43,7 +45,7 @@ def _is_there(leg: Leg, number: str) -> bool:
 
 
 class PresenceService:
-    """Find out about extensions."""
+    """The service that finds the presence of extensions."""
 
     def __init__(self, store: CallStore) -> None:
         self._store = store
@@ -51,8 +53,8 @@ class PresenceService:
     def page(
         self, caller: Caller, user_name: str, extension: str, asked: Listing
     ) -> tuple[list[Presence], int]:
-        """Of an extension, or (``@self``) of all that ring, in the order of their numbers; and
-        how many there are. Raises ApiError."""
+        """The presence of an extension, or (``@self``) a page of all extensions that can ring in
+        the order of their numbers; and the number of extensions. Raises ApiError."""
         numbers = sorted(e.number for e in self._extensions(caller, user_name, extension))
         if asked.filter is not None:
             numbers = list(filter(asked.filter.matches, numbers))

@@ -1,4 +1,4 @@
-"""HTTP of the Presence service."""
+"""The HTTP routes of the Presence service."""
 
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ _query = ListQuery()
 
 
 def blueprint(name: str) -> Blueprint:
-    """The routes; made once for each prefix they are served under."""
+    """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_presence", __name__)
     blue.get("/extensions/<user>/<extension>/presence")(list_presence)
     return blue
@@ -25,7 +25,7 @@ def blueprint(name: str) -> Blueprint:
 
 def list_presence(user: str, extension: str) -> Response:
     caller = current_caller()
-    # In the order of the numbers.
+    # The default order is ascending by number.
     query = {"sortOrder": "asc", **load(_query, arguments())}
     asked = listing(query, _FILTERS, FIELDS)
     page, total = service(PresenceService).page(caller, user, extension, asked)

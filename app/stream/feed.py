@@ -1,4 +1,4 @@
-"""The stream of every call's changes, read from Redis once for all who listen in this process.
+"""The stream of all calls' changes. Each process reads it from Redis once for all its clients.
 
 Threads and locks are those of gevent where a server has patched them.
 """
@@ -20,19 +20,20 @@ from app.stream.model import START, CallChange, Place, parse_place, place_text
 
 log = logging.getLogger(__name__)
 
-# Listeners in one process, and of one app.
+# The most listeners in one process, and of one app.
 MOST = 250
 MOST_OF_APP = 50
-# Changes that wait for one listener. Who has more is cut off, and comes back for the rest.
+# The most changes that wait for one listener. A listener with more is cut off, and its client
+# reconnects for the rest.
 _QUEUE = 1000
-# Entries read at once, and seconds before the next are: reading many costs little more than one.
+# Entries per read, and seconds between reads: many entries cost little more than one.
 _BATCH = 200
 _GATHER = 0.02
 # Changes handed over at once.
 _AT_ONCE = 100
-# Seconds between looks whether the stream is still the same, and before Redis is tried again.
+# Seconds between checks that the stream is still the same, and before a retry of Redis.
 _LOOK = 15.0
-_AWAY = 1.0
+_RETRY = 1.0
 # Calls whose topics are kept in memory.
 _CALLS_KNOWN = 20_000
 
@@ -40,18 +41,18 @@ _Entries = Sequence[tuple[bytes, dict[bytes, bytes]]]
 
 
 class TooManyListeners(Exception):
-    """There are MOST of them, or MOST_OF_APP of that app."""
+    """The process has MOST listeners, or the app has MOST_OF_APP of them."""
 
 
 class Listener:
-    """Who is told of the changes of a topic: the key of a call or of an index of calls."""
+    """A listener gets the changes of a topic: the key of a call or of an index of calls."""
 
     def __init__(self, topic: str, app: str, cut: Callable[[], None]) -> None:
-        """``cut`` is called where the listener does not keep up: it may be held up in sending."""
+        """``cut`` is called if the listener does not keep up: its sending may be blocked."""
         self.topic = topic
         self.app = app
         self.over = False
-        # What comes before it is open is not kept for it.
+        # A listener that is not open yet gets no changes.
         self.open = False
         self._cut = cut
         self._queue: Queue[CallChange | None] = Queue(_QUEUE)
@@ -66,13 +67,13 @@ class Listener:
             self._cut()
 
     def end(self) -> None:
-        """Tell no more; what waits is still handed over."""
+        """Add no more changes; the listener still gets those that wait."""
         self.over = True
         with suppress(Full):
             self._queue.put_nowait(None)
 
     def take(self, timeout: float) -> list[CallChange]:
-        """What has come, in order; none after ``timeout`` seconds, or at the end."""
+        """The waiting changes, in order; empty after ``timeout`` seconds or at the end."""
         found: list[CallChange | None] = []
         with suppress(Empty):
             if self.over or timeout <= 0:
@@ -85,7 +86,7 @@ class Listener:
 
 
 class Feed:
-    """Reads the stream while anybody listens."""
+    """The feed reads the stream while it has listeners."""
 
     def __init__(self, store: CallStore) -> None:
         self._store = store
@@ -94,18 +95,19 @@ class Feed:
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
         self._listeners: dict[str, set[Listener]] = {}
-        # Up to where all listeners have been told.
+        # The place up to which all listeners have the changes.
         self.place = START
         # The topics of calls: they change with their legs alone.
         self._topics: dict[str, tuple[str, ...]] = {}
         self._over: Callable[[], bool] = lambda: False
 
     def ends_when(self, over: Callable[[], bool]) -> None:
-        """End all listeners soon after ``over`` holds: a server that stops waits for them."""
+        """End all listeners soon after ``over()`` is true: a server that stops waits for them."""
         self._over = over
 
     def listen(self, topic: str, app: str, cut: Callable[[], None] = lambda: None) -> Listener:
-        """Be told of what comes, once it is open. Raises TooManyListeners or a RedisError."""
+        """A new listener; it gets changes once it is open. Raises TooManyListeners or a
+        RedisError."""
         _, last = self._kept()
         with self._lock:
             known = [each.app for some in self._listeners.values() for each in some]
@@ -127,18 +129,18 @@ class Feed:
                 self._listeners.pop(listener.topic, None)
 
     def resume(self, text: str) -> tuple[Place, bool]:
-        """The place after which to go on for who was told of the event ``text`` last, and whether
-        nothing is missing between. Raises a RedisError."""
+        """The place from which a client continues after the event ``text``, and whether the stream
+        still has all changes since then. Raises a RedisError."""
         place = parse_place(text)
         first, last = self._kept()
         if place is None or place > last:
-            # None of this Redis: go on from now.
+            # This Redis never made that event: continue from now.
             return last, False
         return (place, True) if place >= first else (START, False)
 
     def since(self, place: Place, topic: str) -> Iterator[tuple[Place, list[CallChange]]]:
-        """What is kept of a topic after a place: a part at a time, with the place it reaches to.
-        Raises a RedisError."""
+        """The kept changes of a topic after a place, in parts, each with the place that it
+        reaches. Raises a RedisError."""
         while True:
             entries: Any = self._redis.xrange(self._key, f"({place_text(place)}", count=_BATCH)
             if entries:
@@ -148,7 +150,7 @@ class Feed:
                 return
 
     def _kept(self) -> tuple[Place, Place]:
-        """From where on nothing is missing, and the newest place."""
+        """The place after which no change is missing, and the newest place."""
         try:
             info: Any = self._redis.xinfo_stream(self._key)
         except ResponseError as error:
@@ -162,7 +164,7 @@ class Feed:
 
     def _read(self) -> None:
         looked = time.monotonic()
-        away = False
+        lost = False
         while True:
             with self._lock:
                 if self._over():
@@ -171,22 +173,22 @@ class Feed:
                     self._reader = None
                     return
             try:
-                if away:
-                    # What was cut off the stream meanwhile would be missed.
+                if lost:
+                    # A trim may have removed entries in the meantime.
                     self._look()
-                    away = False
+                    lost = False
                 if not self._read_some() and time.monotonic() - looked > _LOOK:
                     looked = time.monotonic()
                     self._look()
             except Exception as error:
-                away = True
+                lost = True
                 if not is_unavailable(error):
-                    # They come back, each to the place where it was.
+                    # The clients reconnect, each at its place.
                     log.exception("the stream of events cannot be read")
                     self._end_all()
                 else:
-                    log.error("Redis is away: %s", error)
-                time.sleep(_AWAY)
+                    log.error("Redis is unavailable: %s", error)
+                time.sleep(_RETRY)
 
     def _read_some(self) -> bool:
         after: Any = {self._key: place_text(self.place)}
@@ -198,15 +200,15 @@ class Feed:
             for topic in topics:
                 for listener in tuple(self._listeners.get(topic, ())):
                     listener.put(change)
-        # After they were told: who finds nothing more has had all up to here.
+        # Set this last: a listener with an empty queue has all changes up to this place.
         self.place = _place(entries[-1][0])
         if len(entries) < _BATCH:
             time.sleep(_GATHER)
         return True
 
     def _look(self) -> None:
-        """After a fail-over Redis may have fewer entries than it had, and number them anew; while
-        it was out of reach those that come next may have been cut off."""
+        """Check the stream. A fail-over of Redis may lose entries and number new ones again. A
+        trim may remove the next entries while Redis is unavailable."""
         first, last = self._kept()
         if not first <= self.place <= last:
             self._end_all()
@@ -220,8 +222,8 @@ class Feed:
     def _changes(
         self, entries: _Entries, wanted: Container[str]
     ) -> Iterable[tuple[tuple[str, ...], CallChange]]:
-        """The entries of calls with a wanted topic. Of a call that is kept no more nobody is told,
-        as nobody may read it."""
+        """The changes of calls with a wanted topic. A call that is kept no more has none, because
+        no client may read it."""
         rows = [(entry, fields, fields[b"call"].decode()) for entry, fields in entries]
         if len(self._topics) > _CALLS_KNOWN:
             self._topics.clear()

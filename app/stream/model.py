@@ -1,4 +1,4 @@
-"""A change of a call, and what is sent of it."""
+"""A change of a call, and the event that a client gets."""
 
 import re
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ Place = tuple[int, int]
 START: Place = (0, 0)
 
 _PLACE = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
-# What changes without the call, or is another for each who asks.
+# Fields that change without the call, or that differ between clients.
 _LEFT_OUT = ("link", "links", "switchUnreachable", "queuePosition", "expectedWait")
 
 
 def parse_place(text: str) -> Place | None:
-    """Of ``1700000000000-0``; None of anything else."""
+    """The place that a text such as ``1700000000000-0`` names; None for any other text."""
     match = _PLACE.fullmatch(text)
     return (int(match[1]), int(match[2])) if match else None
 
@@ -30,7 +30,7 @@ def place_text(place: Place) -> str:
 
 @dataclass(frozen=True)
 class CallChange:
-    """What an entry of the stream tells, and the call as it stood when the entry was read."""
+    """An entry of the stream, with the call at the time when the entry was read."""
 
     place: Place
     state: str
@@ -41,7 +41,7 @@ class CallChange:
 
     @cached_property
     def text(self) -> bytes:
-        """The event as it is sent, made once for all who are told."""
+        """The text of the event, made once for all listeners."""
         resource = phone_call(self.call, "")
         data = orjson.dumps(
             {

@@ -1,4 +1,4 @@
-"""What is sent to one who listens."""
+"""The text of the stream for one client."""
 
 import logging
 import time
@@ -17,9 +17,9 @@ from app.stream.model import CallChange, Place, place_text
 
 log = logging.getLogger(__name__)
 
-# Seconds between signs of life. With each is looked whether the token still counts.
+# Seconds between heartbeats. Each heartbeat checks that the token is still valid.
 _HEARTBEAT = 15.0
-# Milliseconds after which a client that was cut off comes back.
+# Milliseconds after which a client that was cut off reconnects.
 _RETRY = 2000
 _RESET = (
     "What came after that event is not kept any more, or never was; the calls tell how they are."
@@ -28,7 +28,7 @@ _RESET = (
 
 @dataclass(frozen=True)
 class Topic:
-    """Whose changes a client is told: those of a topic of the feed that the scope includes."""
+    """A client's topic: the changes of a topic of the feed that the scope includes."""
 
     name: str
     scope: Scope
@@ -43,7 +43,7 @@ class Topic:
 
 
 class CallStream:
-    """Tells of changes what the lists of calls show."""
+    """The service that sends changes of the calls that a list shows."""
 
     def __init__(self, store: CallStore) -> None:
         self._store = store
@@ -71,12 +71,12 @@ class CallStream:
         try:
             yield from self._send(listener, topic, again, last)
         except ApiError:
-            # It is told so when it comes back.
+            # The client gets the error when it reconnects.
             return
         except RedisError as error:
             if not is_unavailable(error):
                 raise
-            log.error("Redis is away: %s", error)
+            log.error("Redis is unavailable: %s", error)
 
     def _send(
         self, listener: Listener, topic: Topic, again: Callable[[], Topic], last: str | None
@@ -123,14 +123,14 @@ def _renewed(topic: Topic, again: Callable[[], Topic]) -> Topic:
     try:
         return again()
     except RedisError as error:
-        # While Redis is away nothing is sent anyway.
+        # While Redis is unavailable the feed sends no events.
         if not is_unavailable(error):
             raise
         return topic
 
 
 def _id(place: Place) -> bytes:
-    """Sets what the client comes back with, and is no event to it."""
+    """A text that sets the client's last event id without an event."""
     return f"id: {place_text(place)}\n\n".encode()
 
 

@@ -1,4 +1,4 @@
-"""HTTP of the stream of events."""
+"""The HTTP routes of the stream of events."""
 
 import socket
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from app.web.auth import current_caller
 from app.web.fields import BaseRequest, coded, extension_number, load
 from app.web.services import service
 
-# Seconds after which to ask again.
+# Seconds after which a client retries.
 _RETRY_AFTER = "5"
 
 
@@ -35,9 +35,9 @@ _query = StreamQuery()
 
 
 def blueprint(name: str) -> Blueprint:
-    """The routes; made once for each prefix they are served under."""
+    """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_stream", __name__)
-    # An extension is a number, so that this is no other's path.
+    # An extension is a number, so no other route has this path.
     blue.get("/phoneCalls/<user>/events")(stream)
     return blue
 
@@ -67,7 +67,7 @@ def serve(source: CallStream, look: Callable[[], Topic], last: str | None) -> Re
         with flask.request_context(environ):
             return look()
 
-    # Where a client takes nothing, sending to it waits until its connection is shut.
+    # If a client reads nothing, sending to it blocks until its connection is shut down.
     connection = environ.get("gunicorn.socket")
 
     def cut() -> None:

@@ -1,1 +1,1 @@
-"""What a process tells of itself: log lines, traces and metrics."""
+"""Log lines, traces and metrics of a process."""

@@ -1,7 +1,7 @@
-"""How it is counted: called where a thing is known to have happened, once.
+"""Counting functions. Other modules call one of them once for each thing that has happened.
 
-None of these raises, nor waits. What a client sent never becomes a label: its strings would make
-new series without end, and may be telephone numbers.
+No function here raises or waits. A client's words never become a label: they would make new
+series without end, and may be telephone numbers.
 """
 
 import atexit
@@ -21,7 +21,7 @@ from app.telemetry import registry
 
 log = logging.getLogger(__name__)
 
-# FreeSWITCH's hang-up causes (switch_channel.c); others may be the words of a far end.
+# FreeSWITCH's hang-up causes (switch_channel.c). Any other cause may be text from a far end.
 CAUSES = frozenset(
     """
     NONE UNALLOCATED_NUMBER NO_ROUTE_TRANSIT_NET NO_ROUTE_DESTINATION CHANNEL_UNACCEPTABLE
@@ -44,9 +44,9 @@ CAUSES = frozenset(
     """.split()
 )
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Seconds after which what was counted is shown.
+# Seconds between two writes of the counts to the metrics.
 _WRITE = 1.0
-# Where there is none, and where there are too many.
+# The label for a missing name, and the label for names beyond the limit.
 NONE, OTHER = "none", "other"
 
 _P = ParamSpec("_P")
@@ -54,8 +54,8 @@ _T = TypeVar("_T")
 
 
 class _Count:
-    """One counter. Here it is added to, and written every second: that takes ten times as long,
-    and a call is counted some thirty times."""
+    """A buffer for one counter, written every second. A direct increment takes ten times as long,
+    and one call makes some thirty of them."""
 
     __slots__ = ("_counter", "_more")
 
@@ -74,7 +74,7 @@ class _Count:
 
 
 class _Spread:
-    """The same of one histogram."""
+    """A buffer for one histogram, written every second."""
 
     __slots__ = ("_bounds", "_buckets", "_histogram", "_sum")
 
@@ -86,12 +86,12 @@ class _Spread:
         _all.append(self)
 
     def observe(self, amount: float) -> None:
-        # Clocks of two machines may differ.
+        # The clocks of two machines may differ.
         self._sum += max(0.0, amount)
         self._buckets[bisect_left(self._bounds, amount)] += 1
 
     def write(self) -> None:
-        # As its own observe does it, for many at once.
+        # This does what the histogram's own observe does, for many values at once.
         if any(self._buckets):
             total, self._sum = self._sum, 0.0
             counts, self._buckets = self._buckets, [0] * len(self._bounds)
@@ -105,7 +105,7 @@ _all: list[_Count | _Spread] = []
 
 
 class _By(dict[tuple[str, ...], _T]):
-    """Those of a metric by their labels: its own look-up takes longer than all the rest."""
+    """The buffers of a metric by labels. The metric's own look-up takes longer than all else."""
 
     def __init__(self, kind: Callable[[Any], _T], metric: Counter | Histogram) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class _By(dict[tuple[str, ...], _T]):
 
 
 class _Capped:
-    """The first so many names that come are told apart, the others are one."""
+    """A limited set of label values: the first ``most`` names, and one label for all others."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -162,12 +162,12 @@ _failing: set[str] = set()
 
 
 def tell_apart(organizations: int) -> None:
-    """How many organizations have series of their own (RINGBACK_METRICS_ORGANIZATIONS)."""
+    """Set how many organizations have their own series (RINGBACK_METRICS_ORGANIZATIONS)."""
     _organizations.most = organizations
 
 
 def _harmless(count: Callable[_P, None]) -> Callable[_P, None]:
-    """Nothing that is counted fails because of it."""
+    """Catch and log errors of a counting function, so that its caller never fails."""
 
     @wraps(count)
     def counted(*args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -175,7 +175,7 @@ def _harmless(count: Callable[_P, None]) -> Callable[_P, None]:
             count(*args, **kwargs)
         except Exception:
             if count.__name__ not in _failing:
-                # Once: it would be said for every call.
+                # One line is enough: each call would bring another.
                 _failing.add(count.__name__)
                 log.exception("%s could not be counted", count.__name__)
 
@@ -184,19 +184,19 @@ def _harmless(count: Callable[_P, None]) -> Callable[_P, None]:
 
 @_harmless
 def write() -> None:
-    """Show what was counted."""
+    """Write the buffered counts to the metrics."""
     for each in _all:
         each.write()
 
 
 def keep_written() -> None:
-    """For ever, in a greenlet or thread of its own."""
+    """Write the buffered counts every second, for ever. Needs its own greenlet or thread."""
     while True:
         sleep(_WRITE)
         write()
 
 
-# Until then it is not lost with a process that ends in order.
+# A process that ends in order writes the last counts.
 atexit.register(write)
 
 # The API
@@ -204,7 +204,7 @@ atexit.register(write)
 
 @_harmless
 def request(route: str | None, method: str, status: int, seconds: float) -> None:
-    """A request was answered; ``route`` is the rule that it matched."""
+    """Count an answered request; ``route`` is the rule that the request matched."""
     route = route or NONE
     method = method if method in METHODS else OTHER
     _requests[route, method, str(status)].inc()
@@ -216,7 +216,7 @@ def request(route: str | None, method: str, status: int, seconds: float) -> None
 
 @_harmless
 def accepted(calls: Sequence[Call]) -> None:
-    """New calls were written."""
+    """Count new calls after the API has written them."""
     for call in calls:
         _accepted[(_organizations.label(call.organization),)].inc()
     _entered[State.QUEUED].inc(len(calls))
@@ -224,9 +224,9 @@ def accepted(calls: Sequence[Call]) -> None:
 
 @_harmless
 def changed(old: Call, new: Call) -> None:
-    """A change of a call was written."""
+    """Count what a written change of a call brings."""
     if new.legs is not old.legs:
-        # Later ones are those that an action brings in.
+        # An action adds its legs at the end.
         for was, leg in zip(old.legs, new.legs, strict=False):
             if leg.ended is not None and was.ended is None:
                 _legs[leg.trunk or NONE, _cause(leg.cause)].inc()
@@ -262,8 +262,8 @@ def originate(
     seconds: float | None = None,
     taken: float | None = None,
 ) -> None:
-    """What became of a call's originate, the time that the switch took to answer, and when it had
-    taken it."""
+    """Count the result of a call's originate, the seconds that the switch took to answer, and
+    the time when the switch had taken it."""
     gateway = call.legs[0].trunk if call.legs else None
     _originates[switch, gateway or NONE, result].inc()
     if seconds is not None:
@@ -274,7 +274,7 @@ def originate(
 
 @contextmanager
 def jobs(queue: str, count: int = 1) -> Iterator[None]:
-    """So many jobs are run together."""
+    """Count ``count`` jobs that the body of the ``with`` runs together."""
     try:
         yield
     except Exception:
@@ -298,7 +298,7 @@ def action(name: str, result: str) -> None:
 
 @_harmless
 def events(switch: str, names: Iterable[str], lag: float | None) -> None:
-    """Events were handled, the oldest of them after ``lag`` seconds."""
+    """Count handled events; ``lag`` is the age of the oldest in seconds."""
     for name in names:
         _events[switch, name].inc()
     if lag is not None:
@@ -307,15 +307,15 @@ def events(switch: str, names: Iterable[str], lag: float | None) -> None:
 
 @_harmless
 def legs_gone(switch: str, count: int) -> None:
-    """No event said that they ended."""
+    """Count legs that vanished from the switch without an event."""
     _gone[(switch,)].inc(count)
 
 
 @_harmless
 def leads(switch: str, held: bool) -> None:
-    """A listener begins to lead, or does not."""
+    """Record that a listener begins or ceases to lead."""
     registry.LEASE_HELD.labels(switch).set(held)
-    # There before it happens: what is seen for the first time is no increase.
+    # The series must exist before its first increment: Prometheus sees no increase in a new one.
     _gone[(switch,)].inc(0)
     _moves[(switch,)].inc(held)
 

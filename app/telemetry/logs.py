@@ -1,10 +1,10 @@
-"""Log lines: one form for all processes, with the call that they are about and without secrets.
+"""Log lines in one form for all processes: they name their call and show no secrets.
 
-Modules log by ``logging.getLogger(__name__)``, structlog renders. What a line is about stands in
-its ``extra`` (``call``, ``leg``, ``switch``, ``job``) or, where all that is done at the time is
-about the same, in structlog's context variables. Greenlets begin with none of these, so that what
-handles one call says nothing of another's; where several calls are handled together, ``extra``
-names each.
+Modules log by ``logging.getLogger(__name__)``, and structlog renders. The ``extra`` of a line
+names its subject (``call``, ``leg``, ``switch``, ``job``). Code that handles one subject for a
+while binds it to structlog's context variables instead. A greenlet begins with none of these, so
+that it never names the call of another greenlet. Code that handles several calls together names
+each in ``extra``.
 """
 
 import json
@@ -30,48 +30,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Where the ends of calls are told.
+# The logger for the ends of calls.
 _calls = logging.getLogger("app.calls")
-# What a line may be about, and how a call ended, in the order in which a line of JSON has it.
+# The fields for a line's subject and for the end of a call, in their order in a JSON line.
 FIELDS = ("call", "leg", "switch", "job", "disposition", "cause", "ended_by")
 
-# A telephone number that nobody named as one: 7 to 15 digits (E.164) that stand alone. Longer runs
-# are ids and microseconds, those with a point or a hyphen and more behind them times, addresses and
+# A telephone number without any mark: 7 to 15 digits (E.164) that stand alone. Longer runs are ids
+# and microseconds. Runs with a point or a hyphen and more behind them are times, addresses and
 # uuids.
 _NUMBER = re.compile(
     r"((?<![\w.])(?<!\w-)|\+|%[0-9A-Fa-f]{2}|\\[nrt])([0-9]{5,13})(?=[0-9]{2}(?!\w|\.[0-9]|-\w))"
 )
 _SHORTEST = 6
-# Whoever asks may have long lines written: no pattern here takes more than a time in proportion to
-# their length.
+# A client can cause long log lines, so every pattern here runs in linear time.
 _SIP_USER = re.compile(r"\b(sips?:)[^\s@<>\"']{1,128}@", re.IGNORECASE)
-# What stands between the colon and the last @; of our own kinds of address also where it holds a /.
+# The password between the colon and the last @. In our own kinds of URL it may contain a /.
 _PASSWORD = re.compile(
     r"((?:redis|rediss|unix|redis\+sentinel|esl)://[^\s:@/]*):\S{0,500}@|(://[^\s:@/]*):[^\s/@]*@",
     re.IGNORECASE,
 )
-# A secret's name, in a URL, a form, a JSON document or a header, and what is its value.
+# A secret's name in a URL, a form, a JSON document or a header, with the secret's value.
 _SECRET = re.compile(
     r"((?:password|passwd|secret|token)[\"']?\s*[=:]\s*(?:b?[\"'])?)(?:bearer\s+)?[^\s\"'&,;}]+"
     r"|(\b(?:bearer|authorization[\"']?\s*[=:]\s*[\"']?basic)\s+)[^\s\"',;}]+",
     re.IGNORECASE,
 )
-# Without any of these no pattern needs to look for a secret.
+# A text without any of these words has no secret, so the patterns need not run.
 _SECRET_HINTS = ("://", "password", "passwd", "secret", "token", "bearer", "basic")
 _HIDDEN = "xxx"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-# Of a level's word on a terminal.
+# The color of a level's word on a terminal.
 _COLORS = {"warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 _CALL_ID = re.compile(r"[0-9a-f]{20}")
 
 
 def hide_number(number: str) -> str:
-    """A telephone number of which the last two digits can be read."""
+    """The number with all but its last two digits hidden."""
     return "x" * (len(number) - 2) + number[-2:]
 
 
 def hide_numbers(text: str) -> str:
-    """The text with what looks like a telephone number, and the users of SIP addresses, hidden."""
+    """The text with telephone numbers and the users of SIP addresses hidden."""
     if len(text) < _SHORTEST:
         return text
     if "sip" in text or "SIP" in text:
@@ -80,7 +79,7 @@ def hide_numbers(text: str) -> str:
 
 
 def hide_secrets(text: str) -> str:
-    """The text without the passwords of its URLs, and without tokens and secrets that are named."""
+    """The text without passwords in URLs, and without the values of named tokens and secrets."""
     lower = text.lower()
     if not any(hint in lower for hint in _SECRET_HINTS):
         return text
@@ -89,7 +88,7 @@ def hide_secrets(text: str) -> str:
 
 
 class _Hidden:
-    """A word of a line, whose numbers are hidden as soon as it is written out."""
+    """An argument of a line; its text has telephone numbers hidden."""
 
     __slots__ = ("_value",)
 
@@ -104,12 +103,12 @@ class _Hidden:
 
 
 def _hidden(value: object) -> object:
-    # A telephone number is text: what is counted and measured is none.
+    # A telephone number is text. An int or a float is a count or a measure.
     return value if isinstance(value, int | float) else _Hidden(value)
 
 
 class _Render:
-    """The processor that makes of a record what a line has."""
+    """A processor that turns a record into the fields of a line."""
 
     def __init__(self, process: str, *, numbers: bool) -> None:
         self._process = process
@@ -128,7 +127,7 @@ class _Render:
         }
         line |= {name: event[name] for name in FIELDS if event.get(name)}
         if "job" not in line and (job := getattr(record, "job_id", None)) is not None:
-            # RQ's own, of a job that failed. The first argument of ours is the call's id.
+            # RQ logs this about a failed job. The first argument of our jobs is the call's id.
             line["job"] = job
             first = next(iter(getattr(record, "arguments", None) or ()), None)
             if isinstance(first, str) and _CALL_ID.fullmatch(first):
@@ -149,7 +148,7 @@ class _Render:
                     words = tuple(map(_hidden, words))
             return hide_secrets(message % words)
         except Exception as error:
-            # A line that was not written well is better than none.
+            # A badly formatted line is better than no line.
             return self._safe(f"{message} {words!r} ({error})")
 
     def _safe(self, text: str) -> str:
@@ -161,12 +160,12 @@ def _json(_: Any, __: str, line: "EventDict") -> str:
     try:
         return orjson.dumps(line, default=str).decode()
     except TypeError:
-        # Half a character, or a number beyond 64 bits.
+        # orjson rejects a lone surrogate and a number beyond 64 bits.
         return json.dumps(line, default=str)
 
 
 def _console(colors: bool, _: Any, level: str, line: "EventDict") -> str:
-    """A line for people; structlog's own takes twice the time, and calls wait for it."""
+    """A line for people. structlog's own renderer takes twice the time, and calls wait for it."""
     word = level.upper()
     if colors and level in _COLORS:
         word = f"{_COLORS[level]}{word}\x1b[0m"
@@ -175,14 +174,14 @@ def _console(colors: bool, _: Any, level: str, line: "EventDict") -> str:
     for name in ("exception", "stack_info"):
         if name in line:
             text += f"\n{line[name]}"
-    # Nobody else's words begin a line, or move a terminal's cursor.
+    # Text from outside must not begin a line or move a terminal's cursor.
     text = _CONTROL.sub("?", text).replace("\n", "\n    ")
     return f"{line['time']} {line['process']}[{line['pid']}] {word} {line['logger']}: {text}"
 
 
 def formatter(settings: Settings, process: str, *, colors: bool = False) -> logging.Formatter:
-    """What makes a line of a record, as the settings say. ``process`` is the name of its kind:
-    ``api``, ``worker``, …"""
+    """A formatter that follows the settings. ``process`` is the kind of process: ``api``,
+    ``worker``, …"""
     from structlog.contextvars import merge_contextvars
     from structlog.processors import format_exc_info
     from structlog.stdlib import ExtraAdder, ProcessorFormatter
@@ -191,30 +190,30 @@ def formatter(settings: Settings, process: str, *, colors: bool = False) -> logg
     return ProcessorFormatter(
         foreign_pre_chain=[merge_contextvars, ExtraAdder(FIELDS), format_exc_info],
         processors=[_Render(process, numbers=settings.log_numbers == "full"), shape],
-        # The words are looked at before they are part of the text.
+        # _Render hides numbers in the arguments before they become part of the text.
         use_get_message=False,
         pass_foreign_args=True,
     )
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Have the lines of all loggers of this process written to standard error."""
+    """Write the lines of all loggers of this process to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(settings, process, colors=sys.stderr.isatty()))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    # What no line shows need not be found out.
+    # No line shows these values, so logging need not find them.
     logging.logThreads = logging.logMultiprocessing = False
     sys.excepthook = partial(uncaught, process)
     log.info("Ringback %s begins", version("ringback"))
 
 
 def uncaught(where: object, *exc_info: Any) -> None:
-    """In place of what Python, or gevent of a greenlet, prints of an exception by itself."""
-    log.error("%s has failed", where, exc_info=exc_info)
+    """Log an uncaught exception, in place of what Python or gevent prints."""
+    log.error("%s failed", where, exc_info=exc_info)
 
 
 def changed(old: Call, new: Call) -> None:
-    """A change of a call was written: say how it ended."""
+    """Log how a call ended, if a written change ended it."""
     if new.state is not State.ENDED or old.state is State.ENDED:
         return
     level = logging.WARNING if is_abnormal(new) else logging.INFO
@@ -230,48 +229,48 @@ def changed(old: Call, new: Call) -> None:
 
 
 def is_abnormal(call: Call) -> bool:
-    """Whether an operator may have to see to how a call ended: Ringback lost it, or the switch or
-    its gateway failed it."""
+    """Whether an operator may have to act on a call's end: Ringback lost the call, or the switch
+    or its gateway failed it."""
     failed = call.ended_by == BY_SWITCH and call.disposition == FAILED
     return failed or call.ended_by in FAULTS
 
 
 @cache
 def _context() -> Any:
-    # Here, for the commands of the command line do without.
+    # The import stands here because the command line does not need structlog.
     from structlog import contextvars
 
     return contextvars
 
 
 def bind(**about: str) -> None:
-    """Have the further lines of this greenlet, or of this request, say what they are about."""
-    # Where nothing renders lines nobody asks.
+    """Bind fields to all further lines of this greenlet or request."""
+    # Without structlog no renderer reads the fields.
     if "structlog" in sys.modules:
         _context().bind_contextvars(**about)
 
 
 def unbind_call() -> None:
-    """What follows in this greenlet is about another call, or about none."""
+    """Remove the call from the bound fields of this greenlet."""
     _context().unbind_contextvars("call")
 
 
 def about(**fields: str | None) -> AbstractContextManager[None]:
-    """The same for what is done within."""
+    """Bind fields to the lines that the body of the ``with`` writes."""
     known = {name: text for name, text in fields.items() if text is not None}
     bound: AbstractContextManager[None] = _context().bound_contextvars(**known)
     return bound
 
 
 def bind_request(app: "Flask") -> None:
-    """Have what is logged for a request say which call it is about."""
+    """Name the call in all lines that a request of ``app`` logs."""
     from flask import request
 
     @app.before_request
     def _bind() -> None:
-        # The request before it on the same connection had the same greenlet.
+        # An earlier request on the same connection ran in the same greenlet.
         unbind_call()
         call_id = (request.view_args or {}).get("call_id")
-        # What a client has written is none for a log.
+        # Only a well-formed id reaches the log, never a client's free text.
         if call_id and _CALL_ID.fullmatch(call_id):
             bind(call=call_id)

@@ -1,8 +1,7 @@
-"""Every metric with its type, labels and meaning. docs/metrics.md says the same; a test holds it
-to this.
+"""Every metric with its type, labels and meaning. A test compares docs/metrics.md with this module.
 
-With PROMETHEUS_MULTIPROC_DIR in the environment when this is first imported, all processes that
-share that folder count into it, and whichever is asked shows what all have counted.
+If PROMETHEUS_MULTIPROC_DIR is set at the first import, all processes that share that folder count
+into it, and each of them shows the counts of all.
 """
 
 import os
@@ -17,11 +16,11 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-# The folder that several processes count into, if they do.
+# The folder that several processes count into; None for one process.
 SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 if SHARED:
     os.makedirs(SHARED, exist_ok=True)
-# They are not there with several processes, and are as many series again.
+# The client writes no _created series for several processes, and they double the number of series.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY = CollectorRegistry()
@@ -29,7 +28,7 @@ REGISTRY = CollectorRegistry()
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A metric as a scrape shows it: a counter's name ends in ``_total``, a histogram has
+    """A metric as a scrape shows it. A counter's name ends in ``_total``; a histogram has
     ``_bucket``, ``_sum`` and ``_count``."""
 
     name: str
@@ -38,7 +37,7 @@ class Described:
     labels: tuple[str, ...]
 
 
-# All metrics, in the order in which they stand here.
+# All metrics in the order of this module.
 DESCRIBED: list[Described] = []
 
 
@@ -60,13 +59,13 @@ def _histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...]) -
 
 
 def _gauge(name: str, text: str, *labels: str, of_all: Literal["livesum", "livemin"]) -> Gauge:
-    """``of_all`` is what several processes' values are made one by."""
+    """A gauge; ``of_all`` says how the values of several processes become one."""
     of = _describe(name, "gauge", text, labels)
     return Gauge(of.name, text, labels, registry=REGISTRY, multiprocess_mode=of_all)
 
 
 def _read(name: str, text: str, *labels: str) -> Described:
-    """A gauge that is read at the scrape (app.health.gauges)."""
+    """A gauge that app.health.gauges reads at the scrape."""
     return _describe(name, "gauge", text, labels)
 
 
@@ -88,7 +87,7 @@ HTTP_DURATION = _histogram(
     buckets=_SHORT,
 )
 
-# Calls, counted by whoever applied the change
+# Calls: the process that applies a change counts it
 
 CALLS_ACCEPTED = _counter("calls_accepted_total", "Calls that were accepted", "organization")
 CALLS_ENTERED = _counter(

@@ -1,4 +1,5 @@
-"""The spans of calls, by OpenTelemetry's SDK. Imported where RINGBACK_TRACES asks for it alone."""
+"""The spans of calls, made with OpenTelemetry's SDK. A process imports this module only if
+RINGBACK_TRACES is set."""
 
 import logging
 import os
@@ -35,9 +36,9 @@ from app.calls.model import Call, Leg, NumberKind, State
 from app.settings import Settings
 from app.telemetry.logs import hide_number, hide_numbers, hide_secrets, is_abnormal
 
-# A route's parameter, as Flask writes it and as OpenTelemetry has it.
+# A route's parameter in Flask's form, which becomes ``{name}`` in OpenTelemetry's form.
 _PARAMETER = re.compile(r"<(?:[^<>:]*:)?(\w+)>")
-# The times of a leg that are events of its span.
+# The times of a leg that become events of its span.
 _MOMENTS = """
     early_media ringing answered bridged held unheld parked unparked recording recorded voicemail
 """.split()
@@ -49,14 +50,14 @@ def _hide_header(record: logging.LogRecord) -> bool:
     return True
 
 
-# Any client could fill the log with what is wrong with its headers.
+# Otherwise any client could fill the log with errors about its headers.
 logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
-# Quotes what it cannot read of OTEL_EXPORTER_OTLP_HEADERS, which are mostly keys.
+# This logger quotes the parts of OTEL_EXPORTER_OTLP_HEADERS that it cannot read. Most are keys.
 logging.getLogger("opentelemetry.util.re").addFilter(_hide_header)
 
 
 class _Ids(RandomIdGenerator):
-    """Random, but for a span whose id any process has to know."""
+    """A generator of random ids. A span that all processes must know gets its id from ``next``."""
 
     def __init__(self) -> None:
         self.next: int | None = None
@@ -67,7 +68,7 @@ class _Ids(RandomIdGenerator):
 
 
 class Spans:
-    """What one process sends."""
+    """The spans that one process sends."""
 
     def __init__(self, settings: Settings, process: str) -> None:
         self._full = settings.log_numbers == "full"
@@ -81,10 +82,10 @@ class Spans:
         self._provider = TracerProvider(
             resource=Resource.create(attributes),
             id_generator=self._ids,
-            # Its limit would be that of the whole process.
+            # At exit the provider could delay the whole process; stop() of tracing has a limit.
             shutdown_on_exit=False,
         )
-        # Its queue is bounded, and a greenlet of its own empties it.
+        # The span processor has a bounded queue, which its own greenlet empties.
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("ringback", version("ringback"))
 
@@ -126,7 +127,7 @@ class Spans:
             "url.path": self.text(path),
             "url.scheme": scheme,
         }
-        # Its keys are compared as they are written.
+        # The propagator compares the names with their case.
         carrier = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         context = _propagator.extract(carrier, Context())
         return RequestSpan(self, f"{method} {route or ''}".strip(), context, attributes)
@@ -134,7 +135,7 @@ class Spans:
     # Calls
 
     def changed(self, old: Call, new: Call, traceparent: str) -> None:
-        """Send what is over with a change. What comes after the end is too late."""
+        """Send the spans that a change of a call ends. Changes after the call's end send none."""
         if old.state is State.ENDED:
             return
         ended, end = new.state is State.ENDED, new.ended or 0.0
@@ -162,7 +163,7 @@ class Spans:
 
     def _leg(self, call: Call, leg: Leg, within: Context, end: float) -> None:
         if leg.created is None:
-            # Never dialled.
+            # The switch never dialled this leg.
             return
         number = leg.number if leg.kind is NumberKind.EXTENSION else self.number(leg.number)
         span = self.begin(
@@ -234,7 +235,7 @@ class Spans:
 
 
 class RequestSpan:
-    """That of an HTTP request, made where it places calls or has a trace already."""
+    """The span of an HTTP request, made if the request places calls or brings a trace."""
 
     def __init__(
         self, spans: Spans, name: str, context: Context, attributes: Mapping[str, Any]
@@ -248,7 +249,7 @@ class RequestSpan:
         self._span: Span | None = None
 
     def carried(self, call_ids: Sequence[str], now: float) -> dict[str, str]:
-        """What new calls carry; ``now`` is the time in epoch seconds that their spans go by."""
+        """The fields that new calls carry; ``now`` is the time of their spans in epoch seconds."""
         self._make(now, {"ringback.call.id": ",".join(call_ids)})
         assert self._span is not None
         context = self._span.get_span_context()
@@ -259,7 +260,7 @@ class RequestSpan:
 
     def end(self, status: int) -> None:
         if self._span is None:
-            # Whoever has no token does not choose what is traced.
+            # A client without a token must not choose what is traced.
             known = status != 401 and self._attributes["http.route"]
             if not known or not get_current_span(self._context).get_span_context().is_valid:
                 return
@@ -279,14 +280,15 @@ class RequestSpan:
 
 
 def _is_named() -> bool:
-    """Whether OpenTelemetry's variables name the service: what it is told would outweigh them."""
+    """Whether OpenTelemetry's variables name the service. A name set in code would override
+    them."""
     given = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return bool(os.environ.get("OTEL_SERVICE_NAME")) or "service.name=" in given
 
 
 def _ns(at: float, least: float = 0.0) -> int:
-    """Epoch seconds to the microsecond in nanoseconds, no less than those of ``least``: clocks of
-    the switch and of Redis differ."""
+    """Epoch seconds as nanoseconds, rounded to the microsecond and not before ``least``: the
+    clocks of the switch and of Redis differ."""
     return round(max(at, least) * 1e6) * 1000
 
 
@@ -295,7 +297,7 @@ def _call_span(call_id: str) -> int:
 
 
 def _context(traceparent: str, span_id: int | None = None) -> Context:
-    """What is a child of the request's span, or of that of its trace with the given id."""
+    """The context for children of the request's span, or of the trace's span ``span_id``."""
     _, trace, parent, flags = traceparent.split("-")
     context = SpanContext(
         int(trace, 16), span_id or int(parent, 16), True, TraceFlags(int(flags, 16))
@@ -305,5 +307,5 @@ def _context(traceparent: str, span_id: int | None = None) -> Context:
 
 @lru_cache(maxsize=1024)
 def _within(call_id: str, traceparent: str) -> Context:
-    """What is a child of the call's span."""
+    """The context for children of the call's span."""
     return _context(traceparent, _call_span(call_id))

@@ -1,10 +1,10 @@
-"""Traces of calls, where RINGBACK_TRACES asks for them: otherwise nothing of OpenTelemetry is
-imported here, and next to nothing is done.
+"""Traces of calls, if RINGBACK_TRACES asks for them. Otherwise this module imports nothing of
+OpenTelemetry and does next to nothing.
 
 A call has one trace, from the request that placed it to its end. Its hash carries
-``traceparent``, the W3C form of that request's span; a call without it is not traced, be it that
-the caller's own trace is not sampled or that the sampler passed it over. What is short is traced
-by who does it, what lasts by whoever notes its end, with the times that stand in the call.
+``traceparent``, the W3C form of that request's span. A call without it is not traced: the caller's
+own trace is not sampled, or the sampler passed it over. The process that does a short thing traces
+it. The process that notes the end of a long thing traces that, with the times in the call.
 
 Nothing here raises, waits, or asks Redis for more than its clock.
 """
@@ -32,19 +32,19 @@ log = logging.getLogger(__name__)
 _CREATE = ("uapi.create", "unifiedapi.create")
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
-# The field of a call's hash.
+# The field of a call's hash that carries the trace.
 FIELD = "traceparent"
 
-# Those of this process; None where nothing is traced.
+# The spans of this process; None if it does not trace.
 _spans: "Spans | None" = None
 _request: ContextVar["RequestSpan | None"] = ContextVar("ringback_request", default=None)
 
 
 def check(settings: Settings) -> None:
-    """Raises SettingsError where traces are asked for and cannot be had."""
+    """Check that traces are possible if the settings ask for them. Raises SettingsError."""
     if settings.traces is not None and not _is_installed():
         raise SettingsError(
-            "RINGBACK_TRACES takes OpenTelemetry, which is not installed: "
+            "RINGBACK_TRACES needs OpenTelemetry, which is not installed: "
             "pip install 'ringback[traces]'."
         )
 
@@ -57,13 +57,14 @@ def _is_installed() -> bool:
 
 
 def start(settings: Settings, process: str) -> None:
-    """Trace what this process does from now on; not before a fork. Raises SettingsError."""
+    """Trace what this process does from now on. Call it after a fork, never before. Raises
+    SettingsError."""
     global _spans
     check(settings)
     if settings.traces is None:
         return
     try:
-        # Some of its variables are read with the import.
+        # OpenTelemetry reads some of its variables at import.
         from app.telemetry.spans import Spans
 
         _spans = Spans(settings, process)
@@ -72,11 +73,11 @@ def start(settings: Settings, process: str) -> None:
 
 
 def stop(limit: float) -> None:
-    """Send what is left, within ``limit`` seconds."""
+    """Send the spans that are left, within ``limit`` seconds."""
     global _spans
     spans, _spans = _spans, None
     if spans is not None:
-        # Its own time limit is half a minute.
+        # The SDK's own time limit is half a minute.
         thread = Thread(target=spans.shutdown, daemon=True)
         thread.start()
         thread.join(limit)
@@ -89,11 +90,11 @@ def is_on() -> bool:
 
 @contextmanager
 def _harmless() -> Iterator[None]:
-    """Nothing that is traced fails because of it."""
+    """Log errors of tracing, so that the traced work never fails because of them."""
     try:
         yield
     except Exception:
-        log.exception("a span is lost")
+        log.exception("lost a span")
 
 
 # Requests
@@ -123,8 +124,8 @@ def trace_requests(app: "Flask") -> None:
 
 
 def carried(call_ids: Sequence[str], clock: Callable[[], float]) -> Mapping[str, Any]:
-    """The fields that new calls carry: ``traceparent`` where they are traced. ``clock`` tells the
-    time that all processes share."""
+    """The fields that new calls carry: ``traceparent`` if they are traced. ``clock`` returns the
+    time that all processes share, in epoch seconds."""
     if (traced := _request.get()) is not None:
         with _harmless():
             return traced.carried(call_ids, clock())
@@ -135,7 +136,7 @@ def carried(call_ids: Sequence[str], clock: Callable[[], float]) -> Mapping[str,
 
 
 def changed(old: Call, new: Call) -> None:
-    """A change of a call was written: trace what is over with it."""
+    """Send the spans that a written change of a call ends."""
     if _spans is not None and new.traceparent is not None:
         with _harmless():
             _spans.changed(old, new, new.traceparent)
@@ -151,21 +152,21 @@ def span(
     *,
     since: float | None = None,
 ) -> Iterator[None]:
-    """Trace what is done for a call within; an exception makes it an error. It begins now or at
-    ``since``, in epoch seconds."""
+    """Trace what the body of the ``with`` does for a call; an exception makes the span an error.
+    The span begins now, or at ``since`` in epoch seconds."""
     if _spans is None or traceparent is None:
         yield
         return
     begun, failed = time.monotonic(), None
     try:
         yield
-    # Of gevent's time limits too.
+    # gevent's Timeout is a BaseException.
     except BaseException as error:
         failed = error
         raise
     finally:
         with _harmless():
-            # Only now: to ask for the time may take a while, and what is done here may not wait.
+            # The clock is asked only now: its answer may take a while, and the body must not wait.
             end = clock()
             begin = end - (time.monotonic() - begun) if since is None else since
             _spans.short(call_id, traceparent, name, begin, end, attributes, failed)

@@ -1,1 +1,1 @@
-"""What the resources share of HTTP: who asks, fields, lists, bodies and answers."""
+"""The HTTP parts that all resources share: authentication, fields, lists, bodies and answers."""

@@ -1,4 +1,4 @@
-"""Answers in JSON, and every error in the documented form, whatever code raises it."""
+"""Answers in JSON; every error gets the documented form, whatever code raises it."""
 
 import logging
 from typing import Any
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Json(DefaultJSONProvider):
-    """Writes answers with orjson."""
+    """A JSON provider that writes answers with orjson."""
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
         value = self._prepare_response_obj(args, kwargs)
@@ -41,7 +41,7 @@ def register_errors(app: Flask) -> None:
     def _http_error(error: HTTPException) -> Response:
         status = error.code or 500
         response = error_response(status, http_code(status), error.description or error.name)
-        # Allow of a 405, and the like.
+        # A 405 brings the header Allow, for example.
         for name, value in error.get_headers():
             if name.lower() not in ("content-type", "content-length"):
                 response.headers[name] = value
@@ -49,8 +49,8 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(OutcomeUnknown)
     def _unknown(error: OutcomeUnknown) -> Response:
-        log.error("Redis may hold the change or not: %s", error)
-        return _ask_again("outcome_unknown")
+        log.error("lost the answer of Redis, which may have the change or not: %s", error)
+        return _retry_later("outcome_unknown")
 
     @app.errorhandler(Exception)
     def _fault(error: Exception) -> Response:
@@ -58,14 +58,14 @@ def register_errors(app: Flask) -> None:
             log.exception("unexpected fault", exc_info=error)
             return _answer(api_error("internal_server_error"))
         log.error("Redis is unavailable: %s", error)
-        return _ask_again("service_unavailable")
+        return _retry_later("service_unavailable")
 
 
 def _answer(error: ApiError) -> Response:
     return error_response(error.status, error.code, error.message)
 
 
-def _ask_again(code: str) -> Response:
+def _retry_later(code: str) -> Response:
     response = _answer(api_error(code))
     response.headers["Retry-After"] = "1"
     return response

@@ -1,4 +1,4 @@
-"""Which app a request is from, and which address."""
+"""The app and the address that a request comes from."""
 
 import os
 import re
@@ -20,7 +20,7 @@ _BEARER = re.compile(r"\s*(?:Bearer\s+)?(\S+)\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Authenticator:
-    """Finds the app of a token: in the accounts, or among the tokens that were issued."""
+    """The authenticator finds the app of a token in the accounts or among the issued tokens."""
 
     accounts: AccountStore
     app_of_issued: Callable[[str, Accounts], App | None]
@@ -42,7 +42,7 @@ class Authenticator:
         match = _BEARER.fullmatch(text)
         app = None
         if match:
-            # The tokens of the accounts file first: they are in memory.
+            # The accounts file's tokens come first because they are in memory.
             app = accounts.app_of_token(match[1]) or self.app_of_issued(match[1], accounts)
         if app is None:
             raise api_error("access_denied")
@@ -55,9 +55,8 @@ def current_caller() -> Caller:
 
 
 def client_address() -> str:
-    """The address that the request came from; of a proxy's request the address that the proxy
-    names last in X-Forwarded-For. Proxies are the addresses in FORWARDED_ALLOW_IPS, as for
-    gunicorn."""
+    """The client's address. For a request from a proxy this is the last address in the proxy's
+    X-Forwarded-For. FORWARDED_ALLOW_IPS lists the proxies, as it does for gunicorn."""
     peer = request.remote_addr or ""
     proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
     try:

@@ -7,14 +7,14 @@ from flask import request
 
 from app.errors import api_error
 
-# Bytes read at a time.
+# The bytes that one read takes.
 _PIECE = 8192
 
 
 def json_body() -> Any:
-    """The request's body, a JSON object, whatever its Content-Type says: clients send JSON under
-    other types. Raises ApiError ``request_invalid``."""
-    # Werkzeug refuses a body that is too large and has no Content-Length only where the body is
+    """The request's body, a JSON object. The Content-Type does not matter: clients send JSON
+    under other types. Raises ApiError ``request_invalid``."""
+    # A body without Content-Length may be too large. Werkzeug notices this only while the body is
     # read in pieces to its end.
     text = b"".join(iter(lambda: request.stream.read(_PIECE), b""))
     try:

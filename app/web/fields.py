@@ -1,5 +1,4 @@
-"""What all requests may bring: the fields and queries that resources share, and how a request's
-part is loaded."""
+"""The fields and queries that resources share, and a function that loads a part of a request."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +24,8 @@ class Number(fields.String):
 
 
 def phone_number(code: str) -> Number:
-    """A field for an extension number or a public phone number; ``code`` answers any other."""
+    """A field for an extension number or a public phone number. ``code`` is the error code for
+    any other value."""
     return Number(validate=Regexp(rf"\A{NUMBER}\Z"), metadata=coded(code))
 
 
@@ -35,7 +35,7 @@ def extension_number() -> Number:
 
 
 class WholeNumber(fields.Integer):
-    """Digits alone: Python would take ``1_0`` and the digits of other scripts too."""
+    """A whole number in ASCII digits. Python also accepts ``1_0`` and digits of other scripts."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> int:
         if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,9}", value) is None:
@@ -44,24 +44,24 @@ class WholeNumber(fields.Integer):
 
 
 def coded(code: str) -> dict[str, str]:
-    """The error code of a field that cannot be used."""
+    """Field metadata with the error code for a bad value."""
     return {"code": code}
 
 
 class BaseRequest(Schema):
-    """Unknown names are ignored, as programs written for VoipNow need."""
+    """A schema that ignores unknown names, as programs written for VoipNow need."""
 
     class Meta:
         unknown = EXCLUDE
 
-    # Other spellings that clients use, and what they stand for.
+    # Other spellings that clients use, with the names that they stand for.
     aliases: ClassVar[Mapping[str, str]] = {}
 
     @pre_load
     def _rename(self, data: Any, **_: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        # A null is the same as a field left out.
+        # A null counts as a missing field.
         named = {name: value for name, value in data.items() if value is not None}
         for alias, name in self.aliases.items():
             if alias in named:
@@ -70,7 +70,7 @@ class BaseRequest(Schema):
 
 
 class BaseQuery(BaseRequest):
-    # Names of fields of the answer; which exist is the resource's to say.
+    # Names of fields of the answer. The resource says which names exist.
     fields_ = fields.String(data_key="fields", metadata=coded("fields_invalid"))
 
 
@@ -87,7 +87,7 @@ class ListQuery(BaseQuery):
         ),
         metadata=coded("filterop_invalid"),
     )
-    # inArray takes several.
+    # inArray takes several values.
     filterValue = fields.List(fields.String(), metadata=coded("filtervalue_invalid"))
     sortOrder = fields.String(
         validate=OneOf(["asc", "desc", "ascending", "descending"]),
@@ -96,8 +96,8 @@ class ListQuery(BaseQuery):
 
 
 def load(schema: Schema, data: Any) -> dict[str, Any]:
-    """Load a request's part. Raises ApiError 400 with the code of the first field at fault,
-    in the schema's order."""
+    """Load a part of a request. Raises ApiError 400 with the code of the first bad field, in the
+    schema's order."""
     try:
         loaded: dict[str, Any] = schema.load(data)
     except ValidationError as error:
@@ -113,7 +113,7 @@ def _code_of(schema: Schema, messages: Any, default: str) -> str:
         code: str = field.metadata["code"]
         inner = field.inner if isinstance(field, fields.List) else None
         if isinstance(inner, fields.Nested) and isinstance(found, dict):
-            # A list of views: the first that is at fault, by its own fields.
+            # In a list of views, the fields of the first bad view say the code.
             return _code_of(inner.schema, found[min(found)], code)
         return code
     return default

@@ -20,12 +20,12 @@ from app.store.index import ALL, Span
 from app.web.fields import MAX_START
 from app.web.resource import date
 
-# Values that one filter compares with.
+# The most values that one filter compares with.
 MAX_VALUES = 500
 
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
-# XML Schema's dateTime, without its zone (UTC) or time (midnight) too. The plus sign of a zone is
-# a space where a client did not encode it.
+# XML Schema's dateTime. The zone (default UTC) and the time (default midnight) may be missing.
+# A zone's plus sign arrives as a space if a client does not encode it.
 _DATE = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?))?(Z|[+ -][0-9]{2}:?[0-9]{2})?"
@@ -33,7 +33,7 @@ _DATE = re.compile(
 
 
 class Kind(Enum):
-    """What a field holds that may be filtered by."""
+    """The kind of values in a field that a filter may name."""
 
     TEXT = "text"
     DATE = "date"
@@ -41,22 +41,23 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Filter:
-    """``by`` compared by ``op`` with one of ``values``."""
+    """A filter compares the field ``by`` with each of ``values`` by ``op``."""
 
     by: str
     op: str
     values: tuple[str, ...]
     kind: Kind
-    # Epoch seconds, where dates are compared as such.
+    # The values as epoch seconds, if the filter compares dates as times.
     times: tuple[float, ...] = ()
 
     @property
     def names(self) -> bool:
-        """Whether it says what the field's values are, so that they may be looked up."""
+        """Whether the filter names whole values, so that an index can look them up."""
         return self.op in ("equals", "inArray")
 
     def matches(self, value: str | float | None) -> bool:
-        """Of a text, or of a time in epoch seconds, which counts to the second, as it is shown."""
+        """Whether a value matches: a text, or a time in epoch seconds. A time counts to the
+        second, as answers show it."""
         if value is None or self.op == "present":
             return value is not None
         if self.times:
@@ -69,7 +70,7 @@ class Filter:
 
     @property
     def span(self) -> Span | None:
-        """The times that match; None where these are no span of time."""
+        """The span of the times that match; None if they form no single span."""
         if self.op == "present":
             return ALL
         if len(self.times) != 1:
@@ -90,7 +91,7 @@ def _compare(op: str, at: float, time: float) -> bool:
 
 @dataclass(frozen=True)
 class Listing:
-    """Which part of a list is asked for."""
+    """The part of a list that a request asks for."""
 
     start: int = 0
     count: int = 20
@@ -104,7 +105,7 @@ class Listing:
 
 
 def arguments(names: Iterable[str] = ("filterValue",)) -> dict[str, Any]:
-    """The request's query; a list of the values where a name may come more than once."""
+    """The request's query. A name in ``names`` may repeat, and has a list of its values."""
     query: dict[str, Any] = request.args.to_dict()
     return query | {name: values for name in names if (values := request.args.getlist(name))}
 
@@ -115,9 +116,10 @@ def listing(
     fields: frozenset[str],
     value_code: str = "filtervalue_invalid",
 ) -> Listing:
-    """Of a loaded ListQuery; ``filters`` are the fields that may be filtered by. Raises ApiError.
+    """The listing for a loaded ListQuery. ``filters`` are the fields that a filter may name.
 
-    ``value_code`` is the code of a value that cannot be; ``{}`` in it stands for the field.
+    ``value_code`` is the error code for a bad filter value; ``{}`` in it stands for the field.
+    Raises ApiError.
     """
     order = query.get("sortOrder", "desc")
     return Listing(
@@ -130,7 +132,7 @@ def listing(
 
 
 def field_names(query: Mapping[str, Any], known: frozenset[str]) -> frozenset[str] | None:
-    """What ``fields`` asks for; None for all. Raises ApiError."""
+    """The field names that ``fields`` asks for; None for all. Raises ApiError."""
     if "fields_" not in query:
         return None
     names = frozenset(name.strip() for name in query["fields_"].split(",") if name.strip())
@@ -140,7 +142,7 @@ def field_names(query: Mapping[str, Any], known: frozenset[str]) -> frozenset[st
 
 
 def picked(rows: Iterable[dict[str, Any]], names: frozenset[str] | None) -> list[dict[str, Any]]:
-    """The rows with these of their fields."""
+    """The rows, each reduced to the named fields."""
     if names is None:
         return list(rows)
     return [{name: value for name, value in row.items() if name in names} for row in rows]
@@ -173,8 +175,8 @@ def _filter(
 
 
 def _values(op: str, given: list[str]) -> tuple[str, ...] | None:
-    """What to compare with: for ``inArray`` repeated parameters, a JSON array or a list with
-    commas. None where it cannot be used."""
+    """The values to compare with; None if the query gives none that are usable. ``inArray``
+    takes repeated parameters, a JSON array or a list with commas."""
     if op != "inArray":
         return tuple(given) if len(given) == 1 and given[0] else None
     if len(given) == 1:
@@ -193,7 +195,7 @@ def _values(op: str, given: list[str]) -> tuple[str, ...] | None:
 
 
 def parse_date(text: str) -> float:
-    """Epoch seconds of an XML Schema dateTime, UTC where it has no zone. Raises ValueError."""
+    """Epoch seconds of an XML Schema dateTime; without a zone it is UTC. Raises ValueError."""
     match = _DATE.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text[:64]!r} is no date of the form 2015-01-23T04:56:22Z.")
@@ -205,7 +207,7 @@ def parse_date(text: str) -> float:
 
 
 def collection(entry: Any, total: int, asked: Listing) -> dict[str, Any]:
-    """The answer to a list, with the addresses of the pages beside it."""
+    """The answer to a list request, with the URLs of the next and previous pages."""
     answer: dict[str, Any] = {
         "totalResults": total,
         "startIndex": asked.start,
@@ -228,8 +230,8 @@ def _page_url(start: int) -> str:
 
 
 def base_url() -> str:
-    """Scheme and host as the client asked for them."""
-    # werkzeug knows no host with an underscore, a usual name among containers.
+    """Scheme and host of the request's URL, as the client wrote them."""
+    # Werkzeug rejects a host with an underscore, which is a usual name among containers.
     host = request.headers.get("Host", "")
     if _HOST.fullmatch(host) is None:
         host = request.host

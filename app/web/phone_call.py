@@ -23,7 +23,7 @@ FIELDS = frozenset(
 def phone_call(
     call: Call, link: str, unreachable: float | None = None, place: QueuePosition | None = None
 ) -> dict[str, Any]:
-    """The resource; a field without a value is left out.
+    """The PhoneCall resource without the fields that have no value.
 
     ``state``, ``ended``, ``endedBy``, ``hangupCause``, ``switchUnreachable`` (since when the
     call's switch is out of reach), ``queuePosition`` and ``expectedWait`` (calls and seconds
@@ -37,7 +37,7 @@ def phone_call(
         "flow": flow(call),
     }
     if call.conference is not None:
-        # Its one side was invited; the other is the room.
+        # A conference has one side of invited parties; the other side is the room.
         source, destination = (), source
         shared |= {"source": [call.extension], "destination": numbers(destination)}
     return without_none(
@@ -101,7 +101,7 @@ def _view(call: Call, role: Role, legs: tuple[Leg, ...], shared: dict[str, Any])
 
 
 def _third_views(call: Call, shared: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One for each third party that has been dialled: what it does in the call, and with whom."""
+    """A view for each third party that was dialled: what it does in the call, and with whom."""
     parties: dict[str, list[Leg]] = {}
     for leg in call.thirds:
         parties.setdefault(leg.party, []).append(leg)
@@ -139,7 +139,7 @@ _PHASE_STATUS = {
 
 
 def _marks(call: Call, legs: tuple[Leg, ...]) -> dict[str, Any]:
-    """What is done to the party that is in the call."""
+    """The fields for recording, parking and hold of the party that is in the call."""
     leg = next((leg for leg in legs if leg.answered and not leg.ended), None)
     if leg is None:
         return {}

@@ -1,4 +1,4 @@
-"""The forms that all resources share: dates, links, fields without a value."""
+"""The forms that all resources share for dates, links and fields without a value."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def date(at: float | None) -> str | None:
-    """An XML Schema dateTime in UTC, to the second, of epoch seconds."""
+    """An XML Schema dateTime in UTC, to the second; ``at`` is in epoch seconds."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
 
 
 def links(link: str) -> dict[str, dict[str, str]]:
-    """Both spellings: the create pages say ``link``, 4PSA's clients read ``links``."""
+    """The links in both spellings: the create pages say ``link``, 4PSA's clients read ``links``."""
     return {"link": {"self": link}, "links": {"self": link}}
 
 

@@ -11,5 +11,5 @@ _T = TypeVar("_T")
 
 
 def service(kind: type[_T]) -> _T:
-    """The service of that class that serves the present request."""
+    """The service of the class ``kind`` for the current request."""
     return cast(_T, current_app.extensions[EXTENSION][kind])

@@ -90,7 +90,10 @@ def test_a_file(accounts_file: Path) -> None:
         (('prefix = "+44"', 'prefix = "+44"\ncolour = "red"'), r"routes\[1\]\.colour: Unknown"),
         (('name = "One"', 'name = "One"\nmax_calls = 0'), r"organizations\[1\]\.max_calls"),
         (('name = "One"', 'name = "One"\nlegs_per_second = 0'), r"\[1\]\.legs_per_second"),
-        (("[[apps]]", '[[gateways]]\nname = "us"\n[[apps]]'), r"gateways\[1\]\.name: Is in no"),
+        (
+            ("[[apps]]", '[[gateways]]\nname = "us"\n[[apps]]'),
+            r"gateways\[1\]\.name: Is used by no",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(accounts_file: Path, change: tuple[str, str], named: str) -> None:

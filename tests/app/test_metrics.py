@@ -353,7 +353,7 @@ def test_the_api_is_ready_with_redis_and_accounts(
             "switch spare": "degraded",
         },
     )
-    assert answer.json["parts"]["switch spare"]["why"] == "It is out of its listener's reach."
+    assert answer.json["parts"]["switch spare"]["why"] == "Its listener cannot reach it."
 
 
 def test_a_redis_that_takes_nothing(client: FlaskClient, redis: Redis) -> None:
@@ -362,7 +362,8 @@ def test_a_redis_that_takes_nothing(client: FlaskClient, redis: Redis) -> None:
     try:
         answer = client.get("/readyz")
         assert (answer.status_code, levels(answer)) == (503, {"redis": "not ready"})
-        assert answer.json["parts"]["redis"]["why"] == "Redis takes nothing now: OutOfMemoryError."
+        why = answer.json["parts"]["redis"]["why"]
+        assert why == "Redis accepts no commands now: OutOfMemoryError."
         assert client.get("/metrics").status_code == 200
     finally:
         redis.config_set("maxmemory", 0)

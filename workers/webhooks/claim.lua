@@ -1,4 +1,4 @@
--- Take lanes whose first message is due, each under a lease: whoever dies with it loses it then.
+-- Take lanes whose first message is due, each under a lease. A process that dies loses its leases.
 -- KEYS  1 the targets
 -- ARGV  1 what the keys of extensions' PhoneCallEvents begin with  2 the same of messages
 --       3 the lease in seconds  4 how many lanes at most  5 how many of one target

@@ -1,7 +1,7 @@
-"""The process that delivers call events: takes messages that are due and sends them.
+"""The process that delivers call events: it takes messages that are due and sends them.
 
-Any number may run. All state is in Redis; what a process had in hand when it died is due again
-when its lease ends, so that every message is sent at least once.
+Any number of processes may run. All state is in Redis. When a process dies, its messages are due
+again at the end of their leases, so that every message is sent at least once.
 """
 
 import logging
@@ -30,11 +30,11 @@ from workers.webhooks.send import Failed, send
 
 log = logging.getLogger(__name__)
 
-# Requests at a time, of all targets and of each one; of one that has just failed one alone, so
-# that many that hang leave room for others.
+# The most requests at one time: to all targets, to one target, and to a target that has just
+# failed. A failing target gets one, so that hanging targets leave room for others.
 _MOST = 500
 _MOST_OF_TARGET = 16
-# Targets that are remembered to have failed.
+# The most failing targets that a process remembers.
 _MOST_FAILING = 1000
 # Names looked up at a time: each takes a thread for as long as the name server does.
 _LOOK_UPS = 50
@@ -57,7 +57,7 @@ class Delivery:
         self._accounts = AccountStore(redis, keys, max_age=1.0)
         self._allow = parse_networks(settings.webhook_allow or "")
         self._pool = Pool(_MOST)
-        # How many requests are under way, by target.
+        # The number of requests under way, by target.
         self._in_hand: Counter[str] = Counter()
         # Targets whose last request failed.
         self._failing: set[str] = set()
@@ -65,7 +65,7 @@ class Delivery:
         self._stopping = Flag()
 
     def stop(self) -> None:
-        """Take nothing more; :meth:`run` returns when what is under way has ended."""
+        """Take no more messages; :meth:`run` returns when the requests under way have ended."""
         self._stopping.set()
         self._wake.set()
 
@@ -98,7 +98,7 @@ class Delivery:
                 self._pause(error)
 
     def _pause(self, error: RedisError) -> None:
-        log.error("Redis: %s", error)
+        log.error("a command of Redis failed: %s", error)
         self._stopping.wait(_REDIS_PAUSE)
 
     def _claim(self) -> list[Taken]:
@@ -113,7 +113,7 @@ class Delivery:
         )
 
     def _counted(self) -> dict[str, int]:
-        """How many requests each target counts as having."""
+        """The number of requests that each target counts as having."""
         counted = dict(+self._in_hand)
         for target in self._failing:
             counted[target] = counted.get(target, 0) + _MOST_OF_TARGET - 1
@@ -128,12 +128,12 @@ class Delivery:
             except RedisError:
                 raise
             except Exception as error:
-                # A fault of ours: no message is tried for ever because of one.
+                # A fault of Ringback must not cause endless retries.
                 log.exception("unexpected fault")
                 self._failed(taken, Failed(f"{type(error).__name__}: {error}"[:200]))
         except RedisError as error:
-            # Its lease ends, and it is sent again.
-            log.error("Redis: %s", error)
+            # The message's lease ends, and a process sends it again.
+            log.error("a command of Redis failed: %s", error)
         finally:
             self._in_hand[taken.target] -= 1
             self._wake.set()
@@ -141,7 +141,7 @@ class Delivery:
     def _deliver(self, taken: Taken) -> None:
         message, event = taken.message, taken.event
         if event is None or event["status"] != ENABLED:
-            # Nobody wants to be told any more.
+            # The PhoneCallEvent was deleted or disabled.
             counting.delivery("dropped")
             self._messages.done(taken)
             return
@@ -207,7 +207,7 @@ class Delivery:
             counting.delivery("dead")
             return
         delay = retry_delay(attempts, self._settings.webhook_retry_delay)
-        log.info("%s to %s, again in %.0f s: %s", taken.message["id"], taken.target, delay, error)
+        log.info("%s to %s, retry in %.0f s: %s", taken.message["id"], taken.target, delay, error)
         self._messages.later(taken, delay)
         counting.delivery("retried")
 

@@ -1,5 +1,5 @@
--- Write down what became of an attempt at a lane's first message, unless its lease was over and
--- another has taken it since.
+-- Record the result of an attempt at a lane's first message, unless its lease ended and another
+-- process took the lane.
 -- KEYS  1 the targets  2 the target's lanes  3 the lane  4 the dead letters
 -- ARGV  1 the target  2 the lane's name  3 the lease
 --       4 done: the message is gone; later: it is tried again; dead: it is given up

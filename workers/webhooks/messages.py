@@ -1,4 +1,4 @@
-"""The messages to be sent, in Redis: who may send which, when, and what became of them.
+"""The messages to be sent, in Redis: their leases, their due times and their results.
 
 lanes.lua says how they lie there. Every method is one script, so that a process may die at any
 moment, and may raise a RedisError.
@@ -28,7 +28,7 @@ _MOST_DEAD = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A message that is this process' to send, for the time of its lease."""
+    """A message that this process may send until its lease ends."""
 
     target: str
     lane: str
@@ -108,15 +108,15 @@ class Messages:
         ]
 
     def done(self, taken: Taken) -> bool:
-        """The message needs no sending any more; False where the lease was lost."""
+        """Remove a message that needs no sending; False if this process lost the lease."""
         return self._finished(taken, "done")
 
     def later(self, taken: Taken, delay: float) -> bool:
-        """It was tried in vain, and is to be tried again in ``delay`` seconds."""
+        """Retry a failed message in ``delay`` seconds; False if this process lost the lease."""
         return self._finished(taken, "later", delay=delay)
 
     def bury(self, taken: Taken, reason: str) -> bool:
-        """It is given up."""
+        """Give a message up as a dead letter; False if this process lost the lease."""
         return self._finished(taken, "dead", reason=reason)
 
     def _finished(self, taken: Taken, what: str, *, delay: float = 0.0, reason: str = "") -> bool:
@@ -133,7 +133,7 @@ class Messages:
         )
 
     def dead_letters(self) -> Iterator[DeadLetter]:
-        """All of them, the oldest first."""
+        """All dead letters, the oldest first."""
         start = "-"
         while True:
             found: Any = self._redis.xrange(self._dead, min=start, count=500)
@@ -147,7 +147,7 @@ class Messages:
         return _letter(*found[0]) if found else None
 
     def replay(self, letter_id: str) -> bool:
-        """Send it again, after what its call still has to tell; False where it is gone."""
+        """Send a dead letter again, after its call's other messages; False if it is gone."""
         return bool(self._replay(keys=[self._dead, self._targets], args=[letter_id, self._prefix]))
 
     def drop(self, letter_id: str) -> bool:

@@ -1,7 +1,7 @@
 -- Send a dead letter again, at the end of its lane.
 -- KEYS  1 the dead letters  2 the targets
 -- ARGV  1 the letter's id  2 what the keys of messages begin with
--- Returns 1, or 0 where there is no such letter any more.
+-- Returns 1, or 0 if there is no such letter.
 local found = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not found then return 0 end
 local letter = {}

@@ -1,5 +1,5 @@
--- Make messages of what changes of calls have told, one for each enabled PhoneCallEvent of the
--- extension and type. In one step with the end of the entry, so that none is lost or doubled.
+-- Turn entries of the outbox into messages, one for each enabled PhoneCallEvent of the extension
+-- and type. The same step removes the entry, so that no message is lost or doubled.
 -- KEYS  1 the outbox  2 the targets  3 the dead letters
 -- ARGV  1 what the keys of extensions' PhoneCallEvents begin with  2 the same of messages
 --       3 how many entries at most  4 how many lanes a target may have  5 how many dead letters

@@ -25,7 +25,7 @@ _USER_AGENT = f"Ringback/{version('ringback')}"
 
 
 class Failed(Exception):
-    """The receiver has not taken the message; ``final``: nor will it when asked again."""
+    """The receiver did not take the message; with ``final`` a retry would not help."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
         # Some are the receiver's words, and go to logs and terminals.

@@ -1,8 +1,8 @@
-"""Which addresses a client's URL may lead to, and a connection to those alone.
+"""The addresses that a client's URL may lead to, and connections to those alone.
 
-Whoever may create a call event chooses what this machine connects to. So that this is nothing
-of our own network, the address is checked that is connected to, after the name was resolved: a
-name that resolves to another one a moment later gains nothing.
+An app that creates a call event chooses what this machine connects to. The check keeps it out of
+the operator's own network. It tests the resolved address that the connection uses, so a name
+that resolves to another address a moment later gains nothing.
 """
 
 import socket
@@ -68,7 +68,7 @@ def connect(host: str, port: int, timeout: float, allow: Networks) -> socket.soc
 
 
 class CheckedConnection(HTTPConnection):
-    """To allowed addresses alone."""
+    """A connection to allowed addresses alone."""
 
     def __init__(self, host: str, port: int, timeout: float, allow: Networks) -> None:
         super().__init__(host, port, timeout=timeout)
@@ -79,7 +79,7 @@ class CheckedConnection(HTTPConnection):
 
 
 class CheckedTlsConnection(HTTPSConnection):
-    """The same with TLS; the certificate is the host's."""
+    """A TLS connection to allowed addresses alone; the certificate must be the host's."""
 
     _tls = create_default_context()
 
