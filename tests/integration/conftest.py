@@ -147,10 +147,9 @@ def started(switches: str | None, **changes: Any) -> Iterator[Ringback]:
         try:
             yield Ringback(stack, CallStore(redis, Keys()))
         finally:
-            # With those that a test has started in place of others; Redis, the first, last.
-            for process in reversed(stack.processes.values()):
-                process.terminate()
-                process.wait(LIMIT)
+            # The parts, with those that a test has started in place of others. Redis and the guard
+            # end with `running`.
+            stack.stop(*(name for name in stack.processes if name not in ("redis", "guard")))
 
 
 @pytest.fixture(scope="session")
