@@ -120,7 +120,10 @@ def test_every_call_that_lives_is_looked_at_again(
     bridged: float | None,
     asked: float | None,
 ) -> None:
-    times = {"claimed": claimed, "sent": sent, "answered": answered, "bridged": bridged}
+    drawn = {"claimed": claimed, "sent": sent, "answered": answered, "bridged": bridged}
+    # A call is claimed before it is sent, and so on.
+    in_order = iter(sorted(at for at in drawn.values() if at is not None))
+    times = {name: None if at is None else next(in_order) for name, at in drawn.items()}
     call = make_call(state=state, hangup_requested=asked, **times)
     due = deadline(call)
     assert (due is None) is (state is State.ENDED)
