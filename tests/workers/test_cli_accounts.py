@@ -12,6 +12,7 @@ from redis import Redis
 from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
 from app.settings import Settings
+from app.store import format
 from app.store.keys import Keys
 from workers.cli import main
 
@@ -158,6 +159,7 @@ def test_an_app_that_cannot_be_is_not_added(
 
 
 def test_the_demo_stays_the_demo(run: Run, redis: Redis) -> None:
+    format.check(redis, Keys())
     AccountStore(redis, Keys()).replace(read_accounts(None), demo=True)
     assert run("rotate-secret", "demo-user").exit_code == 0
     assert redis.hget(Keys().accounts, "demo") == b"1"

@@ -19,6 +19,7 @@ from app.accounts.store import AccountStore, read_accounts
 from app.calls import transitions
 from app.calls.model import Call
 from app.settings import Settings
+from app.store import format
 from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.keys import Keys
@@ -37,6 +38,7 @@ Run = Callable[..., Result]
 def run(settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("RINGBACK_REDIS_URL", settings.require_redis())
     monkeypatch.setenv("COLUMNS", "200")
+    format.check(redis, Keys())
     AccountStore(redis, Keys()).replace(read_accounts(None), demo=True)
 
     def _run(*words: str, **more: str) -> Result:

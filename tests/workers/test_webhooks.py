@@ -30,6 +30,7 @@ from app.phone_call_events.model import DISABLED, ENABLED, GET, POST, PhoneCallE
 from app.phone_call_events.store import EventStore
 from app.settings import Settings, SettingsError, load_settings, parse_networks
 from app.store import client as redis_client
+from app.store import format
 from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.keys import Keys
@@ -122,6 +123,7 @@ class Told:
         signing = replace(accounts.apps["demo-user"], webhook_secret=SECRET)
         accounts = replace(accounts, apps={**accounts.apps, signing.id: signing})
         self.accounts = accounts
+        format.check(redis, self.keys)
         AccountStore(redis, self.keys).replace(accounts, demo=True)
 
     def want(
