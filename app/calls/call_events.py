@@ -5,7 +5,8 @@ hold of the old one, and what once holds does for good, so that a call gives an 
 of event once, however often or late the switch's own events come.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Call, Leg, NumberKind, Role, State
 from app.calls.transitions import FAULTS
@@ -49,69 +50,84 @@ def outbox(old: Call | None, new: Call) -> Sequence[tuple[str, dict[str, str]]]:
     """
     if old is None or old.state is State.ENDED:
         return ()
-    if new.state is not State.ENDED and _same(old, new):
+    stages_before, stages = _stages(old), _stages(new)
+    if new.state is not State.ENDED and stages == stages_before:
+        # So it is with most changes of a call.
         return ()
-    before = _facts(old)
+    before = _facts(old, stages_before)
     return [
         (extension, _entry(new, kind, extension, *party))
-        for (kind, extension), party in _facts(new).items()
+        for (kind, extension), party in _facts(new, stages).items()
         if (kind, extension) not in before and (HANGUP, extension) not in before
     ]
 
 
-def _same(old: Call, new: Call) -> bool:
-    """Whether it is soon seen that nothing is to be told: most changes are of that kind."""
-    room = new.conference is not None
-    if len(old.legs) != len(new.legs):
-        return False
-    for before, leg in zip(old.legs, new.legs, strict=True):
-        if before is not leg and _stage(before, room) != _stage(leg, room):
-            return False
-    return True
+class _Stage(NamedTuple):
+    """All of a leg that brings an event; False for what brings none with a leg of its kind."""
+
+    # A phone of the side that calls is dialled, a phone of the side that is called rings.
+    dials: bool
+    rings: bool
+    answered: bool
+    won: bool
+    ended: bool
 
 
-def _stage(leg: Leg, room: bool) -> tuple[bool, ...]:
-    """All of a leg that an event comes from."""
-    answered, ended = leg.answered is not None, leg.ended is not None
-    if leg.role is Role.SOURCE and not room:
-        return leg.created is not None or _rings(leg), answered, ended
-    if leg.kind is NumberKind.EXTENSION or room:
-        return leg.created is not None and room, _rings(leg), answered, ended
-    return (answered,)
+def _stages(call: Call) -> dict[str, _Stage]:
+    """How far each leg has come, by the leg's id."""
+    room = call.conference is not None
+    return {leg.id: _stage(leg, room) for leg in call.legs}
+
+
+def _stage(leg: Leg, room: bool) -> _Stage:
+    extension, calls = leg.kind is NumberKind.EXTENSION, _calls(leg, room)
+    answered = leg.answered is not None
+    # A phone may answer without a word of ringing.
+    rang = answered or leg.ringing is not None or leg.early_media is not None
+    # In a conference the charged extension is the one that calls all.
+    dials = (calls or room) and (rang or leg.created is not None)
+    rings = rang and extension and not calls
+    ended = leg.ended is not None and (extension or calls or room)
+    return _Stage(dials, rings, answered, leg.won, ended)
+
+
+def _calls(leg: Leg, room: bool) -> bool:
+    """Whether the leg is of the side that calls: a conference's room calls its sources."""
+    return leg.role is Role.SOURCE and not room
 
 
 # Whether an extension calls or is called, and its legs on that side.
 _Party = tuple[bool, list[Leg]]
 
 
-def _facts(call: Call) -> dict[tuple[int, str], _Party]:
+def _facts(call: Call, stages: Mapping[str, _Stage]) -> dict[tuple[int, str], _Party]:
     """The events that the call has come to, by type and extension, in the order in which they
-    are told."""
+    are told. Of what changes in a leg, only its stage counts."""
     callers, called = _parties(call)
     facts: dict[tuple[int, str], _Party] = {}
     dialled: dict[str, _Party] = {}
     for extension, legs in callers.items():
         for leg in legs:
-            if leg.created is not None or _rings(leg):
+            if stages[leg.id].dials:
                 facts[DIAL_OUT, extension] = dialled[extension] = True, legs
                 break
     for extension, legs in called.items():
         for leg in legs:
-            if _rings(leg):
+            if stages[leg.id].rings:
                 facts[DIAL_IN, extension] = False, legs
                 dialled.setdefault(extension, (False, legs))
                 break
-    if dialled and _is_answered(call.far_end):
+    if dialled and any(stages[leg.id].answered for leg in call.far_end):
         for extension, legs in callers.items():
-            if any(leg.won for leg in legs):
+            if any(stages[leg.id].won for leg in legs):
                 facts[ANSWER_OUT, extension] = True, legs
     for extension, legs in called.items():
-        if _is_answered(legs):
+        if any(stages[leg.id].answered for leg in legs):
             facts[ANSWER_IN, extension] = False, legs
     ended = call.state is State.ENDED
     for extension, party in dialled.items():
         own = callers.get(extension, []) + called.get(extension, [])
-        if ended or _has_left(own):
+        if ended or all(stages[leg.id].ended for leg in _first(own)):
             facts[HANGUP, extension] = party
     return facts
 
@@ -126,7 +142,7 @@ def _parties(call: Call) -> tuple[dict[str, list[Leg]], dict[str, list[Leg]]]:
     called: dict[str, list[Leg]] = {}
     room, others = call.conference is not None, []
     for leg in call.legs:
-        calls = leg.role is Role.SOURCE and not room
+        calls = _calls(leg, room)
         if leg.kind is NumberKind.EXTENSION:
             (callers if calls else called).setdefault(leg.number, []).append(leg)
         elif calls:
@@ -143,17 +159,13 @@ def _is_answered(legs: Iterable[Leg]) -> bool:
     return any(leg.answered is not None for leg in legs)
 
 
-def _has_left(legs: list[Leg]) -> bool:
-    """Whether the extension is in the call no more. Who comes back, brought in by an action, does
-    not leave a second time."""
+def _first(legs: list[Leg]) -> list[Leg]:
+    """Those of an extension's legs with whose end it has left the call.
+
+    An extension that comes back, brought in by an action, does not leave a second time.
+    """
     first = [leg for leg in legs if leg.role is not Role.THIRD]
-    first = first or [leg for leg in legs if leg.party == legs[0].party]
-    return all(leg.ended is not None for leg in first)
-
-
-def _rings(leg: Leg) -> bool:
-    """Whether it has rung: a phone may answer without a word of ringing."""
-    return (leg.ringing or leg.early_media or leg.answered) is not None
+    return first or [leg for leg in legs if leg.party == legs[0].party]
 
 
 def _entry(call: Call, kind: int, extension: str, out: bool, legs: list[Leg]) -> dict[str, str]:
