@@ -1,6 +1,5 @@
 """The HTTP routes of the PhoneCalls service: authorise, load, one service call, dump."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +20,7 @@ from app.phone_calls.schemas import (
 )
 from app.phone_calls.services import INVITE, PhoneCalls
 from app.web.auth import current_caller
+from app.web.body import json_body
 from app.web.fields import ListQuery, load
 from app.web.listing import Kind, arguments, base_url, collection, field_names, listing, picked
 from app.web.phone_call import FIELDS, phone_call
@@ -115,21 +115,8 @@ def create_query(kind: str) -> dict[str, Any]:
 
 
 def create_body(kind: str) -> dict[str, Any]:
-    """Its body. Raises ApiError."""
+    """The body of a request that places calls of that kind. Raises ApiError."""
     return load(_invite_body if kind == INVITE else _create_body, json_body())
-
-
-def json_body() -> Any:
-    # Whatever the Content-Type says: clients send JSON under others.
-    # In pieces to its end, where werkzeug refuses a body too large that has no Content-Length.
-    text = b"".join(iter(lambda: request.stream.read(8192), b""))
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise api_error("request_invalid") from error
-    if not isinstance(document, dict):
-        raise api_error("request_invalid")
-    return document
 
 
 def _resources(
