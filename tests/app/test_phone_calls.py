@@ -64,8 +64,8 @@ def body(**view: Any) -> dict[str, Any]:
 
 
 def written(redis: Redis) -> set[bytes]:
-    """Every key but the accounts."""
-    return set(redis.keys("*")) - {b"ringback:accounts"}
+    """Every key but those that the API writes when it starts."""
+    return set(redis.keys("*")) - {b"ringback:accounts", b"ringback:format"}
 
 
 def only_call(redis: Redis, store: CallStore) -> Any:

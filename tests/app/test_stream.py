@@ -427,7 +427,7 @@ def test_after_a_fail_over_that_lost_entries_they_come_back(
 def test_redis_goes_and_comes_back(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, open_stream: Open
 ) -> None:
-    monkeypatch.setattr(feed, "_AWAY", 0.05)
+    monkeypatch.setattr(feed, "_RETRY", 0.05)
     monkeypatch.setattr(feed, "_LOOK", 0.0)
     port = free_port()
     server = EmbeddedRedis(port)
