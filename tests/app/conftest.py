@@ -14,6 +14,7 @@ from app import create_app
 from app.services import create_services
 from app.settings import Settings, load_settings
 from app.store.calls import CallStore
+from app.store.client import connect
 from app.store.keys import Keys
 from app.web.services import EXTENSION
 
@@ -28,6 +29,8 @@ Ask = Callable[..., Any]
 @pytest.fixture(scope="session")
 def routes(redis_url: str) -> Flask:
     """An application for all tests: to make its routes takes longer than most tests."""
+    # A test before may have left accounts without the format number.
+    connect(redis_url).flushdb()
     return create_app(replace(load_settings(), redis_url=redis_url, accounts=None))
 
 
