@@ -1,13 +1,17 @@
 """Every RINGBACK_* variable, with its default and unit."""
 
+import math
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import environs
-from marshmallow import ValidationError
-from marshmallow.validate import Length, OneOf, Range, Regexp
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+_T = TypeVar("_T")
 
 
 class SettingsError(Exception):
@@ -88,24 +92,12 @@ class Settings:
         return split_address(self.simulator or "127.0.0.1:8021", "RINGBACK_SIMULATOR")
 
 
-def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Networks in CIDR form, comma between. Raises ValidationError, whose text is a sentence."""
-    try:
-        return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
-    except ValueError as error:
-        raise ValidationError(f"Takes networks such as 10.1.0.0/16: {error}.") from error
+def parse_networks(text: str) -> "tuple[IPv4Network | IPv6Network, ...]":
+    """Networks in CIDR form with commas between. Raises ValueError that names the bad one."""
+    # Imported here: the command line reads the settings, and needs no networks.
+    from ipaddress import ip_network
 
-
-def _check_recordings(text: str) -> None:
-    names = dict.fromkeys("organization user call view date time format".split(), "0")
-    try:
-        path = text.format(**names)
-    except (KeyError, IndexError, ValueError) as error:
-        raise ValidationError(f"Takes a path with any of {{{'}, {'.join(names)}}}.") from error
-    if re.fullmatch(r"(/[A-Za-z0-9_.+-]+)+", path) is None or "/.." in path:
-        raise ValidationError("Takes an absolute path of letters, digits, . _ + and -.")
-    if not {"{call}", "{time}"} <= set(re.findall(r"{\w+}", text)):
-        raise ValidationError("Takes {call} and {time}, so that no file is written over.")
+    return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
 
 
 def split_address(text: str, variable: str) -> tuple[str, int]:
@@ -118,57 +110,140 @@ def split_address(text: str, variable: str) -> tuple[str, int]:
 
 def load_settings() -> Settings:
     """Read the environment. Raises SettingsError that names the variable and what it takes."""
-    env = environs.Env(prefix="RINGBACK_")
-    try:
-        settings = Settings(
-            redis_url=env.str("REDIS_URL", None),
-            switches=env.str("SWITCHES", None),
-            accounts=env.path("ACCOUNTS", None),
-            http=env.str("HTTP", "127.0.0.1:8080"),
-            simulator=env.str("SIMULATOR", None),
-            simulator_speed=env.float(
-                "SIMULATOR_SPEED", 1.0, validate=Range(0, 1000, min_inclusive=False)
-            ),
-            simulator_seed=env.int("SIMULATOR_SEED", 0),
-            key_prefix=env.str("KEY_PREFIX", "ringback:", validate=Length(1, 64)),
-            wait_replicas=env.int("WAIT_REPLICAS", 0, validate=Range(0, 16)),
-            action_timeout=env.float("ACTION_TIMEOUT", 5.0, validate=Range(0, 60)),
-            queue_timeout=env.int("QUEUE_TIMEOUT", 60, validate=Range(1, 86_400)),
-            call_duration=env.int("CALL_DURATION", 7_200, validate=Range(1, 86_400)),
-            retention=env.int("RETENTION", 86_400, validate=Range(1)),
-            # Not less than the longest call with its waiting may last.
-            cdr_retention=env.int("CDR_RETENTION", 7_776_000, validate=Range(259_200)),
-            reconcile_interval=env.float("RECONCILE_INTERVAL", 30.0, validate=Range(0.1, 3_600)),
-            token_lifetime=env.int("TOKEN_LIFETIME", 3_600, validate=Range(60, 86_400)),
-            stop_timeout=env.float("STOP_TIMEOUT", 10.0, validate=Range(0, 3_600)),
-            webhook_timeout=env.float("WEBHOOK_TIMEOUT", 10.0, validate=Range(0.1, 60)),
-            webhook_retry_delay=env.float("WEBHOOK_RETRY_DELAY", 5.0, validate=Range(0.01, 3_600)),
-            webhook_retries=env.int("WEBHOOK_RETRIES", 12, validate=Range(0, 30)),
-            webhook_allow=env.str("WEBHOOK_ALLOW", None, validate=parse_networks),
-            recordings=env.str(
-                "RECORDINGS",
-                "/var/lib/freeswitch/recordings/{organization}/{date}/{call}-{view}-{time}.{format}",
-                validate=_check_recordings,
-            ),
-            video_codecs=env.str(
-                "VIDEO_CODECS",
-                "OPUS,G722,PCMU,PCMA,H264,VP8",
-                validate=Regexp(r"\A[A-Za-z0-9.@_-]+(,[A-Za-z0-9.@_-]+)*\Z"),
-            ),
-            log_level=env.str(
-                "LOG_LEVEL", "INFO", validate=OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
-            ),
-            metrics=env.str("METRICS", None),
-            metrics_organizations=env.int("METRICS_ORGANIZATIONS", 100, validate=Range(0, 10_000)),
-            log_format=env.str("LOG_FORMAT", "console", validate=OneOf(["console", "json"])),
-            log_numbers=env.str("LOG_NUMBERS", "masked", validate=OneOf(["masked", "full"])),
-            traces=env.str("TRACES", None, validate=OneOf(["otlp"])),
-        )
-    except (environs.EnvError, ValidationError) as error:
-        raise SettingsError(str(error)) from error
+    settings = Settings(
+        redis_url=_read("REDIS_URL", None, str),
+        switches=_read("SWITCHES", None, str),
+        accounts=_read("ACCOUNTS", None, Path),
+        http=_read("HTTP", "127.0.0.1:8080", str),
+        simulator=_read("SIMULATOR", None, str),
+        simulator_speed=_read("SIMULATOR_SPEED", 1.0, _speed),
+        simulator_seed=_read("SIMULATOR_SEED", 0, _whole()),
+        key_prefix=_read("KEY_PREFIX", "ringback:", _key_prefix),
+        wait_replicas=_read("WAIT_REPLICAS", 0, _whole(0, 16)),
+        action_timeout=_read("ACTION_TIMEOUT", 5.0, _number(0, 60)),
+        queue_timeout=_read("QUEUE_TIMEOUT", 60, _whole(1, 86_400)),
+        call_duration=_read("CALL_DURATION", 7_200, _whole(1, 86_400)),
+        retention=_read("RETENTION", 86_400, _whole(1)),
+        # Not less than the longest call with its waiting may last.
+        cdr_retention=_read("CDR_RETENTION", 7_776_000, _whole(259_200)),
+        reconcile_interval=_read("RECONCILE_INTERVAL", 30.0, _number(0.1, 3_600)),
+        token_lifetime=_read("TOKEN_LIFETIME", 3_600, _whole(60, 86_400)),
+        stop_timeout=_read("STOP_TIMEOUT", 10.0, _number(0, 3_600)),
+        webhook_timeout=_read("WEBHOOK_TIMEOUT", 10.0, _number(0.1, 60)),
+        webhook_retry_delay=_read("WEBHOOK_RETRY_DELAY", 5.0, _number(0.01, 3_600)),
+        webhook_retries=_read("WEBHOOK_RETRIES", 12, _whole(0, 30)),
+        webhook_allow=_read("WEBHOOK_ALLOW", None, _networks),
+        recordings=_read(
+            "RECORDINGS",
+            "/var/lib/freeswitch/recordings/{organization}/{date}/{call}-{view}-{time}.{format}",
+            _recordings,
+        ),
+        video_codecs=_read("VIDEO_CODECS", "OPUS,G722,PCMU,PCMA,H264,VP8", _codecs),
+        log_level=_read("LOG_LEVEL", "INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR")),
+        metrics=_read("METRICS", None, str),
+        metrics_organizations=_read("METRICS_ORGANIZATIONS", 100, _whole(0, 10_000)),
+        log_format=_read("LOG_FORMAT", "console", _one_of("console", "json")),
+        log_numbers=_read("LOG_NUMBERS", "masked", _one_of("masked", "full")),
+        traces=_read("TRACES", None, _one_of("otlp")),
+    )
     # Read once here, so that a bad address stops the start of whatever is started.
     _ = settings.http_address, settings.simulator_address, settings.metrics_address
     return settings
+
+
+def _read(name: str, default: _T, parse: Callable[[str], _T]) -> _T:
+    """The setting by the text of its variable. ``parse`` raises ValueError that says what the
+    variable must be."""
+    text = os.environ.get(f"RINGBACK_{name}")
+    if text is None:
+        return default
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SettingsError(f"RINGBACK_{name} must be {error}, not {text!r}.") from error
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        number = _float(text)
+        if not low <= number <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+def _speed(text: str) -> float:
+    number = _float(text)
+    if not 0 < number <= 1000:
+        raise ValueError("a number above 0 and up to 1000")
+    return number
+
+
+def _float(text: str) -> float:
+    """The number; nan, which no range holds, where the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _whole(low: float = -math.inf, high: float = math.inf) -> Callable[[str], int]:
+    range_ = f" from {low} to {high}" if math.isfinite(high) else f" of at least {low}"
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise ValueError("a whole number" + (range_ if math.isfinite(low) else ""))
+        return number
+
+    return parse
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            *others, last = words
+            raise ValueError(f"{', '.join(others)} or {last}" if others else last)
+        return text
+
+    return parse
+
+
+def _key_prefix(text: str) -> str:
+    if not 1 <= len(text) <= 64:
+        raise ValueError("1 to 64 characters")
+    return text
+
+
+def _codecs(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9.@_-]+(,[A-Za-z0-9.@_-]+)*", text) is None:
+        raise ValueError("names of codecs with commas between")
+    return text
+
+
+def _networks(text: str) -> str:
+    try:
+        parse_networks(text)
+    except ValueError as error:
+        raise ValueError(f"networks such as 10.1.0.0/16 with commas between ({error})") from error
+    return text
+
+
+def _recordings(text: str) -> str:
+    names = dict.fromkeys("organization user call view date time format".split(), "0")
+    try:
+        path = text.format(**names)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"a path with any of {{{'}, {'.join(names)}}}") from error
+    if re.fullmatch(r"(/[A-Za-z0-9_.+-]+)+", path) is None or "/.." in path:
+        raise ValueError("an absolute path of letters, digits, . _ + and -")
+    if not {"{call}", "{time}"} <= set(re.findall(r"{\w+}", text)):
+        raise ValueError("a path with {call} and {time}, so that no recording replaces another")
+    return text
 
 
 def setting_names() -> list[str]:
