@@ -1,8 +1,7 @@
-"""Reads the calls in Redis, and changes them through change.lua. pace.lua writes their claims."""
+"""Changes the calls in Redis through change.lua. pace.lua writes their claims."""
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +10,11 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from app.calls.model import Call, State, evolve
 from app.store import once, scripts, writes
-from app.store.client import BLOCK_LIMIT, is_unavailable
-from app.store.clock import RedisClock
+from app.store.client import is_unavailable
 from app.store.errors import NotReplicated
 from app.store.keys import Keys
-from app.store.replies import from_reply, pairs, readable
+from app.store.reading import CallReader
+from app.store.replies import from_reply, pairs
 from app.store.writes import Note
 from app.telemetry import counting, logs, tracing
 
@@ -34,39 +33,19 @@ class Change:
     notes: tuple[Note, ...]
 
 
-class CallStore:
+class CallStore(CallReader):
     """Reads calls, and changes them through the script."""
 
     def __init__(self, redis: Redis, keys: Keys, replicas: int = 0) -> None:
         """``replicas`` is how many replicas must hold a call before it counts as accepted, and
         its claim before it counts as claimed."""
-        self.redis = redis
-        self.keys = keys
+        super().__init__(redis, keys)
         self.replicas = replicas
-        self.clock = RedisClock(redis)
-
-    def now(self) -> float:
-        """Epoch seconds to the microsecond by Redis' clock. May raise an error of Redis."""
-        return self.clock.now()
 
     def tell_claimed(self, call: Call) -> None:
         """Count and trace a claim that pace.lua has made."""
         before = evolve(call, state=State.QUEUED, worker=None, switch=None, claimed=None)
         _tell(before, call)
-
-    def get(self, call_id: str) -> Call | None:
-        """The call, or None where there is none or it is no longer kept."""
-        flat: Any = self.redis.hgetall(self.keys.call(call_id))
-        return from_reply(flat)
-
-    def get_many(self, call_ids: Iterable[str]) -> list[Call | None]:
-        """The calls; None also for one that cannot be read, so that it hurts no other."""
-        names = list(call_ids)
-        with self.redis.pipeline(transaction=False) as pipe:
-            for call_id in names:
-                pipe.hgetall(self.keys.call(call_id))
-            found = zip(names, pipe.execute(raise_on_error=False), strict=True)
-        return [readable(call_id, reply) for call_id, reply in found]
 
     def change(
         self,
@@ -170,43 +149,6 @@ class CallStore:
             if isinstance(reply, list) and pairs(reply)[b"stamp"].decode() == call.stamp
         ]
 
-    def by_nonce(self, app: str, nonce: str) -> tuple[Call, ...]:
-        return self.of_nonce(self.redis.get(self.keys.nonce(app, nonce))) or ()
-
-    def of_nonce(self, value: Any) -> tuple[Call, ...] | None:
-        """The calls a nonce stands for; None where it is new or they are no longer kept."""
-        if value is None:
-            return None
-        ids = value.decode().split(",")
-        calls = tuple(filter(None, self.get_many(ids)))
-        # One that is kept and cannot be read raises: its nonce is not new.
-        return calls or tuple(filter(None, map(self.get, ids))) or None
-
-    def nonces(self, call_ids: Sequence[str]) -> list[str | None]:
-        with self.redis.pipeline(transaction=False) as pipe:
-            for call_id in call_ids:
-                pipe.hget(self.keys.call(call_id), "nonce")
-            return [nonce and nonce.decode() for nonce in pipe.execute()]
-
-    def live_of_switch(self, switch: str) -> list[str]:
-        """Ids of the live calls that were claimed for the switch."""
-        ids: Any = self.redis.zrange(self.keys.switch_calls(switch), 0, -1)
-        return [call_id.decode() for call_id in ids]
-
-    def unreachable(self, switches: Iterable[str]) -> dict[str, float]:
-        """Of these switches those that cannot be reached, and since when in epoch seconds."""
-        names = list(dict.fromkeys(switches))
-        with self.redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.hget(self.keys.switch(name), "unreachable_since")
-            found = zip(names, pipe.execute(), strict=True)
-        return {name: float(since) for name, since in found if since is not None}
-
-    def due(self, now: float) -> list[str]:
-        """Ids of calls whose deadline has passed."""
-        ids: Any = self.redis.zrange(self.keys.deadlines, "-inf", now, byscore=True)
-        return [call_id.decode() for call_id in ids]
-
     def postpone(self, until: dict[str, float]) -> None:
         """Have the watchdog look at the calls again at these times."""
         if until:
@@ -255,36 +197,6 @@ class CallStore:
                 raise reply
         # What is wrong with one call costs no other anything.
         return [isinstance(of, list) and of[0] is not None and of[1] is None for of in replies]
-
-    def timeline(self, call_id: str) -> list[dict[str, str]]:
-        """Every command, reply, event and change of the call, oldest first."""
-        entries: Any = self.redis.xrange(self.keys.timeline(call_id))
-        found = [
-            {"id": entry_id.decode(), **{k.decode(): v.decode() for k, v in fields.items()}}
-            for entry_id, fields in entries
-        ]
-        # Commands are written some time after they were sent.
-        return sorted(found, key=lambda entry: entry["at"])
-
-    def wait(self, call_id: str, until: Callable[[Call], bool], timeout: float) -> Call | None:
-        """The call once ``until`` holds of it, or as it stands after ``timeout`` seconds."""
-        end = time.monotonic() + timeout
-        last = "$"
-        while True:
-            # Where to go on reading is found before the call is read: no change falls between.
-            if last == "$":
-                newest: Any = self.redis.xrevrange(self.keys.timeline(call_id), count=1)
-                last = newest[0][0] if newest else "0"
-            call = self.get(call_id)
-            left = end - time.monotonic()
-            if call is None or until(call) or left <= 0:
-                return call
-            reply: Any = self.redis.xread(
-                {self.keys.timeline(call_id): last},
-                block=max(1, int(min(left, BLOCK_LIMIT) * 1000)),
-            )
-            if reply:
-                last = reply[0][1][-1][0]
 
 
 def _tell(old: Call, new: Call) -> None:

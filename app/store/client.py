@@ -1,11 +1,11 @@
 """A client for a Redis server, or for the master that Sentinels name."""
 
 import select
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from gevent.monkey import get_original
 from redis import BlockingConnectionPool, Connection, ConnectionPool, Redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
@@ -22,7 +22,6 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 from app.settings import SettingsError
-from app.telemetry import counting
 
 _SENTINEL_PORT = 26_379
 # Seconds that a blocking command may wait at most.
@@ -30,14 +29,20 @@ BLOCK_LIMIT = 0.5
 # Seconds to wait for one of a limited number of connections.
 _TURN = 3.0
 
-_poll = get_original("select", "poll")
+# The system's own poll, which gevent replaces. A process that has not loaded gevent still has it in
+# `select`, and starts sooner without gevent.
+_gevent = sys.modules.get("gevent.monkey")
+_poll = _gevent.get_original("select", "poll") if _gevent else select.poll
 
 
-class _Retry(Retry):
-    """Counts what fails."""
+class _CountingRetry(Retry):
+    """Counts each attempt that fails."""
 
     def call_with_retry(self, do: Any, fail: Callable[..., Any], *args: Any, **options: Any) -> Any:
         def failed(*error: Any) -> Any:
+            # Imported here: a process that counts nothing starts sooner without the metrics.
+            from app.telemetry import counting
+
             counting.redis_error()
             return fail(*error)
 
@@ -76,6 +81,7 @@ def connect(
     timeout: float = 5.0,
     retries: int = 3,
     connections: int | None = None,
+    counted: bool = True,
     **options: Any,
 ) -> Redis:
     """Connect lazily to ``redis://``, ``rediss://``, ``unix://`` or
@@ -83,7 +89,8 @@ def connect(
 
     ``timeout`` is the seconds that each of ``retries`` + 1 attempts at a command may take.
     With ``connections`` there are at most so many, and who finds none free waits for one, up to
-    _TURN seconds. Replies are bytes, as RQ needs them. Raises SettingsError for another form.
+    _TURN seconds. The metrics of the process count each error if ``counted``. Replies are bytes,
+    as RQ needs them. Raises SettingsError for another form.
     """
     options = {
         "socket_connect_timeout": min(2.0, timeout),
@@ -97,7 +104,9 @@ def connect(
         # The client sends a command again when it gets no answer. Redis may have carried out the
         # first copy: a change of a call names the version that it changes, and a write that is not
         # the same when done twice goes through once.lua.
-        "retry": _Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), retries),
+        "retry": (_CountingRetry if counted else Retry)(
+            ExponentialWithJitterBackoff(cap=0.5, base=0.05), retries
+        ),
         **options,
     }
     if connections is not None:

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 
 from app.store.keys import Keys
-from app.store.pace import Limit
+
+if TYPE_CHECKING:
+    from app.store.pace import Limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Switch:
     sessions: int | None
     max_sessions: int | None
     sessions_per_second: int | None
-    limit: Limit
+    limit: "Limit"
     # Live calls of ours, and the legs that count towards its limit.
     calls: int
     legs: int
@@ -140,6 +142,9 @@ class SwitchStore:
 def _switch(
     name: str, reply: Mapping[bytes, bytes], listeners: int, limit: bytes | None, *counts: int
 ) -> Switch:
+    # Imported here: the shell completes names of switches sooner without it.
+    from app.store.pace import Limit
+
     flat = {key.decode(): value.decode() for key, value in reply.items()}
     rate, _, most = (limit or b"0:0").decode().partition(":")
     calls, legs = counts
