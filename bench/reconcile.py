@@ -33,9 +33,9 @@ from app.store.writes import Note
 from bench.speed.bare import NUMBER, call_to
 from bench.speed.table import quantile
 from freeswitch.event_socket import EventSocket
+from ringback_cli.up import Ports, Stack, environment, running
 from workers.dial_command import originate_command
 from workers.runtime import switch_addresses
-from workers.up import Ports, Stack, environment, running
 
 SPEED = 10.0
 # Seconds for which single calls are placed while there are no others, and while these are compared.
@@ -132,7 +132,7 @@ def main() -> None:
         set_up(stack, count)
         redis.hdel(key, "reconciled", "reconcile_seconds")
         process = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli", "listener"], env=environment(stack.settings)
+            [sys.executable, "-m", "ringback_cli", "listener"], env=environment(stack.settings)
         )
         try:
             asking = place(stack, redis, 300, lambda: redis.hexists(key, "reconciled"))

@@ -11,7 +11,7 @@ import sys
 def main() -> None:
     """Run `ringback` with the arguments of this process."""
     put_installed_first()
-    from workers.cli import main as command
+    from ringback_cli.main import main as command
 
     command(prog_name="ringback")
 

@@ -20,9 +20,9 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from app.settings import Settings, load_settings
 from app.store.client import connect
+from ringback_cli.embedded_redis import EmbeddedRedis
+from ringback_cli.up import free_port
 from tests.integration.conftest import Ringback, started
-from workers.embedded_redis import EmbeddedRedis
-from workers.up import free_port
 
 # Seconds after which a test gives up what was to come. No test waits for less, so that none fails
 # on a busy machine; only a limit that is meant to strike is shorter.

@@ -30,8 +30,8 @@ from bench.faults.process import CLOCK
 from freeswitch.address import SwitchAddress, parse_list
 from freeswitch.errors import EventSocketError
 from freeswitch.event_socket import EventSocket
-from workers.embedded_redis import server_binary
-from workers.up import serves
+from ringback_cli.embedded_redis import server_binary
+from ringback_cli.up import serves
 
 # Seconds within which a part must be ready, and have ended after SIGTERM.
 START_LIMIT = 60.0

@@ -76,7 +76,7 @@ def die_at(point: str) -> None:
     """Wrap the function of FAULT_AT. Raises ValueError, ImportError or AttributeError."""
     from gevent import monkey
 
-    # As workers.cli does first: the function's module opens sockets and makes locks.
+    # As ringback_cli/process.py does first: the function's module opens sockets and makes locks.
     monkey.patch_all()
     module, path, moment, *nth = point.split(":")
     if moment not in ("before", "after"):
@@ -105,6 +105,6 @@ if __name__ == "__main__":
         shift_clock(path)
     if point := os.environ.get(AT):
         die_at(point)
-    from workers.cli import main
+    from ringback_cli.main import main
 
     main(prog_name="ringback")

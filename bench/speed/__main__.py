@@ -20,8 +20,8 @@ from bench.speed import bare, growth, memory, plot, polls, replay, rq_jobs
 from bench.speed.calls import EndToEnd, Level
 from bench.speed.switch import Switch, sipp_far_end, switch_to_measure
 from bench.speed.table import figure, heads, quantile, row, title
-from workers.embedded_redis import EmbeddedRedis
-from workers.up import Ports, free_port, running
+from ringback_cli.embedded_redis import EmbeddedRedis
+from ringback_cli.up import Ports, free_port, running
 
 PARTS = {
     "a": "the switch alone",

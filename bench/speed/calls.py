@@ -21,7 +21,7 @@ from bench.speed.load import Generator, Posted, request
 from bench.speed.meter import Meter, Reading
 from bench.speed.switch import Parties, Switch
 from bench.speed.wire import Wire
-from workers.up import Stack
+from ringback_cli.up import Stack
 
 PATH = "/uapi/phoneCalls/@me/simple"
 BODY = {"extension": "210", "phoneCallView": [{"source": [NUMBER], "destination": [NUMBER]}]}

@@ -31,8 +31,8 @@ from app.store.keys import Keys
 from app.store.writes import Note
 from bench.speed.bare import NUMBER, call_to
 from bench.speed.meter import Meter
-from workers.embedded_redis import EmbeddedRedis
-from workers.up import environment, free_port
+from ringback_cli.embedded_redis import EmbeddedRedis
+from ringback_cli.up import environment, free_port
 
 SWITCH = "replay"
 _CORE = "6b0653e6-5563-4757-960a-afcc4b93bd98"
@@ -85,7 +85,7 @@ def measure(settings: Settings, calls: int) -> Events:
 @contextlib.contextmanager
 def _listener(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "workers.cli", "listener"],
+        [sys.executable, "-m", "ringback_cli", "listener"],
         env=environment(settings),
         stdin=subprocess.DEVNULL,
         start_new_session=True,

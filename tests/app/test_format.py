@@ -17,10 +17,10 @@ from app.settings import Settings
 from app.store.client import connect
 from app.store.format import FORMAT, WrongFormat, check, check_at_start
 from app.store.keys import Keys
+from ringback_cli.embedded_redis import EmbeddedRedis
+from ringback_cli.main import main
+from ringback_cli.up import free_port
 from tests.conftest import LIMIT, await_ready, eventually
-from workers.cli import main
-from workers.embedded_redis import EmbeddedRedis
-from workers.up import free_port
 
 KEYS = Keys()
 
@@ -74,7 +74,7 @@ def test_a_process_does_not_start_on_another_format(
         "RINGBACK_SWITCHES": "main=esl://:ClueCon@127.0.0.1:1",
         "RINGBACK_HTTP": f"127.0.0.1:{free_port()}",
     }
-    command = [sys.executable, "-m", "workers.cli", name]
+    command = [sys.executable, "-m", "ringback_cli", name]
     ended = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
     )
@@ -129,7 +129,7 @@ def test_a_process_that_finds_another_format_later_stops(
     log = tmp_path / "api.log"
     with log.open("wb") as out:
         api = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli", "api"], env=environment, stdout=out, stderr=out
+            [sys.executable, "-m", "ringback_cli", "api"], env=environment, stdout=out, stderr=out
         )
     try:
         eventually(lambda: "Redis is unavailable" in log.read_text())

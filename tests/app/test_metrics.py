@@ -27,11 +27,11 @@ from app.store.switches import Pause, SwitchStore
 from app.store.writes import Note
 from app.telemetry import counting, registry
 from freeswitch.simulator import causes
+from ringback_cli.up import free_port
 from tests.app.conftest import USER, Ask
 from tests.app.test_phone_calls import BODY, SIMPLE
 from tests.conftest import eventually
 from workers.runtime import Runtime
-from workers.up import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "ringback.rules.yml"

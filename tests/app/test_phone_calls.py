@@ -24,10 +24,10 @@ from app.store.client import connect
 from app.store.keys import Keys
 from app.store.pace import Claims
 from app.store.writes import Note
+from ringback_cli.embedded_redis import EmbeddedRedis
+from ringback_cli.up import free_port
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.conftest import eventually, redis_running
-from workers.embedded_redis import EmbeddedRedis
-from workers.up import free_port
 
 SIMPLE = "/uapi/phoneCalls/@me/simple"
 LIST = "/uapi/phoneCalls/@me/@self"

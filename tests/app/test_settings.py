@@ -30,17 +30,23 @@ def test_defaults_are_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RINGBACK_SIMULATOR", "nowhere"),
         ("RINGBACK_ACTION_TIMEOUT", "soon"),
         ("RINGBACK_ACTION_TIMEOUT", "-1"),
+        ("RINGBACK_ACTION_TIMEOUT", "nan"),
         ("RINGBACK_QUEUE_TIMEOUT", "0"),
+        ("RINGBACK_QUEUE_TIMEOUT", "5.5"),
+        ("RINGBACK_RETENTION", ""),
         ("RINGBACK_CALL_DURATION", "86401"),
         ("RINGBACK_SIMULATOR_SPEED", "0"),
         ("RINGBACK_VIDEO_CODECS", "H264 VP8"),
         ("RINGBACK_LOG_LEVEL", "LOUD"),
+        ("RINGBACK_TRACES", ""),
+        ("RINGBACK_RECORDINGS", "/var/{call}"),
+        ("RINGBACK_WEBHOOK_ALLOW", "10.1.0.1/16"),
         ("RINGBACK_KEY_PREFIX", ""),
     ],
 )
 def test_a_bad_one_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=name):
+    with pytest.raises(SettingsError, match=f"{name} must be .+, not '{re.escape(value)}'"):
         load_settings()
 
 

@@ -22,9 +22,9 @@ from app.store.errors import NotReplicated, OutcomeUnknown
 from app.store.keys import Keys
 from app.store.queue import JobQueue
 from app.store.writes import Note
+from ringback_cli.embedded_redis import EmbeddedRedis
+from ringback_cli.up import free_port
 from tests.conftest import await_ready, eventually
-from workers.embedded_redis import EmbeddedRedis
-from workers.up import free_port
 
 NONCE = "n1"
 

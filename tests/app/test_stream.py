@@ -19,11 +19,11 @@ from app.store.calls import CallStore
 from app.store.writes import Note
 from app.stream import feed, services
 from app.stream.services import CallStream
+from ringback_cli.embedded_redis import EmbeddedRedis
+from ringback_cli.up import free_port
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, Ask
 from tests.app.test_phone_calls import SIMPLE, is_error
 from tests.conftest import await_ready, eventually
-from workers.embedded_redis import EmbeddedRedis
-from workers.up import free_port
 
 PATH = "/uapi/phoneCalls/@me/events"
 LOCAL = {"extension": "024", "phoneCallView": [{"source": ["210"], "destination": ["211"]}]}

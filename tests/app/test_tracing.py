@@ -20,9 +20,9 @@ from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.writes import Note
 from app.telemetry import tracing
+from ringback_cli.up import free_port
 from tests.conftest import LIMIT
 from tests.otlp import Collector, Sent, collecting
-from workers.up import free_port
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 NOTE = Note("event", "test")
@@ -264,7 +264,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
 
         sys.meta_path.insert(0, NotInstalled())
         os.environ |= {"RINGBACK_REDIS_URL": "redis://127.0.0.1:1", "RINGBACK_TRACES": "otlp"}
-        from workers.cli import main
+        from ringback_cli.main import main
         main(["api"])
         """
     )

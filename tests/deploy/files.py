@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from app.settings import setting_names
-from workers.cli import main
+from ringback_cli.main import main
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ringback_cli.up import free_port
 from tests.deploy.files import DEPLOY, ROOT, check_environment
-from workers.up import free_port
 
 TEXT = (ROOT / "Dockerfile").read_text()
 # The image that is shipped: the last stage.

@@ -18,11 +18,11 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from app import create_app
 from app.settings import Settings, setting_names
+from ringback_cli.main import main
 from tests.docs.blocks import DATA, ROOT, RUN, Block, blocks, pages
 from tests.docs.compare import ANY, Ids
 from tests.docs.interpreters import Python, Shell
 from tests.docs.test_pages import console
-from workers.cli import main
 
 BLOCKS = [block for path in pages() for block in blocks(path)]
 # Variables of the programs in examples/.

@@ -36,6 +36,35 @@ def test_what_comments_cite_is_there() -> None:
         assert not anchor or anchor in anchors(ROOT / page), f"{path}: {page}#{anchor}"
 
 
+def paths_on(page: Path) -> set[str]:
+    """The files and folders of the repository that a page names in code."""
+    named = re.findall(r"`([\w./*-]+)`", page.read_text())
+    roots = tuple(f"{name}/" for name in (*_PACKAGES, "docs", "deploy", "examples"))
+    return {name for name in named if name.startswith(roots)}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*sorted((ROOT / "docs/internals").glob("*.md")), ROOT / "CONTRIBUTING.md"],
+    ids=lambda page: page.name,
+)
+def test_the_files_that_a_page_names_are_there(page: Path) -> None:
+    missing = [name for name in paths_on(page) if not list(ROOT.glob(name))]
+    assert not missing, f"{page.name} names {missing}"
+
+
+def test_files_are_found_on_the_pages() -> None:
+    assert "workers/webhooks/*.lua" in paths_on(ROOT / "docs/internals/architecture.md")
+    assert "tests/docs/test_redis_page.py" in paths_on(ROOT / "CONTRIBUTING.md")
+
+
+def test_the_parts_of_the_command_line_are_those_of_its_folder() -> None:
+    rows = table("internals/architecture.md", "part of ringback_cli/")
+    told = {name.strip().rstrip("/") for row in rows for name in row[0].split(",")}
+    there = {path.name for path in (ROOT / "ringback_cli").iterdir()}
+    assert told == there - {"__init__.py", "__pycache__"}
+
+
 def value_of(name: str, where: str) -> float:
     """The value of a constant, in a Lua script or in a module or the modules of a package."""
     if where.endswith(".lua"):

@@ -11,12 +11,12 @@ import pytest
 from app.calls.model import State
 from app.store.client import connect
 from app.store.keys import Keys
+from ringback_cli.up import environment, free_port
 from tests.conftest import eventually
 from tests.docs.blocks import ROOT, Block, blocks, pages
 from tests.docs.compare import Ids
 from tests.docs.interpreters import Python, Shell
 from tests.integration.conftest import Ringback
-from workers.up import environment, free_port
 
 
 class Page:

@@ -20,8 +20,8 @@ from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
 from freeswitch.event_socket import EventSocket
+from ringback_cli.up import Ports, Stack, environment, free_port, running
 from workers.runtime import switch_addresses
-from workers.up import Ports, Stack, environment, free_port, running
 
 REAL = os.environ.get("FREESWITCH_URL")
 # What RINGBACK_SWITCHES is: None for the simulator.
@@ -110,7 +110,7 @@ class Ringback:
     def start(self, name: str) -> "subprocess.Popen[bytes]":
         """A part once more, in place of the one that was of that name before."""
         process = self.stack.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli", name], env=environment(self.stack.settings)
+            [sys.executable, "-m", "ringback_cli", name], env=environment(self.stack.settings)
         )
         return process
 

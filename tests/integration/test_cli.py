@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 
 from app.calls.model import State
 from freeswitch.simulator import Simulator
+from ringback_cli.main import main
+from ringback_cli.up import environment
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, REAL, SPEED, Ringback, started
-from workers.cli import main
-from workers.up import environment
 
 Run = Callable[..., Result]
 
@@ -41,7 +41,7 @@ def run(ringback: Ringback) -> Run:
 def following(ringback: Ringback, *words: str) -> Iterator["subprocess.Popen[str]"]:
     """A command that goes on until it is ended."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "workers.cli", *words],
+        [sys.executable, "-m", "ringback_cli", *words],
         env={**environment(ringback.stack.settings), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -140,7 +140,7 @@ def test_the_switch_and_the_queue(ringback: Ringback, run: Run) -> None:
     assert switch["name"] in run("switch", "list").stdout
     state = json.loads(run("queue", "--json").stdout)
     assert {worker["queue"] for worker in state["workers"]} == {"calls", "actions"}
-    assert "No call waits for its turn." in run("queue").stdout
+    assert "No call waits." in run("queue").stdout
 
 
 def test_the_doctor_finds_what_the_demo_lacks(ringback: Ringback, run: Run) -> None:
@@ -205,7 +205,7 @@ class TestTwoSwitches:
         # Listeners hear it still.
         assert "1 listeners hear a" in run("switch", "forget", "a").stderr
 
-        # With every switch paused a call waits in line, and says why.
+        # With every switch paused a call waits in the queue.
         run("switch", "pause", "b")
         waiting = ringback.place("15500", "15500")
         eventually(

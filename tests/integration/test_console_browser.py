@@ -14,9 +14,9 @@ import pytest
 from app.calls.model import Leg, State
 from app.settings import Settings
 from app.store.switches import SwitchStore
+from ringback_cli.up import environment, free_port, serves
 from tests.conftest import eventually
 from tests.integration.conftest import REAL, Ringback
-from workers.up import environment, free_port, serves
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs the extra `browser`: pip install -e '.[browser]'"
@@ -181,7 +181,7 @@ def test_it_connects_again(page: Any, ringback: Ringback) -> None:
 @contextmanager
 def api(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """Another one, of the same calls."""
-    command = [sys.executable, "-m", "workers.cli", "api"]
+    command = [sys.executable, "-m", "ringback_cli", "api"]
     process = subprocess.Popen(command, env=environment(settings), start_new_session=True)
     try:
         eventually(lambda: serves(settings.http_address))

@@ -14,9 +14,9 @@ import pytest
 from standardwebhooks import Webhook
 
 from app.calls.model import State
+from ringback_cli.up import free_port, serves
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, Ringback
-from workers.up import free_port, serves
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.calls.model import State
 from app.store.client import connect
+from ringback_cli.up import free_port
 from tests.conftest import eventually, redis_running
 from tests.integration.conftest import REAL, Ringback
 from tests.integration.test_processes import environment
-from workers.up import free_port
 
 BIN = Path(sys.executable).parent
 LIMIT = 60

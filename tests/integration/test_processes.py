@@ -16,9 +16,9 @@ from app.settings import load_settings
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
+from ringback_cli.up import Stack, free_port, serves
 from tests.conftest import eventually, redis_running
 from tests.integration.conftest import Ringback
-from workers.up import Stack, free_port, serves
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -117,7 +117,7 @@ def test_the_demo() -> None:
         "call is ringing",
         "call is bridged",
         "DELETE /uapi/phoneCalls/@me/210/",
-        "call is ended",
+        "call has ended: answered, NORMAL_CLEARING",
         '"hangupCause": "NORMAL_CLEARING"',
         "curl -H",
     ):

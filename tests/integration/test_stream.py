@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from app.calls.model import State
+from ringback_cli.up import environment, free_port, serves
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, Ringback
 from tests.integration.test_processes import BIN
-from workers.up import environment, free_port, serves
 
 
 class Connection:

@@ -17,10 +17,10 @@ from app.settings import load_settings
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
+from ringback_cli.up import Stack, free_port
 from tests.conftest import eventually, redis_running
 from tests.integration.conftest import LIMIT, Ringback
 from tests.integration.test_processes import BIN, children, environment, lines_until
-from workers.up import Stack, free_port
 
 # What `ringback up` runs beside Redis and the guard.
 PARTS = ("api", "worker", "listener", "webhooks", "simulator")

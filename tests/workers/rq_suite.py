@@ -24,7 +24,7 @@ import rq.worker
 from rq import SimpleWorker
 
 from app.store.client import connect
-from workers.embedded_redis import EmbeddedRedis
+from ringback_cli.embedded_redis import EmbeddedRedis
 from workers.rq_worker.batch import BatchWorker, GeventDeathPenalty
 
 FILES = """

@@ -21,10 +21,10 @@ from rq.serializers import JSONSerializer
 from rq.suspension import resume, suspend
 
 from app.store.client import connect
+from ringback_cli.embedded_redis import EmbeddedRedis
+from ringback_cli.up import free_port
 from tests.conftest import await_ready, eventually
-from workers.embedded_redis import EmbeddedRedis
 from workers.rq_worker.batch import BatchWorker
-from workers.up import free_port
 
 WORKER = """
 import sys

@@ -35,11 +35,11 @@ from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.writes import Note
+from ringback_cli.main import main
+from ringback_cli.up import environment
 from tests.app.test_call_events import CALLED, DESK, TALK, call
 from tests.conftest import eventually
 from tests.receiver import LIMIT, Receiver, hanging, receiving
-from workers.cli import main
-from workers.up import environment
 from workers.webhooks.delivery import retry_delay
 from workers.webhooks.messages import Messages
 from workers.webhooks.send import signature_headers
@@ -71,7 +71,7 @@ def readers(redis: Redis) -> set[str]:
 def delivering(settings: Settings, **env: str) -> Iterator[subprocess.Popen[bytes]]:
     """`ringback webhooks`, which ends cleanly."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "workers.cli", "webhooks"], env={**environment(settings), **env}
+        [sys.executable, "-m", "ringback_cli", "webhooks"], env={**environment(settings), **env}
     )
     redis = redis_client.connect(settings.require_redis())
     before = readers(redis)

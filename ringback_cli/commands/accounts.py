@@ -1,0 +1,370 @@
+"""`ringback accounts`: checks, imports and shows accounts, adds apps, and rotates secrets."""
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.accounts.model import Level, token_sha256
+from ringback_cli import complete, words
+from ringback_cli.session import Session, as_json, put_json, tell
+
+if TYPE_CHECKING:
+    from app.accounts.model import Accounts
+
+_TABLES = (*("organizations", "users", "extensions", "conferences", "apps", "routes", "gateways"),)
+# Fields that are never shown, even if they are hashes.
+_SECRET = ("token_sha256", "client_secret_sha256", "webhook_secret", "pin")
+_AT_START = (
+    "Running APIs use these accounts within 0.1 s. An API that starts replaces them with the file "
+    "of RINGBACK_ACCOUNTS, so change that file too."
+)
+
+_file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+_into = click.option(
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Change this accounts file too. Its comments stay.",
+)
+
+
+def _kinds(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option, text in (
+        ("--webhook-secret", "Make the secret that signs its call events."),
+        ("--client-secret", "Make the secret that it requests tokens with (OAuth)."),
+        ("--token", "Make a bearer token."),
+    ):
+        command = click.option(option, is_flag=True, help=text)(command)
+    return command
+
+
+@click.group("accounts")
+def command() -> None:
+    """Check, import and show accounts; add apps; rotate secrets."""
+
+
+@command.command()
+@_file
+@as_json
+def check(file: Path, as_json: bool) -> None:
+    """Check an accounts file, and name its errors."""
+    accounts = _read(file)
+    counts = {name: len(getattr(accounts, name)) for name in _TABLES}
+    if as_json:
+        put_json(counts)
+    else:
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        click.echo(f"{file} is valid: {told}")
+
+
+@command.command("import")
+@_file
+@as_json
+def import_(file: Path, as_json: bool) -> None:
+    """Replace the accounts in Redis with those of a file."""
+    from app.accounts.store import AccountStore
+
+    accounts = _read(file)
+    session = Session.open()
+    before = session.accounts
+    AccountStore(session.redis, session.keys).replace(accounts)
+    changes = _changes(before, accounts)
+    if as_json:
+        put_json(changes)
+    else:
+        for name, (new, changed, gone) in changes.items():
+            if new or changed or gone:
+                click.echo(f"{name}: {new} new, {changed} changed, {gone} removed")
+        click.echo("Imported.")
+    tell(_AT_START)
+
+
+@command.command()
+@as_json
+def show(as_json: bool) -> None:
+    """Show the accounts in Redis without their secrets."""
+    document = _without(_document(Session.open()), *_SECRET)
+    if as_json:
+        put_json(document)
+        return
+    from ringback_cli.screen import console, table
+
+    out = console()
+    for name in _TABLES:
+        if rows := document.get(name):
+            fields = list(dict.fromkeys(field for row in rows for field in row))
+            made = table(*fields)
+            made.title, made.title_justify = name, "left"
+            for row in rows:
+                made.add_row(*(_word(row.get(field)) for field in fields))
+            out.print(made)
+
+
+@command.command()
+@as_json
+def export(as_json: bool) -> None:
+    """Export the accounts in Redis as a file to import.
+
+    The file has the hashes of tokens and client secrets. It leaves out webhook secrets.
+    """
+    document = _document(Session.open())
+    left_out = [app["id"] for app in document["apps"] if "webhook_secret" in app]
+    document = _without(document, "webhook_secret")
+    if as_json:
+        put_json(document)
+    else:
+        import tomlkit
+
+        click.echo(tomlkit.dumps({name: rows for name, rows in document.items() if rows}), nl=False)
+    if left_out:
+        tell(f"The export leaves out the webhook_secret of {', '.join(left_out)}.")
+
+
+@command.command("add-app")
+@click.argument("app")
+@click.option(
+    "--level",
+    type=click.Choice([level.value for level in Level]),
+    required=True,
+    help="The account that the app belongs to.",
+)
+@click.option("--user", shell_complete=complete.users, help="The id of the user, at level user.")
+@click.option(
+    "--organization",
+    shell_complete=complete.organizations,
+    help="The number of the organization, at level organization.",
+)
+@click.option(
+    "--compatibility",
+    type=click.Choice(["default", "voipnow"]),
+    help="The form of the answers that the app expects.",
+)
+@_kinds
+@_into
+@as_json
+def add_app(
+    app: str,
+    token: bool,
+    client_secret: bool,
+    webhook_secret: bool,
+    file: Path | None,
+    as_json: bool,
+    **fields: str | None,
+) -> None:
+    """Add an app with new secrets, and print the secrets.
+
+    Without an option for a secret the app gets a token. Redis and the file keep only the hashes of
+    tokens and client secrets.
+    """
+    given = _new_secrets(token, client_secret, webhook_secret)
+    row = {"id": app, **words.without_none(fields), **_kept(given)}
+
+    def add(apps: Any) -> None:
+        if any(each["id"] == app for each in apps):
+            raise click.ClickException(
+                f"App {app} exists. `ringback accounts rotate-secret {app}` gives it new secrets."
+            )
+        apps.append(row)
+
+    _change(add, file)
+    _print(app, given, row, file, as_json)
+
+
+@command.command("rotate-secret")
+@click.argument("app", shell_complete=complete.apps)
+@_kinds
+@_into
+@as_json
+def rotate_secret(
+    app: str,
+    token: bool,
+    client_secret: bool,
+    webhook_secret: bool,
+    file: Path | None,
+    as_json: bool,
+) -> None:
+    """Replace the secrets of an app, and print the new ones.
+
+    The old secrets stop working at once. Without an option for a secret the command replaces the
+    token and the client secret that the app has.
+    """
+    if not (token or client_secret or webhook_secret):
+        had = Session.open().accounts.apps.get(app)
+        token = had is not None and had.token_sha256 is not None
+        client_secret = had is not None and had.client_secret_sha256 is not None
+    given = _new_secrets(token, client_secret, webhook_secret)
+
+    def rotate(apps: Any) -> None:
+        row = next((each for each in apps if each["id"] == app), None)
+        if row is None:
+            known = ", ".join(each["id"] for each in apps)
+            raise click.ClickException(f"There is no app {app}. Known apps: {known}.")
+        for name in given:
+            row.pop(name, None)
+        row.update(_kept(given))
+
+    _change(rotate, file)
+    _print(app, given, {"id": app, **_kept(given)}, file, as_json)
+
+
+def _read(file: Path) -> "Accounts":
+    from app.accounts.store import read_accounts
+    from app.settings import SettingsError
+
+    try:
+        return read_accounts(file)
+    except SettingsError as error:
+        raise click.ClickException(str(error).removeprefix("RINGBACK_ACCOUNTS: ")) from error
+
+
+def _document(session: Session) -> dict[str, Any]:
+    """The document that AccountStore.replace wrote. Raises ClickException if there is none."""
+    text: Any = session.redis.hget(session.keys.accounts, "document")
+    if text is None:
+        raise click.ClickException(
+            "Redis holds no accounts. Start the API, or run `ringback accounts import FILE`."
+        )
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def _without(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {
+        table: [{n: value for n, value in row.items() if n not in names} for row in rows]
+        for table, rows in document.items()
+    }
+
+
+def _word(value: Any) -> str:
+    return (
+        " ".join(map(str, value))
+        if isinstance(value, list)
+        else ""
+        if value is None
+        else str(value)
+    )
+
+
+def _changes(before: "Accounts", after: "Accounts") -> dict[str, tuple[int, int, int]]:
+    """The numbers of new, changed and removed rows by table."""
+    changes = {}
+    for name in _TABLES:
+        old, new = (_by_name(getattr(accounts, name)) for accounts in (before, after))
+        changed = sum(old[key] != new[key] for key in old.keys() & new.keys())
+        changes[name] = len(new.keys() - old.keys()), changed, len(old.keys() - new.keys())
+    return changes
+
+
+def _by_name(rows: Any) -> dict[Any, Any]:
+    if isinstance(rows, dict):
+        return rows
+    return {getattr(row, "prefix", None) or getattr(row, "name", ""): row for row in rows}
+
+
+def _new_secrets(token: bool, client_secret: bool, webhook_secret: bool) -> dict[str, str]:
+    """New secrets by their names in the accounts file; a token if no secret is chosen."""
+    made = {}
+    if token or not (client_secret or webhook_secret):
+        made["token"] = secrets.token_urlsafe(32)
+    if client_secret:
+        made["client_secret"] = secrets.token_urlsafe(32)
+    if webhook_secret:
+        made["webhook_secret"] = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    return made
+
+
+def _kept(given: dict[str, str]) -> dict[str, str]:
+    """The fields that the file and Redis keep: hashes, but the webhook secret itself."""
+    return {
+        name if name == "webhook_secret" else f"{name}_sha256": (
+            text if name == "webhook_secret" else token_sha256(text)
+        )
+        for name, text in given.items()
+    }
+
+
+def _change(change: Callable[[Any], None], file: Path | None) -> None:
+    """Change the apps in Redis and in the file, if both stay valid."""
+    session = Session.open()
+    with session.redis.lock(f"{session.keys.accounts}:change", timeout=30):
+        _change_locked(session, change, file)
+
+
+def _change_locked(session: Session, change: Callable[[Any], None], file: Path | None) -> None:
+    import tomlkit
+    from redis.exceptions import RedisError
+
+    from app.accounts.store import AccountStore
+
+    document = _document(session)
+    change(document["apps"])
+    accounts = _loaded(document, demo=True)
+    if file is not None:
+        try:
+            text = tomlkit.parse(file.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise click.ClickException(f"{file}: {error}") from error
+        change(text.setdefault("apps", tomlkit.aot()))
+        _loaded(text.unwrap(), demo=False)
+        _write(file, tomlkit.dumps(text))
+    is_demo = session.redis.hget(session.keys.accounts, "demo") == b"1"
+    try:
+        AccountStore(session.redis, session.keys).replace(accounts, demo=is_demo)
+    except RedisError as error:
+        where = f"{file} has the change, but Redis has not: run the command again. " if file else ""
+        raise click.ClickException(f"{where}Redis: {error}") from error
+
+
+def _loaded(document: dict[str, Any], *, demo: bool) -> "Accounts":
+    from marshmallow import ValidationError
+
+    from app.accounts.schemas import AccountsSchema
+
+    try:
+        accounts: Accounts = AccountsSchema(demo=demo).load(document)
+    except ValidationError as error:
+        raise click.ClickException(
+            f"The accounts would be invalid: {json.dumps(error.messages)}"
+        ) from error
+    return accounts
+
+
+def _write(file: Path, text: str) -> None:
+    """Write the file whole or not at all. It keeps its owner and its permissions."""
+    import tempfile
+
+    handle, name = tempfile.mkstemp(dir=file.resolve().parent, prefix=f".{file.name}.")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(text)
+        was = file.stat()
+        with suppress(PermissionError):
+            os.chown(part, was.st_uid, was.st_gid)
+        part.chmod(was.st_mode & 0o777)
+        part.replace(file.resolve())
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _print(
+    app: str, given: dict[str, str], row: dict[str, str], file: Path | None, as_json: bool
+) -> None:
+    if as_json:
+        put_json({"app": app, **given})
+    else:
+        for name, text in given.items():
+            click.echo(f"{name} = {text}")
+    if file is None:
+        lines = "\n".join(f"{name} = {json.dumps(text)}" for name, text in row.items())
+        tell(
+            "An API that starts replaces the accounts with the file of RINGBACK_ACCOUNTS. Put this "
+            f"into [[apps]] of that file, or use --file.\n\n{lines}\n"
+        )
+    tell("Store it safely: it is not shown again.")

@@ -1,0 +1,54 @@
+"""`ringback cdr`: exports call detail records."""
+
+import click
+
+from ringback_cli.session import Session
+
+
+@click.group("cdr")
+def command() -> None:
+    """Export call detail records."""
+
+
+@command.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "jsonl"]),
+    default="csv",
+    show_default=True,
+    help="The format of the output.",
+)
+@click.option(
+    "--from", "first", help="Only calls accepted at or after this time: 2026-11-30[T08:00:00Z]."
+)
+@click.option("--to", "last", help="Only calls accepted before this time.")
+@click.option("--organization", help="Only calls that the organization with this number pays.")
+@click.option("--user", help="Only calls that the user with this id pays.")
+@click.option("--output", default="-", help="The file to write; standard output by default.")
+def export(
+    form: str,
+    output: str,
+    first: str | None,
+    last: str | None,
+    organization: str | None,
+    user: str | None,
+) -> None:
+    """Export call detail records, oldest first.
+
+    A date without a time zone is in UTC.
+    """
+    if organization is not None and user is not None:
+        raise click.UsageError("Give --organization or --user, not both.")
+    from ringback_cli.cdr_export import run_export, span
+
+    times = span(first, last)
+    session = Session.open()
+    keys = session.keys
+    key = keys.records
+    if organization is not None:
+        key = keys.organization_records(organization)
+    elif user is not None:
+        key = keys.user_records(user)
+    written = run_export(session.redis, keys, key, times, form, output)
+    click.echo(f"{written} records written", err=True)

@@ -1,0 +1,77 @@
+"""The `ringback` command. It imports the module of a command only to run that command."""
+
+from importlib import import_module
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+# The commands with their short help. Each is `command` in the module of its name in
+# ringback_cli/commands. This table lists them without an import of these modules.
+COMMANDS = {
+    "accounts": "Check, import and show accounts; add apps; rotate secrets.",
+    "api": "Serve the HTTP API.",
+    "call": "Place a call and follow it.",
+    "calls": "List, show, hang up and watch calls.",
+    "cdr": "Export call detail records.",
+    "completion": "Print the code that completes commands in a shell.",
+    "deadletter": "List, show, replay and drop undelivered call events.",
+    "demo": "Run one call over HTTP, from the request to the record.",
+    "doctor": "Check all that Ringback needs, and say what to do.",
+    "events": "Follow the changes of calls.",
+    "listener": "Follow the events of the switches.",
+    "queue": "Show jobs, workers and the calls that wait.",
+    "simulator": "Run a simulated FreeSWITCH with telephones.",
+    "switch": "List, pause, drain, resume and forget switches.",
+    "up": "Run all parts of Ringback on this machine.",
+    "webhooks": "Deliver call events to the URLs of extensions.",
+    "worker": "Dial calls, hang them up and act on them.",
+}
+# These run until they are stopped. An error that they do not expect shows its traceback.
+PROCESSES = ("api", "demo", "listener", "simulator", "up", "webhooks", "worker")
+
+
+class Commands(click.Group):
+    """The commands of the table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"ringback_cli.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        return [
+            *(CompletionItem(name, help=COMMANDS[name]) for name in names),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if ctx.invoked_subcommand in PROCESSES:
+                raise
+            from ringback_cli.session import explained
+
+            if (known := explained(error)) is None:
+                raise
+            raise known from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ringback")
+def main() -> None:
+    """Place, follow and end phone calls on FreeSWITCH.
+
+    The RINGBACK_* environment variables are the settings.
+    """

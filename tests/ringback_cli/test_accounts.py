@@ -1,0 +1,165 @@
+"""`ringback accounts` against a real Redis."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tomlkit
+from click.testing import CliRunner, Result
+from redis import Redis
+
+from app.accounts.model import Accounts
+from app.accounts.store import AccountStore, read_accounts
+from app.settings import Settings
+from app.store import format
+from app.store.keys import Keys
+from ringback_cli.main import main
+
+# Of somebody who has read the demo's, and taken other secrets.
+DEMO = Path(__file__).parents[2] / "app" / "accounts" / "demo.toml"
+OWN = DEMO.read_text().replace('"demo-', '"our-own-')
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("RINGBACK_REDIS_URL", settings.require_redis())
+
+    def _run(*words: object, **more: str) -> Result:
+        return CliRunner().invoke(main, ["accounts", *map(str, words)], env=more)
+
+    return _run
+
+
+@pytest.fixture
+def current(redis: Redis) -> Callable[[], Accounts]:
+    """The accounts as a process of its own reads them."""
+    return lambda: AccountStore(redis, Keys()).current()
+
+
+@pytest.fixture
+def file(accounts_file: Path) -> Path:
+    accounts_file.write_text(OWN)
+    return accounts_file
+
+
+def test_check_names_what_is_wrong(run: Run, file: Path, redis: Redis) -> None:
+    good = run("check", file, RINGBACK_REDIS_URL="")
+    assert good.exit_code == 0, good.output
+    assert "4 apps" in good.output
+    assert json.loads(run("check", file, "--json").output)["extensions"] == 5
+    file.write_text(OWN.replace('owner = "12"', 'owner = "13"', 1))
+    bad = run("check", file)
+    assert bad.exit_code == 1
+    assert "extensions[1].owner: Is no user's id." in bad.output
+    assert "RINGBACK_ACCOUNTS" not in bad.output
+    assert run("check", file.with_name("none.toml")).exit_code == 1
+    assert redis.keys() == []
+
+
+def test_import_replaces_those_in_redis(
+    run: Run, file: Path, current: Callable[[], Accounts]
+) -> None:
+    done = run("import", file)
+    assert done.exit_code == 0 and "An API that starts replaces them" in done.output
+    assert current() == read_accounts(file)
+    file.write_text(OWN.replace("Second Desk", "Another Desk"))
+    assert json.loads(run("import", file, "--json").stdout)["extensions"] == [0, 1, 0]
+    file.write_text("users = 1")
+    before = current()
+    assert run("import", file).exit_code == 1
+    assert current() == before
+
+
+def test_what_is_shown_has_no_secrets(run: Run, file: Path) -> None:
+    nothing = run("show")
+    assert nothing.exit_code == 1 and "ringback accounts import FILE" in nothing.output
+    run("import", file)
+    run("rotate-secret", "our-own-user", "--webhook-secret")
+    shown = run("show").output + run("show", "--json").output
+    assert "0003*210" in shown and "our-own-voipnow" in shown
+    assert not any(word in shown for word in ("sha256", "whsec_", "token", "2233"))
+
+
+def test_an_export_can_be_imported(
+    run: Run, file: Path, current: Callable[[], Accounts], tmp_path: Path
+) -> None:
+    run("import", file)
+    exported = tmp_path / "exported.toml"
+    exported.write_text(run("export").stdout)
+    assert read_accounts(exported) == current() == read_accounts(file)
+    run("rotate-secret", "our-own-user", "--webhook-secret")
+    again = run("export")
+    assert "whsec_" not in again.output
+    assert "The export leaves out the webhook_secret of our-own-user." in again.stderr
+
+
+def test_an_app_is_added_to_redis_and_to_the_file(
+    run: Run, file: Path, current: Callable[[], Accounts]
+) -> None:
+    run("import", file)
+    options = ("--level", "organization", "--organization", "0003")
+    added = run(
+        *("add-app", "crm", *options, "--token", "--client-secret", "--webhook-secret"),
+        *("--file", file, "--json"),
+    )
+    assert added.exit_code == 0, added.output
+    made = json.loads(added.stdout)
+    app = current().app_of_token(made["token"])
+    assert app is not None and (app.id, app.organization) == ("crm", "0003")
+    assert app.webhook_secret == made["webhook_secret"]
+    assert read_accounts(file) == current()
+    written = file.read_text()
+    assert written.startswith(OWN.split("[[routes]]")[0]), "what was there stays, comments too"
+    assert made["token"] not in written and made["client_secret"] not in written
+    twice = run("add-app", "crm", *options)
+    assert twice.exit_code == 1 and "rotate-secret crm" in twice.output
+
+
+def test_a_secret_is_rotated(run: Run, file: Path, current: Callable[[], Accounts]) -> None:
+    run("import", file)
+    before = current().apps["our-own-user"]
+    rotated = run("rotate-secret", "our-own-user", "--token", "--file", file)
+    token = rotated.stdout.strip().removeprefix("token = ")
+    app = current().app_of_token(token)
+    assert app is not None and app.id == "our-own-user"
+    assert current().app_of_token("our-own-user-token") is None
+    assert app.client_secret_sha256 == before.client_secret_sha256, "the other secret stays"
+    both = run("rotate-secret", "our-own-user", "--file", file)
+    assert [line.split(" = ")[0] for line in both.stdout.splitlines()] == ["token", "client_secret"]
+    assert current().app_of_token(token) is None, "all that it has, where none is named"
+    assert current().apps["our-own-user"].client_secret_sha256 != before.client_secret_sha256
+    assert read_accounts(file) == current()
+    unknown = run("rotate-secret", "nobody")
+    assert unknown.exit_code == 1 and "our-own-administrator" in unknown.output
+
+
+def test_without_a_file_the_table_to_paste_is_shown(run: Run, file: Path) -> None:
+    run("import", file)
+    added = run("add-app", "crm", "--level", "user", "--user", "12")
+    table = added.stderr.split("\n\n")[1]
+    document = tomlkit.parse(OWN + "\n[[apps]]\n" + table)
+    file.write_text(tomlkit.dumps(document))
+    assert added.stdout.strip().removeprefix("token = ") not in added.stderr
+    assert "crm" in read_accounts(file).apps
+
+
+@pytest.mark.parametrize(
+    "options", [("--level", "user"), ("--level", "user", "--user", "99"), ("--level", "king")]
+)
+def test_an_app_that_cannot_be_is_not_added(
+    run: Run, file: Path, current: Callable[[], Accounts], options: tuple[str, ...]
+) -> None:
+    run("import", file)
+    assert run("add-app", "crm", *options, "--file", file).exit_code > 0
+    assert "crm" not in current().apps
+    assert file.read_text() == OWN
+
+
+def test_the_demo_stays_the_demo(run: Run, redis: Redis) -> None:
+    format.check(redis, Keys())
+    AccountStore(redis, Keys()).replace(read_accounts(None), demo=True)
+    assert run("rotate-secret", "demo-user").exit_code == 0
+    assert redis.hget(Keys().accounts, "demo") == b"1"
