@@ -1,9 +1,10 @@
 """The first step of the `ringback` command: it sets where Python looks for packages.
 
 The working folder may have an `app.py` or a `workers/` of the user's, and PYTHONPATH may name that
-folder. This module therefore imports only what Python itself has loaded before it.
+folder. This module therefore imports only what Python itself has loaded before it, or has built in.
 """
 
+import gc
 import os
 import sys
 
@@ -13,7 +14,12 @@ def main() -> None:
     put_installed_first()
     from ringback_cli.main import main as command
 
-    command(prog_name="ringback")
+    try:
+        command(prog_name="ringback")
+    finally:
+        # At its end Python looks for garbage among all that is loaded. That takes longer than most
+        # commands. What is frozen is left out.
+        gc.freeze()
 
 
 def put_installed_first() -> None:

@@ -291,7 +291,7 @@ def switch_checks(
     if switch is not None:
         if switch.core_uuid is not None and switch.core_uuid != facts.core_uuid:
             yield warning(
-                f"{name} run", "the listeners follow an earlier run", "Check again in a moment."
+                f"{name} run", "the listeners follow another run", "Check again in a moment."
             )
         if switch.paused is not None:
             what = "draining" if switch.paused.drain else "paused"
@@ -303,7 +303,7 @@ def switch_checks(
     yield from _permissions(facts)
     yield _capacity(facts)
     if facts.simulated:
-        yield skipped(f"{name} modules", "a simulator has no modules, codecs and gateways")
+        yield skipped(f"{name} modules", "a simulator has no modules, codecs or gateways")
         return
     yield from _modules(facts, wanted_modules(accounts))
     yield from _codecs(facts, settings.video_codecs.split(","))

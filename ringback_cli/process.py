@@ -1,5 +1,7 @@
 """What the commands that run until they are stopped have in common."""
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -22,6 +24,8 @@ def process(name: str, *, patch: bool = True) -> Iterator[Settings]:
     settings = settings_or_exit()
     name_process(name)
     if patch:
+        # gevent needs the order in which Python clears away what is not frozen.
+        atexit.register(gc.unfreeze)
         from gevent import get_hub, monkey
 
         monkey.patch_all()

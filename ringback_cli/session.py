@@ -3,10 +3,8 @@
 The stores import what they need only when a command asks for them.
 """
 
-import getpass
 import json
 import os
-import socket
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -114,6 +112,9 @@ class Session:
 
 def who() -> str:
     """The user and the machine that make a change."""
+    import getpass
+    import socket
+
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
