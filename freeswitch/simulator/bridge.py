@@ -8,7 +8,8 @@ from dataclasses import replace
 from .channel import Channel, Work
 from .clock import TICK, microseconds
 from .execution import check_hold, execute, follow_bridge, move, remember, wait
-from .originate import Request, handle_failure, is_true, originate
+from .originate import Request, handle_failure, originate
+from .values import is_true
 
 
 async def bridge(channel: Channel, argument: str) -> None:

@@ -1,16 +1,14 @@
 """Conferences and their members."""
 
+import itertools
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from .channel import Channel
 from .clock import TICK
 from .events import Event, Value
 from .execution import pause, wait
-
-if TYPE_CHECKING:
-    from .switch import Switch
+from .switch import Switch
 
 MAINTENANCE = "conference::maintenance"
 
@@ -35,7 +33,7 @@ class Conference:
     members: list[Member] = field(default_factory=list)
     floor: Member | None = None
 
-    def tell(self, switch: "Switch", action: str, member: Member | None = None) -> None:
+    def tell(self, switch: Switch[Channel], action: str, member: Member | None = None) -> None:
         """Send an event of the conference, or of one of its members."""
         headers = switch.event_headers(MAINTENANCE)
         if headers is None:
@@ -68,38 +66,64 @@ class Conference:
         }
 
 
-async def conference(channel: Channel, argument: str) -> None:
-    """Join `<name>[@<profile>][+<pin>]` until the channel is hung up, moved or kicked.
+class Conferences:
+    """The conferences of a switch: the application and the api command `conference`."""
 
-    The switch does not ask a channel that it dialled for the pin.
-    """
-    switch = channel.switch
-    room, _, _ = argument.lstrip(" ").partition("+")
-    name, at, profile = room.rpartition("@")
-    if not at:
-        name, profile = room, "default"
-    found = switch.conferences.get(name)
-    if found is None:
-        found = switch.conferences[name] = Conference(name, profile)
-        found.tell(switch, "conference-create")
-    member = Member(str(next(switch.member_ids)), channel)
-    found.members.append(member)
-    found.tell(switch, "add-member", member)
-    await _talk(found, member)
-    await wait(lambda: member.kicked or not channel.ready, channel)
-    await switch.clock.sleep(TICK)
-    found.members.remove(member)
-    if found.floor is member:
-        found.floor = None
-        found.tell(switch, "floor-change")
-    found.tell(switch, "del-member", member)
-    heir = next((each for each in found.members if each.channel.ready), None)
-    if heir and found.floor is None:
-        found.floor = heir
-        found.tell(switch, "floor-change", heir)
-    if not found.members:
-        del switch.conferences[name]
-        found.tell(switch, "conference-destroy")
+    def __init__(self) -> None:
+        self._rooms: dict[str, Conference] = {}
+        self._member_ids = itertools.count(1)
+
+    async def join(self, channel: Channel, argument: str) -> None:
+        """Join `<name>[@<profile>][+<pin>]` until the channel is hung up, moved or kicked.
+
+        The switch does not ask a channel that it dialled for the pin.
+        """
+        switch = channel.switch
+        room, _, _ = argument.lstrip(" ").partition("+")
+        name, at, profile = room.rpartition("@")
+        if not at:
+            name, profile = room, "default"
+        found = self._rooms.get(name)
+        if found is None:
+            found = self._rooms[name] = Conference(name, profile)
+            found.tell(switch, "conference-create")
+        member = Member(str(next(self._member_ids)), channel)
+        found.members.append(member)
+        found.tell(switch, "add-member", member)
+        await _talk(found, member)
+        await wait(lambda: member.kicked or not channel.ready, channel)
+        await switch.clock.sleep(TICK)
+        found.members.remove(member)
+        if found.floor is member:
+            found.floor = None
+            found.tell(switch, "floor-change")
+        found.tell(switch, "del-member", member)
+        heir = next((each for each in found.members if each.channel.ready), None)
+        if heir and found.floor is None:
+            found.floor = heir
+            found.tell(switch, "floor-change", heir)
+        if not found.members:
+            del self._rooms[name]
+            found.tell(switch, "conference-destroy")
+
+    def command(self, switch: Switch[Channel], argument: str) -> str:
+        """The api command `conference`: `[<name>] list`, `<name> kick|hup all|last|<member>`."""
+        words = argument.split()
+        if not words:
+            return "-ERR Missing conference name and command\n"
+        if words[0] == "list":
+            return "".join(map(_described, self._rooms.values())) or (
+                "+OK No active conferences.\n"
+            )
+        room = self._rooms.get(words[0])
+        if room is None:
+            return f"-ERR Conference {words[0]} not found\n"
+        match words[1:]:
+            case ["list", *_]:
+                return _listed(room)
+            case ["kick" | "hup", who, *_]:
+                return _kick(switch, room, who)
+        return f"-ERR Conference command '{words[1] if words[1:] else ''}' not found.\n"
 
 
 async def _talk(room: Conference, member: Member) -> None:
@@ -113,26 +137,6 @@ async def _talk(room: Conference, member: Member) -> None:
     if await pause(member.channel, TICK):
         member.talking = True
         room.tell(switch, "start-talking", member)
-
-
-def command(switch: "Switch", argument: str) -> str:
-    """The api command `conference`: `[<name>] list`, `<name> kick|hup all|last|<member>`."""
-    words = argument.split()
-    if not words:
-        return "-ERR Missing conference name and command\n"
-    if words[0] == "list":
-        return "".join(map(_described, switch.conferences.values())) or (
-            "+OK No active conferences.\n"
-        )
-    room = switch.conferences.get(words[0])
-    if room is None:
-        return f"-ERR Conference {words[0]} not found\n"
-    match words[1:]:
-        case ["list", *_]:
-            return _listed(room)
-        case ["kick" | "hup", who, *_]:
-            return _kick(switch, room, who)
-    return f"-ERR Conference command '{words[1] if words[1:] else ''}' not found.\n"
 
 
 def _described(room: Conference) -> str:
@@ -152,7 +156,7 @@ def _listed(room: Conference) -> str:
     return "".join(lines)
 
 
-def _kick(switch: "Switch", room: Conference, who: str) -> str:
+def _kick(switch: Switch[Channel], room: Conference, who: str) -> str:
     members = room.members[-1:] if who == "last" else room.members
     chosen = [each for each in members if who in ("all", "last", each.id)]
     if not chosen:

@@ -10,17 +10,16 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from . import endpoints
 from .channel import Channel
 from .clock import TICK
 from .dialstring import DialString, DialStringError, Peer, Variables, enterprise_parts, parse
+from .originated import DialledLeg, Originated
 from .profile import Profile
-
-if TYPE_CHECKING:
-    from .switch import Switch
+from .switch import Switch
+from .values import is_true, whole_number
 
 DEFAULT_TIMEOUT = 60
 """Seconds that an attempt may take, unless the command or a variable sets others."""
@@ -38,33 +37,6 @@ _INHERITED = ("fail_on_single_reject", "ignore_early_media")
 # After these causes of a failed bridge, a channel goes on with its next application.
 _NOT_FATAL = ("NO_ANSWER", "NO_USER_RESPONSE", "ORIGINATOR_CANCEL")
 _CONTAINS_VARIABLE = re.compile(r"\$\\*\{")
-_TRUE = {"true", "yes", "on", "enabled", "active", "allow"}
-
-
-@dataclass(slots=True)
-class DialledLeg:
-    """A channel of an originate command, as the called telephone sees it."""
-
-    uuid: str
-    number: str
-    endpoint: str
-    gateway: str | None
-    caller_id_name: str
-    """The name, percent-decoded once, as mod_sofia writes it into SIP."""
-    caller_id_number: str
-    time: float
-
-
-@dataclass(slots=True)
-class Originated:
-    """The switch's record of one originate command. `time` is in seconds since 1970."""
-
-    job_uuid: str | None
-    command: str
-    time: float = field(default_factory=time.time)
-    legs: list[DialledLeg] = field(default_factory=list)
-    result: str | None = None
-    """The reply to the command, None while it is under way."""
 
 
 class Cancellation:
@@ -84,7 +56,7 @@ class Cancellation:
 class Request:
     """A request to dial, with its caller and its limits."""
 
-    switch: "Switch"
+    switch: Switch[Channel]
     record: Originated | None = None
     caller: Channel | None = None
     """The channel that dials, in a bridge."""
@@ -96,19 +68,6 @@ class Request:
     cancellation: Cancellation = field(default_factory=Cancellation)
     enterprise_caller: Channel | None = None
     """The channel that dials, in a part of an enterprise originate."""
-
-
-def is_true(value: str | None) -> bool:
-    """Whether the switch takes a value for true."""
-    if value is None:
-        return False
-    return value.lower() in _TRUE or re.fullmatch(r"0*[1-9][0-9]*", value, re.ASCII) is not None
-
-
-def whole_number(value: str | None) -> int:
-    """The number at the start of a value, as C's atoi reads it, but never below 0."""
-    digits = re.match(r"\s*\+?([0-9]{1,9})", value or "", re.ASCII)
-    return int(digits[1]) if digits else 0
 
 
 async def originate(request: Request, text: str) -> tuple[Channel | None, str]:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from . import api
+from .channel import Channel
 from .events import CALLING, EVENT_NAMES, Event, Value
 from .switch import Switch
 
@@ -140,7 +141,7 @@ def passes(event: Event, filters: list[Filter]) -> bool:
 class Connection(asyncio.Protocol):
     """One client of the event socket."""
 
-    def __init__(self, switch: Switch, password: str) -> None:
+    def __init__(self, switch: Switch[Channel], password: str) -> None:
         self._switch = switch
         self._password = password
         self._parser = CommandParser()
