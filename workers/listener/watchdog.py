@@ -82,7 +82,7 @@ class Watchdog:
             return None
         # A call may be younger than the outage: workers may still reach the switch.
         unreachable_for = min(unreachable_for, self._reconciler.unasked_for(call))
-        if fault := watch.fate_unreachable(call, away_for=unreachable_for):
+        if fault := watch.fate_unreachable(call, unreachable_for=unreachable_for):
             self._reconciler.end(call, fault)
         return SECOND_LOOK
 
