@@ -22,8 +22,8 @@ from app.accounts.model import (
 from app.caller_id import parse_caller_id
 from app.calls.model import gateway_of
 
-# The tokens and client secrets of the demo accounts, which every reader of the documentation
-# knows.
+# The tokens and client secrets of the demo accounts. The documentation names them, so everybody
+# knows them.
 DEMO_TOKENS = (
     "demo-user-token",
     "demo-organization-token",

@@ -1,7 +1,7 @@
 """The parts that a process needs, and the state of each.
 
-Anybody who can reach the page can read the sentences. They contain no addresses, no numbers and no
-names but those of the switches.
+Anybody who can reach the page can read the sentences. They contain no addresses, no numbers and
+only the names of switches.
 """
 
 import logging

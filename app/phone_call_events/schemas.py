@@ -68,7 +68,7 @@ class UpdateSchema(BaseRequest):
 
 
 class CreateSchema(UpdateSchema):
-    # In the path or the body (docs/internals/uapi.md#contradictions).
+    # The type stands in the path or the body (docs/internals/uapi.md#contradictions).
     type = Digit(*TYPES, code="pcet_type_invalid")
     url = fields.String(required=True, validate=_url, metadata={"code": "pce_url_invalid"})
     method = Digit(GET, POST, code="pce_method_invalid", load_default=GET)

@@ -8,8 +8,8 @@ from marshmallow.validate import Length, Range, Regexp
 from app.caller_id import NUMBER, parse_caller_id
 from app.web.fields import BaseQuery, BaseRequest, Number, WholeNumber, coded, extension_number
 
-# Parties on one side of a call, and the gateways to reach them all counted: the switch dials at
-# most 128 channels in one originate.
+# The most parties on one side of a call, and the most legs with all their gateways: the switch
+# dials at most 128 channels in one originate.
 MAX_PARTIES = 32
 MAX_LEGS = 64
 
@@ -61,7 +61,7 @@ class CreateSchema(BaseRequest):
 
 
 class InviteViewSchema(BaseRequest):
-    # The source is the conference: what is sent in its place is not read.
+    # The source is the conference, so this schema ignores a source in the request.
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
     callerId = CallerId(metadata=coded("pc_callerid_invalid"))
 

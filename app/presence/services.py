@@ -1,4 +1,4 @@
-"""Whether extensions are on a call. Only calls that Ringback placed count."""
+"""The Presence service without its HTTP. Only calls that Ringback placed count."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from app.calls.model import Call, Leg, NumberKind, Phase
 from app.store.calls import CallStore
 from app.web.listing import Listing
 
-# status (4PSA's Presence resource): without a call an extension counts as online.
+# The values of status in 4PSA's Presence resource. An extension without a call counts as online.
 ONLINE, RINGING, BUSY = 1, 2, 3
 _TALKING = (Phase.ANSWERED, Phase.BRIDGED)
-# The calls read for one extension. It is in a call or two; if it is charged for many calls, the
-# newest decide.
+# The most calls read for one extension. An extension is in a call or two. If it pays for many
+# calls, the newest decide.
 _CALLS_READ = 100
 # The extensions read at once.
 _CHUNK = 50
@@ -32,7 +32,8 @@ class Presence:
 
 
 def presence(number: str, calls: Iterable[Call]) -> Presence:
-    """The presence of an extension by its live calls. Calls that it only pays for do not count."""
+    """The presence of an extension by its live calls. A call that the extension only pays for does
+    not count."""
     legs = [leg for call in calls for leg in call.legs if _is_there(leg, number)]
     if talking := [leg for leg in legs if leg.phase in _TALKING]:
         since = filter(None, (leg.answered or leg.bridged for leg in talking))

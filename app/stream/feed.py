@@ -134,7 +134,7 @@ class Feed:
         place = parse_place(text)
         first, last = self._kept()
         if place is None or place > last:
-            # This Redis never made that event: continue from now.
+            # Redis has no such event, for example after a fail-over: continue from now.
             return last, False
         return (place, True) if place >= first else (START, False)
 

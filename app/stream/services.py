@@ -65,8 +65,8 @@ class CallStream:
     ) -> Iterator[bytes]:
         """The text of the stream, from after the event ``last`` or from now on.
 
-        Ends where the client has to come back: where its token counts no more, which ``again``
-        tells by an ApiError, where it did not keep up, and where the process ends.
+        It ends when the client has to reconnect: its token is no longer valid (``again`` raises
+        ApiError), the client did not keep up, or the process stops.
         """
         try:
             yield from self._send(listener, topic, again, last)
@@ -90,8 +90,8 @@ class CallStream:
         else:
             place, known = feed.resume(last)
             yield _id(place) if known else _reset(place)
-            # First what is kept; then the little that came meanwhile, of which the newest may
-            # wait in the listener's queue too.
+            # First the kept changes; then the few that came meanwhile. The newest of these may wait
+            # in the listener's queue too.
             for opened in (False, True):
                 listener.open = opened
                 for reached, changes in feed.since(place, topic.name):
@@ -99,7 +99,7 @@ class CallStream:
                     place = reached
         due = time.monotonic() + _HEARTBEAT
         while True:
-            # Before the queue is looked into: where that is empty all up to there was sent.
+            # Read this before the queue: if the queue is empty, all up to this place was sent.
             told = feed.place
             changes = listener.take(due - time.monotonic())
             if changes:

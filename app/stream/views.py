@@ -26,8 +26,8 @@ class StreamQuery(BaseRequest):
     phoneCallId = fields.String(
         validate=Regexp(r"\A[0-9A-Za-z]{1,64}\Z"), metadata=coded("pc_phonecall_invalid")
     )
-    # For programs that cannot set the header Last-Event-ID, which comes first. What is no id of
-    # an event is told so in the stream.
+    # For programs that cannot set the header Last-Event-ID. The header comes first. The stream
+    # answers a text that is no event's id with the event reset.
     lastEventId = fields.String(metadata=coded("request_invalid"))
 
 
@@ -55,8 +55,8 @@ def stream(user: str) -> Response:
 
 
 def serve(source: CallStream, look: Callable[[], Topic], last: str | None) -> Response:
-    """Answer with events, from after the one with the id ``last`` or from now on. ``look``
-    tells whose calls, at first and again from time to time: the rights may have changed. Raises
+    """An answer with events, from after the event ``last`` or from now on. ``look`` returns the
+    topic, at first and again from time to time: the app's rights may have changed. Raises
     ApiError."""
     topic = look()
     environ = request.environ
@@ -72,7 +72,8 @@ def serve(source: CallStream, look: Callable[[], Topic], last: str | None) -> Re
 
     def cut() -> None:
         if connection is not None:
-            # By another handle: gevent would raise in who sends an error that gunicorn logs.
+            # Use another handle. On the first one gevent would raise an error in the greenlet that
+            # sends, and gunicorn would log it.
             with suppress(OSError), connection.dup() as other:
                 other.shutdown(socket.SHUT_RDWR)
 
