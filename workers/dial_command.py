@@ -29,7 +29,8 @@ def originate_command(call: Call, video_codecs: str) -> str:
 
 
 def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Channel]]:
-    """The ways to reach each, without parties that were dropped while the call was queued."""
+    """The ways to reach each party, without parties that a client hung up while the call was
+    queued."""
     found: dict[str, list[dialstring.Channel]] = {}
     for leg in legs:
         if leg.hangup_requested is None:
@@ -46,7 +47,7 @@ def _target(leg: Leg) -> str:
 
 
 def caller_id(text: str | None, extension: str) -> dialstring.CallerId:
-    """``Name <number>`` in its parts; the extension where there is none."""
+    """The caller id ``Name <number>`` in its parts, or if there is none the extension."""
     name, angle, number = (text or extension).rpartition("<")
     if not angle:
         return dialstring.CallerId(number)

@@ -234,5 +234,5 @@ def test_an_address_that_is_taken_stops_the_start() -> None:
             timeout=LIMIT,
         )
     assert result.returncode == 2
-    assert "RINGBACK_METRICS: nothing can be served at" in result.stderr
+    assert "RINGBACK_METRICS: cannot listen on" in result.stderr
     assert "Traceback" not in result.stderr

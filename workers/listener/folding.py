@@ -1,4 +1,4 @@
-"""What was heard of the calls, on its way to Redis: several events of a call make one change.
+"""Folding: several events of a call make one change in Redis.
 
 The listener that leads writes what it hears. A standby keeps the last of it in a buffer. When the
 standby takes the lease over it applies the buffer first, so that no event is lost between the two.
@@ -43,7 +43,7 @@ ENDED_KEPT = 1000
 
 
 class _Fold:
-    """What was heard of a call and is not written yet: at most one new state."""
+    """The events of a call that are not written yet. They bring at most one new state."""
 
     def __init__(self, call: Call, until: float) -> None:
         # The call as it is known, and after what was heard.
@@ -52,7 +52,7 @@ class _Fold:
         self.until = until
         self.heard: list[Heard] = []
         self.notes: list[Note] = []
-        # What waits for the change after this one: it brings a second new state.
+        # Events that bring a second new state. They wait for the next change.
         self.rest: list[Heard] = []
         self._at = 0.0
         self._urgent = False
@@ -94,7 +94,7 @@ class _Fold:
 
 
 class Folding:
-    """The calls that are known, and what was heard of them and is not written yet."""
+    """The known calls, with their events that are not written yet."""
 
     def __init__(
         self, runtime: Runtime, link: SwitchConnection, record: SwitchRecord, stopping: Flag
@@ -135,8 +135,8 @@ class Folding:
         """
         self._calls = {call.id: call for call in live}
         with self._order:
-            # A call that was not live when they were read has been ended by the last leader, or
-            # was claimed since.
+            # The last leader has ended a call that is not among the live ones, or a worker has
+            # claimed it since.
             left = [
                 one
                 for at, one in self._buffer
@@ -154,7 +154,7 @@ class Folding:
             if write:
                 self._guarded(self._write_all)
             self._leads = False
-            # The next leader has heard it too.
+            # The next leader has heard these events too.
             for fold in self._folds.values():
                 for one in (*fold.heard, *fold.rest):
                     self._keep_in_buffer(one)
@@ -176,7 +176,7 @@ class Folding:
                     self._keep_in_buffer(one)
 
     def write_due(self) -> None:
-        """Write what has waited long enough."""
+        """Write the events whose delay is over."""
         with self._order:
             self._guarded(partial(self._write, list(self._folds)))
             if not self._folds:
@@ -220,7 +220,7 @@ class Folding:
 
     def _keep_in_buffer(self, one: Heard) -> None:
         if one.report is None and one.error is None:
-            # It only brings a note into the timeline, and the leader writes that.
+            # The event only adds a note to the timeline, and the leader writes it.
             return
         at = time.monotonic()
         while self._buffer and self._buffer[0][0] < at - BUFFERED_FOR:
