@@ -252,7 +252,7 @@ def listen(
     ``deaf`` the listener hears nothing (mod_dptools: eavesdrop, set_mute).
     """
     uuid = _check(_UUID, uuid, "uuid")
-    # Otherwise a pressed digit changes who hears whom.
+    # Otherwise a pressed digit changes which parties hear the listener.
     variables = {"eavesdrop_enable_dtmf": "false"}
     if to_it:
         variables["eavesdrop_whisper_bleg"] = "true"

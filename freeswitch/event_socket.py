@@ -239,16 +239,17 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         self._end(reason)
 
     def stop(self) -> None:
-        """Close, under greenswitch's name."""
+        """Close the connection, under greenswitch's name."""
         self.close()
 
     def register_handle(self, name: str, handler: object) -> None:
-        """Raises NotImplementedError: events of one handler would overtake another's."""
+        """Refuse greenswitch's handlers: the events of one would overtake the events of another.
+        Raises NotImplementedError."""
         raise NotImplementedError("events go to on_event")
 
     @property
     def backlog(self) -> int:
-        """How many events it has read and not yet handed on."""
+        """The number of events that the connection has read and not yet handed on."""
         size: int = self._esl_event_queue.qsize()
         return size
 
@@ -260,8 +261,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
     def catch_up(self, timeout: float) -> bool:
         """Wait until the handler has had every event that the switch has sent by now.
 
-        After the end of the connection: every event that it read. Returns False if that takes
-        longer than `timeout` seconds.
+        After the end of the connection these are the events that it read. Returns False if this
+        takes longer than `timeout` seconds.
         """
         end = time.monotonic() + timeout
         if self._end_reason is None:
@@ -329,7 +330,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             while self._end_reason is None:
                 data = self.sock.recv(_CHUNK)
                 if not data:
-                    # greenswitch tells nobody of it, and spins if it comes within a body.
+                    # greenswitch does not report the end, and spins if it comes within a body.
                     self._end("end of file")
                 self.heard = time.monotonic()
                 for frame in parser.feed(data):
@@ -419,7 +420,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         if self.sock is not None:
             with contextlib.suppress(OSError):
                 # A reset drops the bytes that are still under way: after a partition the switch
-                # must not get a command whose sender has given up.
+                # must not get a command that has already timed out.
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.sock.close()
         if self._end_reason is not None:
@@ -434,7 +435,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
 
 
 def encode(line: str, headers: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of one command on the wire. Raises ValueError if they would be more than one."""
+    """The bytes of one command on the wire. Raises ValueError if they would be several commands."""
     # The switch does not reply to an empty command, which would take the next reply.
     if not line.strip():
         raise ValueError("a command is not empty")

@@ -93,8 +93,8 @@ def _why(error: RedisError) -> str:
 
 class ApiHealth:
     """The health of an API, which is ready with Redis and the accounts. Missing workers and
-    switches only degrade it. They are missing for all APIs, calls wait for them, and a load
-    balancer that took all APIs out would help nobody."""
+    switches only degrade it. They are missing for all APIs, and calls wait for them. A load
+    balancer that took out all APIs would only make it worse."""
 
     def __init__(self, store: CallStore, accounts: AccountStore) -> None:
         self._store = store

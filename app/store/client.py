@@ -95,8 +95,8 @@ def connect(
         # and gives it to the next command of that connection.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         # The client sends a command again when it gets no answer. Redis may have carried out the
-        # first copy: a change of a call names the version that it changes, and a write that is not
-        # the same when done twice goes through once.lua.
+        # first copy: a change of a call names the version that it changes, and a write that must
+        # not happen twice goes through once.lua.
         "retry": _Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.05), retries),
         **options,
     }

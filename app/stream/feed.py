@@ -1,6 +1,6 @@
 """The stream of all calls' changes. Each process reads it from Redis once for all its clients.
 
-Threads and locks are those of gevent where a server has patched them.
+Threads and locks are gevent's if the server has patched them.
 """
 
 import logging
@@ -222,8 +222,8 @@ class Feed:
     def _changes(
         self, entries: _Entries, wanted: Container[str]
     ) -> Iterable[tuple[tuple[str, ...], CallChange]]:
-        """The changes of calls with a wanted topic. A call that is kept no more has none, because
-        no client may read it."""
+        """The changes of calls with a wanted topic. A call that Redis no longer keeps has none,
+        because no client may read it."""
         rows = [(entry, fields, fields[b"call"].decode()) for entry, fields in entries]
         if len(self._topics) > _CALLS_KNOWN:
             self._topics.clear()

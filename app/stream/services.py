@@ -21,9 +21,7 @@ log = logging.getLogger(__name__)
 _HEARTBEAT = 15.0
 # Milliseconds after which a client that was cut off reconnects.
 _RETRY = 2000
-_RESET = (
-    "What came after that event is not kept any more, or never was; the calls tell how they are."
-)
+_RESET = "Some changes after that event are no longer kept. Read the calls again."
 
 
 @dataclass(frozen=True)

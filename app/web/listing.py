@@ -202,7 +202,7 @@ def parse_date(text: str) -> float:
     day, time, zone = match[1], match[2] or "00:00", match[3] or "Z"
     at = datetime.fromisoformat(f"{day}T{time}{zone.replace(' ', '+')}")
     if not 1 < at.year < 9999:
-        raise ValueError(f"{text!r} is too far away.")
+        raise ValueError(f"{text!r} is too far in the past or future.")
     return at.astimezone(UTC).timestamp()
 
 

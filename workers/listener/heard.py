@@ -131,10 +131,10 @@ def concerns_new_leg(call: Call, heard: Heard) -> bool:
 
 
 def legs_to_check(call: Call, heard: list[Heard]) -> list[Leg]:
-    """The legs that may be unwanted once this was heard: those that came up, and third parties.
+    """The legs that may be unwanted after these events: legs that came up, and third parties.
 
-    A third party that listens would hear nothing for the rest of the time, and one that rings for
-    a party that has left would talk to nobody.
+    A listener would hear silence after the parties have left, and a phone that rings to take over a
+    party that has left would find nobody.
     """
     came_up: dict[str, None] = {}
     for one in heard:

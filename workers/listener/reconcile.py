@@ -231,8 +231,8 @@ class Reconciler:
                 # Another run of the switch has answered: it has nothing of the call.
                 break
         if not open_legs:
-            # Every leg has ended, and the call's own end is on its way. The switch is asked all
-            # the same: a verdict needs the run that answers.
+            # Every leg has ended, and the end of the call is on its way. Ask the switch anyway: a
+            # verdict needs the run that answers.
             commands.core_uuid(self._link)
         return found
 

@@ -189,10 +189,10 @@ class Delivery:
         accounts = self._accounts.current()
         app, extension = accounts.apps.get(app_id), accounts.extensions.get(number)
         if app is None:
-            raise Failed(f"there is no app {app_id} any more", final=True)
+            raise Failed(f"app {app_id} no longer exists", final=True)
         owner = accounts.users[extension.owner] if extension is not None else None
         if owner is None or not Caller(app, accounts).may_act_for(owner):
-            raise Failed(f"app {app_id} may not see {number} any more", final=True)
+            raise Failed(f"app {app_id} may no longer see {number}", final=True)
         return app
 
     def _now(self) -> float:
