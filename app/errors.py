@@ -144,7 +144,7 @@ _HTTP_CODES = {
     404: "request_not_found",
     405: "method_not_allowed",
     413: "request_too_large",
-    # From the HTTP server itself.
+    # These two come from the HTTP server itself.
     414: "request_too_large",
     431: "request_too_large",
     500: "internal_server_error",

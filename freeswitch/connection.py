@@ -62,7 +62,8 @@ class SwitchConnection:
         min_delay: float = 0.1,
         max_delay: float = 5.0,
     ) -> None:
-        """Raises ValueError if an event or a filter holds a line break."""
+        """Set up a connection without connecting. Raises ValueError if an event or a filter holds
+        a line break."""
         self.address = address
         self.timeout = timeout
         self.heartbeat = heartbeat

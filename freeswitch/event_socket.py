@@ -71,7 +71,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How `on_events` gets events.
+    """The batches in which `on_events` gets events.
 
     A batch holds at most `size` events: no other greenlet runs while its handler computes.
     `spacing` is the shortest time in seconds between the starts of two batches that are not full.
@@ -118,7 +118,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         batching: Batching = AT_ONCE,
         on_close: Callable[[str], object] | None = None,
     ) -> None:
-        """Raises ValueError if the user or the password holds a line break."""
+        """Set up a connection without connecting. Raises ValueError if the user or the password
+        holds a line break."""
         super().__init__(host, port, password, timeout)
         self._login = encode(f"userauth {user}:{password}" if user else f"auth {password}")
         self.sock: Any = None  # gevent has no types

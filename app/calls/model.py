@@ -69,7 +69,7 @@ LISTENING = frozenset({Action.BARGE_IN, Action.WHISPER, Action.MONITOR})
 
 
 class Phase(StrEnum):
-    """What a leg does now."""
+    """The phases of a leg: what it does now."""
 
     QUEUED = "queued"
     DIALING = "dialing"

@@ -333,7 +333,7 @@ def _settle(call: Call, at: float) -> Call:
 
 
 def _connected(call: Call, winner: Leg) -> float | None:
-    """When the winner began to talk: in a conference room at its answer."""
+    """The time when the winner began to talk: in a conference room at its answer."""
     return winner.answered if call.conference is not None else winner.bridged
 
 

@@ -1,5 +1,5 @@
-"""When to look at a call that no event changes, and when it is over: pure functions of the call,
-of the switch's channels, and of time.
+"""Watching calls that no event changes: when to look at one, and when it is over. These are pure
+functions of the call, of the switch's channels, and of time.
 
 Durations that can end a call are seconds of a monotonic clock: the wall clocks of several machines
 differ, and are stepped.
@@ -30,12 +30,12 @@ MARGIN = 15.0
 
 
 def queued_until(call: Call) -> float:
-    """When the call ends unless a worker claims it, in epoch seconds."""
+    """The time when the call ends unless a worker claims it, in epoch seconds."""
     return call.accepted + call.queue_timeout
 
 
 def deadline(call: Call) -> float | None:
-    """When to look at the call, in epoch seconds; None once it has ended."""
+    """The time to look at the call, in epoch seconds; None once it has ended."""
     if call.state is State.ENDED:
         return None
     if call.claimed is None:
@@ -47,7 +47,7 @@ def deadline(call: Call) -> float | None:
 
 
 def _asked(call: Call) -> float | None:
-    """When a client first asked to hang up the call or a leg that is live; None if none did."""
+    """The time of the first request to hang up the call or a live leg; None if there is none."""
     parties = (leg.hangup_requested for leg in call.legs if leg.live)
     return min((at for at in (call.hangup_requested, *parties) if at is not None), default=None)
 
@@ -62,8 +62,8 @@ def is_hang_up_pending(call: Call) -> bool:
 
 
 def limit(call: Call) -> float:
-    """When the switch itself has ended the ringing or the call, in epoch seconds. Once the call
-    has a channel, this is by the switch's clock."""
+    """The time by which the switch itself has ended the ringing or the call, in epoch seconds. Once
+    the call has a channel, this is by the switch's clock."""
     if call.bridged is not None:
         return (call.answered or call.bridged) + call.call_duration + MARGIN
     created = min((leg.created for leg in call.legs if leg.created is not None), default=None)

@@ -43,7 +43,7 @@ class Digit(fields.Integer):
 
 def _url(text: str) -> None:
     try:
-        # Both raise ValueError: for a bad host in brackets, and for a bad port.
+        # urlsplit raises ValueError for a bad host in brackets, `port` for a bad port.
         parts = urlsplit(text)
         whole = bool(parts.hostname) and parts.port != 0
     except ValueError:

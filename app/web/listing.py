@@ -1,4 +1,4 @@
-"""What all lists share: pages, filters, sorting and the collection that answers.
+"""The parts that all lists share: pages, filters, sorting and the collection in an answer.
 
 See docs/internals/uapi.md#lists.
 """

@@ -5,7 +5,7 @@
 
 The last two digits of a number decide how its telephone behaves (`telephones`).
 `Simulator.originates` has the originate commands that the switch got, and so has the reply to the
-api command `simulator originates`. Other words of that command order faults (`faults`). A record
+api command `simulator originates`. Other words of that command order faults (`orders`). A record
 on disk has everything that the switch did.
 """
 
