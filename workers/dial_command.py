@@ -28,13 +28,13 @@ def originate_command(call: Call, video_codecs: str) -> str:
     )
 
 
-def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Channel]]:
+def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Attempt]]:
     """The ways to reach each party, without parties that a client hung up while the call was
     queued."""
-    found: dict[str, list[dialstring.Channel]] = {}
+    found: dict[str, list[dialstring.Attempt]] = {}
     for leg in legs:
         if leg.hangup_requested is None:
-            found.setdefault(leg.party, []).append(dialstring.Channel(leg.uuid, _target(leg)))
+            found.setdefault(leg.party, []).append(dialstring.Attempt(leg.uuid, _target(leg)))
     return list(found.values())
 
 

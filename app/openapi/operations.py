@@ -157,8 +157,11 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "Do something to a call",
         {
-            200: ("The call after the switch has done the action.", [schemas.PhoneCall]),
-            202: ("The call while the switch has not done the action yet.", [schemas.PhoneCall]),
+            200: ("The call after the switch has done the action.", [schemas.PhoneCallSchema]),
+            202: (
+                "The call while the switch has not done the action yet.",
+                [schemas.PhoneCallSchema],
+            ),
         },
         "`OnHold`, `OffHold`, `Park`, `UnPark`, `Monitor`, `StartRecording` and `StopRecording` "
         "need `phoneCallViewId`; `UnPark`, `PickUp`, `BargeIn`, `Whisper`, `Monitor`, `Transfer` "
@@ -182,8 +185,8 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "Hang up all calls of an extension",
         {
-            200: ("The ended calls.", [schemas.PhoneCall]),
-            202: ("The switch has not ended all of them yet.", [schemas.PhoneCall]),
+            200: ("The ended calls.", [schemas.PhoneCallSchema]),
+            202: ("The switch has not ended all of them yet.", [schemas.PhoneCallSchema]),
         },
         query=HangUpQuery,
         codes=(*_OWNED, "outcome_unknown"),
@@ -195,8 +198,8 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "Hang up one call",
         {
-            200: ("The ended call.", [schemas.PhoneCall]),
-            202: ("The switch has not ended the call yet.", [schemas.PhoneCall]),
+            200: ("The ended call.", [schemas.PhoneCallSchema]),
+            202: ("The switch has not ended the call yet.", [schemas.PhoneCallSchema]),
         },
         query=HangUpQuery,
         codes=(*_OWNED, "pc_phonecall_invalid", "outcome_unknown"),
@@ -244,7 +247,7 @@ _PHONE_CALL_EVENTS = (
             "post",
             path,
             "Notify a URL of an extension's calls",
-            schemas.PhoneCallEvent,
+            schemas.PhoneCallEventSchema,
             description="`type` may stand in the path, in the body or in both.",
             body=events.CreateSchema,
             codes=(*_BODY, "pce_limit_exceeded"),
@@ -273,13 +276,13 @@ _PHONE_CALL_EVENTS = (
         "put",
         _EVENT,
         "Change a URL, its method, its status or its note",
-        schemas.PhoneCallEvent,
+        schemas.PhoneCallEventSchema,
         body=events.UpdateSchema,
         codes=(*_BODY, "pce_type_invalid", "pce_id_invalid"),
         example={"status": "0"},
     ),
     *(
-        _event("delete", path, "Stop notifying a URL", [schemas.PhoneCallEvent], codes=codes)
+        _event("delete", path, "Stop notifying a URL", [schemas.PhoneCallEventSchema], codes=codes)
         for path, codes in (
             (_EVENTS, ()),
             (_EVENTS_OF, ("pce_type_invalid",)),

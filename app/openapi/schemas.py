@@ -66,7 +66,7 @@ class PhoneCallView(Answer):
     action = _text("The name of the action that brought in a third party.")
 
 
-class PhoneCall(Answer):
+class PhoneCallSchema(Answer):
     id = _text("20 hex digits.", examples=["b817d2618fe6f1804333"])
     extension = _text("The extension that is charged.", examples=["0003*210"])
     ownerId = _text("The id of the organization that owns the call.")
@@ -113,10 +113,10 @@ class Collection(Answer):
 
 
 class PhoneCallCollection(Collection):
-    entry = fields.List(fields.Nested(PhoneCall), required=True)
+    entry = fields.List(fields.Nested(PhoneCallSchema), required=True)
 
 
-class PhoneCallEvent(Answer):
+class PhoneCallEventSchema(Answer):
     id = _text("1 to 255 letters and digits.")
     type = _text("0 Dial-In, 1 Dial-Out, 2 Hangup, 3 and 4 answer of an incoming or outgoing call.")
     url = _text("The URL that Ringback requests for each event.")
@@ -128,7 +128,7 @@ class PhoneCallEvent(Answer):
 
 
 class PhoneCallEventCollection(Collection):
-    entry = fields.List(fields.Nested(PhoneCallEvent), required=True)
+    entry = fields.List(fields.Nested(PhoneCallEventSchema), required=True)
 
 
 class PhoneCallRecordView(Answer):
@@ -172,7 +172,7 @@ class Registration(Answer):
     status = _number("The extension's status.")
 
 
-class Presence(Answer):
+class PresenceSchema(Answer):
     extension = _text("An extended number.")
     status = _number("1 online, 2 ringing, 3 on a call.")
     registration = fields.List(fields.Nested(Registration))
@@ -183,7 +183,7 @@ class Presence(Answer):
 
 
 class PresenceCollection(Collection):
-    entry = fields.List(fields.Nested(Presence), required=True)
+    entry = fields.List(fields.Nested(PresenceSchema), required=True)
 
 
 class TokenRequest(Schema):

@@ -17,7 +17,7 @@ from app.calls import actions
 from app.calls.actions import Request, Target, Way
 from app.calls.model import Action, Call, Leg, NumberKind
 from app.errors import ApiError, api_error
-from app.phone_calls.schemas import CallerId
+from app.phone_calls.schemas import CallerIdField
 from app.phone_calls.services import PhoneCalls
 from app.settings import Settings
 from app.store.calls import CallStore
@@ -50,7 +50,7 @@ class ActionSchema(BaseRequest):
         validate=Regexp(r"\A\d{2,3}\Z"), metadata=coded("pc_view_invalid")
     )
     sendCallTo = phone_number("pc_sendcallto_invalid")
-    callerId = CallerId(metadata=coded("pc_callerid_invalid"))
+    callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
     waitForPickup = WholeNumber(
         load_default=25, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
     )

@@ -10,7 +10,7 @@ from marshmallow import fields
 from marshmallow.validate import Regexp
 
 from app.errors import api_error
-from app.stream.feed import TooManyListeners
+from app.stream.feed import TooManySubscribers
 from app.stream.services import CallStream, Topic
 from app.web.answers import error_response
 from app.web.auth import current_caller
@@ -78,14 +78,14 @@ def serve(source: CallStream, look: Callable[[], Topic], last: str | None) -> Re
                 other.shutdown(socket.SHUT_RDWR)
 
     try:
-        listener = source.feed.listen(topic.name, topic.scope.caller.app.id, cut)
-    except TooManyListeners:
+        subscriber = source.feed.subscribe(topic.name, topic.scope.caller.app.id, cut)
+    except TooManySubscribers:
         error = api_error("stream_limit_exceeded")
         response = error_response(error.status, error.code, error.message)
         response.headers["Retry-After"] = _RETRY_AFTER
         return response
-    response = Response(source.send(listener, topic, again, last), mimetype="text/event-stream")
+    response = Response(source.send(subscriber, topic, again, last), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
-    response.call_on_close(lambda: source.feed.leave(listener))
+    response.call_on_close(lambda: source.feed.leave(subscriber))
     return response

@@ -25,7 +25,7 @@ from .conference import Conferences
 from .endpoints import Gateway
 from .originated import DialledLeg, Originated
 from .server import Connection
-from .switch import Switch
+from .switch import SwitchCore
 from .valet import Lots
 
 __all__ = ["GATEWAYS", "DialledLeg", "Gateway", "Originated", "Simulator", "make_switch", "run"]
@@ -70,7 +70,7 @@ class Simulator:
         self._seed = seed
         self._gateways = gateways
         self._record = record
-        self._switch: Switch[Channel] | None = None
+        self._switch: SwitchCore[Channel] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
@@ -137,13 +137,13 @@ class Simulator:
 
 def make_switch(
     *, speed: float, seed: int, gateways: Mapping[str, Gateway], record: Path | None = None
-) -> Switch[Channel]:
+) -> SwitchCore[Channel]:
     """A switch with all applications and api commands of the simulator.
 
     The running event loop owns it. Raises OSError if it cannot open the file `record`.
     """
     conferences, lots = Conferences(), Lots()
-    return Switch(
+    return SwitchCore(
         speed=speed,
         seed=seed,
         gateways=gateways,
@@ -165,7 +165,7 @@ def make_switch(
 
 @contextlib.asynccontextmanager
 async def listening(
-    switch: Switch[Channel], host: str, port: int, password: str
+    switch: SwitchCore[Channel], host: str, port: int, password: str
 ) -> AsyncIterator[int]:
     """Serve the event socket of a switch, and yield its port."""
     loop = asyncio.get_running_loop()

@@ -10,9 +10,9 @@ from . import causes, orders
 from .channel import Channel
 from .dialstring import application, split
 from .execution import start, transfer
-from .originate import Request, originate
+from .originate import DialRequest, originate
 from .originated import Originated
-from .switch import VERSION, Command, Listener, Switch
+from .switch import VERSION, ApiCommand, Listener, SwitchCore
 from .values import whole_number
 
 _ROWS_AT_ONCE = 500
@@ -44,7 +44,7 @@ _SHOW_USAGE = (
 
 
 async def execute(
-    switch: Switch[Channel],
+    switch: SwitchCore[Channel],
     name: str,
     argument: str,
     job_uuid: str | None = None,
@@ -67,7 +67,7 @@ async def execute(
     return command(switch, argument)
 
 
-async def _originate(switch: Switch[Channel], argument: str, job_uuid: str | None) -> str:
+async def _originate(switch: SwitchCore[Channel], argument: str, job_uuid: str | None) -> str:
     record = Originated(job_uuid, argument)
     switch.originates.append(record)
     switch.note("originate", job_uuid=job_uuid, command=argument)
@@ -76,7 +76,7 @@ async def _originate(switch: Switch[Channel], argument: str, job_uuid: str | Non
     return record.result
 
 
-async def _dial(switch: Switch[Channel], argument: str, record: Originated) -> str:
+async def _dial(switch: SwitchCore[Channel], argument: str, record: Originated) -> str:
     words = split(argument, " ", 10)
     if not 2 <= len(words) <= 7 or "undef" in (words[0].lower(), words[1].lower()):
         return _ORIGINATE_USAGE
@@ -89,7 +89,7 @@ async def _dial(switch: Switch[Channel], argument: str, record: Originated) -> s
         variables["origination_caller_id_name"] = name
     if number:
         variables["origination_caller_id_number"] = number
-    request = Request(switch, record, timeout=whole_number(seconds), variables=variables)
+    request = DialRequest(switch, record, timeout=whole_number(seconds), variables=variables)
     channel, cause = await originate(request, dial_string or "")
     if channel is None:
         return f"-ERR {cause}\n"
@@ -102,7 +102,7 @@ async def _dial(switch: Switch[Channel], argument: str, record: Originated) -> s
     return f"+OK {channel.uuid}\n"
 
 
-def _hupall(switch: Switch[Channel], argument: str) -> str:
+def _hupall(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 11)
     cause = causes.named(words[0]) if words else "MANAGER_REQUEST"
     pairs = dict(zip(words[1::2], words[2::2], strict=False))
@@ -114,7 +114,7 @@ def _hupall(switch: Switch[Channel], argument: str) -> str:
     return f"+OK hangup all channels matching {matching} with cause: {cause}\n"
 
 
-def _fsctl(switch: Switch[Channel], argument: str) -> str:
+def _fsctl(switch: SwitchCore[Channel], argument: str) -> str:
     words = argument.split()
     match words:
         case []:
@@ -138,12 +138,12 @@ def _fsctl(switch: Switch[Channel], argument: str) -> str:
     return f"-ERR Invalid command\nUSAGE: fsctl {_FSCTL_USAGE}"
 
 
-def _global_getvar(switch: Switch[Channel], argument: str) -> str:
+def _global_getvar(switch: SwitchCore[Channel], argument: str) -> str:
     known = {"core_uuid": switch.core_uuid, "hostname": "simulator", "domain": "127.0.0.1"}
     return known.get(argument.strip(), "")
 
 
-def _status(switch: Switch[Channel], argument: str) -> str:
+def _status(switch: SwitchCore[Channel], argument: str) -> str:
     used = switch.sessions_this_second()
     return (
         f"UP {switch.uptime_text()}\n"
@@ -158,15 +158,15 @@ def _status(switch: Switch[Channel], argument: str) -> str:
     )
 
 
-def _module_exists(switch: Switch[Channel], argument: str) -> str:
+def _module_exists(switch: SwitchCore[Channel], argument: str) -> str:
     return "true" if argument in _MODULES else "false"
 
 
-def _version(switch: Switch[Channel], argument: str) -> str:
+def _version(switch: SwitchCore[Channel], argument: str) -> str:
     return f"FreeSWITCH Version {VERSION} (simulator)\n"
 
 
-def _simulator(switch: Switch[Channel], argument: str, asker: Listener | None) -> str:
+def _simulator(switch: SwitchCore[Channel], argument: str, asker: Listener | None) -> str:
     """The simulator's own command. It lists the originate commands and orders faults."""
     words = argument.split()
     if words == ["originates"]:
@@ -174,7 +174,7 @@ def _simulator(switch: Switch[Channel], argument: str, asker: Listener | None) -
     return orders.order(switch, words, asker)
 
 
-async def _show(switch: Switch[Channel], argument: str) -> str:
+async def _show(switch: SwitchCore[Channel], argument: str) -> str:
     words = argument.split()
     what, rest = (words[0], words[1:]) if words else ("", [])
     if what == "channels":
@@ -261,7 +261,7 @@ _CALL_PARTY = """
 """.split()
 
 
-def _call_row(switch: Switch[Channel], channel: Channel) -> dict[str, str]:
+def _call_row(switch: SwitchCore[Channel], channel: Channel) -> dict[str, str]:
     row = _call_party(channel)
     peer = switch.channels.get(channel.get("bridge_to") or "")
     theirs = _call_party(peer) if peer else dict.fromkeys(row, "")
@@ -280,7 +280,7 @@ def _call_party(channel: Channel) -> dict[str, str]:
     return _party(channel) | {name: row[name] for name in _CALL_PARTY}
 
 
-COMMANDS: Mapping[str, Command[Channel]] = {
+COMMANDS: Mapping[str, ApiCommand[Channel]] = {
     "fsctl": _fsctl,
     "global_getvar": _global_getvar,
     "hupall": _hupall,

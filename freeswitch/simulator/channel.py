@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from . import causes
 from .clock import TICK, microseconds
-from .events import Event, Value
+from .events import SwitchEvent, Value
 from .originated import Originated
 from .profile import Profile, Times, stamp
-from .switch import Switch
+from .switch import SwitchCore
 from .telephones import Manner
 
 Step = tuple[str, str]
@@ -63,7 +63,7 @@ class Channel:
 
     def __init__(
         self,
-        switch: "Switch[Channel]",
+        switch: "SwitchCore[Channel]",
         uuid: str,
         name: str,
         profile: Profile,
@@ -421,7 +421,7 @@ class Channel:
         self.add_headers(headers)
         if after:
             headers |= after
-        self.switch.fire(Event(name, headers))
+        self.switch.fire(SwitchEvent(name, headers))
 
     def add_headers(self, headers: dict[str, Value]) -> None:
         """Add all headers and variables of the channel to those of an event."""

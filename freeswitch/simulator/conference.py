@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from .channel import Channel
 from .clock import TICK
-from .events import Event, Value
+from .events import SwitchEvent, Value
 from .execution import pause, wait
-from .switch import Switch
+from .switch import SwitchCore
 
 MAINTENANCE = "conference::maintenance"
 
@@ -24,7 +24,7 @@ class Member:
 
 
 @dataclass(slots=True)
-class Conference:
+class Room:
     """A room, which exists while it has a member."""
 
     name: str
@@ -33,7 +33,7 @@ class Conference:
     members: list[Member] = field(default_factory=list)
     floor: Member | None = None
 
-    def tell(self, switch: Switch[Channel], action: str, member: Member | None = None) -> None:
+    def tell(self, switch: SwitchCore[Channel], action: str, member: Member | None = None) -> None:
         """Send an event of the conference, or of one of its members."""
         headers = switch.event_headers(MAINTENANCE)
         if headers is None:
@@ -46,7 +46,7 @@ class Conference:
         }
         if member:
             headers |= self._of_member(member)
-        switch.fire(Event(MAINTENANCE, headers | {"Action": action}))
+        switch.fire(SwitchEvent(MAINTENANCE, headers | {"Action": action}))
 
     def _of_member(self, member: Member) -> dict[str, Value]:
         headers: dict[str, Value] = {"Floor": str(member is self.floor).lower()}
@@ -70,7 +70,7 @@ class Conferences:
     """The conferences of a switch: the application and the api command `conference`."""
 
     def __init__(self) -> None:
-        self._rooms: dict[str, Conference] = {}
+        self._rooms: dict[str, Room] = {}
         self._member_ids = itertools.count(1)
 
     async def join(self, channel: Channel, argument: str) -> None:
@@ -85,7 +85,7 @@ class Conferences:
             name, profile = room, "default"
         found = self._rooms.get(name)
         if found is None:
-            found = self._rooms[name] = Conference(name, profile)
+            found = self._rooms[name] = Room(name, profile)
             found.tell(switch, "conference-create")
         member = Member(str(next(self._member_ids)), channel)
         found.members.append(member)
@@ -106,7 +106,7 @@ class Conferences:
             del self._rooms[name]
             found.tell(switch, "conference-destroy")
 
-    def command(self, switch: Switch[Channel], argument: str) -> str:
+    def command(self, switch: SwitchCore[Channel], argument: str) -> str:
         """The api command `conference`: `[<name>] list`, `<name> kick|hup all|last|<member>`."""
         words = argument.split()
         if not words:
@@ -126,7 +126,7 @@ class Conferences:
         return f"-ERR Conference command '{words[1] if words[1:] else ''}' not found.\n"
 
 
-async def _talk(room: Conference, member: Member) -> None:
+async def _talk(room: Room, member: Member) -> None:
     """Let a member talk: every telephone here sends a tone, which takes a free floor."""
     switch = member.channel.switch
     if not await pause(member.channel, TICK):
@@ -139,13 +139,13 @@ async def _talk(room: Conference, member: Member) -> None:
         room.tell(switch, "start-talking", member)
 
 
-def _described(room: Conference) -> str:
+def _described(room: Room) -> str:
     count = len(room.members)
     members = f"{count} member{'' if count == 1 else 's'}"
     return f"+OK Conference {room.name} ({members} rate: 8000 flags: running)\n{_listed(room)}"
 
 
-def _listed(room: Conference) -> str:
+def _listed(room: Room) -> str:
     lines = []
     for member in reversed(room.members):
         channel = member.channel
@@ -156,7 +156,7 @@ def _listed(room: Conference) -> str:
     return "".join(lines)
 
 
-def _kick(switch: Switch[Channel], room: Conference, who: str) -> str:
+def _kick(switch: SwitchCore[Channel], room: Room, who: str) -> str:
     members = room.members[-1:] if who == "last" else room.members
     chosen = [each for each in members if who in ("all", "last", each.id)]
     if not chosen:

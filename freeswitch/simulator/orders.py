@@ -10,7 +10,7 @@ from . import causes
 from .channel import Channel
 from .events import EVENT_NAMES
 from .faults import QUEUE_LIMIT, Faults
-from .switch import Listener, Switch
+from .switch import Listener, SwitchCore
 
 USAGE = (
     "-USAGE: originates|faults|heal|delay <seconds>|double <fraction>"
@@ -19,7 +19,7 @@ USAGE = (
 )
 
 
-def order(switch: Switch[Channel], words: list[str], asker: Listener | None) -> str:
+def order(switch: SwitchCore[Channel], words: list[str], asker: Listener | None) -> str:
     """Run one command. `cut` and `mute` spare `asker`, the connection that sent it."""
     faults = switch.faults
     others = [each for each in switch.listeners if each is not asker]
@@ -59,14 +59,14 @@ def order(switch: Switch[Channel], words: list[str], asker: Listener | None) -> 
     return "+OK\n"
 
 
-def _in_force(switch: Switch[Channel]) -> dict[str, object]:
+def _in_force(switch: SwitchCore[Channel]) -> dict[str, object]:
     muted = sum(bool(each.muted) for each in switch.listeners)
     counted = {"muted": muted, "dropped": switch.dropped, "lost": switch.lost}
     counted["connections"] = len(switch.listeners)
     return asdict(switch.faults) | counted
 
 
-def _hand_on(switch: Switch[Channel]) -> None:
+def _hand_on(switch: SwitchCore[Channel]) -> None:
     """Send the events that need not wait any longer."""
     for each in switch.listeners:
         each.flush_soon()

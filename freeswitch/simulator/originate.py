@@ -18,7 +18,7 @@ from .clock import TICK
 from .dialstring import DialString, DialStringError, Peer, Variables, enterprise_parts, parse
 from .originated import DialledLeg, Originated
 from .profile import Profile
-from .switch import Switch
+from .switch import SwitchCore
 from .values import is_true, whole_number
 
 DEFAULT_TIMEOUT = 60
@@ -53,10 +53,10 @@ class Cancellation:
 
 
 @dataclass(slots=True)
-class Request:
+class DialRequest:
     """A request to dial, with its caller and its limits."""
 
-    switch: Switch[Channel]
+    switch: SwitchCore[Channel]
     record: Originated | None = None
     caller: Channel | None = None
     """The channel that dials, in a bridge."""
@@ -70,7 +70,7 @@ class Request:
     """The channel that dials, in a part of an enterprise originate."""
 
 
-async def originate(request: Request, text: str) -> tuple[Channel | None, str]:
+async def originate(request: DialRequest, text: str) -> tuple[Channel | None, str]:
     """Dial a dial string until a leg answers.
 
     Returns the channel or None, and the cause. The caller of this function must `release` the
@@ -93,7 +93,7 @@ async def originate(request: Request, text: str) -> tuple[Channel | None, str]:
 
 
 async def _enterprise(
-    request: Request, variables: Variables, parts: list[str]
+    request: DialRequest, variables: Variables, parts: list[str]
 ) -> tuple[Channel | None, str]:
     """Run every part as an originate of its own, all at once. The first answer wins."""
     caller, switch = request.caller, request.switch
@@ -105,7 +105,7 @@ async def _enterprise(
         variables["ent_originate_aleg_uuid"] = caller.uuid
     variables["ignore_early_media"] = "true"
     requests = [
-        Request(
+        DialRequest(
             switch,
             request.record,
             timeout=request.timeout,
@@ -183,7 +183,7 @@ class _Rejection:
 class _Origination:
     """One originate, which tries its alternatives in order."""
 
-    def __init__(self, request: Request, dial_string: DialString) -> None:
+    def __init__(self, request: DialRequest, dial_string: DialString) -> None:
         self.request = request
         self.switch = request.switch
         self.caller = request.caller

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from .clock import Clock, microseconds
 from .endpoints import Gateway
-from .events import CALLING, Event, Value, dates
+from .events import CALLING, SwitchEvent, Value, dates
 from .faults import Faults
 from .originated import Originated
 
@@ -33,7 +33,7 @@ class Listener(Protocol):
 
     def wants(self, name: str) -> bool: ...
 
-    def deliver(self, event: Event) -> None: ...
+    def deliver(self, event: SwitchEvent) -> None: ...
 
     def flush_soon(self) -> None: ...
 
@@ -63,7 +63,7 @@ Application = Callable[[C, str], Awaitable[str | None]]
 """An application. It runs to its end, or until the channel is not `ready`, and may respond."""
 
 
-class Switch(Generic[C]):
+class SwitchCore(Generic[C]):
     """A switch without its event socket. It belongs to the event loop that makes it.
 
     It runs the `applications` and the api `commands` that it is made with. `execute_on_answer` runs
@@ -78,7 +78,7 @@ class Switch(Generic[C]):
         seed: int,
         gateways: Mapping[str, Gateway],
         applications: Mapping[str, Application[C]],
-        commands: "Mapping[str, Command[C]]",
+        commands: "Mapping[str, ApiCommand[C]]",
         execute_on_answer: Callable[[C, str], None],
         record: Path | None = None,
     ) -> None:
@@ -184,7 +184,7 @@ class Switch(Generic[C]):
             headers = {"Event-Subclass": name, **headers, "Event-Name": "CUSTOM"}
         return headers
 
-    def fire(self, event: Event) -> None:
+    def fire(self, event: SwitchEvent) -> None:
         # Losing too many events closes a listener, which leaves the list meanwhile.
         for listener in tuple(self.listeners):
             if listener.wants(event.name):
@@ -204,7 +204,7 @@ class Switch(Generic[C]):
         """Send an event of no channel."""
         base = self.event_headers(name)
         if base is not None:
-            self.fire(Event(name, base | headers, body))
+            self.fire(SwitchEvent(name, base | headers, body))
 
     def _heartbeat(self) -> None:
         self.send(
@@ -321,7 +321,7 @@ class Switch(Generic[C]):
         return headers
 
 
-Command = Callable[[Switch[C], str], str]
+ApiCommand = Callable[[SwitchCore[C], str], str]
 """An api command: it takes its argument and returns its reply."""
 
 _UNITS = (

@@ -9,7 +9,7 @@ from .bridge import uuid_bridge
 from .channel import Channel
 from .dialstring import split
 from .execution import pause, transfer, wait
-from .switch import Switch
+from .switch import SwitchCore
 from .values import is_true, whole_number
 
 INFO = "valet_parking::info"
@@ -22,7 +22,7 @@ _ORBIT_SECONDS = 60
 
 
 @dataclass(slots=True)
-class Token:
+class ValetToken:
     """A channel in a place."""
 
     uuid: str
@@ -35,7 +35,7 @@ class Lots:
     """The parking lots of a switch: the application valet_park and the api command valet_info."""
 
     def __init__(self) -> None:
-        self._places: dict[str, dict[str, Token]] = {}
+        self._places: dict[str, dict[str, ValetToken]] = {}
         self._swept = 0.0
 
     async def park(self, channel: Channel, argument: str) -> None:
@@ -69,7 +69,7 @@ class Lots:
                 token.bridged = True
                 uuid_bridge(parked, channel)
                 return
-        token = lot[place] = Token(channel.uuid, switch.clock.now())
+        token = lot[place] = ValetToken(channel.uuid, switch.clock.now())
         said = channel.get("valet_announce_slot")
         if announced and (said is None or is_true(said)):
             await pause(channel, _ANNOUNCEMENT_SECONDS)
@@ -79,7 +79,7 @@ class Lots:
         token.left = True
         _tell(channel, name, place, "exit")
 
-    def info(self, switch: Switch[Channel], argument: str) -> str:
+    def info(self, switch: SwitchCore[Channel], argument: str) -> str:
         """The api command valet_info, which lists the parked channels."""
         lines = ["<lots>\n"]
         for name, lot in self._places.items():
@@ -102,12 +102,12 @@ class Lots:
                     del lot[place]
 
 
-def _free_place(lot: dict[str, Token], first: int, last: int) -> str | None:
+def _free_place(lot: dict[str, ValetToken], first: int, last: int) -> str | None:
     numbers = range(first, last + 1 if last else first + len(lot) + 1)
     return next((str(each) for each in numbers if str(each) not in lot), None)
 
 
-def _longest(lot: dict[str, Token], first: int, last: int) -> str | None:
+def _longest(lot: dict[str, ValetToken], first: int, last: int) -> str | None:
     waiting = [
         (token.start, place)
         for place, token in lot.items()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freeswitch.simulator import GATEWAYS, Simulator, api, make_switch
-from freeswitch.simulator.events import Event
+from freeswitch.simulator.events import SwitchEvent
 from freeswitch.simulator.execution import inline
 
 NUMBER = "sofia/gateway/pstn/15500"
@@ -168,7 +168,7 @@ class Ear:
     def wants(self, name: str) -> bool:
         return True
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: SwitchEvent) -> None:
         channel_uuid = event.header("Unique-ID")
         if isinstance(channel_uuid, str):
             self.names.setdefault(channel_uuid, []).append(event.name)
