@@ -275,5 +275,5 @@ class SwitchConnection:
 def _core_uuid(connection: EventSocket) -> str:
     text = connection.api(CORE_UUID).strip()
     if not text or text.startswith("-"):
-        raise ConnectFailed(f"the switch tells no Core-UUID: {text}")
+        raise ConnectFailed(f"the switch did not tell its Core-UUID: {text}")
     return text

@@ -209,7 +209,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         `job_uuid` has 1 to 128 printable ASCII characters. Raises as `command` does.
         """
         if not _JOB_UUID.fullmatch(job_uuid):
-            raise ValueError("a Job-UUID has 1 to 128 printable ASCII characters")
+            raise ValueError("a Job-UUID must have 1 to 128 printable ASCII characters")
         reply = self._request(f"bgapi {line}", {"Job-UUID": job_uuid}, timeout)
         if reply.text != f"+OK Job-UUID: {job_uuid}":
             raise CommandRefused(reply.text.strip())
@@ -439,17 +439,17 @@ def encode(line: str, headers: Mapping[str, str] | None = None) -> bytes:
     """The bytes of one command on the wire. Raises ValueError if they would be several commands."""
     # The switch does not reply to an empty command, which would take the next reply.
     if not line.strip():
-        raise ValueError("a command is not empty")
+        raise ValueError("a command must not be empty")
     lines = [line]
     for name, value in (headers or {}).items():
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError("a header's name is not empty and holds no blank and no colon")
+            raise ValueError("a header's name must not be empty, nor hold a blank or a colon")
         if name.lower() == "content-length":
-            raise ValueError("a command has no Content-Length: it would swallow the next commands")
+            raise ValueError("a command with Content-Length would swallow the next commands")
         lines.append(f"{name}: {value}")
     # A line break in a number or a name would begin a header, two of them the next command.
     if any(map(_LINE_BREAK.search, lines)):
-        raise ValueError("a command and its headers hold no line break and no NUL")
+        raise ValueError("a command and its headers must not hold a line break or NUL")
     return ("\n".join(lines) + "\n\n").encode()
 
 

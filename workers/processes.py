@@ -216,7 +216,7 @@ def _warn_of_eviction(runtime: Runtime) -> None:
     try:
         policy = runtime.redis.info("memory").get("maxmemory_policy", "noeviction")
     except RedisError as error:
-        log.warning("Redis: %s", error)
+        log.warning("cannot read maxmemory-policy from Redis: %s", error)
         return
     if policy != "noeviction":
         log.warning("a full Redis loses calls: set maxmemory-policy to noeviction, not %s", policy)

@@ -98,7 +98,7 @@ class ExtensionSchema(Schema):
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
         if data["type"].rings and "dial_string" not in data:
-            raise ValidationError("Is required: how the switch reaches it.", "dial_string")
+            raise ValidationError("Is required to reach the extension.", "dial_string")
         if "caller_id" in data:
             try:
                 parse_caller_id(data["caller_id"])

@@ -153,11 +153,11 @@ def switch_parts(switches: Iterable[Switch]) -> Iterator[tuple[str, Part]]:
         known = True
         name = f"switch {switch.name}"
         if switch.state == "unreachable":
-            yield name, Part(Readiness.DEGRADED, "Its listener cannot reach it.")
+            yield name, Part(Readiness.DEGRADED, "The listener cannot reach the switch.")
         elif not is_followed(switch):
-            yield name, Part(Readiness.DEGRADED, "No listener hears it.")
+            yield name, Part(Readiness.DEGRADED, "No listener hears the switch.")
         elif switch.paused is not None:
-            yield name, Part(why="An operator has paused it: it gets no new calls.")
+            yield name, Part(why="An operator has paused the switch: it gets no new calls.")
         else:
             yield name, Part()
     if not known:
@@ -167,12 +167,12 @@ def switch_parts(switches: Iterable[Switch]) -> Iterator[tuple[str, Part]]:
 def worker_parts(connected: Mapping[str, bool]) -> Parts:
     """The parts of a worker, by its connections to switches: one is enough to dial on."""
     level = Readiness.DEGRADED if any(connected.values()) else Readiness.NOT_READY
-    why = "This worker is not connected to it."
+    why = "This worker is not connected to the switch."
     return {f"switch {name}": Part() if up else Part(level, why) for name, up in connected.items()}
 
 
 def listener_parts(hears: Mapping[str, bool]) -> Parts:
     """The parts of a listener, by the switches that it hears, whether it leads or not. A rolling
     update may stop another listener only once this one hears all switches."""
-    deaf = Part(Readiness.NOT_READY, "This listener does not hear it.")
+    deaf = Part(Readiness.NOT_READY, "This listener does not hear the switch.")
     return {f"switch {name}": Part() if up else deaf for name, up in hears.items()}

@@ -124,7 +124,9 @@ class PhoneCallActions:
         elif action is Action.TRANSFER_TO_VOICEMAIL:
             mailbox = self._terminal(caller, call, body["sendCallTo"]).voicemail
             if mailbox is None:
-                raise api_error("pc_sendcallto_invalid", "sendCallTo takes one with a mailbox.")
+                raise api_error(
+                    "pc_sendcallto_invalid", "sendCallTo takes a phone terminal with a mailbox."
+                )
         elif action in _NEED_TARGET:
             if action is not Action.TRANSFER:
                 self._terminal(caller, call, body["sendCallTo"])

@@ -140,7 +140,7 @@ class PhoneCalls:
         # A repeated number would ring one phone twice.
         ways = dict(self.ways(caller, number, code) for number in numbers)
         if sum(map(len, ways.values())) > MAX_LEGS:
-            raise api_error(code, f"These numbers take more than {MAX_LEGS} ways to reach them.")
+            raise api_error(code, f"These numbers need more than {MAX_LEGS} legs.")
         for party, ((kind, number), attempts) in enumerate(ways.items(), start=1):
             for attempt, way in enumerate(attempts, start=1):
                 yield Leg(

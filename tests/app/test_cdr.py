@@ -435,7 +435,7 @@ def test_no_cell_is_a_formula(export: Callable[..., Any], store: CallStore) -> N
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--from", "soon"], "ringback: --from: 'soon' is no date"),
+        (["--from", "soon"], "ringback: --from: 'soon' is not a date"),
         (["--user", "1", "--organization", "2"], "--organization or --user, not both"),
         (["--output", "/nowhere/records.csv"], "No such file or directory"),
         (["--format", "xml"], "'xml' is not one of 'csv', 'jsonl'"),

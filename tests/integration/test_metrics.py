@@ -184,7 +184,7 @@ def test_processes_by_themselves(tmp_path: Path) -> None:
             processes["listener"].kill()
             eventually(lambda: readiness(api)[1]["switch sim"] == "degraded")
             assert readiness(api)[0] == 200
-            assert "No listener hears it." in get(api, "/readyz")[1]
+            assert "No listener hears the switch." in get(api, "/readyz")[1]
 
             processes["simulator"].kill()
             gone = {**own, "switch sim": "not ready"}
