@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-# Bytes of a request's body.
+# The most bytes of a request's body.
 MAX_BODY = 64 * 1024
 
 
@@ -46,7 +46,7 @@ def create_app(settings: "Settings") -> "Flask":
     logs.bind_request(app)
     tracing.trace_requests(app)
     count_requests(app)
-    # The second prefix is the old name, which 4PSA's own samples use.
+    # The second prefix is the old name; 4PSA's own samples use it.
     for name in ("uapi", "unifiedapi"):
         for blueprint in (
             phone_calls,

@@ -2,7 +2,7 @@
 
 
 class ApiError(Exception):
-    """An answer other than success: an HTTP status, a stable code, a sentence for a developer."""
+    """An error answer: an HTTP status, a stable code, a sentence for a developer."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -11,11 +11,11 @@ class ApiError(Exception):
         self.message = message
 
 
-# Codes that any request may be answered with.
+# The codes that any request may get.
 COMMON = {
     "user_invalid": (400, "userId takes @me, @viewer or @owner of a user's app, or an id."),
     "access_denied": (401, "You are not authorized to use this request."),
-    "internal_server_error": (500, "An unexpected fault; it was logged."),
+    "internal_server_error": (500, "Ringback met an unexpected fault and logged it."),
     "request_not_implemented": (501, "This request is not implemented."),
     "request_invalid": (400, "The request's body takes a JSON object."),
     "request_not_found": (404, "There is nothing at this path."),
@@ -23,15 +23,16 @@ COMMON = {
     "request_too_large": (413, "The request is too large."),
     "outcome_unknown": (
         503,
-        "It may have been done or not. Ask again; with the same nonce a call is placed once.",
+        "Ringback may have carried out the request or not. Retry it: with the same nonce a call "
+        "is placed once.",
     ),
-    "switch_unreachable": (503, "The call's switch is out of reach. Ask again."),
+    "switch_unreachable": (503, "The call's switch is unreachable. Retry later."),
     "service_unavailable": (
         503,
-        "The state of calls is out of reach, and no call was accepted. Ask again.",
+        "Redis is unavailable, and Ringback accepted no call. Retry later.",
     ),
 }
-# Codes of the resources: a field, a parameter or a part of the path cannot be used.
+# The codes of the resources: a field, a parameter or a part of the path has a bad value.
 CODES = COMMON | {
     "extension_invalid": (400, "extension takes the number of an extension owned by the user."),
     "pc_source_invalid": (
@@ -52,22 +53,22 @@ CODES = COMMON | {
     ),
     "pc_transfer_invalid": (400, "allowPublicTransfer takes true or false."),
     "pc_video_invalid": (400, "video takes true or false."),
-    "pc_number_invalid": (400, "number takes that of a conference of the extension."),
-    "pc_pin_invalid": (400, "pin takes that of the conference."),
+    "pc_number_invalid": (400, "number takes the number of a conference of the extension."),
+    "pc_pin_invalid": (400, "pin takes the PIN of the conference."),
     "pc_action_invalid": (400, "action takes the name of an action."),
     "pc_view_invalid": (400, "phoneCallViewId takes the id of a view of the call."),
     "pc_sendcallto_invalid": (
         400,
-        "sendCallTo takes an extension, or of a transfer a public number.",
+        "sendCallTo takes an extension, or for a transfer a public number.",
     ),
     "pc_parking_invalid": (400, "maxInParking takes 10 to 3600 whole seconds."),
     "pc_private_invalid": (400, "private takes 0 or 1."),
     "pc_format_invalid": (400, "format takes wav or wav49."),
     "pc_transfernumber_invalid": (
         400,
-        "transferFromNumber and transferNumber take those of two parties who talk.",
+        "transferFromNumber and transferNumber take the numbers of two parties that talk.",
     ),
-    "fields_invalid": (400, "fields takes names of a PhoneCall's fields, with commas between."),
+    "fields_invalid": (400, "fields takes names of a PhoneCall's fields, separated by commas."),
     "count_invalid": (400, "count takes 1 to 5000."),
     "startindex_invalid": (400, "startIndex takes 0 to 5000."),
     "filterby_invalid": (400, "filterBy takes the name of a field."),
@@ -77,8 +78,8 @@ CODES = COMMON | {
     ),
     "filtervalue_invalid": (
         400,
-        "filterValue takes what filterBy is compared with: a text, a date where filterBy is "
-        "one, several with inArray.",
+        "filterValue takes the value to compare filterBy with: a date if filterBy is a date, "
+        "otherwise a text. inArray takes several values.",
     ),
     "sortorder_invalid": (400, "sortOrder takes asc, desc, ascending or descending."),
     # The CDR service.
@@ -94,23 +95,23 @@ CODES = COMMON | {
         400,
         "saveEndDate takes a date of the form 2015-01-23T04:56:22Z.",
     ),
-    "cdr_invalid_date_parameters": (400, "A start date is not later than its end date."),
+    "cdr_invalid_date_parameters": (400, "A start date must not be later than its end date."),
     "cdr_disposition_invalid": (400, "disposition takes 0 to 5."),
     "cdr_flow_invalid": (400, "flow takes 2, 4 or 8."),
-    "cdr_invalid_filter_by_source": (400, "source is compared with the text of filterValue."),
+    "cdr_invalid_filter_by_source": (400, "filterValue takes a text for the field source."),
     "cdr_invalid_filter_by_destination": (
         400,
-        "destination is compared with the text of filterValue.",
+        "filterValue takes a text for the field destination.",
     ),
-    "cdr_invalid_filter_by_published": (400, "published is compared with a date in filterValue."),
-    "cdr_invalid_filter_by_answered": (400, "answered is compared with a date in filterValue."),
+    "cdr_invalid_filter_by_published": (400, "filterValue takes a date for the field published."),
+    "cdr_invalid_filter_by_answered": (400, "filterValue takes a date for the field answered."),
     # The PhoneCallEvents service. "pcet" is the spelling of its create page.
     "pcet_type_invalid": (
         400,
         "type takes 0 to 4: Dial-In, Dial-Out, Hangup, answer of an incoming call, answer of "
         "an outgoing call.",
     ),
-    "pce_type_invalid": (400, "eventType takes 0 to 4, and stays what it is."),
+    "pce_type_invalid": (400, "eventType takes 0 to 4, and an update cannot change it."),
     "pce_id_invalid": (
         400,
         "eventId takes the id of an event of that extension and type, 1 to 255 letters and digits.",
@@ -125,22 +126,25 @@ CODES = COMMON | {
     "pce_note_invalid": (400, "note takes at most 1024 characters."),
     "pce_limit_exceeded": (400, "An extension has at most 100 events."),
     # The stream.
-    "stream_limit_exceeded": (429, "Too many streams are open; ask again later."),
+    "stream_limit_exceeded": (429, "Too many streams are open. Retry later."),
 }
 # Codes of the token endpoint (RFC 6749 section 5.2; slow_down: RFC 8628).
 OAUTH_CODES = {
-    "invalid_request": (400, "A parameter is missing, or comes in another form than it may."),
-    "invalid_client": (401, "There is no such client, or its secret is another."),
-    "invalid_grant": (400, "The refresh token is unknown, used, too old or another client's."),
+    "invalid_request": (400, "A parameter is missing or has a wrong form."),
+    "invalid_client": (401, "The client id is unknown, or the secret is wrong."),
+    "invalid_grant": (
+        400,
+        "The refresh token is unknown, used or expired, or belongs to another client.",
+    ),
     "unsupported_grant_type": (400, "grant_type takes client_credentials or refresh_token."),
-    "slow_down": (429, "Too many wrong secrets. Ask again in a minute."),
+    "slow_down": (429, "There were too many wrong secrets. Retry in a minute."),
 }
-# Codes of errors that name none, by HTTP status.
+# The codes of errors that name none, by HTTP status.
 _HTTP_CODES = {
     404: "request_not_found",
     405: "method_not_allowed",
     413: "request_too_large",
-    # From the HTTP server itself.
+    # These two come from the HTTP server itself.
     414: "request_too_large",
     431: "request_too_large",
     500: "internal_server_error",

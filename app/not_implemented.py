@@ -8,8 +8,8 @@ from app.errors import api_error
 from app.web.auth import current_caller
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-# The paths and what they are for (docs/internals/uapi.md#other-methods; the queue's agents in both
-# spellings). The resources of an extension that are served have routes of their own.
+# The paths, each with its meaning (docs/internals/uapi.md#other-methods; a queue's agents in both
+# spellings). An extension's implemented resources have routes of their own.
 PATHS = {
     "/extensions/<user>": "Extensions",
     "/extensions/<user>/<extension>": "Extensions",

@@ -29,8 +29,9 @@ from app.web.auth import Authenticator
 
 # Seconds after which a change of the accounts counts at the latest.
 _ACCOUNTS_AGE = 0.1
-# Connections to Redis of one process. With one for each of hundreds of requests a turn of the
-# loop would take longer than a reply may, and all of them would be given up and made again.
+# The most connections to Redis of one process. With one connection for each of hundreds of
+# requests, a turn of the event loop would take longer than the timeout of a reply, and the process
+# would drop and make all connections again.
 _CONNECTIONS = 64
 
 
@@ -40,7 +41,7 @@ def create_services(settings: Settings) -> list[Any]:
     Reads the accounts into Redis, at once or when Redis is available. Raises SettingsError.
     """
     accounts = checked_accounts(settings)
-    # A client that waits is better told soon that Redis is unavailable.
+    # A waiting client should learn soon that Redis is unavailable.
     redis = connect(settings.require_redis(), timeout=1.0, retries=1, connections=_CONNECTIONS)
     keys = Keys(settings.key_prefix)
     store = AccountStore(redis, keys, max_age=_ACCOUNTS_AGE)
@@ -71,12 +72,12 @@ def create_services(settings: Settings) -> list[Any]:
 
 
 def checked_accounts(settings: Settings) -> Accounts:
-    """The accounts to serve. Raises SettingsError, also for the demo's anywhere but on a loopback
-    address: their tokens are known to everybody, and calls cost money."""
+    """The accounts to serve. Raises SettingsError, also if the API would serve the demo accounts
+    on an address that is not loopback: everybody knows their tokens, and calls cost money."""
     if settings.accounts is None and not _is_loopback(settings.http_address[0]):
         raise SettingsError(
-            "RINGBACK_ACCOUNTS is not set: the demo accounts, whose tokens everybody knows, are "
-            f"served on a loopback address alone, not on {settings.http}."
+            "RINGBACK_ACCOUNTS is not set. Everybody knows the tokens of the demo accounts, so "
+            f"RINGBACK_HTTP must be a loopback address, not {settings.http}."
         )
     return read_accounts(settings.accounts)
 

@@ -57,7 +57,7 @@ class SwitchAddress:
         found = _HOST_PORT.fullmatch(place.removesuffix("/"))
         if not found:
             raise ValueError(
-                "after the '@' must stand host or host:port, an IPv6 address in brackets"
+                "host or host:port must follow the '@', an IPv6 address in brackets"
                 " (write '@', ',' and '%' of a password as %40, %2C and %25)"
             )
         port = found["port"]
@@ -88,7 +88,7 @@ def _limits(options: str) -> dict[str, Any]:
         given = {"": ""}
     if given or not all(0 <= limit <= 1e6 for limit in limits.values()):
         raise ValueError(
-            "after the '?' may stand only legs_per_second and max_legs, numbers from 0 to 1000000"
+            "only legs_per_second and max_legs may follow the '?', with numbers from 0 to 1000000"
         )
     return limits
 

@@ -54,7 +54,7 @@ def exists(connection: SwitchConnection, uuid: str) -> bool:
 
 
 def hold(connection: SwitchConnection, uuid: str, *, off: bool = False) -> str:
-    """Put the other party on hold, who hears music, or with ``off`` take it off hold.
+    """Put the other party on hold, so that it hears music, or with ``off`` take it off hold.
 
     The reply is ``+OK`` for a channel that is gone, too.
     """

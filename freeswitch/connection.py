@@ -1,4 +1,4 @@
-"""An event socket to one switch that is kept open."""
+"""A connection to one switch that stays open: it reconnects and subscribes again."""
 
 import contextlib
 import logging
@@ -62,7 +62,8 @@ class SwitchConnection:
         min_delay: float = 0.1,
         max_delay: float = 5.0,
     ) -> None:
-        """Raises ValueError if an event or a filter holds a line break."""
+        """Set up a connection without connecting. Raises ValueError if an event or a filter holds
+        a line break."""
         self.address = address
         self.timeout = timeout
         self.heartbeat = heartbeat
@@ -93,9 +94,9 @@ class SwitchConnection:
             self._keeper = gevent.spawn(self._keep)
 
     def stop(self) -> None:
-        """Close the connection and connect no more. It interrupts a running `on_up`.
+        """Close the connection and do not reconnect. This interrupts a running `on_up`.
 
-        It waits for `on_down`, at most `timeout` seconds, unless a callback calls it.
+        It waits for `on_down`, at most `timeout` seconds, unless a callback calls `stop`.
         """
         keeper, self._keeper = self._keeper, None
         if keeper is None:
@@ -122,7 +123,7 @@ class SwitchConnection:
 
     @property
     def backlog(self) -> int:
-        """How many events it has read and not yet handed on."""
+        """The number of events that the connection has read and not yet handed on."""
         return self._socket.backlog if self._socket is not None else 0
 
     def catch_up(self, timeout: float) -> bool:
@@ -141,8 +142,8 @@ class SwitchConnection:
     def is_answering(self, timeout: float = 2.0) -> bool:
         """Whether bytes came in the last second, or the switch replies within `timeout` seconds.
 
-        A link without either may be half-open and lose what it is sent. It is closed, for a new
-        one, unless another command waits for its reply on it.
+        A link without either may be half-open and lose commands. So this closes it for a new one,
+        unless another command waits for its reply on it.
         """
         connection = self._socket
         if connection is None:
@@ -164,9 +165,10 @@ class SwitchConnection:
             return connection.api(line, timeout=timeout)
 
     def api_apart(self, line: str, *, timeout: float) -> str:
-        """Run an api command as EventSocket.api does, on a connection of its own.
+        """Run an api command as EventSocket.api does, on a separate connection.
 
-        A long command here delays no other command, whose timeout would end the connection.
+        So a long command delays no other command. A delayed command would time out and end the
+        connection.
         """
         address = self.address
         connection = EventSocket(
@@ -186,8 +188,8 @@ class SwitchConnection:
 
     @contextlib.contextmanager
     def _heard(self) -> Iterator[EventSocket]:
-        """The connection for one command. A timeout closes it, for a new one, if not a byte came
-        while the command waited."""
+        """The connection for one command. If no byte comes while the command waits, its timeout
+        closes the connection, and a new one follows."""
         connection = self._socket
         if connection is None:
             raise NotConnected(f"{self.address.name} is down: {self._last_error or 'not started'}")
@@ -273,5 +275,5 @@ class SwitchConnection:
 def _core_uuid(connection: EventSocket) -> str:
     text = connection.api(CORE_UUID).strip()
     if not text or text.startswith("-"):
-        raise ConnectFailed(f"the switch tells no Core-UUID: {text}")
+        raise ConnectFailed(f"the switch did not tell its Core-UUID: {text}")
     return text

@@ -50,7 +50,7 @@ _RINGBACK_TONE = r"'%(2000\,4000\,440\,480)'"
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
+class Attempt:
     """One attempt to reach a party: the channel's uuid and a dial string such as
     ``sofia/gateway/pstn/15500``."""
 
@@ -75,7 +75,7 @@ class Application:
 
 
 # The ways to reach one party, in order. The switch tries the next one if a gateway fails.
-Party = Sequence[Channel]
+Party = Sequence[Attempt]
 
 
 def gateway_target(gateway: str, number: str) -> str:
@@ -252,7 +252,7 @@ def listen(
     ``deaf`` the listener hears nothing (mod_dptools: eavesdrop, set_mute).
     """
     uuid = _check(_UUID, uuid, "uuid")
-    # Otherwise a pressed digit changes who hears whom.
+    # Otherwise a pressed digit changes which parties hear the listener.
     variables = {"eavesdrop_enable_dtmf": "false"}
     if to_it:
         variables["eavesdrop_whisper_bleg"] = "true"
@@ -309,12 +309,12 @@ def _dial(parties: Sequence[Party], shared: Mapping[str, str], per_leg: Mapping[
 
 
 def _alternatives(party: Party, variables: Mapping[str, str]) -> str:
-    return "|".join(_leg(channel, variables) for channel in party)
+    return "|".join(_leg(attempt, variables) for attempt in party)
 
 
-def _leg(channel: Channel, variables: Mapping[str, str]) -> str:
-    own = {**variables, "origination_uuid": _check(_UUID, channel.uuid, "uuid")}
-    return _block("[]", own) + check_target(channel.target)
+def _leg(attempt: Attempt, variables: Mapping[str, str]) -> str:
+    own = {**variables, "origination_uuid": _check(_UUID, attempt.uuid, "uuid")}
+    return _block("[]", own) + check_target(attempt.target)
 
 
 def _block(brackets: str, variables: Mapping[str, str]) -> str:

@@ -8,11 +8,12 @@ class EventSocketError(Exception):
 
 
 class NotConnected(EventSocketError, NotConnectedError):  # type: ignore[misc]
-    """No connection stands, or it ended before the reply: the switch may have run the command."""
+    """There is no connection, or it ended before the reply: the switch may have run the command."""
 
 
 class ConnectFailed(EventSocketError):
-    """No login: nothing listens, it is no event socket, it rejects us, or it takes too long."""
+    """The login failed: nothing listens, it is no event socket, it rejects us, or it takes too
+    long."""
 
 
 class AuthenticationFailed(ConnectFailed):
@@ -20,8 +21,7 @@ class AuthenticationFailed(ConnectFailed):
 
 
 class CommandTimeout(EventSocketError):
-    """No reply came within the time limit: the switch may have run the command, or may run it
-    later."""
+    """The switch did not reply in time. It may have run the command, or may run it later."""
 
 
 class CommandRefused(EventSocketError):

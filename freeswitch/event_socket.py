@@ -71,7 +71,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How `on_events` gets events.
+    """The batches in which `on_events` gets events.
 
     A batch holds at most `size` events: no other greenlet runs while its handler computes.
     `spacing` is the shortest time in seconds between the starts of two batches that are not full.
@@ -118,7 +118,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         batching: Batching = AT_ONCE,
         on_close: Callable[[str], object] | None = None,
     ) -> None:
-        """Raises ValueError if the user or the password holds a line break."""
+        """Set up a connection without connecting. Raises ValueError if the user or the password
+        holds a line break."""
         super().__init__(host, port, password, timeout)
         self._login = encode(f"userauth {user}:{password}" if user else f"auth {password}")
         self.sock: Any = None  # gevent has no types
@@ -208,7 +209,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         `job_uuid` has 1 to 128 printable ASCII characters. Raises as `command` does.
         """
         if not _JOB_UUID.fullmatch(job_uuid):
-            raise ValueError("a Job-UUID has 1 to 128 printable ASCII characters")
+            raise ValueError("a Job-UUID must have 1 to 128 printable ASCII characters")
         reply = self._request(f"bgapi {line}", {"Job-UUID": job_uuid}, timeout)
         if reply.text != f"+OK Job-UUID: {job_uuid}":
             raise CommandRefused(reply.text.strip())
@@ -239,16 +240,17 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         self._end(reason)
 
     def stop(self) -> None:
-        """Close, under greenswitch's name."""
+        """Close the connection, under greenswitch's name."""
         self.close()
 
     def register_handle(self, name: str, handler: object) -> None:
-        """Raises NotImplementedError: events of one handler would overtake another's."""
+        """Refuse greenswitch's handlers: the events of one would overtake the events of another.
+        Raises NotImplementedError."""
         raise NotImplementedError("events go to on_event")
 
     @property
     def backlog(self) -> int:
-        """How many events it has read and not yet handed on."""
+        """The number of events that the connection has read and not yet handed on."""
         size: int = self._esl_event_queue.qsize()
         return size
 
@@ -260,8 +262,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
     def catch_up(self, timeout: float) -> bool:
         """Wait until the handler has had every event that the switch has sent by now.
 
-        After the end of the connection: every event that it read. Returns False if that takes
-        longer than `timeout` seconds.
+        After the end of the connection these are the events that it read. Returns False if this
+        takes longer than `timeout` seconds.
         """
         end = time.monotonic() + timeout
         if self._end_reason is None:
@@ -329,7 +331,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             while self._end_reason is None:
                 data = self.sock.recv(_CHUNK)
                 if not data:
-                    # greenswitch tells nobody of it, and spins if it comes within a body.
+                    # greenswitch does not report the end, and spins if it comes within a body.
                     self._end("end of file")
                 self.heard = time.monotonic()
                 for frame in parser.feed(data):
@@ -419,7 +421,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         if self.sock is not None:
             with contextlib.suppress(OSError):
                 # A reset drops the bytes that are still under way: after a partition the switch
-                # must not get a command whose sender has given up.
+                # must not get a command that has already timed out.
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.sock.close()
         if self._end_reason is not None:
@@ -434,20 +436,20 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
 
 
 def encode(line: str, headers: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of one command on the wire. Raises ValueError if they would be more than one."""
+    """The bytes of one command on the wire. Raises ValueError if they would be several commands."""
     # The switch does not reply to an empty command, which would take the next reply.
     if not line.strip():
-        raise ValueError("a command is not empty")
+        raise ValueError("a command must not be empty")
     lines = [line]
     for name, value in (headers or {}).items():
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError("a header's name is not empty and holds no blank and no colon")
+            raise ValueError("a header's name must not be empty, nor hold a blank or a colon")
         if name.lower() == "content-length":
-            raise ValueError("a command has no Content-Length: it would swallow the next commands")
+            raise ValueError("a command with Content-Length would swallow the next commands")
         lines.append(f"{name}: {value}")
     # A line break in a number or a name would begin a header, two of them the next command.
     if any(map(_LINE_BREAK.search, lines)):
-        raise ValueError("a command and its headers hold no line break and no NUL")
+        raise ValueError("a command and its headers must not hold a line break or NUL")
     return ("\n".join(lines) + "\n\n").encode()
 
 

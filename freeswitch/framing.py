@@ -37,7 +37,7 @@ class FrameParser:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._searched = 0  # no blank line begins before this offset
-        self._headers: dict[str, str] | None = None  # of the frame whose body is awaited
+        self._headers: dict[str, str] | None = None  # of a frame that still lacks its body
         self._body_length = 0
 
     def feed(self, data: bytes) -> list[Frame]:

@@ -12,8 +12,8 @@ _READY_LIMIT = 0.5
 # Seconds that `reach` waits for a switch that is down, and for its reply.
 _UP_LIMIT = 0.3
 _ANSWER_LIMIT = 1.0
-# Seconds between two attempts to connect, at least. Listeners reconnect sooner: a call placed
-# before that would go unheard.
+# The least seconds between two attempts to connect. Listeners reconnect sooner, so that they hear
+# the events of the first calls.
 _MIN_DELAY = 0.7
 
 

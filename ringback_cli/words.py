@@ -5,10 +5,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from app.calls.model import LEG_PREFIX, Call, Leg, State
+from app.calls.model import LEG_PREFIX, Call, Leg, Phase, State
 
 # By their numbers (app.calls.transitions).
 DISPOSITIONS = ("answered", "busy", "failed", "no answer", "unknown", "not allowed")
+_PHASES = {
+    Phase.QUEUED: ("", ""),
+    Phase.DIALING: ("dialled", "cyan"),
+    Phase.RINGING: ("ringing", "yellow"),
+    Phase.ANSWERED: ("answered", "blue"),
+    Phase.BRIDGED: ("bridged", "green"),
+    Phase.ENDED: ("ended", "dim"),
+}
 # What a leg does when its field of that name is set.
 _TOLD = {
     "created": "is dialled",
@@ -72,22 +80,17 @@ def ending(call: Call) -> str:
 
 def leg_state(leg: Leg) -> tuple[str, str]:
     """What a leg does now, and its style."""
-    if leg.ended is not None:
-        return f"ended {leg.cause or ''}".rstrip(), "dim"
-    if leg.in_lot:
-        return f"parked {leg.parked_pos or ''}".rstrip(), "magenta"
-    if leg.on_hold:
-        return "bridged, holds", "magenta"
-    for name, word, style in (
-        ("bridged", "bridged", "green"),
-        ("answered", "answered", "blue"),
-        ("ringing", "ringing", "yellow"),
-        ("early_media", "early media", "yellow"),
-        ("created", "dialled", "cyan"),
-    ):
-        if getattr(leg, name) is not None:
-            return word, style
-    return "", ""
+    phase = leg.phase
+    word, style = _PHASES[phase]
+    if phase is Phase.ENDED:
+        word = f"{word} {leg.cause or ''}".rstrip()
+    elif leg.in_lot:
+        word, style = f"parked {leg.parked_pos or ''}".rstrip(), "magenta"
+    elif leg.on_hold:
+        word, style = "bridged, holds", "magenta"
+    elif phase is Phase.RINGING and leg.ringing is None:
+        word = "early media"
+    return word, style
 
 
 def told(changed: Mapping[str, str], numbers: Mapping[str, str]) -> Iterator[str]:

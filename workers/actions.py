@@ -31,20 +31,20 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Actor:
-    """What a worker process acts on calls with."""
+    """The actor of a worker process, with the switches that it may send commands to."""
 
     runtime: Runtime
     pool: SwitchPool
 
     def act(self, call_id: str, text: str) -> str | None:
-        """Carry out a request: '' once the switch has taken it, why it was refused, or None where
-        that is not known. A second run sends nothing that dials."""
+        """Carry out a request. Returns '' once the switch has taken it, the reason if it was
+        refused, or None if the outcome is unknown. A second run dials nothing."""
         request = Request.loads(text)
         store = self.runtime.store
         try:
             call = store.get(call_id)
             if call is None:
-                raise Refused("The call is not kept any more.")
+                raise Refused("Redis no longer keeps the call.")
             with self._traced(call, request):
                 said = self._carry_out(call, request)
         except Refused as error:
@@ -52,7 +52,7 @@ class Actor:
             store.note(call_id, Note("reply", request.action, data=f"refused: {error}"))
             return str(error)
         except EventSocketError as error:
-            # It may have been done or not: the events tell.
+            # The switch may have carried it out or not: the events will tell.
             counting.action(request.action, "unknown")
             about = {"call": call_id, "leg": request.leg}
             log.warning("call %s, %s: %s", call_id, request.action, error, extra=about)
@@ -69,13 +69,13 @@ class Actor:
             "ringback.switch": call.switch,
         }
         name, now = f"action {request.action}", self.runtime.store.now
-        # From when it was asked for: it is a job, which waits for a worker.
+        # The span begins with the PUT: the action is a job, and waits for a worker.
         return tracing.span(call.id, call.traceparent, name, now, about, since=request.asked)
 
     def _carry_out(self, call: Call, request: Request) -> str:
         store = self.runtime.store
         if actions.is_begun(call, request):
-            # By a run that died: what it sent, and whether, the events tell.
+            # A worker died while it carried this out. The events tell what it sent.
             return "begun before"
         if store.now() > request.asked + actions.TOO_LATE:
             raise Refused("It was too late: no worker took the action in time.")
@@ -87,8 +87,8 @@ class Actor:
         leg = call.leg_named(request.leg)
         assert leg is not None, "no refusal without it"
         if request.action is Action.ON_HOLD and leg.on_hold:
-            # The switch would call it a failure.
-            return "held before"
+            # The switch would reply with an error.
+            return "already on hold"
         if not commands.exists(connection, leg.uuid):
             raise Refused("That party has just left the call.")
         at, send_before = store.now(), time.monotonic() + watch.SEND_WITHIN
@@ -96,13 +96,13 @@ class Actor:
         call = store.change(call, lambda c: actions.begin(c, request, at=at), note)
         mine = actions.third_legs(call, request)
         if any(each.brought != at for each in mine):
-            return "begun by another"
+            return "begun by another worker"
         if not mine and (why := actions.refusal(call, request)) is not None:
-            # It changed in this moment, and nothing was begun.
+            # The call changed at this moment, so `begin` did nothing.
             raise Refused(why)
         if time.monotonic() > send_before:
-            # This process stood still, and the legs are taken for never sent.
-            raise Refused("It was too late: the worker was held up.")
+            # This process stood still. By now the listener may count the legs as never sent.
+            raise Refused("It was too late: the worker stood still.")
         try:
             said = self._send(connection, call, call.leg_named(leg.id) or leg, request, mine)
         except ValueError as error:
@@ -119,7 +119,8 @@ class Actor:
         request: Request,
         brought: tuple[Leg, ...],
     ) -> str:
-        """Tell the switch, and return what it said. Raises ValueError, EventSocketError."""
+        """Send the action to the switch, and return the reply or the command. Raises ValueError,
+        EventSocketError."""
         action = request.action
         if action in (Action.ON_HOLD, Action.OFF_HOLD):
             return commands.hold(connection, leg.uuid, off=action is Action.OFF_HOLD)
@@ -128,7 +129,7 @@ class Actor:
         if action is Action.STOP_RECORDING:
             said = commands.stop_recording(connection, leg.uuid, leg.recording_file or "")
             if said.startswith("-"):
-                # It was over before, and nobody heard of it.
+                # The recording had ended, and its event was lost.
                 marks = Marks(recorded=max(self.runtime.store.now(), leg.recording or 0.0))
                 over = partial(transitions.report_leg, report=LegReport(leg.uuid, marks=marks))
                 self.runtime.store.change(call, over, Note("reply", action, data=said))
@@ -155,7 +156,7 @@ class Actor:
         request: Request,
         brought: tuple[Leg, ...],
     ) -> str:
-        """Send a party elsewhere; the one it talked to is hung up by the switch."""
+        """Send a party elsewhere. The switch hangs up the party that it talked to."""
         if request.action is Action.TRANSFER_TO_VOICEMAIL:
             there = dialstring.voicemail_inline(request.mailbox or "")
             if not commands.has_module(connection, "mod_voicemail"):
@@ -168,13 +169,13 @@ class Actor:
                 ring_timeout=request.wait_for_pickup,
                 shows=leg.number,
             )
-        # The time limit of the call is on its source, who may be the one that leaves.
+        # The time limit of the call is on the source, and the source may be the party that leaves.
         commands.limit_duration(connection, leg.uuid, self._left(call))
-        # A source's own says how long its destination may ring.
+        # The source has a call_timeout for its destination, which would limit this ringing too.
         limit = str(request.wait_for_pickup)
         commands.set_variable(connection, leg.uuid, "call_timeout", limit)
         if request.action is Action.PARK:
-            # Kept by the switch, so that the call goes back though all of us are gone.
+            # The switch knows the way back, so that it needs no process of Ringback.
             for name, value in (
                 ("valet_announce_slot", "false"),
                 ("valet_parking_timeout", str(request.max_in_parking)),
@@ -184,12 +185,12 @@ class Actor:
                 commands.set_variable(connection, leg.uuid, name, value)
             lot = f"ringback-{call.organization}"
             parked = dialstring.valet_park_inline(lot, FIRST_POSITION, LAST_POSITION)
-            # Back at once where the lot is full.
+            # If the lot is full, the party goes back at once.
             there = f"{parked},{there}"
         return commands.transfer(connection, leg.uuid, there)
 
     def _left(self, call: Call) -> int:
-        """Seconds until the call's time is over."""
+        """The seconds until the end of the call's time."""
         begun = call.answered or self.runtime.store.now()
         return max(1, int(begun + call.call_duration - self.runtime.store.now()))
 

@@ -28,12 +28,13 @@ def originate_command(call: Call, video_codecs: str) -> str:
     )
 
 
-def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Channel]]:
-    """The ways to reach each, without parties that were dropped while the call was queued."""
-    found: dict[str, list[dialstring.Channel]] = {}
+def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Attempt]]:
+    """The ways to reach each party, without parties that a client hung up while the call was
+    queued."""
+    found: dict[str, list[dialstring.Attempt]] = {}
     for leg in legs:
         if leg.hangup_requested is None:
-            found.setdefault(leg.party, []).append(dialstring.Channel(leg.uuid, _target(leg)))
+            found.setdefault(leg.party, []).append(dialstring.Attempt(leg.uuid, _target(leg)))
     return list(found.values())
 
 
@@ -46,7 +47,7 @@ def _target(leg: Leg) -> str:
 
 
 def caller_id(text: str | None, extension: str) -> dialstring.CallerId:
-    """``Name <number>`` in its parts; the extension where there is none."""
+    """The caller id ``Name <number>`` in its parts, or if there is none the extension."""
     name, angle, number = (text or extension).rpartition("<")
     if not angle:
         return dialstring.CallerId(number)

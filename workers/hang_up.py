@@ -1,7 +1,7 @@
-"""Hanging up: what the switch is told, and what the call's timeline says of it.
+"""Hanging up: the commands to the switch, and the notes in the call's timeline.
 
-The job that a client's request brings, the dispatcher and the listener all hang up through here.
-Doing it twice does no harm.
+The job of a client's request, the dispatcher and the listener use these functions. To hang up twice
+does no harm.
 """
 
 import logging
@@ -37,9 +37,9 @@ def hang_up_leg(store: CallStore, link: SwitchConnection, call: Call, leg: Leg) 
 
 
 def hang_up_unwanted(store: CallStore, link: SwitchConnection, call: Call) -> bool:
-    """Hang up the call if a client wants that, else each leg of it that is unwanted.
+    """Hang up the call if a client asked for that, else each leg that is unwanted.
 
-    It returns whether there was anything to hang up. Raises EventSocketError.
+    Returns whether there was anything to hang up. Raises EventSocketError.
     """
     if call.hangup_requested is not None:
         hang_up_call(store, link, call)
@@ -51,9 +51,9 @@ def hang_up_unwanted(store: CallStore, link: SwitchConnection, call: Call) -> bo
 
 
 def try_to_hang_up(store: CallStore, link: SwitchConnection, call: Call) -> None:
-    """Hang up what is unwanted. Where the switch does not answer, the listener does it later."""
+    """Hang up what is unwanted. If the switch does not answer, the listener hangs up later."""
     try:
         hang_up_unwanted(store, link, call)
     except EventSocketError as error:
         with logs.about(call=call.id, switch=link.address.name):
-            log.warning("call %s is not hung up yet: %s", call.id, error)
+            log.warning("call %s: cannot hang up yet: %s", call.id, error)

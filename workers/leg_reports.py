@@ -10,10 +10,10 @@ _LAST = frozenset({"CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"})
 
 
 def leg_report(event: Event) -> LegReport | None:
-    """Read a channel event; None for one that is of no channel.
+    """The report in a channel's event; None for an event of no channel.
 
-    Every event carries the times of all that has happened to its channel so far, so that
-    those before it are not missed where they were lost.
+    Every event carries the times of all that has happened to its channel so far, and so makes up
+    for lost events.
     """
     get = event.headers.get
     uuid = get("Unique-ID")
@@ -37,9 +37,9 @@ def leg_report(event: Event) -> LegReport | None:
         cause=get("Hangup-Cause") if last else None,
         sip_disposition=get("variable_sip_hangup_disposition") if last else None,
         originate_disposition=get("variable_originate_disposition") if last else None,
-        # The channels it names beside its own.
+        # The other channels that the event names.
         peers=tuple(dict.fromkeys(filter(None, named))),
-        # The variable may still name the one it talked to before.
+        # The variable may still name the previous partner.
         bridged_to=get("Bridge-B-Unique-ID") or last_bridge_to,
         marks=_marks(event),
     )
@@ -49,7 +49,7 @@ def _marks(event: Event) -> Marks | None:
     get = event.headers.get
     marks: dict[str, Any] = {}
     if (held := _time(get("Caller-Channel-Last-Hold"))) is not None:
-        # Every event has when it was last put on hold, and whether it still is.
+        # Every event says when the channel was last put on hold, and whether it still is.
         marks["held"] = held
         if get("Channel-Call-State") != "HELD":
             marks["unheld"] = _at(event)
@@ -75,11 +75,11 @@ def _marks(event: Event) -> Marks | None:
 
 
 def _at(event: Event) -> float | None:
-    """The switch's clock at the event."""
+    """The time of an event by the switch's clock, in epoch seconds."""
     return _time(event.headers.get("Event-Date-Timestamp"))
 
 
 def _time(text: str | None) -> float | None:
-    """A Caller-Channel-…-Time header: microseconds since the epoch, 0 for what never was."""
+    """The epoch seconds of a Caller-Channel-…-Time header, which has microseconds; None for 0."""
     micros = int(text) if text is not None and text.isdecimal() else 0
     return micros / 1e6 if micros else None

@@ -1,6 +1,6 @@
-"""One process each: the API, a worker, a listener, the simulator.
+"""The processes of Ringback: the API, a worker, a listener, webhooks, the simulator.
 
-What they need of gevent is patched by the command line before anything else is imported.
+The command line applies gevent's patches before it imports anything else.
 """
 
 import atexit
@@ -44,16 +44,16 @@ from workers.webhooks.delivery import Delivery
 
 log = logging.getLogger(__name__)
 
-# Seconds that a process takes at most to end once it was asked to.
+# The most seconds that a process takes to stop after SIGTERM.
 GRACE = 10
-# Of these, for what is left of the traces to be sent.
+# The seconds of these in which it sends the spans that are left.
 _FLUSH = 3.0
-# To Redis, of the process that delivers call events.
+# The most connections to Redis of the process that delivers call events.
 _WEBHOOK_CONNECTIONS = 32
 
 
 class _GunicornLogger(Logger):  # type: ignore[misc]
-    """Leaves its lines to the handler of all others."""
+    """A logger for gunicorn that leaves its lines to the process's own handler."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -63,13 +63,14 @@ class _GunicornLogger(Logger):  # type: ignore[misc]
         self.access_log.setLevel(logging.NOTSET)
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
-        """At DEBUG: clients poll. Without the query, which may hold a token."""
+        """Log a request at DEBUG, since clients poll. The line omits the query, which may hold a
+        token."""
         if self.access_log.isEnabledFor(logging.DEBUG):
-            # Of a request that gunicorn refuses the environment has no path.
+            # The environment of a request that gunicorn refuses has no path.
             asked = req.method, req.path
             seconds = request_time.total_seconds()
             self.access_log.debug("%s %s: %s in %.3f s", *asked, resp.status, seconds)
-        # What comes next on this connection is another's.
+        # The next request on this connection concerns another call.
         logs.unbind_call()
 
 
@@ -81,15 +82,15 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         host, port = self._settings.http_address
         self.cfg.set("bind", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        # One process answers many at once; how many processes, WEB_CONCURRENCY says.
+        # One process answers many requests at once. WEB_CONCURRENCY sets the number of processes.
         self.cfg.set("worker_class", "gevent")
-        # Short: a process that is to stop waits for the idle connections too.
+        # A process that stops waits for idle connections too, so this is short.
         self.cfg.set("keepalive", 5)
         self.cfg.set("post_worker_init", _end_streams)
         self.cfg.set("worker_exit", lambda arbiter, worker: tracing.stop(_FLUSH))
-        # Requests under way are answered first; none waits for the switch longer than that.
+        # A process that stops answers its requests first. None waits longer for the switch.
         self.cfg.set("graceful_timeout", max(GRACE, int(self._settings.action_timeout) + 2))
-        # Its path is one for all of a user's servers.
+        # All servers of one user would share the path of this socket.
         self.cfg.set("control_socket_disable", True)
         self.cfg.set("loglevel", self._settings.log_level.lower())
         self.cfg.set("logger_class", _GunicornLogger)
@@ -99,7 +100,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             tracing.start(self._settings, "api")
             app = create_app(self._settings)
         except SettingsError as error:
-            # In a server process, of which gunicorn would show the stack and start another.
+            # Otherwise gunicorn would print the stack and start another server process.
             log.critical("%s", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
         _keep_loaded()
@@ -110,19 +111,19 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT. Raises SettingsError before it listens."""
     settings.require_redis()
-    # Here too, so that a bad file stops the start and not each server process.
+    # The master checks the file too, or each server process would fail by itself.
     checked_accounts(settings)
     tracing.check(settings)
-    # What gunicorn refuses by itself, it answers with a page in HTML.
+    # gunicorn's own answer to a request that it refuses is a page in HTML.
     util.write_error = _write_error
-    # gunicorn and RQ rename their processes where setproctitle is installed: `ps` is to show
-    # `ringback api`.
+    # `ps` must show `ringback api`, but gunicorn and RQ rename their processes if setproctitle is
+    # installed.
     util._setproctitle = lambda title: None
     _Gunicorn(settings).run()
 
 
 def _end_streams(worker: Any) -> None:
-    """Requests that last are over with the server process that was asked to stop."""
+    """End the streams of a server process when it stops."""
     worker.wsgi.extensions[EXTENSION][CallStream].feed.ends_when(lambda: not worker.alive)
 
 
@@ -204,7 +205,7 @@ def run_webhooks(settings: Settings) -> None:
 
 def run_simulator_process(settings: Settings) -> None:
     """Serve the simulated switch until SIGTERM or SIGINT."""
-    # Only here: no other process needs it.
+    # The import stands here because no other process needs the simulator.
     from freeswitch.simulator import run
 
     host, port = settings.simulator_address
@@ -215,23 +216,24 @@ def _warn_of_eviction(runtime: Runtime) -> None:
     try:
         policy = runtime.redis.info("memory").get("maxmemory_policy", "noeviction")
     except RedisError as error:
-        log.warning("Redis: %s", error)
+        log.warning("cannot read maxmemory-policy from Redis: %s", error)
         return
     if policy != "noeviction":
-        log.warning("Redis throws calls away when it is full: maxmemory-policy is %s", policy)
+        log.warning("a full Redis loses calls: set maxmemory-policy to noeviction, not %s", policy)
 
 
 def _keep_loaded() -> None:
-    """What is loaded by now stays: to look all of it through for garbage stops a process for a
-    tenth of a second."""
+    """Keep the garbage collector away from all that is loaded by now. A look through all of it
+    stops a process for a tenth of a second."""
     gc.collect()
     gc.freeze()
-    # At its end the interpreter clears it away, in an order that gevent stands.
+    # Without this the interpreter clears modules away at its end in an order that breaks gevent.
     atexit.register(gc.unfreeze)
 
 
 def _until_signal(stop: Callable[[], None], greenlets: list[gevent.Greenlet]) -> None:
-    """Run until all greenlets are done, which :func:`stop` asks of them and gives GRACE for."""
+    """Run until SIGTERM, SIGINT or the end of all greenlets. ``stop`` asks the greenlets to end,
+    and they have GRACE seconds for it."""
     stopping = Flag()
     _keep_loaded()
 
@@ -248,5 +250,5 @@ def _until_signal(stop: Callable[[], None], greenlets: list[gevent.Greenlet]) ->
     end = time.monotonic() + GRACE
     gevent.joinall(greenlets, timeout=GRACE)
     if not all(greenlet.dead for greenlet in greenlets):
-        log.warning("not everything was done within %s s", GRACE)
+        log.warning("stops with unfinished work after %s s", GRACE)
     tracing.stop(min(_FLUSH, max(1.0, end - time.monotonic())))

@@ -16,7 +16,8 @@ from app.store.queue import JobQueue
 from app.telemetry import counting
 from freeswitch.address import SwitchAddress, parse_list
 
-# The variable that names the file descriptor at which `ringback up` hears that a part is ready.
+# The environment variable with the file descriptor by which a process tells `ringback up` that it
+# is ready.
 READY_FD = "RINGBACK_READY_FD"
 # The channel variable that carries the call's id on every leg.
 CALL_VARIABLE = "ringback_call"
@@ -31,13 +32,13 @@ class Runtime:
     queue: JobQueue
     pacer: Pacer
     claims: Claims
-    # Host and process, as RQ and the timelines show it.
+    # The host and the process, as RQ and the timelines show them.
     name: str
 
     @classmethod
     def create(cls, settings: Settings) -> "Runtime":
-        """Put it together. Raises SettingsError where Redis is not set, its URL cannot be used, or
-        it holds data of another format."""
+        """The runtime for these settings. Raises SettingsError if RINGBACK_REDIS_URL is missing or
+        cannot be used, or if Redis holds data of another format."""
         redis = connect(settings.require_redis())
         keys = Keys(settings.key_prefix)
         check_at_start(redis, keys)
@@ -49,7 +50,7 @@ class Runtime:
 
 
 def tell_ready() -> None:
-    """Tell `ringback up`, if it has started this process, that the process is ready."""
+    """Tell `ringback up` that this process is ready, if `ringback up` started it."""
     if number := os.environ.pop(READY_FD, None):
         with open(int(number), "wb") as file:
             file.write(b"\n")

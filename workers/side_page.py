@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 # Seconds between two looks at the connections to the switches.
 _LOOK = 1.0
 
-# By switch whether the process is connected to it.
+# Returns for each switch whether the process is connected to it.
 Connected = Callable[[], Mapping[str, bool]]
 
 
@@ -31,8 +31,8 @@ def telling(
     connected: Connected = dict,
     parts: Callable[[Mapping[str, bool]], Parts] = lambda _: {},
 ) -> Iterator[None]:
-    """Tell of the process meanwhile, at RINGBACK_METRICS if that is set. ``parts`` are those that
-    it needs beside Redis. Raises SettingsError."""
+    """Serve the page at RINGBACK_METRICS, if that is set, and count connections meanwhile.
+    ``parts`` are the parts that the process needs apart from Redis. Raises SettingsError."""
     with ExitStack() as exits:
         if settings.metrics_address is not None:
             server = _server(settings, lambda: parts(connected()))
@@ -56,14 +56,14 @@ def _server(settings: Settings, others: Callable[[], Parts]) -> WSGIServer:
     app.register_blueprint(health(lambda: {"redis": redis_part(store), **others()}))
     app.register_blueprint(metrics())
     register_errors(app)
-    # Nobody's log is to be filled by who asks every few seconds. Connections are not limited: those
-    # that Prometheus keeps open would leave none for who asks whether the process is alive.
+    # Requests come every few seconds, so none is logged. Connections are not limited: Prometheus
+    # keeps some open, and a check whether the process is alive must find one.
     server = WSGIServer(settings.metrics_address, app, log=None, error_log=log)
     try:
         server.start()
     except OSError as error:
         raise SettingsError(
-            f"RINGBACK_METRICS: nothing can be served at {settings.metrics}: {error.strerror}. "
+            f"RINGBACK_METRICS: cannot listen on {settings.metrics}: {error.strerror}. "
             "Each process needs an address of its own."
         ) from error
     return server

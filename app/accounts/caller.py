@@ -15,8 +15,8 @@ from app.calls.model import Call, State
 from app.errors import api_error
 from app.store.keys import Keys
 
-# The words of a URI: two for the authenticated user, one for the extension's owner, one for all
-# extensions.
+# Words that a URI may have: two for the authenticated user, one for the owner of the extension,
+# and one for all extensions.
 ME = ("@me", "@viewer")
 OWNER = "@owner"
 SELF = "@self"
@@ -64,11 +64,11 @@ class Caller:
         return f"{organization.number}*{number}"
 
     def extension(self, number: str, user: User | None) -> Extension:
-        """The extension with that number, if the user owns it. With None its owner may be any
-        user that the app may act for.
+        """The extension with a number, if the user owns it. If ``user`` is None, any user that the
+        app may act for may own it.
 
         Raises ApiError ``extension_invalid``. A missing extension and one of another owner get
-        the same error, so that it never tells which extensions exist.
+        the same error, so that an app never learns which extensions exist.
         """
         extension = self.accounts.extensions.get(self.extended(number))
         if extension is not None:
@@ -93,8 +93,8 @@ class Scope:
     extension: Extension | None = None
 
     def includes(self, call: Call) -> bool:
-        """Whether the call is one of the extension, or of ``@self``: of any of the user's
-        extensions, or (``@owner``) of any user's that the app may act for."""
+        """Whether the call belongs to the scope: to its extension, else to an extension of its
+        user, else to an extension of any user that the app may act for."""
         if self.extension is not None:
             return self.extension.number in call.extensions
         accounts = self.caller.accounts

@@ -60,7 +60,7 @@ class Extension:
     type: ExtensionType
     # The id of the user that owns it.
     owner: str
-    # How the switch reaches it: ``user/210@example.com``.
+    # The dial string by which the switch reaches the extension: ``user/210@example.com``.
     dial_string: str | None = None
     # ``Name <number>``, shown if a request brings no caller id. None shows the number.
     caller_id: str | None = None
@@ -68,7 +68,7 @@ class Extension:
     may_set_caller_id: bool = True
     # Whether StartRecording is allowed.
     may_record: bool = True
-    # Where TransferToVoicemail leads: ``box@domain``.
+    # The mailbox for TransferToVoicemail: ``box@domain``.
     voicemail: str | None = None
 
     @property
@@ -94,7 +94,7 @@ class App:
     user: str | None = None
     organization: str | None = None
     compatibility: Compatibility = Compatibility.DEFAULT
-    # Its credentials for requesting tokens, the secret as SHA-256 in hex.
+    # The credentials with which the app requests tokens, the secret as SHA-256 in hex.
     client_id: str = ""
     client_secret_sha256: str | None = None
     # The key that signs the messages of its call events, in the form of Standard Webhooks: whsec_
@@ -131,7 +131,7 @@ class Accounts:
     # The apps by the hash of their tokens, and the apps that may request tokens, by client id.
     tokens: dict[str, App] = field(default_factory=dict)
     clients: dict[str, App] = field(default_factory=dict)
-    # By extension and number.
+    # The conferences by extension and number.
     conferences: dict[tuple[str, str], Conference] = field(default_factory=dict)
 
     @classmethod

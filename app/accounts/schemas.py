@@ -22,8 +22,8 @@ from app.accounts.model import (
 from app.caller_id import parse_caller_id
 from app.calls.model import gateway_of
 
-# The tokens and client secrets of the demo accounts, which every reader of the documentation
-# knows.
+# The tokens and client secrets of the demo accounts. The documentation names them, so everybody
+# knows them.
 DEMO_TOKENS = (
     "demo-user-token",
     "demo-organization-token",
@@ -98,7 +98,7 @@ class ExtensionSchema(Schema):
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
         if data["type"].rings and "dial_string" not in data:
-            raise ValidationError("Is required: how the switch reaches it.", "dial_string")
+            raise ValidationError("Is required to reach the extension.", "dial_string")
         if "caller_id" in data:
             try:
                 parse_caller_id(data["caller_id"])

@@ -1,1 +1,1 @@
-"""What a call is: its legs and states, how it changes, and where it is kept."""
+"""Calls as values: their legs and states, and how they change."""

@@ -1,7 +1,7 @@
-"""What a PUT does to a call: pure functions of the call and of what is asked for.
+"""Actions: pure functions of a call and of the request that a PUT makes.
 
-The API finds out what is meant and refuses what cannot be; a worker looks again, as the call then
-stands, before it tells the switch.
+The API makes the request and refuses what the call does not allow. A worker checks this again with
+the call as it is by then, before it tells the switch.
 """
 
 import json
@@ -21,15 +21,15 @@ from app.calls.model import (
     leg_uuid,
 )
 
-# Seconds after which nobody expects it to be done any more.
+# Seconds after which a worker no longer begins an action: the client has given up.
 TOO_LATE = 10.0
-# What became of a request whose call's switch could not be asked.
-UNREACHABLE = "The call's switch is out of reach."
-# Third parties of one call: their uuids have two digits for which they are.
+# The outcome of a request while the call's switch does not answer.
+UNREACHABLE = "The call's switch is unreachable."
+# The most third parties of one call: their uuids have two digits for the number of the party.
 MAX_THIRDS = 99
-# What moves a party away from the one it talks to.
+# The actions that move a party away from the party that it talks to.
 MOVING = frozenset({Action.PARK, Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL})
-# What rings a phone that then comes in.
+# The actions that ring a phone and bring it in.
 RINGING = frozenset({Action.UN_PARK, Action.PICK_UP, *LISTENING})
 
 
@@ -44,7 +44,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom an action brings in, with the ways to reach the number in order."""
+    """The number that an action brings in, with the ways to reach it in order."""
 
     number: str
     kind: NumberKind
@@ -53,13 +53,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One action, ready to be carried out; times in seconds."""
+    """One action, ready for a worker. Times are in seconds."""
 
     id: str
     action: Action
-    # The leg that it is done to: of those in MOVING the one that is moved.
+    # The leg that the action acts on. An action of MOVING moves it.
     leg: str
-    # Of those in MOVING: the number of the party who does it.
+    # For an action of MOVING, the number of the party that asks for it.
     by: str | None = None
     target: Target | None = None
     caller_id: str | None = None
@@ -68,11 +68,11 @@ class Request:
     max_in_parking: int = 180
     # Whisper: whether the third party hears nothing.
     private: bool = False
-    # StartRecording: where to.
+    # StartRecording: the path of the file.
     file: str | None = None
     # TransferToVoicemail: ``box@domain``.
     mailbox: str | None = None
-    # When it was asked for, in epoch seconds: what comes too late is not done.
+    # The time of the PUT, in epoch seconds. TOO_LATE counts from here.
     asked: float = 0.0
 
     def dumps(self) -> str:
@@ -80,9 +80,10 @@ class Request:
 
     @classmethod
     def loads(cls, text: str) -> "Request":
-        """Raises ValueError, KeyError or TypeError for what :meth:`dumps` did not write."""
+        """The request in a text that :meth:`dumps` made. Raises ValueError, KeyError or TypeError
+        for any other text."""
         known = {field.name for field in fields(cls)}
-        # A newer API may say more than is known here.
+        # A newer API may send fields that this worker does not know.
         values = {name: value for name, value in json.loads(text).items() if name in known}
         if (target := values["target"]) is not None:
             ways = tuple(Way(**way) for way in target["ways"])
@@ -91,26 +92,26 @@ class Request:
 
 
 def view_id(call: Call, leg: Leg) -> str:
-    """``00`` the source's, ``01`` the destination's, ``02`` and on the third parties'. Of a
-    conference the source is the room, which has no leg."""
+    """The id of a leg's view: ``00`` for the source, ``01`` for the destination, from ``02`` on for
+    third parties. In a conference the room is the source and has no leg."""
     if leg.role is Role.THIRD:
         return f"{int(leg.party[1:]) + 1:02d}"
     return "00" if leg.role is Role.SOURCE and call.conference is None else "01"
 
 
 def leg_of_view(call: Call, view: str) -> Leg | None:
-    """The leg of a view: the one that is in the call, else the one that was to be."""
+    """The leg of a view: a leg that is in the call, else the first one of the view."""
     legs = [leg for leg in call.legs if view_id(call, leg) == view]
     return next(iter([*(leg for leg in legs if _is_in(leg)), *legs]), None)
 
 
 def leg_of_number(call: Call, number: str) -> Leg | None:
-    """The leg of a party that is in the call."""
+    """The leg with a number, if its party is in the call."""
     return next((leg for leg in call.legs if leg.number == number and _is_in(leg)), None)
 
 
 def other_party(call: Call, leg: Leg) -> Leg | None:
-    """Whom a party talks to; None where that is not one."""
+    """The leg that a party talks to; None unless there is exactly one."""
     others = [each for each in call.parties if _is_in(each) and each.party != leg.party]
     return others[0] if len(others) == 1 else None
 
@@ -120,7 +121,7 @@ def _is_in(leg: Leg) -> bool:
 
 
 def refusal(call: Call, request: Request) -> str | None:
-    """Why this cannot be done to the call as it stands; None where it can."""
+    """The reason to refuse the request for the call as it is; None if the call allows it."""
     leg = call.leg_named(request.leg)
     if call.state is State.ENDED or call.hangup_requested is not None:
         return "The call has ended."
@@ -129,30 +130,31 @@ def refusal(call: Call, request: Request) -> str | None:
     action = request.action
     if action is Action.PICK_UP:
         if call.state is not State.ANSWERED or leg.role is not Role.SOURCE:
-            return "Only a call whose source has answered and whose destination rings is picked up."
+            return "PickUp needs a call with an answered source and a ringing destination."
     elif call.state is not State.BRIDGED:
-        return "Nobody talks in this call yet."
+        return "The parties of this call do not talk yet."
     if action is Action.UN_PARK and not leg.in_lot:
         return "That party is not parked."
-    # Held, it would never go back.
+    # A parked call on hold would never go back.
     if action in MOVING | LISTENING | {Action.ON_HOLD} and leg.in_lot:
         return "That party is parked."
     if call.conference is not None and action in MOVING | {Action.PICK_UP}:
-        return "A party of a conference takes no such action."
+        return f"A party of a conference does not take {action}."
     if action is Action.OFF_HOLD and not leg.on_hold:
-        return "That party has put nobody on hold."
+        return "That party has not put the other one on hold."
     if action is Action.STOP_RECORDING and not leg.is_recorded:
-        return "That party is not recorded."
+        return "That party is not being recorded."
     if action is Action.START_RECORDING and leg.is_recorded:
-        return "That party is recorded already."
+        return "That party is already being recorded."
     if request.target is not None and _next_party(call) > MAX_THIRDS:
-        return f"A call takes {MAX_THIRDS} third parties at most."
+        return f"A call takes at most {MAX_THIRDS} third parties."
     return None
 
 
 def begin(call: Call, request: Request, *, at: float) -> Call:
-    """A worker takes the request, before it tells the switch anything: whom it brings in belongs
-    to the call from now on. Of a request that was taken before, or must be refused: unchanged."""
+    """A worker begins the request before it tells the switch: the legs that the request brings in
+    belong to the call from now on. The call stays unchanged if the request was begun before, or
+    must be refused."""
     moved = call.leg_named(request.leg)
     if moved is None or is_begun(call, request) or refusal(call, request) is not None:
         return call
@@ -203,7 +205,8 @@ def third_legs(call: Call, request: Request) -> tuple[Leg, ...]:
 
 
 def is_done(call: Call, request: Request) -> bool:
-    """Whether what was asked for can be seen in the call: of what rings a phone, its ringing."""
+    """Whether the call shows the effect of the request. For an action that rings a phone, this is
+    the leg's channel."""
     action = request.action
     leg = call.leg_named(request.leg)
     if call.state is State.ENDED or leg is None:

@@ -1,8 +1,8 @@
-"""What a change of a call tells the web hooks of the extensions in it.
+"""Call events: what a change of a call tells the webhooks of the extensions in it.
 
-See docs/internals/uapi.md#call-events. Pure: an event is what holds of the new call and did not
-hold of the old one, and what once holds does for good, so that a call gives an extension each type
-of event once, however often or late the switch's own events come.
+See docs/internals/uapi.md#call-events. The functions are pure. An event is a fact of the new call
+that was no fact of the old one, and a fact stays one. So a call gives an extension each type of
+event once, however often or late the switch's own events come.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Call, Leg, NumberKind, Role, State
 from app.calls.transitions import FAULTS
 
-# The types of a PhoneCallEvent: answers are those of an incoming and of an outgoing call.
+# The types of a PhoneCallEvent. An incoming and an outgoing call have different answer types.
 TYPES = DIAL_IN, DIAL_OUT, HANGUP, ANSWER_IN, ANSWER_OUT = range(5)
 
 # CallStatus (docs/internals/uapi.md#what-a-url-is-told). A call that Ringback lost sight of has
@@ -41,18 +41,18 @@ _STATUSES = {
 
 
 def outbox(old: Call | None, new: Call) -> Sequence[tuple[str, dict[str, str]]]:
-    """The entries for the outbox stream, each with the extension whose hooks it is for.
+    """The entries for the outbox stream, each with the extension whose webhooks it is for.
 
     An entry holds ``type``, ``extension`` and the parameters that a URL is told
-    (docs/internals/uapi.md#what-a-url-is-told), those without a value as empty words. Nothing is
-    told of a call after its end, nor of an extension that has left it: what late events say comes
-    too late for whoever follows them.
+    (docs/internals/uapi.md#what-a-url-is-told); a parameter without a value is empty. There is no
+    entry after a call's end, nor for an extension that has left the call: the receiver has its
+    Hangup already.
     """
     if old is None or old.state is State.ENDED:
         return ()
     stages_before, stages = _stages(old), _stages(new)
     if new.state is not State.ENDED and stages == stages_before:
-        # So it is with most changes of a call.
+        # Most changes of a call bring no event.
         return ()
     before = _facts(old, stages_before)
     return [
@@ -63,9 +63,9 @@ def outbox(old: Call | None, new: Call) -> Sequence[tuple[str, dict[str, str]]]:
 
 
 class _Stage(NamedTuple):
-    """All of a leg that brings an event; False for what brings none with a leg of its kind."""
+    """The facts of a leg that bring events; False for a fact that brings none for this leg."""
 
-    # A phone of the side that calls is dialled, a phone of the side that is called rings.
+    # A phone of the calling side is dialled; a phone of the called side rings.
     dials: bool
     rings: bool
     answered: bool
@@ -74,7 +74,7 @@ class _Stage(NamedTuple):
 
 
 def _stages(call: Call) -> dict[str, _Stage]:
-    """How far each leg has come, by the leg's id."""
+    """The stage of each leg, by the leg's id."""
     room = call.conference is not None
     return {leg.id: _stage(leg, room) for leg in call.legs}
 
@@ -82,9 +82,9 @@ def _stages(call: Call) -> dict[str, _Stage]:
 def _stage(leg: Leg, room: bool) -> _Stage:
     extension, calls = leg.kind is NumberKind.EXTENSION, _calls(leg, room)
     answered = leg.answered is not None
-    # A phone may answer without a word of ringing.
+    # A phone may answer without an event that it rings.
     rang = answered or leg.ringing is not None or leg.early_media is not None
-    # In a conference the charged extension is the one that calls all.
+    # In a conference the charged extension calls all others.
     dials = (calls or room) and (rang or leg.created is not None)
     rings = rang and extension and not calls
     ended = leg.ended is not None and (extension or calls or room)
@@ -92,7 +92,7 @@ def _stage(leg: Leg, room: bool) -> _Stage:
 
 
 def _calls(leg: Leg, room: bool) -> bool:
-    """Whether the leg is of the side that calls: a conference's room calls its sources."""
+    """Whether the leg is on the calling side. A conference's room calls its sources."""
     return leg.role is Role.SOURCE and not room
 
 
@@ -101,8 +101,8 @@ _Party = tuple[bool, list[Leg]]
 
 
 def _facts(call: Call, stages: Mapping[str, _Stage]) -> dict[tuple[int, str], _Party]:
-    """The events that the call has come to, by type and extension, in the order in which they
-    are told. Of what changes in a leg, only its stage counts."""
+    """The facts of the call by type and extension, in the order in which receivers are told. Of
+    the changes of a leg, only its stage counts."""
     callers, called = _parties(call)
     facts: dict[tuple[int, str], _Party] = {}
     dialled: dict[str, _Party] = {}
@@ -133,10 +133,11 @@ def _facts(call: Call, stages: Mapping[str, _Stage]) -> dict[tuple[int, str], _P
 
 
 def _parties(call: Call) -> tuple[dict[str, list[Leg]], dict[str, list[Leg]]]:
-    """The legs of each extension that calls, and of each that is called.
+    """The legs of each calling extension, and of each called one.
 
-    A source that is no extension counts as the charged one's, unless that is called itself. Into a
-    conference the charged one calls all. Who is brought in later is called.
+    A source that is no extension counts as a leg of the charged extension, unless the charged
+    extension is itself called. In a conference the charged extension calls all others. A third
+    party is called.
     """
     callers: dict[str, list[Leg]] = {}
     called: dict[str, list[Leg]] = {}
@@ -160,9 +161,9 @@ def _is_answered(legs: Iterable[Leg]) -> bool:
 
 
 def _first(legs: list[Leg]) -> list[Leg]:
-    """Those of an extension's legs with whose end it has left the call.
+    """The legs of an extension that must end before the extension has left the call.
 
-    An extension that comes back, brought in by an action, does not leave a second time.
+    An extension that an action brings back does not leave a second time.
     """
     first = [leg for leg in legs if leg.role is not Role.THIRD]
     return first or [leg for leg in legs if leg.party == legs[0].party]
@@ -180,7 +181,7 @@ def _entry(call: Call, kind: int, extension: str, out: bool, legs: list[Leg]) ->
         "CallID": call.id,
         "CallerIDNum": number.rstrip(">"),
         "CallerIDName": name.strip(),
-        # The accounts know of no public number that leads to an extension.
+        # The accounts have no public numbers that lead to an extension.
         "CalledDID": "",
         "CalledExtension": _extension(called) or "",
         "CallerExtension": calling,
@@ -192,7 +193,7 @@ def _entry(call: Call, kind: int, extension: str, out: bool, legs: list[Leg]) ->
 
 
 def _called(call: Call) -> Leg | None:
-    """Who answered of those that the call is made to, else the first."""
+    """The leg of the far end that answered, else its first leg."""
     legs = call.far_end
     return next(iter([*(leg for leg in legs if leg.won), *legs]), None)
 
@@ -212,7 +213,7 @@ def _status(call: Call, kind: int, out: bool, legs: list[Leg]) -> str:
         return _UNKNOWN
     if call.hangup_requested is not None or any(leg.hangup_requested for leg in legs):
         return _CANCEL
-    # What became of dialling the destination says more than how the source was hung up.
+    # How dialling the destination ended says more than how the source was hung up.
     causes = [cause for leg in legs for cause in (leg.originate_disposition, leg.cause)]
     if out:
         causes.insert(0, call.hangup_cause)

@@ -5,16 +5,16 @@ from typing import Any
 
 from app.calls.model import Call, Leg, NumberKind
 
-# flow: which side is a public number (docs/internals/uapi.md#phonecallview).
+# flow says which side is a public number (docs/internals/uapi.md#phonecallview).
 LOCAL, OUTGOING, INCOMING = 2, 4, 8
 
 
 def record(call: Call) -> dict[str, Any]:
-    """The record of a call that has ended; what has no value is left out.
+    """The record of a call that has ended, without fields that have no value.
 
-    Times are epoch seconds. ``duration`` is counted from the source's answer, ``billed`` from
-    when source and destination were connected; a second begun counts as a whole one. Charged is
-    ``extension``, and so ``user`` and ``organization``.
+    Times are epoch seconds. ``duration`` counts from the source's answer, ``billed`` from the
+    bridge of source and destination. Both round up to whole seconds. ``extension`` pays for the
+    call, with its ``user`` and ``organization``.
     """
     found = {
         "id": call.id,
@@ -47,7 +47,7 @@ def _seconds(begun: float | None, ended: float | None) -> int:
 
 
 def numbers(legs: tuple[Leg, ...]) -> list[str]:
-    """The number that answered, or all that were called."""
+    """The number of the leg that answered, or the numbers of all legs."""
     won = tuple(leg for leg in legs if leg.won)
     shown = ("Sandbox" if leg.kind is NumberKind.SANDBOX else leg.number for leg in won or legs)
     return list(dict.fromkeys(shown))

@@ -10,7 +10,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any, TypeVar
 
-# The names a leg's own hash fields begin with: leg:a1:uuid, leg:a1:ringing, ...
+# The names of a leg's hash fields begin with this: leg:a1:uuid, leg:a1:ringing.
 LEG_PREFIX = "leg:"
 
 
@@ -35,12 +35,12 @@ _RANKS = {state: rank for rank, state in enumerate(State)}
 class Role(StrEnum):
     SOURCE = "source"
     DESTINATION = "destination"
-    # Brought in by an action: who barges in, the target of a transfer.
+    # A party that an action brings in: the target of a transfer, a listener.
     THIRD = "third"
 
     @property
     def letter(self) -> str:
-        """What the ids of its legs begin with."""
+        """The letter that the ids of the role's legs begin with."""
         return _LETTERS[self]
 
 
@@ -48,7 +48,7 @@ _LETTERS = {Role.SOURCE: "a", Role.DESTINATION: "b", Role.THIRD: "c"}
 
 
 class Action(StrEnum):
-    """What a PUT may ask for (docs/internals/uapi.md#actions)."""
+    """An action that a PUT may request (docs/internals/uapi.md#actions)."""
 
     ON_HOLD = "OnHold"
     OFF_HOLD = "OffHold"
@@ -64,13 +64,12 @@ class Action(StrEnum):
     TRANSFER_TO_VOICEMAIL = "TransferToVoicemail"
 
 
-# Who comes in by one of these listens to a party, and is no party: the call does not live on for
-# them.
+# These actions bring in a listener, which is no party: the call ends though a listener is left.
 LISTENING = frozenset({Action.BARGE_IN, Action.WHISPER, Action.MONITOR})
 
 
 class Phase(StrEnum):
-    """What a leg does now."""
+    """The phases of a leg: what it does now."""
 
     QUEUED = "queued"
     DIALING = "dialing"
@@ -80,9 +79,9 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-# Values of ``originate_disposition`` that say nothing of how dialling the destination ended.
+# Values of ``originate_disposition`` that do not say how dialling the destination ended.
 SAYS_NOTHING = frozenset({"SUCCESS", "success", "failure", "NONE"})
-# The hang-up cause of a leg that answered, or rang, when another leg of its side was kept.
+# The hang-up cause of a leg that rang or answered when the switch kept another leg of the side.
 LOST_THE_RACE = "LOSE_RACE"
 
 
@@ -93,7 +92,7 @@ class NumberKind(StrEnum):
 
 
 def gateway_of(dial_string: str) -> str | None:
-    """``pstn`` of ``sofia/gateway/pstn/15500``; None where it goes another way."""
+    """The gateway in a dial string, ``pstn`` in ``sofia/gateway/pstn/15500``; None if none is."""
     words = dial_string.split("/")
     return words[2] if words[:2] == ["sofia", "gateway"] and len(words) > 3 else None
 
@@ -103,9 +102,9 @@ class Leg:
     """One channel on the switch that the call may use.
 
     A party with several gateways has one leg for each, tried in their order:
-    ``a1``, then ``a1.2``. ``gateway`` or ``dial_string`` says how it is reached.
+    ``a1``, then ``a1.2``. ``gateway`` or ``dial_string`` says how the switch reaches the party.
 
-    What is done to it again and again has its last begin and its last end: it is on hold from
+    A state that may come several times has its last begin and its last end: a leg is on hold from
     ``held`` until ``unheld``, in a parking lot from ``parked`` until ``unparked``, recorded from
     ``recording`` until ``recorded``.
     """
@@ -124,15 +123,16 @@ class Leg:
     bridged: float | None = None
     ended: float | None = None
     cause: str | None = None
-    # A client wants this party out.
+    # When a client asked to hang up this party.
     hangup_requested: float | None = None
-    # How SIP ended it: recv_bye, send_bye, recv_refuse, send_cancel, recv_cancel.
+    # How SIP ended the leg: recv_bye, send_bye, recv_refuse, send_cancel, recv_cancel.
     sip_disposition: str | None = None
-    # On an answered source: what became of dialling the destination.
+    # On an answered source: how dialling the destination ended.
     originate_disposition: str | None = None
-    # The user whose extension it is.
+    # The id of the user that owns the extension.
     owner: str | None = None
-    # What brought a third party in, the id of that request, the leg that it concerns, and when.
+    # For a third party: the action that brought it in, the request's id, the leg that the action
+    # concerns, and the time.
     action: Action | None = None
     action_id: str | None = None
     of: str | None = None
@@ -141,23 +141,23 @@ class Leg:
     unheld: float | None = None
     parked: float | None = None
     unparked: float | None = None
-    # The position in the lot, and the number of the party who parked it.
+    # The position in the lot, and the number of the party that parked this one.
     parked_pos: str | None = None
     parked_by: str | None = None
     recording: float | None = None
     recorded: float | None = None
     recording_file: str | None = None
-    # Sent to a mailbox.
+    # When the party was sent to a mailbox.
     voicemail: float | None = None
 
     @property
     def party(self) -> str:
-        """The party this leg is an attempt at: ``a1`` of ``a1.2``."""
+        """The party that the leg is an attempt to reach: ``a1`` of ``a1.2``."""
         return self.id.partition(".")[0]
 
     @property
     def trunk(self) -> str | None:
-        """The gateway it goes through, an operator's dial string included."""
+        """The gateway of the leg, also where an operator's dial string names it."""
         return self.gateway or gateway_of(self.dial_string or "")
 
     @property
@@ -166,12 +166,12 @@ class Leg:
 
     @property
     def won(self) -> bool:
-        """Whether the leg answered, and the switch did not drop it for another that had."""
+        """Whether the leg answered and the switch kept it."""
         return self.answered is not None and self.cause != LOST_THE_RACE
 
     @property
     def phase(self) -> Phase:
-        """What the leg does now. Early media counts as ringing: the phone tells its caller so."""
+        """The phase that the leg is in. Early media counts as ringing."""
         if self.ended is not None:
             return Phase.ENDED
         if self.bridged is not None:
@@ -222,8 +222,8 @@ class Call:
     legs: tuple[Leg, ...] = ()
     state: State = State.QUEUED
     version: int = 0
-    # Random, another with each version: after a fail-over of Redis the same number may be that
-    # of another change.
+    # Random, another one for each version: after a fail-over of Redis two changes may have the
+    # same version.
     stamp: str | None = None
     nonce: str | None = None
     request_digest: str | None = None
@@ -232,20 +232,20 @@ class Call:
     allow_public_transfer: bool = False
     video: bool = False
     retention: int = 86_400
-    # Seconds for which its record is kept, from its acceptance.
+    # Seconds for which the record is kept, from the acceptance of the call.
     cdr_retention: int = 7_776_000
-    # Where it is traced: the span of the request that placed it, as W3C Trace Context writes it.
+    # The span of the request that placed the call, in the form of W3C Trace Context.
     traceparent: str | None = None
-    # The room that its one side is put into, in place of a destination.
+    # The conference room that takes the place of a destination.
     conference: str | None = None
-    # The claim: who dials, and on which run of which switch.
+    # The claim: the worker that dials, the switch, and the switch's run.
     worker: str | None = None
     switch: str | None = None
     core_uuid: str | None = None
     claimed: float | None = None
     sent: float | None = None
     hangup_requested: float | None = None
-    # What the switch answered to the originate, when it refused it: USER_BUSY, INVALID_GATEWAY, ...
+    # The hang-up cause with which the switch rejected the originate: USER_BUSY, INVALID_GATEWAY.
     originate_error: str | None = None
     answered: float | None = None
     bridged: float | None = None
@@ -264,8 +264,8 @@ class Call:
 
     @property
     def far_end(self) -> tuple[Leg, ...]:
-        """The legs that the call is made to: the destinations, or, where the charged extension is
-        a conference's room, the sources that were invited into it."""
+        """The legs that the call is made to: the destinations, or the sources that a conference
+        invites."""
         return self.sources if self.conference is not None else self.destinations
 
     @property
@@ -274,7 +274,7 @@ class Call:
 
     @property
     def parties(self) -> tuple[Leg, ...]:
-        """All legs but those that only listen."""
+        """All legs except listeners."""
         return tuple(leg for leg in self.legs if not leg.listens)
 
     @property
@@ -296,7 +296,7 @@ class Call:
 
     @property
     def winner(self) -> Leg | None:
-        """The source that answered and was kept."""
+        """The source that answered first and was kept; None while there is none."""
         answered = [leg for leg in self.sources if leg.won]
         return min(answered, key=lambda leg: leg.answered or 0.0, default=None)
 
@@ -320,7 +320,8 @@ _VALUES = {
 
 
 def evolve(value: _T, **changes: Any) -> _T:
-    """As ``dataclasses.replace``, in half the time: each event of a call takes a few."""
+    """A copy with changes, as ``dataclasses.replace`` makes it, in half the time: each event of a
+    call needs several."""
     getter, places = _VALUES[type(value)]
     values = list(getter(value))
     for name, new in changes.items():
@@ -329,16 +330,15 @@ def evolve(value: _T, **changes: Any) -> _T:
 
 
 def leg_uuid(call_id: str, role: Role, party: int, attempt: int) -> str:
-    """The uuid of a leg's channel: the call's 20 hex digits, then which leg it is.
+    """The uuid of a leg's channel: the call's 20 hex digits, then the leg's letter and numbers.
 
-    Anyone who sees the uuid on the switch can tell the call, and a listener can
-    without asking. ``party`` and ``attempt`` count from 1.
+    So the uuid of a channel on the switch names the call. ``party`` and ``attempt`` count from 1.
     """
     return _uuid(call_id, f"{role.letter}{party:02d}{attempt:02d}")
 
 
 def leg_id(role: Role, party: int, attempt: int) -> str:
-    """``a1`` of the first source, ``a1.2`` of the second way to reach it."""
+    """The id of a leg: ``a1`` for the first source, ``a1.2`` for the second way to reach it."""
     return f"{role.letter}{party}" if attempt == 1 else f"{role.letter}{party}.{attempt}"
 
 
@@ -353,7 +353,7 @@ def _uuid(call_id: str, tail: str) -> str:
 
 
 def call_id_of(uuid: str) -> str:
-    """The call that a uuid made here belongs to (of another's uuid: of no call)."""
+    """The id of the call that a uuid names. A uuid that Ringback did not make names no call."""
     return uuid.replace("-", "")[:20]
 
 
@@ -368,7 +368,7 @@ _FLOATS = """
 _INTS = "wait_for_pickup call_duration queue_timeout version retention cdr_retention disposition"
 _NO_LEG = (None,) * len(_LEG_FIELDS)
 _KINDS: dict[str, str] = {kind.value: kind for kind in NumberKind}
-# What is read as no text; a name means the same in a call and in a leg.
+# The fields that are not text. A name means the same in a call and in a leg.
 _LOADERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(_FLOATS.split(), float),
     **dict.fromkeys(_INTS.split(), int),
@@ -376,7 +376,7 @@ _LOADERS: dict[str, Callable[[str], Any]] = {
     "state": State,
     "role": Role,
     "action": Action,
-    # Of a leg; a call's is a word that stays one.
+    # A leg's kind is an enum, a call's kind stays a word.
     "kind": lambda text: _KINDS.get(text, text),
 }
 
@@ -403,7 +403,7 @@ def to_hash(call: Call) -> dict[str, str]:
 
 
 def from_hash(flat: Mapping[str, str]) -> Call:
-    """Read back what :func:`to_hash` wrote."""
+    """The call in a Redis hash that :func:`to_hash` wrote. Unknown fields are ignored."""
     values: dict[str, Any] = {}
     of_legs: dict[str, dict[str, Any]] = {
         leg_id: {"id": leg_id} for leg_id in flat["legs"].split(",") if leg_id
@@ -424,7 +424,7 @@ def from_hash(flat: Mapping[str, str]) -> Call:
 
 
 def changed_fields(old: Call | None, new: Call) -> dict[str, str]:
-    """The hash fields in which ``new`` differs; values are never taken away."""
+    """The hash fields in which ``new`` differs from ``old``. A change never removes a value."""
     if old is None:
         return to_hash(new)
     changed = {

@@ -1,10 +1,9 @@
-"""How a call changes: pure functions from a call and what happened to a call.
+"""Transitions: pure functions that make the next call from a call and what happened.
 
-Events of one leg may come late, doubled or not at all, and those of different legs in any order
-(docs/internals/freeswitch.md#events). So every event is read as a report of what is known of a leg
-by now, and the call's state follows from what is known of all its legs. A call only moves forward;
-what comes after its end fills in times, and the disposition of a call that turns out to have
-talked.
+Events of one leg may come late, twice or not at all, and events of different legs in any order
+(docs/internals/freeswitch.md#events). So each event is read as a report of all that is known about
+a leg by now, and the state of the call follows from all its legs. A call only moves forward.
+Events after its end fill in times, and the disposition if the parties talked after all.
 """
 
 from collections.abc import Iterable
@@ -12,16 +11,16 @@ from dataclasses import dataclass
 
 from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Action, Call, Leg, Role, State, evolve
 
-# ended_by: who or what ended the call.
+# ended_by: the party, client, limit or fault that ended the call.
 BY_API = "api"
 BY_SOURCE = "source"
 BY_DESTINATION = "destination"
-# Who came in by an action.
+# A party that an action brought in.
 BY_THIRD_PARTY = "third_party"
 BY_TIMEOUT = "timeout"
 BY_DURATION = "duration"
 BY_SWITCH = "switch"
-# ended_by: the faults. The call was ended by Ringback, which lost sight of it.
+# ended_by: the faults. Ringback ended the call because it lost sight of it.
 QUEUE_TIMEOUT = "queue_timeout"
 WORKER_LOST = "worker_lost"
 NOT_REPLICATED = "not_replicated"
@@ -41,7 +40,7 @@ FAULTS = frozenset(
 
 # Dispositions of a PhoneCallView.
 ANSWERED, BUSY, FAILED, NO_ANSWER, UNKNOWN, NOT_ALLOWED = range(6)
-# The same in words, for logs and metrics.
+# The words for these dispositions, for logs and metrics.
 DISPOSITION_NAMES = ("answered", "busy", "failed", "no_answer", "unknown", "not_allowed")
 
 _DISPOSITIONS = {
@@ -58,29 +57,29 @@ _DISPOSITIONS = {
     "BEARERCAPABILITY_NOTAUTH": NOT_ALLOWED,
 }
 _TIMEOUTS = frozenset({"NO_ANSWER", "PROGRESS_TIMEOUT", "NO_USER_RESPONSE"})
-# The called party's own answer, or the network's for its number.
+# The called party, or the network for its number, refused the call.
 _REFUSALS = frozenset(
     {"USER_BUSY", "CALL_REJECTED", "UNALLOCATED_NUMBER", "NUMBER_CHANGED", "SUBSCRIBER_ABSENT"}
 )
-# Of several sources that all failed, the first cause in this order is the call's.
+# If all sources failed, the call's cause is the first of these that a source has.
 _TELLING = ("NO_ANSWER", "PROGRESS_TIMEOUT", "USER_BUSY", "CALL_REJECTED", "NO_USER_RESPONSE")
-# Gateways that failed before another was tried; any other cause says more.
+# Causes of a gateway that failed before the switch tried the next one. Any other cause says more.
 _SILENT = ("NORMAL_TEMPORARY_FAILURE", "GATEWAY_DOWN", LOST_THE_RACE)
-# originate_disposition of a source that is not the cause of the call's end. ORIGINATOR_CANCEL says
-# that the source hung up first: its own cause says how.
+# Values of a source's originate_disposition that are not the cause of the call's end. After
+# ORIGINATOR_CANCEL the source hung up first, and its own cause says how.
 _NO_DISPOSITION = SAYS_NOTHING | {"ORIGINATOR_CANCEL"}
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What an event tells of what is done to a leg: the last times it began and was over."""
+    """The marks of a leg in one event: when hold, parking and recording last began and ended."""
 
     held: float | None = None
     unheld: float | None = None
     parked: float | None = None
     unparked: float | None = None
     parked_pos: str | None = None
-    # Seen in a lot, since when is not known.
+    # When a look found the leg in a lot, if the time of its parking is unknown.
     stands_parked: float | None = None
     recording: float | None = None
     recorded: float | None = None
@@ -89,7 +88,7 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class LegReport:
-    """What one event of the switch tells of one leg. Times in epoch seconds."""
+    """The facts about one leg in one event of the switch. Times are in epoch seconds."""
 
     uuid: str
     created: float | None = None
@@ -101,14 +100,14 @@ class LegReport:
     cause: str | None = None
     sip_disposition: str | None = None
     originate_disposition: str | None = None
-    # Channels that this one has dialled or is connected with, and the one it was bridged to.
+    # Channels that this one has dialled or is connected to, and the one that it was bridged to.
     peers: tuple[str, ...] = ()
     bridged_to: str | None = None
     marks: Marks | None = None
 
 
 def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) -> Call:
-    """A worker takes the call, before it sends anything. Of a claimed call: unchanged."""
+    """A worker claims the call before it sends anything. A claimed call stays unchanged."""
     if call.state is not State.QUEUED:
         return call
     return evolve(
@@ -117,12 +116,12 @@ def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) ->
 
 
 def mark_sent(call: Call, *, at: float) -> Call:
-    """The switch has taken the originate. Of a call that is over already: unchanged."""
+    """The switch has taken the originate. A call that has ended stays unchanged."""
     return call if call.sent is not None or call.state is State.ENDED else evolve(call, sent=at)
 
 
 def report_leg(call: Call, report: LegReport) -> Call:
-    """Take over what an event tells of a leg, then see where the call stands."""
+    """An event reported facts about a leg: add them, and set the state that follows."""
     legs = {leg.uuid: leg for leg in call.legs}
     leg = legs.get(report.uuid)
     if leg is None:
@@ -130,18 +129,18 @@ def report_leg(call: Call, report: LegReport) -> Call:
     legs[leg.uuid] = merged = _merge(leg, report)
     at = max(filter(None, _times(merged)), default=call.accepted)
     for uuid in report.peers:
-        # A leg that another's event names exists: the call is not over before it has ended.
+        # A leg that another leg's event names exists: the call ends only after it.
         peer = legs.get(uuid)
         if peer is not None and peer.created is None:
             legs[uuid] = evolve(peer, created=at)
     if report.bridged is not None and report.bridged_to is not None:
         peer = legs.get(report.bridged_to)
         if peer is not None and peer.bridged is None:
-            # Nobody is bridged who has not answered, whatever became of the event.
+            # A bridged leg has answered, even if that event was lost.
             answered = peer.answered or report.bridged
             legs[peer.uuid] = evolve(peer, answered=answered, bridged=report.bridged)
     found = tuple(legs.values())
-    # Where the call stands follows from its legs.
+    # Only a change of the legs can change the state.
     return call if found == call.legs else _settle(evolve(call, legs=found), at)
 
 
@@ -150,14 +149,15 @@ def _times(leg: Leg) -> tuple[float | None, ...]:
 
 
 def _merge(leg: Leg, report: LegReport) -> Leg:
-    """First word wins, so that a doubled or late event changes nothing."""
+    """The leg with a report's facts. The first value stays, so that a repeated or late event
+    changes nothing."""
     found = {
         name: value
         for name in _MERGED
         if (value := getattr(report, name)) is not None and getattr(leg, name) is None
     }
     for name in ("created", "answered"):
-        # What another leg's event made known of this one came later than the thing itself.
+        # A time that came from another leg's event is later than the leg's own time.
         at, before = getattr(report, name), getattr(leg, name)
         if at is not None and (before is None or at < before):
             found[name] = at
@@ -167,7 +167,8 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
 
 
 def _marks(leg: Leg, marks: Marks) -> dict[str, float | str]:
-    """The last word wins, and what is over was begun before: in any order the same."""
+    """The fields that a report's marks change. The last begin and its end win, so that events
+    give the same result in any order."""
     found: dict[str, float | str] = {}
     if marks.stands_parked is not None and not leg.in_lot:
         found = {"parked": marks.stands_parked, "parked_pos": marks.parked_pos or ""}
@@ -202,14 +203,14 @@ _MERGED = (
 
 
 def finish_originate(call: Call, *, error: str, at: float) -> Call:
-    """The switch has refused or given up the originate, with a hang-up cause."""
+    """The switch has rejected the originate or given it up. ``error`` is the hang-up cause."""
     if call.originate_error is not None:
         return call
     return _settle(evolve(call, originate_error=error), at)
 
 
 def end_leg(call: Call, uuid: str, *, cause: str, at: float) -> Call:
-    """A leg that was to come in will not: the switch refused it, or was never asked."""
+    """A leg will not come up: the switch rejected it, or the worker never asked for it."""
     leg = call.leg(uuid)
     if leg is None or leg.created is not None or leg.ended is not None:
         return call
@@ -220,7 +221,8 @@ def end_leg(call: Call, uuid: str, *, cause: str, at: float) -> Call:
 
 
 def request_hangup(call: Call, *, at: float) -> Call:
-    """A client wants the call ended: at once while queued, else by a worker on the switch."""
+    """A client asked to hang up the call. A queued call ends at once; a worker hangs up any
+    other on the switch."""
     if call.state is State.ENDED or call.hangup_requested is not None:
         return call
     call = evolve(call, hangup_requested=at)
@@ -230,17 +232,17 @@ def request_hangup(call: Call, *, at: float) -> Call:
 
 
 def hang_up_number(call: Call, number: str | None, *, at: float) -> Call:
-    """A client wants one party out; without one left on a side, or with None, the call ended.
+    """A client asked to hang up the party with ``number``, or with None the call.
 
-    A party that is alone on its side ends the call. Any other is marked: it is not dialled,
-    or hung up on the switch as soon as it is there.
+    The call ends too if this leaves a side without a party. Otherwise the party's legs are
+    marked: a worker does not dial them, or hangs them up as soon as the switch has them.
     """
     if number is None or call.state is State.ENDED:
         return request_hangup(call, at=at)
     of_number = [
         leg
         for leg in call.legs
-        # The way back of a parked party, unused, is nobody who is there.
+        # An unused leg for the way back of a parked call is not a party that is there.
         if leg.number == number
         and leg.ended is None
         and not (leg.action is Action.PARK and leg.created is None)
@@ -252,7 +254,7 @@ def hang_up_number(call: Call, number: str | None, *, at: float) -> Call:
     if all(leg.listens for leg in of_number):
         return marked
     if any(leg.live and not leg.listens for leg in call.thirds):
-        # Whoever is left alone by it has nobody to talk to.
+        # A party that is left alone has nobody to talk to.
         alone = len([leg for leg in marked.parties if leg.live and _in_play(leg)]) < 2
     else:
         sides = (marked.sources, marked.destinations) if call.destinations else (marked.sources,)
@@ -265,13 +267,13 @@ def _in_play(leg: Leg) -> bool:
 
 
 def is_unwanted(call: Call, leg: Leg) -> bool:
-    """Whether a channel that is there has no business being there any more."""
+    """Whether a channel on the switch should be hung up."""
     requested = call.hangup_requested is not None or leg.hangup_requested is not None
     return call.state is State.ENDED or requested or _is_pointless(call, leg)
 
 
 def _is_pointless(call: Call, leg: Leg) -> bool:
-    """Whether a phone rings for somebody who is not to be taken over any more."""
+    """Whether a phone rings to take over a party that it can no longer take over."""
     if leg.action not in (Action.PICK_UP, Action.UN_PARK) or leg.answered is not None:
         return False
     of = call.leg_named(leg.of)
@@ -281,7 +283,7 @@ def _is_pointless(call: Call, leg: Leg) -> bool:
 
 
 def end(call: Call, fault: str, *, at: float, cause: str = "NORMAL_UNSPECIFIED") -> Call:
-    """End a call that no event will end; ``fault`` is one of :data:`FAULTS`."""
+    """End a call that no event will end. ``fault`` is one of :data:`FAULTS`."""
     if call.state is State.ENDED:
         return call
     by = BY_API if call.hangup_requested is not None else fault
@@ -289,7 +291,7 @@ def end(call: Call, fault: str, *, at: float, cause: str = "NORMAL_UNSPECIFIED")
 
 
 def end_queued(call: Call, *, at: float) -> Call:
-    """End a call that nobody has claimed in its time; of a claimed one: unchanged."""
+    """End a call that no worker claimed in time. A claimed call stays unchanged."""
     return end(call, QUEUE_TIMEOUT, at=at) if call.state is State.QUEUED else call
 
 
@@ -298,15 +300,14 @@ def _settle(call: Call, at: float) -> Call:
     answered, bridged, disposition = call.answered, call.bridged, call.disposition
     sent = call.sent
     if sent is None:
-        # Who sent it notes it later, or never. By the switch's own clock.
+        # The worker notes what it sent later, or never. This time is by the switch's clock.
         created = min((leg.created for leg in call.legs if leg.created is not None), default=None)
         sent = created and max(created, call.claimed or created)
     if winner is not None:
         answered = min(filter(None, (answered, winner.answered)), default=None)
         bridged = bridged or _connected(call, winner)
     if state is State.ENDED:
-        # What late events say of a call that was ended without them: that it was answered, that
-        # it talked.
+        # Late events show that the parties of an ended call talked.
         if bridged != call.bridged:
             disposition = ANSWERED
     elif winner is not None:
@@ -314,7 +315,7 @@ def _settle(call: Call, at: float) -> Call:
     elif any(leg.ringing or leg.early_media for leg in call.sources):
         state = State.RINGING
     elif any(leg.created for leg in call.legs):
-        # Its channels exist, whatever became of the note that it was sent.
+        # The channels exist, even if the note that the originate was sent is missing.
         state = State.DIALING
     if state.rank < call.state.rank:
         state = call.state
@@ -332,7 +333,7 @@ def _settle(call: Call, at: float) -> Call:
 
 
 def _connected(call: Call, winner: Leg) -> float | None:
-    """When the one who answered came to talk: in a conference's room at once."""
+    """The time when the winner began to talk: in a conference room at its answer."""
     return winner.answered if call.conference is not None else winner.bridged
 
 
@@ -359,11 +360,11 @@ def _cause(call: Call) -> str:
         dialled = winner.originate_disposition
         talked = _connected(call, winner) is not None
         if not talked and dialled is not None and dialled not in _NO_DISPOSITION:
-            # The destination failed: its cause, not that of the source hung up for it.
+            # The destination failed: its cause counts, not the cause of the source.
             return dialled
         if not talked and any(leg.cause == "ALLOTTED_TIMEOUT" for leg in call.destinations):
-            # The ringing of several destinations was over (leg_timeout), not the call's time:
-            # that would have cancelled them.
+            # leg_timeout ended the ringing of several destinations. The end of the call's own
+            # time would have cancelled them.
             return "NO_ANSWER"
         return winner.cause or "NORMAL_UNSPECIFIED"
     if call.originate_error is not None:
@@ -381,7 +382,7 @@ def _ended_by(call: Call, cause: str) -> str:
         return BY_API
     winner = call.winner
     if winner is None:
-        # By the cause alone: the switch's reply may come before the legs' events.
+        # Only the cause is sure: the switch's reply may come before the legs' events.
         if cause in _TIMEOUTS:
             return BY_TIMEOUT
         theirs = BY_SOURCE if call.conference is None else BY_DESTINATION
@@ -389,7 +390,7 @@ def _ended_by(call: Call, cause: str) -> str:
     if cause == "ALLOTTED_TIMEOUT":
         return BY_DURATION
     if call.conference is not None:
-        # Who was invited; the room hangs nobody up.
+        # The invited party hung up: the room never does.
         return BY_DESTINATION if winner.sip_disposition == "recv_bye" else BY_SWITCH
     if (last := _last_of_others(call)) is not None:
         gone = [leg for leg in call.parties if leg.sip_disposition == "recv_bye"]
@@ -420,8 +421,8 @@ _BY = {
 
 
 def _last_of_others(call: Call) -> Leg | None:
-    """The last to leave a call that went on with others than its source and destination, or with
-    one of them alone; None of any other call."""
+    """The last leg of a call that went on without its source or its destination: with a third
+    party, a parking lot or a mailbox. None for any other call."""
     moved = any(leg.parked is not None or leg.voicemail is not None for leg in call.legs)
     if not moved and not any(_joins(leg) for leg in call.thirds):
         return None
@@ -429,7 +430,7 @@ def _last_of_others(call: Call) -> Leg | None:
 
 
 def _called_in_vain(call: Call) -> Leg | None:
-    """The one that a party was sent to last, where that one never answered."""
+    """The third party that was called last, if it never answered; else None."""
     called = [leg for leg in call.thirds if leg.created is not None and not leg.listens]
     last = max(called, key=lambda leg: leg.created or 0.0, default=None)
     if last is None or last.answered or last.action not in (Action.TRANSFER, Action.PARK):
@@ -438,7 +439,8 @@ def _called_in_vain(call: Call) -> Leg | None:
 
 
 def _joins(leg: Leg) -> bool:
-    """Whether it came to be a party: one that was to take a party over only by answering."""
+    """Whether a third party became a party of the call. One that takes over a party does so by
+    its answer."""
     if leg.listens or leg.created is None:
         return False
     return leg.answered is not None or leg.action is Action.TRANSFER

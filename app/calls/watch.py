@@ -1,40 +1,41 @@
-"""What is done about a call though no event says so: pure functions of the call, of what its
-switch shows, and of time.
+"""Watching calls that no event changes: when to look at one, and when it is over. These are pure
+functions of the call, of the switch's channels, and of time.
 
-Durations are seconds of a monotonic clock wherever a call could be ended by them: the wall
-clocks of several machines differ, and are stepped.
+Durations that can end a call are seconds of a monotonic clock: the wall clocks of several machines
+differ, and are stepped.
 """
 
 from app.calls.model import Action, Call, Leg, State
 from app.calls.transitions import EVENTS_LOST, SWITCH_RESTARTED, SWITCH_UNREACHABLE, WORKER_LOST
 
-# A worker begins to send the originate this soon after its claim, or not at all. The event socket
-# gives up a command after COMMAND_LIMIT, and what the switch's host has not acknowledged after
-# its own DELIVERY_LIMIT of 5.
+# Seconds. A worker begins to send the originate at most SEND_WITHIN after the claim. The event
+# socket gives up a command after COMMAND_LIMIT, and bytes that the switch's host does not
+# acknowledge after its own DELIVERY_LIMIT of 5.
 SEND_WITHIN = 3.0
 COMMAND_LIMIT = 4.0
-# So what has no channel for longer than all three was never sent.
+# So a call without a channel for longer than all three was never sent.
 UNSENT_LIMIT = 13.0
-# What was sent and then has no channel for that long is over: its first channels take a moment
-# to appear, its last events to arrive.
+# A sent call without a channel for this long is over. Its first channels take a moment to appear,
+# and its last events to arrive.
 GONE_LIMIT = 6.0
-# What one look more adds to that at most: a pause between two looks is no absence.
+# The most that one look adds to such an absence: the time between two looks proves nothing.
 LOOK_LIMIT = 3.0
-# When a look is taken at a call that is still queued, claimed and unsent, or to be hung up.
+# Seconds until the watchdog looks at a call that is queued, that is claimed and not sent, or that
+# a client wants hung up.
 QUEUE_LOOK = 5.0
 UNSENT_LOOK = 2.0
 HANG_UP_LOOK = 5.0
-# Added to what the switch itself enforces.
+# Seconds beyond the limits that the switch itself enforces.
 MARGIN = 15.0
 
 
 def queued_until(call: Call) -> float:
-    """When it ends unless it has been claimed, in epoch seconds."""
+    """The time when the call ends unless a worker claims it, in epoch seconds."""
     return call.accepted + call.queue_timeout
 
 
 def deadline(call: Call) -> float | None:
-    """When to look at the call, in epoch seconds; None once it has ended."""
+    """The time to look at the call, in epoch seconds; None once it has ended."""
     if call.state is State.ENDED:
         return None
     if call.claimed is None:
@@ -46,7 +47,7 @@ def deadline(call: Call) -> float | None:
 
 
 def _asked(call: Call) -> float | None:
-    """Since when something that a client wants hung up is there."""
+    """The time of the first request to hang up the call or a live leg; None if there is none."""
     parties = (leg.hangup_requested for leg in call.legs if leg.live)
     return min((at for at in (call.hangup_requested, *parties) if at is not None), default=None)
 
@@ -61,8 +62,8 @@ def is_hang_up_pending(call: Call) -> bool:
 
 
 def limit(call: Call) -> float:
-    """By when the switch itself has ended what goes on now, by its own clock once it has a
-    channel, in epoch seconds."""
+    """The time by which the switch itself has ended the ringing or the call, in epoch seconds. Once
+    the call has a channel, this is by the switch's clock."""
     if call.bridged is not None:
         return (call.answered or call.bridged) + call.call_duration + MARGIN
     created = min((leg.created for leg in call.legs if leg.created is not None), default=None)
@@ -71,17 +72,17 @@ def limit(call: Call) -> float:
 
 
 def _ring_time(call: Call) -> int:
-    # Each gateway tried for a party may ring for the whole time.
-    # a1, a1.2, a1.3: the last of a party's tells how many there are.
+    # Each gateway tried for a party may ring for the whole time. The last leg of a party (a1, a1.2,
+    # a1.3) has their number.
     attempts = max(int(leg.id.partition(".")[2] or 1) for leg in call.legs)
     return call.wait_for_pickup * attempts
 
 
 def fate(call: Call, *, core_uuid: str, there: bool, gone_for: float) -> str | None:
-    """Why a claimed call has to be ended, by what its switch says; None while it need not.
+    """The fault that ends a claimed call, by what its switch says; None while the call may go on.
 
-    ``core_uuid`` is the switch's run that was asked, after the call was read; ``there`` whether
-    one of the call's channels is; ``gone_for`` since how many seconds none has been seen.
+    ``core_uuid`` is the run of the switch that answered, asked after the call was read. ``there``
+    says whether the run has a channel of the call, ``gone_for`` for how many seconds it had none.
     """
     if call.state is State.ENDED:
         return None
@@ -94,23 +95,25 @@ def fate(call: Call, *, core_uuid: str, there: bool, gone_for: float) -> str | N
     return EVENTS_LOST if gone_for >= GONE_LIMIT else None
 
 
-def fate_unreachable(call: Call, *, away_for: float) -> str | None:
-    """The same while nobody can ask the switch, since ``away_for`` seconds: it holds the call's
-    limits by itself, so the call has ended when all of them are over, and not before."""
+def fate_unreachable(call: Call, *, unreachable_for: float) -> str | None:
+    """The fault that ends a claimed call whose switch has been unreachable for so many seconds;
+    None while the call may go on. The switch enforces the call's limits by itself, so the call
+    has ended once all of them are over, and not before."""
     longest = UNSENT_LIMIT + 2 * (_ring_time(call) + MARGIN) + call.call_duration
-    return None if call.state is State.ENDED or away_for < longest else SWITCH_UNREACHABLE
+    over = call.state is State.ENDED or unreachable_for < longest
+    return None if over else SWITCH_UNREACHABLE
 
 
 def is_doubtful(call: Call, call_states: dict[str, str]) -> bool:
-    """Whether the switch's list of channels, their call states by uuid, shows other than what is
-    known of the call, or something is still to be hung up."""
+    """Whether the call needs a look: the switch's list of channels, call states by uuid, differs
+    from the call, or something is still to be hung up."""
     if _asked(call) is not None or not any(leg.uuid in call_states for leg in call.legs):
         return True
     for leg in call.legs:
         state = call_states.get(leg.uuid)
         if (state is None and leg.live) or (state is not None and _lacks(leg, state)):
             return True
-        # Of a parking lot the list says nothing.
+        # The list does not show parking lots.
         if is_unsent(leg) or (leg.parked_by is not None and leg.ended is None):
             return True
     talking = any(call_states.get(leg.uuid) in _TALKING for leg in call.destinations)
@@ -118,15 +121,15 @@ def is_doubtful(call: Call, call_states: dict[str, str]) -> bool:
 
 
 def is_unsent(leg: Leg) -> bool:
-    """Whether an action was to bring it in at once, and it has no channel yet. Of a party with
-    several ways the others come later, or never."""
+    """Whether an action brings in the leg at once, and the leg has no channel yet. Of a party with
+    several ways, only the first comes at once."""
     if leg.action in (None, Action.PARK) or leg.id != leg.party:
         return False
     return leg.created is None and leg.ended is None
 
 
 _TALKING = frozenset({"ACTIVE", "HELD", "UNHELD"})
-# RING_WAIT: a source that has answered, while the destination rings.
+# RING_WAIT is an answered source while the destination rings.
 _ANSWERED = _TALKING | {"RING_WAIT"}
 
 

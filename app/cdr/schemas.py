@@ -1,4 +1,4 @@
-"""What a request for records may bring (docs/internals/uapi.md#call-reports)."""
+"""The parts of a request for records (docs/internals/uapi.md#call-reports)."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from app.web.listing import parse_date
 
 
 class Date(fields.String):
-    """An XML Schema dateTime, as epoch seconds."""
+    """A field for an XML Schema dateTime, loaded as epoch seconds."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         try:

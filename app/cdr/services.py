@@ -50,9 +50,10 @@ class CallReports:
         self, caller: Caller, user_name: str | None, query: Mapping[str, Any], asked: Listing
     ) -> tuple[list[Record], int]:
         """A page of records of the calls charged to the user, and the number of such records.
-        With None it covers all users that the app may act for. ``query`` is a loaded CdrQuery.
 
-        Raises ApiError; and TooManyReports if a search must read many records one by one."""
+        With None it covers all users that the app may act for. ``query`` is a loaded CdrQuery.
+        Raises ApiError, and TooManyReports if earlier searches took too long.
+        """
         key = self._index(caller, user_name)
         # An older record may or may not have expired.
         span = Span(low=self._now() - self._retention).cut(_span(query, self._longest))

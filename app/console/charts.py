@@ -1,7 +1,7 @@
-"""Figures of the last while, from the records of ended calls and the index of live ones.
+"""Charts of recent calls, from the records of ended calls and the index of live ones.
 
-What a chart costs does not depend on how many calls there were: all of them are counted by the
-indexes, and of each stretch of time the last few are read.
+The cost of a chart does not grow with the number of calls: the indexes count all of them, and a
+chart reads only the last few of each stretch of time.
 """
 
 import math
@@ -16,28 +16,30 @@ from redis import Redis
 from app.cdr.store import Record
 from app.store.keys import Keys
 
-# Seconds that a chart covers, those of a point of it, and those for which it is not made again.
+# For each span: the seconds of the chart, the seconds of one point, and the seconds for which the
+# chart is kept.
 SPANS = {"15m": (900, 30, 4.0), "24h": (86_400, 900, 30.0)}
-# Records, and live calls, read for one point.
+# The most records, and the most live calls, read for one point.
 _SAMPLE = 100
-# Causes that are told, and charts that are kept.
+# The most causes in a chart, and the most charts kept.
 _CAUSES = 10
 _KEPT = 256
 _CHUNK = 500
 
 
 class Charts:
-    """Charts of the calls in an index."""
+    """The charts of the calls in an index."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        # By index and span: when it was made, in seconds of the monotonic clock.
+        # The charts by index and span, each with the time when it was made, in seconds of the
+        # monotonic clock.
         self._made: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
     def chart(self, records: str, live: str, span: str, now: float) -> dict[str, Any]:
-        """``records`` and ``live`` name indexes by the time of acceptance; ``now`` is in epoch
-        seconds."""
+        """The chart of a span. ``records`` and ``live`` name indexes by the time of acceptance;
+        ``now`` is in epoch seconds."""
         made, found = self._made.get((records, span), (-math.inf, {}))
         if time.monotonic() - made > SPANS[span][2]:
             found = self._make(records, live, span, now)
@@ -63,14 +65,15 @@ class Charts:
             rows.append((start, ended, begun, [one.decode() for one in (*of_ended, *of_live)]))
         ids = [one for *_, some in rows for one in some]
         found = self._ended(ids)
-        # Who talks was answered: calls that last would be missed in the last minutes.
+        # Live calls that were answered count too, or long calls would be missing from the last
+        # minutes.
         known = self._talking([one for one in ids if one not in found]) | found
         points = [
             {"at": start, "calls": ended + begun}
             | _figures([known[one] for one in some if one in known])
             for start, ended, begun, some in rows
         ]
-        # Those that were read stand for all of their stretch.
+        # The records that were read stand for all records of their stretch.
         causes: defaultdict[str, float] = defaultdict(float)
         for _, ended, _, some in rows:
             read = [found[one] for one in some if one in found]
@@ -96,7 +99,7 @@ class Charts:
         return found
 
     def _talking(self, ids: Sequence[str]) -> dict[str, Record]:
-        """What the records will say, of live calls whose parties have been connected."""
+        """The records that bridged live calls will have, by id."""
         with self._redis.pipeline(transaction=False) as pipe:
             for one in ids:
                 pipe.hmget(self._keys.call(one), "accepted", "answered", "bridged")
@@ -109,7 +112,8 @@ class Charts:
 
 
 def _figures(records: Sequence[Record]) -> dict[str, Any]:
-    """The share of the calls that were answered, and seconds from acceptance to answer."""
+    """The figures of some records: the share of answered calls, and the seconds from acceptance to
+    answer."""
     if not records:
         return {}
     answered = sum(1 for record in records if record["disposition"] == 0)
@@ -121,12 +125,13 @@ def _figures(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _rate(points: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """That of all, where as many were read of few calls as of many."""
+    """The answer rate of all points, each weighted by its number of calls: a chart reads as many
+    records of a busy stretch as of a quiet one."""
     rated = [point for point in points if "rate" in point]
     calls = sum(point["calls"] for point in rated)
     return {"rate": round(sum(p["rate"] * p["calls"] for p in rated) / calls, 4)} if calls else {}
 
 
 def _nearest(values: Sequence[float], share: float) -> float:
-    """The smallest value that this share of them does not exceed."""
+    """The smallest value that is at least as large as this share of the values."""
     return round(values[math.ceil(share * len(values)) - 1], 3)

@@ -1,4 +1,4 @@
-"""The queues that calls wait in."""
+"""The organizations whose calls wait for their turn."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from redis import Redis
 from app.accounts.model import Accounts
 from app.store.keys import Keys
 
-# Organizations that are shown at most.
+# The most organizations shown.
 _MOST = 200
 
 
 def lines(redis: Redis, keys: Keys, accounts: Accounts) -> list[dict[str, Any]]:
-    """How many calls of each organization wait for their turn, and since when the first does."""
+    """The queue of each organization: how many calls wait for their turn, and since when."""
     names = {o.id: o.name for o in accounts.organizations.values()}
     ids = [one.decode() for one in redis.zrange(keys.turns, 0, _MOST - 1)]  # type: ignore[union-attr]
     with redis.pipeline(transaction=False) as pipe:

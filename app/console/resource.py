@@ -1,4 +1,4 @@
-"""Calls as the console's pages take them: times in epoch seconds, nothing that is secret."""
+"""Calls in the form of the console's pages: times in epoch seconds, without secrets."""
 
 import re
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ from app.calls.model import Call, Leg, NumberKind
 from app.store.pace import QueuePosition
 from app.web.resource import without_none
 
-# What stands in a dial string or a command and is nobody's to read.
+# Secrets in a dial string or a command, which no page shows.
 _SECRET = re.compile(r"(\w*(?:password|passwd|secret|token|pin))=('[^']*'|[^,;\]}\s]*)", re.I)
-# Fields of a call and of a leg; the second line is about the machinery, for administrators.
+# The fields of a call and of a leg that pages show. Only administrators see those of _INSIDE.
 _CALL = """
     kind app user organization organization_name extension accepted nonce caller_id
     caller_id_destination wait_for_pickup call_duration queue_timeout allow_public_transfer video
@@ -30,7 +30,7 @@ _LEG_INSIDE = "uuid gateway dial_string recording_file".split()
 def row(
     call: Call, unreachable: float | None, place: QueuePosition | None, *, inside: bool
 ) -> dict[str, Any]:
-    """A line of a list. ``inside``: with what only administrators see."""
+    """A row of a list. ``inside`` adds the fields for administrators."""
     shown = [leg for leg in call.legs if leg.created or leg.id == leg.party]
     return without_none(
         {
@@ -65,7 +65,7 @@ def detail(
     *,
     inside: bool,
 ) -> dict[str, Any]:
-    """All of a call: its fields, its legs and what happened."""
+    """The details of a call: its fields, its legs and its timeline."""
     names = [*_CALL, *(_CALL_INSIDE if inside else ())]
     of_leg = [*_LEG, *(_LEG_INSIDE if inside else ())]
     return row(call, unreachable, place, inside=inside) | {
@@ -77,7 +77,7 @@ def detail(
             | {name: _clean(value) for name in of_leg if (value := getattr(leg, name)) is not None}
             for leg in call.legs
         ],
-        # Written by several processes: each entry as soon as it can be, not always in order.
+        # Several processes write the timeline, not always in order.
         "timeline": sorted(
             (_entry(entry, inside) for entry in timeline), key=lambda entry: entry["at"]
         ),
@@ -85,7 +85,7 @@ def detail(
 
 
 def record_row(record: dict[str, Any]) -> dict[str, Any]:
-    """A line of a list from a call detail record."""
+    """A row of a list from a call detail record."""
     return without_none(
         {
             "id": record["id"],
@@ -126,7 +126,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
 
 
 def _entry(entry: dict[str, str], inside: bool) -> dict[str, Any]:
-    """An entry of the timeline. What the switch was told is for administrators."""
+    """An entry of the timeline. Only administrators see the commands to the switch."""
     shown: dict[str, Any] = {**entry, "at": float(entry["at"])}
     if not inside and entry["kind"] in ("command", "reply"):
         shown.pop("data", None)

@@ -1,4 +1,4 @@
-"""What the console does, apart from HTTP."""
+"""The console's service without its HTTP."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -24,19 +24,19 @@ from app.store.queue import queues as job_queues
 from app.store.switches import SwitchStore
 from app.web.listing import MAX_VALUES, Filter, Kind, Listing
 
-# Live calls on one page, and those looked through for a number; and so many that have ended.
+# The most live calls on one page, and the most live and ended calls that a search reads.
 PAGE = 200
 _LIVE_LOOKED_AT = 2000
 _ENDED_LOOKED_AT = 3000
-# Seconds to wait for the searches before: each takes a process' time from all else.
+# Seconds that a search waits for earlier searches: each slows all other requests of the process.
 _TURN = 5.0
-# Ended calls that a search answers with.
+# The most ended calls that a search finds.
 _FOUND = 50
 
 
 @dataclass(frozen=True)
 class Console:
-    """Reads for the pages; what a page changes goes through the services of the API."""
+    """The service that reads for the pages. Changes go through the services of the API."""
 
     redis: Redis
     store: CallStore
@@ -63,20 +63,20 @@ class Console:
         )
 
     def live(self, caller: Caller) -> dict[str, Any]:
-        """The newest live calls, and how many there are."""
+        """The newest live calls, and the number of all."""
         calls, total = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=PAGE))
         return {"calls": self.rows(caller, calls), "total": total, "now": self.store.now()}
 
     def named(self, caller: Caller, ids: Sequence[str]) -> dict[str, Any]:
-        """These calls, as far as they are kept and the app may see them; and how many live ones
-        there are."""
+        """The calls with these ids that Redis keeps and the app may see, and the number of live
+        calls."""
         _, live = self._indexes(caller)
         rows = self.rows(caller, self._of(caller, "id", ids))
         return {"calls": rows, "total": self.redis.zcard(live), "now": self.store.now()}
 
     def search(self, caller: Caller, text: str) -> dict[str, Any]:
-        """Calls by id or nonce, or with a number that contains the text: of the newest live ones
-        and the newest that have ended. Raises ApiError where others search for too long."""
+        """The calls whose id or nonce is the text, and of the newest live and ended calls those
+        with a number that contains the text. Raises ApiError if earlier searches take too long."""
         if not self.searching.acquire(timeout=_TURN):
             raise api_error("service_unavailable")
         try:
@@ -100,7 +100,7 @@ class Console:
         return {"calls": [*rows, *ended], "now": self.store.now()}
 
     def detail(self, caller: Caller, call_id: str) -> dict[str, Any]:
-        """Raises ApiError."""
+        """The details of a call. Raises ApiError."""
         found = self.phone_calls.find(caller, OWNER, SELF, call_id)
         if not found:
             raise api_error("pc_phonecall_invalid")
@@ -124,7 +124,7 @@ class Console:
     def chart(self, caller: Caller, span: str) -> dict[str, Any]:
         records, live = self._indexes(caller)
         now = self.store.now()
-        # A chart is kept for a while; the time is the present one.
+        # A chart may be some seconds old; ``now`` never is.
         return self.charts.chart(records, live, span, now) | {"now": now}
 
     def queues(self, caller: Caller) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Console:
         }
 
     def _of(self, caller: Caller, by: str, values: Sequence[str]) -> list[Call]:
-        """Calls by id or by nonce, live or ended, that the app may see."""
+        """The calls by id or by nonce, live or ended, that the app may see."""
         one_of = Filter(by, "inArray", tuple(values), Kind.TEXT)
         asked = Listing(count=MAX_VALUES, filter=one_of)
         return self.phone_calls.page(caller, OWNER, SELF, None, asked)[0]
@@ -160,7 +160,7 @@ class Console:
         return found[:_FOUND]
 
     def _indexes(self, caller: Caller) -> tuple[str, str]:
-        """Of the records and of the live calls that the app may see."""
+        """The indexes of the records and of the live calls that the app may see."""
         keys, organization = self.store.keys, caller.organization
         if caller.app.level is Level.USER:
             user = caller.app.user or ""

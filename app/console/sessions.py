@@ -1,4 +1,4 @@
-"""Who is logged in: sessions in Redis, of which the browser has a random name in a cookie."""
+"""Console sessions in Redis. The browser has a session's random name in a cookie."""
 
 import hmac
 import json
@@ -10,28 +10,29 @@ from redis import Redis
 from app.accounts.model import Accounts, App, token_sha256
 from app.store.keys import Keys
 
-# Seconds that one is good for: a working day.
+# The lifetime of a session in seconds: a working day.
 LIFETIME = 43_200
-# What a secret is compared with where there is no such client, so that it takes as long.
+# The stand-in for the secret of an unknown client, so that the answer takes as long.
 _NO_SECRET = "0" * 64
 
 
 class Sessions:
-    """Every method may raise a RedisError."""
+    """The store of sessions. Every method may raise a RedisError."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._prefix = f"{keys.prefix}console:session:"
 
     def begin(self, app: App) -> str:
-        """A new session's name, which only the browser is told: it is kept as a hash."""
+        """The name of a new session. Only the browser gets the name: Redis stores its hash."""
         name = secrets.token_urlsafe(32)
         kept = json.dumps({"app": app.id, "credentials": _credentials(app)})
         self._redis.set(self._key(name), kept, ex=LIFETIME)
         return name
 
     def app_of(self, name: str, accounts: Accounts) -> App | None:
-        """Whose session it is. It ends when the app's token or secret is changed or taken away."""
+        """The app of a session; None if the session has ended. A change of the app's token or
+        secret ends it."""
         kept: Any = self._redis.get(self._key(name)) if name else None
         if kept is None:
             return None
@@ -54,5 +55,5 @@ def app_of_secret(accounts: Accounts, client_id: str, secret: str) -> App | None
 
 
 def _credentials(app: App) -> str:
-    """Which ones it has, without telling them: these are hashes already."""
+    """The hash of an app's credentials, made of their hashes."""
     return token_sha256(f"{app.token_sha256} {app.client_secret_sha256}")

@@ -1,7 +1,8 @@
-"""HTTP of the console: its pages, and the small API that they ask.
+"""The HTTP routes of the console: its pages, and the small API that they use.
 
-Who asks is told by a cookie that scripts cannot read. What changes something must also bring a
-header that another site's page cannot send, and comes from this site by what the browser says.
+A cookie that scripts cannot read names the session. A request that changes something must also
+bring a header that another site's page cannot send, and must come from this site by the browser's
+own headers.
 """
 
 import gzip
@@ -45,9 +46,9 @@ from app.web.services import service
 
 _STATIC = Path(__file__).parent / "static"
 _COOKIE = "ringback_console"
-# What every request that changes something has to bring.
+# The header that a request must bring to change something.
 _HEADER = "X-Ringback-Console"
-# Nothing but what this server has, and no script or style inside a page.
+# The browser loads files from this server only, and runs no script or style inside a page.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
@@ -57,7 +58,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# Extensions that a page offers to choose from.
+# The most extensions that a page offers.
 _MOST_EXTENSIONS = 500
 
 _action_body = ActionSchema()
@@ -89,11 +90,11 @@ def blueprint() -> Blueprint:
 
 
 def _guard() -> None:
-    """Refuse what another site's page had the browser send."""
+    """Refuse a request that another site's page made the browser send."""
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
     host = request.headers.get("Host", "")
-    # Without its scheme, which a proxy may have changed.
+    # Compare without the scheme, which a proxy may have changed.
     origin = urlsplit(request.headers.get("Origin", f"//{host}")).netloc
     if (
         _HEADER not in request.headers
@@ -105,7 +106,7 @@ def _guard() -> None:
 
 def _headers(response: Response) -> Response:
     response.headers.update(_HEADERS)
-    # Pages and their files are asked for again each time, and sent where they are others.
+    # The browser asks for pages and files each time, and gets them if they have changed.
     kept = "no-store" if "/api/" in request.path else "no-cache"
     response.headers["Cache-Control"] = kept
     return response
@@ -116,7 +117,7 @@ def page(_: str = "") -> Response:
 
 
 def static(name: str) -> Response:
-    """A file, compressed for who takes that; not again for who has it."""
+    """A file of a page, compressed if the browser takes that; 304 if the browser has it."""
     found = _files().get(name)
     if found is None:
         raise api_error("request_not_found")
@@ -133,7 +134,7 @@ def static(name: str) -> Response:
 
 @cache
 def _files() -> dict[str, tuple[bytes, bytes]]:
-    """Every file by its name, as it is and compressed."""
+    """The files by name, each plain and compressed."""
     files = (path for path in _STATIC.rglob("*") if path.is_file())
     contents = {path.relative_to(_STATIC).as_posix(): path.read_bytes() for path in files}
     return {name: (content, gzip.compress(content)) for name, content in contents.items()}
@@ -143,17 +144,17 @@ def _files() -> dict[str, tuple[bytes, bytes]]:
 
 
 def log_in() -> tuple[Response, int]:
-    """With an app's token for good, or its client id and secret."""
+    """Begin a session with an app's permanent token, or with its client id and secret."""
     accounts, tokens, body = service(AccountStore).current(), service(Tokens), json_body()
     token, client_id, secret = (
         str(body.get(name) or "").strip() for name in ("token", "client_id", "client_secret")
     )
     address = client_address()
-    # Counted with what fails at the token endpoint; tokens under no client's name.
+    # Failures count together with those of the token endpoint. A wrong token counts for no client.
     counted = "" if token else client_id
     known = bool(token) or client_id in accounts.clients
     if known and tokens.is_barred(counted, address):
-        raise ApiError(429, "slow_down", "Too many wrong ones. Try again in a minute.")
+        raise ApiError(429, "slow_down", "There were too many wrong logins. Retry in a minute.")
     app = accounts.app_of_token(token) if token else app_of_secret(accounts, client_id, secret)
     if app is None:
         if known:
@@ -181,7 +182,7 @@ def log_out() -> tuple[Response, int]:
 
 
 def who() -> Response:
-    """Nobody is no error: a page asks before it knows."""
+    """The app of the session, or null: a page asks before anybody has logged in."""
     app, accounts = _app()
     return jsonify(_who(app, accounts) if app else {"app": None})
 
@@ -206,7 +207,7 @@ def _who(app: App, accounts: Accounts) -> dict[str, Any]:
 
 
 def calls() -> Response:
-    """The newest live ones, those that ``q`` finds, or (``ids``) those named."""
+    """The newest live calls, the calls that ``q`` finds, or the calls that ``ids`` names."""
     caller, console = _caller()
     if ids := request.args.get("ids"):
         return jsonify(console.named(caller, ids.split(",")[:MAX_VALUES]))
@@ -247,7 +248,7 @@ def hang_up(call_id: str) -> tuple[Response, int]:
     return jsonify(console.rows(caller, concerned)[0]), 202 if pending else 200
 
 
-# The whole
+# Events, charts, queues and switches
 
 
 def events() -> Response:
@@ -264,7 +265,7 @@ def events() -> Response:
 
 @dataclass(frozen=True)
 class ChangedCalls(Topic):
-    """Tells which calls changed, and nothing else: a page reads the calls that it shows."""
+    """A topic whose events only name the calls: a page reads the calls that it shows."""
 
     def texts(self, changes: Iterable[CallChange], after: Place) -> bytes:
         known = {}
@@ -293,7 +294,7 @@ def switches() -> Response:
 
 
 def steer(name: str, verb: str) -> Response:
-    """Give a switch no new call, or calls again; ``why`` is for who asks later."""
+    """Pause, drain or resume a switch. The body's ``why`` is shown to operators later."""
     caller, console = _administrator()
     if name not in console.switches.names():
         raise ApiError(404, "request_not_found", "There is no such switch.")
@@ -309,7 +310,7 @@ def steer(name: str, verb: str) -> Response:
 def _administrator() -> tuple[Caller, Console]:
     caller, console = _caller()
     if caller.app.level is not Level.ADMINISTRATOR:
-        raise ApiError(403, "request_forbidden", "This is for apps of administrator level.")
+        raise ApiError(403, "request_forbidden", "This needs an app of the administrator.")
     return caller, console
 
 
@@ -317,7 +318,7 @@ def _caller() -> tuple[Caller, Console]:
     app, accounts = _app()
     if app is None:
         raise api_error("access_denied")
-    # The habits of old programs are nothing to people.
+    # The console ignores the app's compatibility: it is for old programs, not for people.
     plain = replace(app, compatibility=Compatibility.DEFAULT)
     return Caller(plain, accounts), service(Console)
 

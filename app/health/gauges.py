@@ -1,6 +1,7 @@
 """Gauges that the API reads from Redis at the scrape: how many things wait, and for how long.
 
-Each reads counts and first entries only, so that its cost does not grow with the number of calls.
+A gauge reads counts and first entries only, so that its cost does not grow with the number of
+calls.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """The parts that a process needs, and the state of each.
 
-Anybody who can reach the page can read the sentences. They contain no addresses, no numbers and no
-names but those of the switches.
+Anybody who can reach the page can read the sentences. They contain no addresses, no numbers and
+only the names of switches.
 """
 
 import logging
@@ -93,8 +93,8 @@ def _why(error: RedisError) -> str:
 
 class ApiHealth:
     """The health of an API, which is ready with Redis and the accounts. Missing workers and
-    switches only degrade it. They are missing for all APIs, calls wait for them, and a load
-    balancer that took all APIs out would help nobody."""
+    switches only degrade it. They are missing for all APIs, and calls wait for them. A load
+    balancer that took out all APIs would only make it worse."""
 
     def __init__(self, store: CallStore, accounts: AccountStore) -> None:
         self._store = store
@@ -153,11 +153,11 @@ def switch_parts(switches: Iterable[Switch]) -> Iterator[tuple[str, Part]]:
         known = True
         name = f"switch {switch.name}"
         if switch.state == "unreachable":
-            yield name, Part(Readiness.DEGRADED, "Its listener cannot reach it.")
+            yield name, Part(Readiness.DEGRADED, "The listener cannot reach the switch.")
         elif not is_followed(switch):
-            yield name, Part(Readiness.DEGRADED, "No listener hears it.")
+            yield name, Part(Readiness.DEGRADED, "No listener hears the switch.")
         elif switch.paused is not None:
-            yield name, Part(why="An operator has paused it: it gets no new calls.")
+            yield name, Part(why="An operator has paused the switch: it gets no new calls.")
         else:
             yield name, Part()
     if not known:
@@ -167,12 +167,12 @@ def switch_parts(switches: Iterable[Switch]) -> Iterator[tuple[str, Part]]:
 def worker_parts(connected: Mapping[str, bool]) -> Parts:
     """The parts of a worker, by its connections to switches: one is enough to dial on."""
     level = Readiness.DEGRADED if any(connected.values()) else Readiness.NOT_READY
-    why = "This worker is not connected to it."
+    why = "This worker is not connected to the switch."
     return {f"switch {name}": Part() if up else Part(level, why) for name, up in connected.items()}
 
 
 def listener_parts(hears: Mapping[str, bool]) -> Parts:
     """The parts of a listener, by the switches that it hears, whether it leads or not. A rolling
     update may stop another listener only once this one hears all switches."""
-    deaf = Part(Readiness.NOT_READY, "This listener does not hear it.")
+    deaf = Part(Readiness.NOT_READY, "This listener does not hear the switch.")
     return {f"switch {name}": Part() if up else deaf for name, up in hears.items()}

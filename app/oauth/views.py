@@ -12,7 +12,7 @@ from app.oauth.services import Issued, Tokens
 from app.web.auth import client_address
 from app.web.services import service
 
-# A secret is compared with this if there is no such client, so that the answer takes as long.
+# The stand-in for the secret of an unknown client, so that the answer takes as long.
 _NO_SECRET = "0" * 64
 
 

@@ -26,7 +26,7 @@ left out of an answer. Numbers and booleans in bodies may come as strings."""
 # The meaning of the parameters of a path.
 _PATH = {
     "userId": (
-        "`@me` or `@viewer` (the user of a user's app), `@owner` (the user who owns the "
+        "`@me` or `@viewer` (the user of a user's app), `@owner` (the user that owns the "
         "extension), or the id of a user.",
         "@me",
     ),

@@ -147,7 +147,7 @@ _PHONE_CALLS = (
         "put",
         _CALLS_OF,
         "PhoneCalls",
-        "Always refused: an action takes the id of a call",
+        "Always rejected: an action takes the id of a call",
         {},
         codes=("pc_phonecall_invalid",),
     ),
@@ -157,8 +157,11 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "Do something to a call",
         {
-            200: ("The call, once the switch has done it.", [schemas.PhoneCall]),
-            202: ("The call as it stands: the switch has not done it yet.", [schemas.PhoneCall]),
+            200: ("The call after the switch has done the action.", [schemas.PhoneCallSchema]),
+            202: (
+                "The call while the switch has not done the action yet.",
+                [schemas.PhoneCallSchema],
+            ),
         },
         "`OnHold`, `OffHold`, `Park`, `UnPark`, `Monitor`, `StartRecording` and `StopRecording` "
         "need `phoneCallViewId`; `UnPark`, `PickUp`, `BargeIn`, `Whisper`, `Monitor`, `Transfer` "
@@ -182,8 +185,8 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "Hang up all calls of an extension",
         {
-            200: ("The calls concerned, now ended.", [schemas.PhoneCall]),
-            202: ("The switch has not ended all of them yet.", [schemas.PhoneCall]),
+            200: ("The ended calls.", [schemas.PhoneCallSchema]),
+            202: ("The switch has not ended all of them yet.", [schemas.PhoneCallSchema]),
         },
         query=HangUpQuery,
         codes=(*_OWNED, "outcome_unknown"),
@@ -195,8 +198,8 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "Hang up one call",
         {
-            200: ("The call, now ended.", [schemas.PhoneCall]),
-            202: ("The switch has not ended it yet.", [schemas.PhoneCall]),
+            200: ("The ended call.", [schemas.PhoneCallSchema]),
+            202: ("The switch has not ended the call yet.", [schemas.PhoneCallSchema]),
         },
         query=HangUpQuery,
         codes=(*_OWNED, "pc_phonecall_invalid", "outcome_unknown"),
@@ -207,11 +210,11 @@ _PHONE_CALLS = (
         f"{_CALLS}/events",
         "PhoneCalls",
         "Every change of calls as it happens, as server-sent events",
-        {200: ("The stream, which goes on until one side ends it.", "text/event-stream")},
-        "The data of an event `call` is a JSON object: `id` of the call, its `state` and `version` "
-        "by that change, `at` in epoch seconds, and `phoneCall`, the PhoneCall as it stands, "
-        "without links. With the header `Last-Event-ID` it begins after that event; an event "
-        "`reset` says that not all since then is kept.",
+        {200: ("The stream. It goes on until one side ends it.", "text/event-stream")},
+        "The data of an event `call` is a JSON object: the call's `id`, its `state` and `version` "
+        "after the change, `at` in epoch seconds, and `phoneCall`, the present PhoneCall without "
+        "links. With the header `Last-Event-ID` the stream begins after that event. An event "
+        "`reset` says that some changes since then are no longer kept.",
         query=stream.StreamQuery,
         codes=("user_invalid", "stream_limit_exceeded"),
     ),
@@ -223,7 +226,7 @@ _EVENT = f"{_EVENTS_OF}/{{eventId}}"
 
 
 def _event(method: str, path: str, summary: str, content: Content, **more: Any) -> Operation:
-    """``codes`` and what else an Operation has are added to what all of them share."""
+    """The operation on call events. ``more`` adds to the fields that these operations share."""
     codes = (*_OWNED, *more.pop("codes", ()))
     answers = {200: ("As it is now; of a DELETE, as it was.", content)}
     return Operation(
@@ -243,8 +246,8 @@ _PHONE_CALL_EVENTS = (
         _event(
             "post",
             path,
-            "Have an address told of calls",
-            schemas.PhoneCallEvent,
+            "Notify a URL of an extension's calls",
+            schemas.PhoneCallEventSchema,
             description="`type` may stand in the path, in the body or in both.",
             body=events.CreateSchema,
             codes=(*_BODY, "pce_limit_exceeded"),
@@ -256,7 +259,7 @@ _PHONE_CALL_EVENTS = (
         _event(
             "get",
             path,
-            "Who is told of calls",
+            "The URLs that are notified of an extension's calls",
             schemas.PhoneCallEventCollection,
             query=ListQuery,
             codes=codes,
@@ -272,14 +275,14 @@ _PHONE_CALL_EVENTS = (
     _event(
         "put",
         _EVENT,
-        "Change where and of what an address is told",
-        schemas.PhoneCallEvent,
+        "Change a URL, its method, its status or its note",
+        schemas.PhoneCallEventSchema,
         body=events.UpdateSchema,
         codes=(*_BODY, "pce_type_invalid", "pce_id_invalid"),
         example={"status": "0"},
     ),
     *(
-        _event("delete", path, "Tell no more", [schemas.PhoneCallEvent], codes=codes)
+        _event("delete", path, "Stop notifying a URL", [schemas.PhoneCallEventSchema], codes=codes)
         for path, codes in (
             (_EVENTS, ()),
             (_EVENTS_OF, ("pce_type_invalid",)),

@@ -1,4 +1,4 @@
-"""What answers look like. Requests have schemas of their own; answers are plain values."""
+"""The schemas of answers, for the description only: answers themselves are plain values."""
 
 from typing import Any
 
@@ -53,20 +53,20 @@ class PhoneCallView(Answer):
         "once the call has ended.",
         *range(6),
     )
-    ringing = _date("Since when it rings.")
-    answered = _date("When it was answered.")
-    callerId = _text("The caller id that side sees.", examples=["John Doe <4242425>"])
-    recording = _date("Since when it is recorded.")
-    parked = _date("Since when it is parked.")
-    parkedPos = fields.Integer(metadata={"description": "Its place in the parking lot."})
-    parkedBy = _text("The extension that parked it.")
-    onHold = _date("Since when it is on hold.")
+    ringing = _date("Since when the phone rings.")
+    answered = _date("When the phone was answered.")
+    callerId = _text("The caller id that this side sees.", examples=["John Doe <4242425>"])
+    recording = _date("Since when this side is recorded.")
+    parked = _date("Since when this side is parked.")
+    parkedPos = fields.Integer(metadata={"description": "The place in the parking lot."})
+    parkedBy = _text("The extension that parked this side.")
+    onHold = _date("Since when this side is on hold.")
     holder = _number("1: this side put the call on hold.", 0, 1)
     disposition = _disposition()
     action = _text("The name of the action that brought in a third party.")
 
 
-class PhoneCall(Answer):
+class PhoneCallSchema(Answer):
     id = _text("20 hex digits.", examples=["b817d2618fe6f1804333"])
     extension = _text("The extension that is charged.", examples=["0003*210"])
     ownerId = _text("The id of the organization that owns the call.")
@@ -81,12 +81,12 @@ class PhoneCall(Answer):
         validate=OneOf(["queued", "dialing", "ringing", "answered", "bridged", "ended"])
     )
     ended = _date("When it ended.")
-    endedBy = _text("Who or what ended it.")
+    endedBy = _text("The party, client, limit or fault that ended the call.")
     hangupCause = _text("FreeSWITCH's name of the cause.")
-    switchUnreachable = _date("Since when the call's switch is out of reach.")
-    queuePosition = _number("How many calls come before it, while it waits in the queue.")
+    switchUnreachable = _date("Since when the call's switch is unreachable.")
+    queuePosition = _number("How many calls come before this one in the queue.")
     expectedWait = fields.Float(
-        validate=Range(0), metadata={"description": "Seconds it is expected to wait in the queue."}
+        validate=Range(0), metadata={"description": "The expected seconds in the queue."}
     )
 
 
@@ -100,12 +100,12 @@ class CreatedPhoneCall(Answer):
 
 class Paging(Answer):
     next = _text("URL of the next page.")
-    prev = _text("URL of the page before.")
+    prev = _text("URL of the previous page.")
 
 
 class Collection(Answer):
     totalResults = fields.Integer(
-        required=True, metadata={"description": "How many there are on all pages."}
+        required=True, metadata={"description": "The number of entries on all pages."}
     )
     startIndex = fields.Integer(required=True)
     itemsPerPage = fields.Integer(required=True)
@@ -113,29 +113,29 @@ class Collection(Answer):
 
 
 class PhoneCallCollection(Collection):
-    entry = fields.List(fields.Nested(PhoneCall), required=True)
+    entry = fields.List(fields.Nested(PhoneCallSchema), required=True)
 
 
-class PhoneCallEvent(Answer):
+class PhoneCallEventSchema(Answer):
     id = _text("1 to 255 letters and digits.")
     type = _text("0 Dial-In, 1 Dial-Out, 2 Hangup, 3 and 4 answer of an incoming or outgoing call.")
-    url = _text("The URL that is requested for each event.")
+    url = _text("The URL that Ringback requests for each event.")
     method = _text("0 GET, 1 POST.")
     status = _text("0 disabled, 1 enabled.")
     note = _text("As it was sent.")
-    modified = _date("When it was last changed.")
+    modified = _date("When the event was last changed.")
     links = fields.Nested(Link)
 
 
 class PhoneCallEventCollection(Collection):
-    entry = fields.List(fields.Nested(PhoneCallEvent), required=True)
+    entry = fields.List(fields.Nested(PhoneCallEventSchema), required=True)
 
 
 class PhoneCallRecordView(Answer):
     id = _text("`00`.")
     extension = _text("The extension that was charged.")
     source = _text("The source that answered, or all sources separated by commas.")
-    destination = _text("The destination that answered, or all destinations with commas between.")
+    destination = _text("The destination that answered, or all destinations separated by commas.")
     flow = _number("2 local, 4 outgoing public, 8 incoming public.", 2, 4, 8)
     answered = _date("When it was answered.")
     duration = fields.Float(metadata={"description": "Seconds."})
@@ -151,14 +151,14 @@ class PhoneCallRecord(Answer):
     answered = _date("When it was answered.")
     nonce = _text("As it was sent.")
     phoneCallView = fields.List(fields.Nested(PhoneCallRecordView))
-    userId = _text("The id of the user who was charged.")
-    app = _text("The id of the app that placed it.")
+    userId = _text("The id of the user that was charged.")
+    app = _text("The id of the app that placed the call.")
     kind = _text("simple, callback or conferenceInvite.")
     ended = _date("When it ended.")
     duration = fields.Float(metadata={"description": "Seconds."})
     billed = fields.Float(metadata={"description": "Seconds."})
     hangupCause = _text("FreeSWITCH's name of the cause.")
-    endedBy = _text("Who or what ended it.")
+    endedBy = _text("The party, client, limit or fault that ended the call.")
     callerId = _text("The caller id that the source saw.")
     callerIdDestination = _text("The caller id that the destination saw.")
 
@@ -172,18 +172,18 @@ class Registration(Answer):
     status = _number("The extension's status.")
 
 
-class Presence(Answer):
+class PresenceSchema(Answer):
     extension = _text("An extended number.")
     status = _number("1 online, 2 ringing, 3 on a call.")
     registration = fields.List(fields.Nested(Registration))
-    since = _date("Since when it rings or talks.")
-    calls = _number("In how many calls it is.")
+    since = _date("Since when the extension rings or talks.")
+    calls = _number("How many calls the extension is in.")
     link = fields.Nested(Link)
     links = fields.Nested(Link)
 
 
 class PresenceCollection(Collection):
-    entry = fields.List(fields.Nested(Presence), required=True)
+    entry = fields.List(fields.Nested(PresenceSchema), required=True)
 
 
 class TokenRequest(Schema):
@@ -203,4 +203,4 @@ class Token(Answer):
     access_token = fields.String(required=True, metadata={"pattern": "^[A-Za-z0-9_.-]{10,}$"})
     token_type = fields.String(required=True, validate=OneOf(["Bearer"]))
     expires_in = fields.Integer(required=True, metadata={"description": "Seconds."})
-    refresh_token = _text("Good once.")
+    refresh_token = _text("A refresh token, valid once.")

@@ -43,7 +43,7 @@ class Digit(fields.Integer):
 
 def _url(text: str) -> None:
     try:
-        # Both raise ValueError: for a bad host in brackets, and for a bad port.
+        # urlsplit raises ValueError for a bad host in brackets, `port` for a bad port.
         parts = urlsplit(text)
         whole = bool(parts.hostname) and parts.port != 0
     except ValueError:
@@ -68,7 +68,7 @@ class UpdateSchema(BaseRequest):
 
 
 class CreateSchema(UpdateSchema):
-    # In the path or the body (docs/internals/uapi.md#contradictions).
+    # The type stands in the path or the body (docs/internals/uapi.md#contradictions).
     type = Digit(*TYPES, code="pcet_type_invalid")
     url = fields.String(required=True, validate=_url, metadata={"code": "pce_url_invalid"})
     method = Digit(GET, POST, code="pce_method_invalid", load_default=GET)

@@ -59,7 +59,7 @@ class EventStore:
         assert event is not None
         key, text = events_key(self._keys, extension), b""
         if old is not None:
-            # As it stands there: how a target is written may have changed since.
+            # The stored text, because the form of a target may have changed since.
             found: bytes | None = self._redis.hget(key, event.id)  # type: ignore[assignment]
             if found is None or _load(found) != old:
                 return False

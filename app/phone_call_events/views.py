@@ -19,7 +19,7 @@ from app.web.services import service
 
 _PATH = "/extensions/<user>/<extension>/phoneCallEvents"
 
-# What a list may be filtered by: any field (docs/internals/uapi.md#lists).
+# The fields that a filter may name: all of them (docs/internals/uapi.md#lists).
 _FILTERS = {name: Kind.TEXT for name in ("id", "type", "url", "method", "status", "note")}
 _FILTERS["modified"] = Kind.DATE
 

@@ -1,6 +1,6 @@
-"""PUT: what is done to a call (docs/internals/uapi.md#actions).
+"""The actions of PUT (docs/internals/uapi.md#actions).
 
-Each action is a job; the answer waits for the switch, RINGBACK_ACTION_TIMEOUT at most.
+Each action is a job. The answer waits for the switch, at most RINGBACK_ACTION_TIMEOUT.
 """
 
 import secrets
@@ -17,7 +17,7 @@ from app.calls import actions
 from app.calls.actions import Request, Target, Way
 from app.calls.model import Action, Call, Leg, NumberKind
 from app.errors import ApiError, api_error
-from app.phone_calls.schemas import CallerId
+from app.phone_calls.schemas import CallerIdField
 from app.phone_calls.services import PhoneCalls
 from app.settings import Settings
 from app.store.calls import CallStore
@@ -36,12 +36,12 @@ _NEED_VIEW = frozenset(
     }
 )
 _NEED_TARGET = actions.RINGING | {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
-# FreeSWITCH writes no WAV around GSM (wav49): the same codec as a file of its own.
+# File extensions by format. FreeSWITCH writes no WAV around GSM (wav49), so a .gsm file holds it.
 _EXTENSIONS = {"wav": "wav", "wav49": "gsm"}
 
 
 class ActionSchema(BaseRequest):
-    """PhoneCallAction (docs/internals/uapi.md#phonecallaction)."""
+    """The schema of PhoneCallAction (docs/internals/uapi.md#phonecallaction)."""
 
     aliases: ClassVar = {"waitForPickUp": "waitForPickup"}
 
@@ -50,7 +50,7 @@ class ActionSchema(BaseRequest):
         validate=Regexp(r"\A\d{2,3}\Z"), metadata=coded("pc_view_invalid")
     )
     sendCallTo = phone_number("pc_sendcallto_invalid")
-    callerId = CallerId(metadata=coded("pc_callerid_invalid"))
+    callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
     waitForPickup = WholeNumber(
         load_default=25, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
     )
@@ -73,11 +73,11 @@ class ActionSchema(BaseRequest):
 
 
 class ActionQuery(BaseQuery):
-    """Which fields the answer has."""
+    """The query of a PUT: the fields of the answer."""
 
 
 class PhoneCallActions:
-    """Carries out actions through the workers."""
+    """The service that carries out actions through the workers."""
 
     def __init__(
         self, settings: Settings, calls: PhoneCalls, store: CallStore, queue: JobQueue
@@ -90,8 +90,8 @@ class PhoneCallActions:
     def act(
         self, caller: Caller, user: str, extension: str, call_id: str, body: dict[str, Any]
     ) -> tuple[Call, bool]:
-        """The call as it stands once the switch has done it, and whether it has by now. Raises
-        ApiError."""
+        """Do an action. Returns the call once it shows the effect or the time is over, and whether
+        it shows the effect. Raises ApiError."""
         found = self._calls.find(caller, user, extension, call_id)
         if not found:
             raise api_error("pc_phonecall_invalid")
@@ -124,7 +124,9 @@ class PhoneCallActions:
         elif action is Action.TRANSFER_TO_VOICEMAIL:
             mailbox = self._terminal(caller, call, body["sendCallTo"]).voicemail
             if mailbox is None:
-                raise api_error("pc_sendcallto_invalid", "sendCallTo has no mailbox.")
+                raise api_error(
+                    "pc_sendcallto_invalid", "sendCallTo takes a phone terminal with a mailbox."
+                )
         elif action in _NEED_TARGET:
             if action is not Action.TRANSFER:
                 self._terminal(caller, call, body["sendCallTo"])
@@ -132,12 +134,12 @@ class PhoneCallActions:
             if action is Action.TRANSFER and not _may_transfer(call, target):
                 raise api_error(
                     "pc_transfer_invalid",
-                    "A call with a public number goes to another one with allowPublicTransfer.",
+                    "A transfer from one public number to another needs allowPublicTransfer=true.",
                 )
         elif action is Action.START_RECORDING:
             file = self._file(caller, call, leg, body["format"])
         return Request(
-            # RQ takes no other characters.
+            # A job's id takes only letters, digits, - and _ in RQ.
             id=f"{call.id}_{secrets.token_hex(6)}",
             action=action,
             leg=leg.id,
@@ -155,7 +157,7 @@ class PhoneCallActions:
     def _legs(
         self, caller: Caller, extension: str, call: Call, body: dict[str, Any]
     ) -> tuple[Leg, Leg | None]:
-        """The leg that it is done to; of a party that is moved, who moves it too."""
+        """The leg that the action acts on, and for an action that moves it the leg that asks."""
         action: Action = body["action"]
         numbers = [
             self._calls.of_number(caller, body[name], [call]) if name in body else None
@@ -173,15 +175,15 @@ class PhoneCallActions:
             return moved, by
         leg = self._of_view(caller, extension, call, body.get("phoneCallViewId"))
         if action is Action.PICK_UP:
-            # The view of the phone that rings, too.
+            # The view of the ringing phone names the same party.
             leg = actions.leg_of_view(call, "00") or leg
         if action in actions.MOVING:
             other = actions.other_party(call, leg)
             if other is None:
-                raise api_error("pc_action_invalid", "That party talks to nobody.")
+                raise api_error("pc_action_invalid", "That party does not talk to one other party.")
             return other, leg
         if action is Action.UN_PARK and not leg.in_lot:
-            # The view of the one who parked it, too.
+            # The view of the party that parked it names the same party.
             leg = next((each for each in call.parties if each.in_lot and not each.ended), leg)
         return leg, None
 
@@ -202,7 +204,7 @@ class PhoneCallActions:
         return Target(number, kind, tuple(Way(**way) for way in ways))
 
     def _terminal(self, caller: Caller, call: Call, number: str) -> Extension:
-        """A phone terminal of the call's organization."""
+        """The phone terminal with a number in the call's organization. Raises ApiError."""
         extension = caller.accounts.extensions.get(caller.extended(number))
         charged = self._charged(caller, call)
         if (
@@ -218,13 +220,13 @@ class PhoneCallActions:
     def _charged(self, caller: Caller, call: Call) -> Extension:
         extension = caller.accounts.extensions.get(call.extension)
         if extension is None:
-            raise ApiError(400, "extension_invalid", "The call's extension is gone.")
+            raise ApiError(400, "extension_invalid", "The accounts no longer have the extension.")
         return extension
 
     def _file(self, caller: Caller, call: Call, leg: Leg, name: str) -> str:
         recorded = caller.accounts.extensions.get(leg.number, self._charged(caller, call))
         if not recorded.may_record:
-            raise api_error("pc_action_invalid", "This extension's calls are not recorded.")
+            raise api_error("pc_action_invalid", "This extension must not be recorded.")
         now = datetime.fromtimestamp(self._store.now(), UTC)
         return self._settings.recordings.format(
             organization=call.organization,
@@ -238,7 +240,7 @@ class PhoneCallActions:
 
 
 def _back_to(call: Call, by: Leg) -> Target:
-    """The way back to the one who parked: as it was reached."""
+    """The way back to the party that parked the other one: the way that reached it before."""
     way = Way(gateway=by.gateway, dial_string=by.dial_string, owner=by.owner)
     return Target(by.number, by.kind, (way,))
 

@@ -8,8 +8,8 @@ from marshmallow.validate import Length, Range, Regexp
 from app.caller_id import NUMBER, parse_caller_id
 from app.web.fields import BaseQuery, BaseRequest, Number, WholeNumber, coded, extension_number
 
-# Parties on one side of a call, and the gateways to reach them all counted: the switch dials at
-# most 128 channels in one originate.
+# The most parties on one side of a call, and the most legs with all their gateways: the switch
+# dials at most 128 channels in one originate.
 MAX_PARTIES = 32
 MAX_LEGS = 64
 
@@ -27,7 +27,7 @@ class Numbers(fields.List[str]):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-class CallerId(fields.String):
+class CallerIdField(fields.String):
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         try:
             return parse_caller_id(super()._deserialize(value, attr, data, **kwargs))
@@ -45,8 +45,8 @@ class ViewSchema(BaseRequest):
 
     source = Numbers(required=True, metadata=coded("pc_source_invalid"))
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
-    callerId = CallerId(metadata=coded("pc_callerid_invalid"))
-    callerIdDestination = CallerId(metadata=coded("pc_callerid_invalid"))
+    callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
+    callerIdDestination = CallerIdField(metadata=coded("pc_callerid_invalid"))
 
 
 class CreateSchema(BaseRequest):
@@ -61,9 +61,9 @@ class CreateSchema(BaseRequest):
 
 
 class InviteViewSchema(BaseRequest):
-    # The source is the conference: what is sent in its place is not read.
+    # The source is the conference, so this schema ignores a source in the request.
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
-    callerId = CallerId(metadata=coded("pc_callerid_invalid"))
+    callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
 
 
 class InviteSchema(CreateSchema):

@@ -26,7 +26,7 @@ from app.store.queue import JobQueue
 from app.store.writes import Note
 from app.web.listing import Filter, Listing
 
-# Seconds for which is good what was said of a switch's being out of reach.
+# Seconds for which this process remembers whether a switch is unreachable.
 _SWITCH_AGE = 0.1
 
 INVITE = "conferenceInvite"
@@ -46,8 +46,8 @@ class PhoneCalls:
         self._acceptor = Acceptor(store)
         self._queue = queue
         self._pacer = pacer
-        # Of each switch when Redis was last asked whether it is out of reach, in seconds of the
-        # monotonic clock; and since when those are that were, in epoch seconds.
+        # When Redis last said whether a switch is unreachable, in seconds of the monotonic clock;
+        # and since when unreachable switches are, in epoch seconds. Both by the switch's name.
         self._asked: dict[str, float] = {}
         self._unreachable_since: dict[str, float] = {}
 
@@ -94,7 +94,7 @@ class PhoneCalls:
         ):
             raise api_error("pc_callerid_invalid", "You are not allowed to set the callerId field.")
         organization = caller.accounts.organizations[user.organization]
-        # 20 hex digits, as the ids of VoipNow are.
+        # 20 hex digits, as in VoipNow.
         call_id = secrets.token_hex(10)
         caller_id = extension.caller_id or f"<{extension.number}>"
         return Call(
@@ -126,7 +126,7 @@ class PhoneCalls:
         self, caller: Caller, call_id: str, kind: str, view: dict[str, Any]
     ) -> Iterable[Leg]:
         if kind == INVITE:
-            # The room is no leg: who is invited is all there is to ring.
+            # The room is no leg, so the sources are the invited parties.
             code = "pc_destination_invalid"
             yield from self._legs(caller, call_id, Role.SOURCE, view["destination"], code)
             return
@@ -137,10 +137,10 @@ class PhoneCalls:
     def _legs(
         self, caller: Caller, call_id: str, role: Role, numbers: Iterable[str], code: str
     ) -> Iterable[Leg]:
-        # The same number twice would ring one phone twice.
+        # A repeated number would ring one phone twice.
         ways = dict(self.ways(caller, number, code) for number in numbers)
         if sum(map(len, ways.values())) > MAX_LEGS:
-            raise api_error(code, f"These numbers take more than {MAX_LEGS} ways to reach them.")
+            raise api_error(code, f"These numbers need more than {MAX_LEGS} legs.")
         for party, ((kind, number), attempts) in enumerate(ways.items(), start=1):
             for attempt, way in enumerate(attempts, start=1):
                 yield Leg(
@@ -157,12 +157,13 @@ class PhoneCalls:
     def ways(
         self, caller: Caller, number: str, code: str
     ) -> tuple[tuple[NumberKind, str], list[dict[str, str]]]:
-        """What a number is, and the ways to reach it in order. Raises ApiError with ``code``."""
+        """The kind and full form of a number, and the ways to reach it in order. Raises ApiError
+        with ``code``."""
         accounts = caller.accounts
         extension = accounts.extensions.get(caller.extended(number))
         own = caller.organization
         if "*" in number and own is not None and number.partition("*")[0] != own.number:
-            # Another organization's: no word on whether it exists, and no ringing there.
+            # Never ring another organization's extension, nor tell whether it exists.
             raise api_error(code)
         if extension is not None and extension.type.rings:
             return (NumberKind.EXTENSION, extension.number), [
@@ -181,8 +182,8 @@ class PhoneCalls:
     def find(
         self, caller: Caller, user_name: str, extension: str, call_id: str | None = None
     ) -> list[Call]:
-        """The live calls of an extension, newest first; or one call, live or kept. A call that
-        the app may not see is not found."""
+        """The live calls of an extension, newest first; or one call, live or ended, while Redis
+        keeps it. A call that the app may not see is not found."""
         scope = caller.scope(user_name, extension)
         if call_id is not None:
             return _visible(scope, [self._store.get(call_id)])
@@ -199,8 +200,8 @@ class PhoneCalls:
         call_id: str | None,
         asked: Listing,
     ) -> tuple[list[Call], int]:
-        """A page of what :meth:`find` finds, and how many of them there are. What a filter names
-        by id or nonce is found while it is kept, live or ended."""
+        """A page of the calls that :meth:`find` finds, and their number on all pages. A filter by
+        id or nonce also finds ended calls."""
         scope = caller.scope(user_name, extension)
         named = self._named(caller, call_id, asked.filter)
         if named is not None:
@@ -217,7 +218,7 @@ class PhoneCalls:
     def _named(
         self, caller: Caller, call_id: str | None, by: Filter | None
     ) -> list[Call | None] | None:
-        """The calls that are named one by one; None where they are not."""
+        """The calls that the request names by id or nonce; None if it names none so."""
         if call_id is not None:
             return [self._store.get(call_id)]
         if by is None or not by.names:
@@ -230,7 +231,8 @@ class PhoneCalls:
         return None
 
     def _page_of_live(self, key: str, asked: Listing) -> tuple[list[str], int]:
-        """Ids, read from the index alone as far as its order says what is asked for."""
+        """A page of ids from the index, and their number. It reads only what the request needs as
+        far as the order of the index allows."""
         redis, by = self._store.redis, asked.filter
         span = ALL if by is None else by.span if by.by == "published" else None
         if span is None and by is not None and by.by == "id" and by.op == "present":
@@ -259,8 +261,8 @@ class PhoneCalls:
         return [call for call in found if call.state is not State.ENDED]
 
     def unreachable(self, calls: Sequence[Call]) -> dict[str, float]:
-        """Since when (epoch seconds) the switches of live calls are out of reach, by id of the
-        call."""
+        """The times since when the switches of live calls are unreachable, in epoch seconds, by
+        the call's id."""
         switches = {c.id: c.switch for c in calls if c.switch and c.state is not State.ENDED}
         now = time.monotonic()
         old = {n for n in switches.values() if now - self._asked.get(n, -math.inf) >= _SWITCH_AGE}
@@ -281,8 +283,8 @@ class PhoneCalls:
     # Hang up
 
     def hang_up(self, caller: Caller, calls: Sequence[Call], number: str | None) -> list[Call]:
-        """End the calls, or what of them goes to one number; return those concerned as they
-        stand once the switch has done it, or after RINGBACK_ACTION_TIMEOUT."""
+        """Hang up the calls, or only the party with ``number`` in them. Returns these calls once
+        the switch has done it, or after RINGBACK_ACTION_TIMEOUT."""
         if number is not None:
             number = self.of_number(caller, number, calls)
             calls = [c for c in calls if any(leg.number == number for leg in c.legs)]
@@ -291,7 +293,8 @@ class PhoneCalls:
         return [self._await(call, end - time.monotonic()) for call in concerned]
 
     def of_number(self, caller: Caller, number: str, calls: Sequence[Call]) -> str:
-        """A short number stands for an extension that is in one of the calls."""
+        """The number as the legs have it: a short number becomes an extended one if one of the
+        calls has that extension."""
         extended = caller.extended(number)
         known = {leg.number for call in calls for leg in call.legs}
         return extended if extended in known else number
@@ -304,7 +307,7 @@ class PhoneCalls:
             return transitions.hang_up_number(current, number, at=at)
 
         try:
-            # Told to a client it is as good as the call itself.
+            # A client relies on this answer as on the acceptance of the call.
             changed = self._store.change(call, transition, note, replicated=True)
         except KeyError:
             return call
@@ -326,7 +329,7 @@ def _visible(scope: Scope, calls: Iterable[Call | None]) -> list[Call]:
 
 
 def _value(by: Filter, call: Call) -> str | float | None:
-    """What a filter compares."""
+    """The value of a call that a filter compares."""
     values: dict[str, str | float | None] = {
         "id": call.id,
         "published": call.accepted,
@@ -336,7 +339,7 @@ def _value(by: Filter, call: Call) -> str | float | None:
 
 
 def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> str:
-    """The conference's room on the switch. Raises ApiError for a number or PIN of none."""
+    """The conference's room on the switch. Raises ApiError for a wrong number or PIN."""
     name = f"ringback-{extension.number.replace('*', '-')}"
     number = query.get("number")
     if number is None:
@@ -350,8 +353,8 @@ def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> st
 
 
 def _digest(kind: str, extension: Extension, query: dict[str, Any], body: dict[str, Any]) -> str:
-    """What makes two requests the same: what was asked, nothing that was chosen for it, so that
-    a retry is still the same after a route or a setting was changed."""
+    """The digest by which two requests are the same. It covers only what the client sent, so that
+    a retry is still the same after a route or a setting has changed."""
     answer = {name: value for name, value in query.items() if name != "fields_"}
     asked = [kind, extension.number, answer, {**body, "extension": None}]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -94,13 +94,13 @@ def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Resp
 def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response, int]:
     caller, phone_calls = _caller()
     if call_id is None:
-        # The documents contradict themselves; no client leaves it out.
+        # The documents contradict themselves; every client sends the id.
         raise api_error("pc_phonecall_invalid")
     query = load(_action_query, request.args)
     names = field_names(query, FIELDS)
     body = load(_action_body, json_body())
     call, done = service(PhoneCallActions).act(caller, user, extension, call_id, body)
-    # An array, which every client reads (docs/internals/uapi.md#contradictions).
+    # Every client reads an array (docs/internals/uapi.md#contradictions).
     answer = picked(_resources(phone_calls, [call], user, extension), names)
     return jsonify(answer), 200 if done else 202
 

@@ -1,1 +1,1 @@
-"""Whether an extension is on a call."""
+"""Presence: whether an extension is on a call."""

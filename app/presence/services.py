@@ -1,4 +1,4 @@
-"""Whether extensions are on a call. Only calls that Ringback placed count."""
+"""The Presence service without its HTTP. Only calls that Ringback placed count."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,15 @@ from typing import Any
 
 from app.accounts.caller import SELF, Caller
 from app.accounts.model import Extension
-from app.calls.model import Call, Leg, NumberKind
+from app.calls.model import Call, Leg, NumberKind, Phase
 from app.store.calls import CallStore
 from app.web.listing import Listing
 
-# status (4PSA's Presence resource): without a call an extension counts as online.
+# The values of status in 4PSA's Presence resource. An extension without a call counts as online.
 ONLINE, RINGING, BUSY = 1, 2, 3
-# The calls read for one extension. It is in a call or two; if it is charged for many calls, the
-# newest decide.
+_TALKING = (Phase.ANSWERED, Phase.BRIDGED)
+# The most calls read for one extension. An extension is in a call or two. If it pays for many
+# calls, the newest decide.
 _CALLS_READ = 100
 # The extensions read at once.
 _CHUNK = 50
@@ -31,13 +32,14 @@ class Presence:
 
 
 def presence(number: str, calls: Iterable[Call]) -> Presence:
-    """The presence of an extension by its live calls. Calls that it only pays for do not count."""
+    """The presence of an extension by its live calls. A call that the extension only pays for does
+    not count."""
     legs = [leg for call in calls for leg in call.legs if _is_there(leg, number)]
-    talking = [leg.answered for leg in legs if leg.answered is not None]
-    if talking:
-        return Presence(number, BUSY, len(legs), min(talking))
-    dialled = [leg.created for leg in legs if leg.created is not None]
-    return Presence(number, RINGING, len(legs), min(dialled)) if dialled else Presence(number)
+    if talking := [leg for leg in legs if leg.phase in _TALKING]:
+        since = filter(None, (leg.answered or leg.bridged for leg in talking))
+        return Presence(number, BUSY, len(legs), min(since))
+    since = filter(None, (leg.created for leg in legs))
+    return Presence(number, RINGING, len(legs), min(since)) if legs else Presence(number)
 
 
 def _is_there(leg: Leg, number: str) -> bool:

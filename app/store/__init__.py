@@ -1,1 +1,1 @@
-"""What Redis holds of the calls, and every script that writes it."""
+"""The calls in Redis, and the scripts that write them."""

@@ -1,4 +1,5 @@
-"""Changes the calls in Redis through change.lua. pace.lua writes their claims."""
+"""The store of calls in Redis: it reads them, and changes them by change.lua. pace.lua writes the
+claims."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ REPLICAS_LIMIT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A pure transition of a call, as old as it may be, and what its timeline says of it."""
+    """A pure transition, the call to apply it to (which may be old), and notes for the timeline."""
 
     call: Call
     transition: Callable[[Call], Call]
@@ -34,7 +35,7 @@ class Change:
 
 
 class CallStore(CallReader):
-    """Reads calls, and changes them through the script."""
+    """The store that reads and changes calls."""
 
     def __init__(self, redis: Redis, keys: Keys, replicas: int = 0) -> None:
         """``replicas`` is how many replicas must hold a call before it counts as accepted, and
@@ -55,11 +56,11 @@ class CallStore(CallReader):
         *,
         replicated: bool = False,
     ) -> Call:
-        """Apply a pure transition to the call as it stands, and return the call after it.
+        """Apply a pure transition to the call in Redis, and return the call after it.
 
-        ``call`` may be old: where another change came first, the transition is applied
-        again to what Redis holds. Nothing is written where it changes nothing.
-        Raises KeyError where the call is no longer kept; with ``replicated`` NotReplicated.
+        ``call`` may be old: if another change came first, the transition is applied again to the
+        call that Redis has. A transition that changes nothing writes nothing.
+        Raises KeyError if Redis no longer keeps the call; with ``replicated`` NotReplicated.
         """
         (changed,) = self.change_many([Change(call, transition, (note,))], replicated=replicated)
         if changed is None:
@@ -73,11 +74,11 @@ class CallStore(CallReader):
         replicated: bool = False,
         errors: dict[str, Exception] | None = None,
     ) -> list[Call | None]:
-        """The same for many calls in one round trip, each a call of its own; those that another
-        change came before take one more. None stands for a call that is no longer kept.
+        """Apply changes to many calls, each to another call, and return the calls after them.
 
-        What Redis refuses of one call hurts no other: it is raised when all are done, or put into
-        ``errors`` by the call's id, and None stands for its call.
+        This takes one round trip, and one more for calls that another change came before. A call
+        that Redis no longer keeps is None. So is a call whose change Redis refuses: its error goes
+        into ``errors`` by the call's id, or is raised once all other changes are done.
         """
         refused = {} if errors is None else errors
         done: list[Call | None] = [change.call for change in changes]
@@ -108,7 +109,7 @@ class CallStore(CallReader):
                 done[index] = current = from_reply(pairs(reply))
                 if current is not None:
                     if current.stamp == changed.stamp:
-                        # It was sent twice, and the answer to the first lost.
+                        # The client sent the change twice, because the first answer was lost.
                         _tell(old, current)
                     left.append((index, change))
         if errors is None and refused:
@@ -122,7 +123,7 @@ class CallStore(CallReader):
             for keys, arguments in steps:
                 pipe.evalsha(scripts.CHANGE.sha, len(keys), *keys, *arguments)
             if replicas:
-                # On one connection: WAIT is for what that one has written.
+                # WAIT covers only the writes of its own connection.
                 pipe.wait(replicas, int(REPLICAS_LIMIT * 1000))
             replies = pipe.execute(raise_on_error=False)
         had = replies.pop() if replicas else 0
@@ -139,9 +140,9 @@ class CallStore(CallReader):
         return replies
 
     def replicated(self, calls: Sequence[Call]) -> list[Call]:
-        """Those of the calls that this server has as they are, and enough replicas of it too.
-        Raises NotReplicated."""
-        # Written again, unchanged: WAIT is for what its own connection has written.
+        """The calls that Redis and enough of its replicas have in just this version. Raises
+        NotReplicated."""
+        # Write the calls again, unchanged: WAIT covers only the writes of its own connection.
         replies = self._run([([self.keys.call(call.id)], ["", "[]"]) for call in calls], True)
         return [
             call
@@ -150,12 +151,13 @@ class CallStore(CallReader):
         ]
 
     def postpone(self, until: dict[str, float]) -> None:
-        """Have the watchdog look at the calls again at these times."""
+        """Set the times at which the watchdog looks at the calls again."""
         if until:
             self.redis.zadd(self.keys.deadlines, until, xx=True)
 
     def forget_deadline(self, call_id: str) -> None:
-        """Of a call that is over. One that only cannot be read here is left for others."""
+        """Remove the deadline of a call that is over. A call that this process cannot read keeps
+        its deadline for others."""
         try:
             flat: Any = self.redis.hgetall(self.keys.call(call_id))
         except ResponseError:
@@ -164,19 +166,20 @@ class CallStore(CallReader):
             self.redis.zrem(self.keys.deadlines, call_id)
 
     def note(self, call_id: str, note: Note, mark: str = "") -> None:
-        """Add to the timeline what changes nothing in the call, once.
+        """Add a note to the timeline, once. The call itself does not change.
 
-        A caller that tries again after an error of Redis gives each attempt the same ``mark``
+        A caller that retries after an error of Redis gives each attempt the same ``mark``
         (once.new_mark).
         """
         command = writes.note_command(self.keys, call_id, note, f"{self.now():.6f}")
         once.run(self.redis, self.keys, mark or once.new_mark(), [command])
 
     def note_sent(self, notes: Sequence[tuple[str, Note, float]]) -> list[bool]:
-        """Add to the timelines of calls what was sent for them, and when, in one round trip, once.
+        """Add a note of what was sent, and when, to the timeline of each call, in one round trip,
+        once.
 
-        Returns for each whether nothing is left to write: the call is marked as sent, and nobody
-        wants it hung up. May raise an error of Redis.
+        Returns for each call whether nothing else is left to do: the call is marked as sent, and no
+        client wants it hung up. May raise an error of Redis.
         """
         noted_at = ((call_id, note, f"{at:.6f}") for call_id, note, at in notes)
         commands = [writes.note_command(self.keys, *each) for each in noted_at]
@@ -195,12 +198,12 @@ class CallStore(CallReader):
         for reply in (noted, *replies):
             if isinstance(reply, Exception) and is_unavailable(reply):
                 raise reply
-        # What is wrong with one call costs no other anything.
+        # A bad call does not affect the others.
         return [isinstance(of, list) and of[0] is not None and of[1] is None for of in replies]
 
 
 def _tell(old: Call, new: Call) -> None:
-    """Count, log and trace a change, once it is written."""
+    """Count, log and trace a change that Redis has."""
     counting.changed(old, new)
     logs.changed(old, new)
     tracing.changed(old, new)

@@ -1,15 +1,15 @@
--- How a call's hash is written, but for the claim (pace.lua): compare the version, then apply.
--- (accept.lua and store.py say what calls this function.)
+-- Change a call's hash if the version is the expected one. Claims alone go through pace.lua.
+-- accept.lua and scripts.py call this function.
 -- keys  1 the call's hash, then those that the commands name
 -- argv  1 the version the change was made from and its stamp, 'version:stamp', '' for a new call
 --       2 the commands, a JSON array of {name, number of its key, further words ...};
---         after HOOK, the next one only where the set holds the word
--- Returns 1, or the hash as it stands where another change came first.
+--         after HOOK, the next one runs only if the set has the word
+-- Returns 1, or the present hash if another change came first.
 local function change(keys, argv)
   local version, stamp = unpack(redis.call('HMGET', keys[1], 'version', 'stamp'))
   if (version and version .. ':' .. (stamp or '') or '') ~= argv[1] then
-    -- Written again, unchanged: the first attempt may have made the change and lost its answer,
-    -- and whoever waits for replicas waits for what his connection has written.
+    -- Write the version again, unchanged. The first attempt may have made the change and lost the
+    -- answer, and WAIT covers only the writes of its own connection.
     if version then redis.call('HSET', keys[1], 'version', version) end
     return redis.call('HGETALL', keys[1])
   end

@@ -24,9 +24,9 @@ from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConn
 from app.settings import SettingsError
 
 _SENTINEL_PORT = 26_379
-# Seconds that a blocking command may wait at most.
+# The most seconds that a blocking command may wait.
 BLOCK_LIMIT = 0.5
-# Seconds to wait for one of a limited number of connections.
+# Seconds to wait for a connection if their number is limited.
 _TURN = 3.0
 
 # The system's own poll, which gevent replaces. A process that has not loaded gevent still has it in
@@ -36,7 +36,7 @@ _poll = _gevent.get_original("select", "poll") if _gevent else select.poll
 
 
 class _CountingRetry(Retry):
-    """Counts each attempt that fails."""
+    """A retry that counts the failures."""
 
     def call_with_retry(self, do: Any, fail: Callable[..., Any], *args: Any, **options: Any) -> Any:
         def failed(*error: Any) -> Any:
@@ -50,9 +50,9 @@ class _CountingRetry(Retry):
 
 
 class _Look:
-    """The look that a pool takes at a connection before each use, whether it was closed or has a
-    reply left over: with the system's own poll. Under gevent redis-py's is a turn of the loop,
-    which costs as much as a command."""
+    """A connection that checks with the system's own poll whether it was closed or has a reply left
+    over. A pool checks this before each use. Under gevent redis-py's own check takes a turn of the
+    loop, which costs as much as a command."""
 
     def can_read(self: Any, timeout: float = 0) -> bool:
         if not timeout and self._sock is not None and not self._parser._reader.has_data():
@@ -88,22 +88,22 @@ def connect(
     ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]``.
 
     ``timeout`` is the seconds that each of ``retries`` + 1 attempts at a command may take.
-    With ``connections`` there are at most so many, and who finds none free waits for one, up to
-    _TURN seconds. The metrics of the process count each error if ``counted``. Replies are bytes,
-    as RQ needs them. Raises SettingsError for another form.
+    ``connections`` limits the number of connections; a greenlet then waits up to _TURN seconds for
+    a free one. The metrics of the process count each error if ``counted``. Replies are bytes, as
+    RQ needs them. Raises SettingsError for another form.
     """
     options = {
         "socket_connect_timeout": min(2.0, timeout),
-        # Whoever blocks in a command does so for less: see BLOCK_LIMIT.
+        # A blocking command takes less than this: see BLOCK_LIMIT.
         "socket_timeout": timeout,
         "socket_keepalive": True,
         "health_check_interval": 15,
-        # With these on redis-py takes a reply that was left over for a notification, and gives it
-        # to the next command of that connection.
+        # With notifications enabled, redis-py takes a reply that was left over for a notification,
+        # and gives it to the next command of that connection.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         # The client sends a command again when it gets no answer. Redis may have carried out the
-        # first copy: a change of a call names the version that it changes, and a write that is not
-        # the same when done twice goes through once.lua.
+        # first copy: a change of a call names the version that it changes, and a write that must
+        # not happen twice goes through once.lua.
         "retry": (_CountingRetry if counted else Retry)(
             ExponentialWithJitterBackoff(cap=0.5, base=0.05), retries
         ),
@@ -114,7 +114,7 @@ def connect(
     if url.startswith("redis+sentinel://"):
         return _sentinel(url, options)
     if url.startswith("redis://"):
-        # The others have connections of their own.
+        # Sentinel and unix sockets have connection classes of their own.
         options["connection_class"] = _Connection
     if url.startswith("unix://"):
         del options["socket_keepalive"]
@@ -144,7 +144,7 @@ def _sentinel(url: str, options: dict[str, Any]) -> Redis:
         options["username"] = unquote(parts.username)
     if parts.password:
         options["password"] = unquote(parts.password)
-    # One that is gone is passed over soon: the others know as much.
+    # Skip a dead Sentinel soon: the others know as much.
     each = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
     pool: Any = Sentinel(sentinels, sentinel_kwargs=each)  # type: ignore[no-untyped-call]
     options["connection_class"] = _ManagedConnection
@@ -154,22 +154,22 @@ def _sentinel(url: str, options: dict[str, Any]) -> Redis:
     return master
 
 
-# What a command raises while Redis is away, failing over, loading or full, and the first words
-# of what redis-py has no class for.
+# The errors of a command while Redis is unavailable: down, failing over, loading or full. Below
+# them, the first words of errors that have no class in redis-py.
 _UNAVAILABLE = (
     RedisConnectionError,
     RedisTimeoutError,
     BusyLoadingError,
     ReadOnlyError,
     OutOfMemoryError,
-    # A transaction of which a command was refused for such a reason.
+    # The error of a transaction in which Redis refused a command for such a reason.
     ExecAbortError,
 )
 _REFUSALS = ("NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "TRYAGAIN", "UNBLOCKED")
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether the error says that Redis cannot be had now, and may be had later."""
+    """Whether the error says that Redis is unavailable now and a retry may help."""
     if isinstance(error, _UNAVAILABLE):
         return True
     return isinstance(error, ResponseError) and str(error).startswith(_REFUSALS)

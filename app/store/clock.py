@@ -6,17 +6,17 @@ import time
 from redis import Redis
 from redis.exceptions import RedisError
 
-# Seconds for which Redis' clock is trusted to go on as the monotonic clock does.
+# Seconds for which this process computes Redis' time from its monotonic clock.
 _KEPT = 10.0
 
 
 class RedisClock:
-    """Tells Redis' time without asking Redis each time."""
+    """Redis' clock, asked only every few seconds."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        # Redis' clock less the monotonic one of this process, in microseconds: at least, and as
-        # this process takes it to be.
+        # The offset of Redis' clock from the monotonic clock of this process, in microseconds: the
+        # least that it can be, and the one in use.
         self._least = 0.0
         self._offset = 0.0
         self.heard = -math.inf
@@ -35,8 +35,8 @@ class RedisClock:
         return round(time.monotonic() + self._offset / 1e6, 6)
 
     def moment(self, at: float) -> float:
-        """The time ``at`` of the monotonic clock as microseconds of Redis' clock, at the earliest
-        that it can be. May raise an error of Redis."""
+        """The earliest time that Redis' clock can have, in microseconds, at the time ``at`` of the
+        monotonic clock. May raise an error of Redis."""
         self.now()
         return at * 1e6 + self._least
 

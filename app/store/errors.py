@@ -1,4 +1,4 @@
-"""What a change of a call may end with, beside the errors of Redis itself."""
+"""The errors of a change of a call, apart from those of Redis itself."""
 
 
 class OutcomeUnknown(Exception):

@@ -17,10 +17,10 @@ from app.store.keys import Keys
 
 log = logging.getLogger(__name__)
 
-# One more with each change of a key or field that the code of before could not read, or that the
-# code of now cannot read as it was.
+# Add one with each change of a key or field that older code cannot read, or after which this code
+# cannot read older data.
 FORMAT = 1
-# Seconds between two looks whether Redis is available.
+# Seconds between two attempts to reach Redis.
 _PAUSE = 1.0
 
 
@@ -34,7 +34,7 @@ def check(redis: Redis, keys: Keys) -> None:
     Raises WrongFormat, or an error of Redis.
     """
     with redis.pipeline() as pipe:
-        # In one step: a process that starts beside this one sets the number, then the accounts.
+        # Read both in one step: another process that starts now sets the number, then the accounts.
         pipe.get(keys.format)
         pipe.exists(keys.accounts)
         found, has_accounts = pipe.execute()
@@ -55,11 +55,11 @@ def _sentence(found: Any, keys: Keys) -> str:
 
 
 def check_at_start(redis: Redis, keys: Keys, then: Callable[[], None] = lambda: None) -> None:
-    """Check the format and do what comes ``then``: now, or once Redis is available.
+    """Check the format and call ``then``: now, or once Redis is available.
 
-    Raises WrongFormat and SettingsError, and errors of Redis but those that say that Redis is
-    unavailable. A process that finds another format later logs it and asks itself to stop, by
-    SIGTERM; its next start is refused.
+    Raises WrongFormat and SettingsError, and errors of Redis except those that say that Redis is
+    unavailable. A process that finds another format later logs it and sends itself SIGTERM. Its
+    next start fails.
     """
     try:
         check(redis, keys)

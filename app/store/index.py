@@ -1,4 +1,4 @@
-"""Sorted sets of calls by the time they were accepted: read a page, or a chunk, at a time."""
+"""Indexes: sorted sets of calls by the time of acceptance, read by pages or chunks."""
 
 import math
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from typing import Any
 
 from redis import Redis
 
-# Members read at once where all have to be looked at.
+# The members that a walk reads at once.
 CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Times in epoch seconds: from ``low`` on, and before ``high``."""
+    """A span of times in epoch seconds: from ``low`` on, and before ``high``."""
 
     low: float = -math.inf
     high: float = math.inf
 
     def cut(self, other: "Span") -> "Span":
-        """What both have in common."""
+        """The span that both have in common."""
         return Span(max(self.low, other.low), min(self.high, other.high))
 
     @property
@@ -33,7 +33,7 @@ ALL = Span()
 def page(
     redis: Redis, key: str, span: Span, start: int, count: int, *, newest_first: bool
 ) -> tuple[list[str], int]:
-    """The ids from the one numbered ``start`` on, at most ``count``, and how many there are."""
+    """At most ``count`` ids from number ``start`` on, and the number of all."""
     low, high = span._bounds
     first, last = (high, low) if newest_first else (low, high)
     with redis.pipeline(transaction=False) as pipe:
@@ -46,10 +46,11 @@ def page(
 def walk(
     redis: Redis, key: str, span: Span = ALL, *, newest_first: bool = True
 ) -> Iterator[list[tuple[str, float]]]:
-    """All ids with their times, some CHUNK at a time. Each once; what comes or goes meanwhile may
-    be missed, and nothing else."""
+    """All ids with their times, CHUNK at a time, each once. It may miss ids that are added or
+    removed meanwhile, and no others."""
     low, high = span._bounds
-    # Those read of the time that the next chunk begins with. By name: they may go meanwhile.
+    # The ids already read with the time that the next chunk begins with. Members may go meanwhile,
+    # so their number would not do.
     seen: set[bytes] = set()
     while True:
         first, last = (high, low) if newest_first else (low, high)

@@ -2,7 +2,7 @@
 
 
 class Keys:
-    """The names of Redis keys. Those of one call share a hash tag."""
+    """The names of Redis keys. The keys of one call share a hash tag."""
 
     def __init__(self, prefix: str = "ringback:") -> None:
         self.prefix = prefix
@@ -16,7 +16,7 @@ class Keys:
         self.turns = f"{prefix}turns"
         self.limits = f"{prefix}limits"
         self.pace = f"{prefix}pace"
-        # The extensions that have web hooks, and what is to be told to these.
+        # The extensions that have webhooks, and the call events for them.
         self.hooked = f"{prefix}hooked"
         self.outbox = f"{prefix}outbox"
         self.webhooks = f"{prefix}webhooks:"
@@ -57,15 +57,15 @@ class Keys:
         return f"{self.prefix}waiting:{organization}"
 
     def taken(self, of: str) -> str:
-        """What is live of a limit: calls or legs."""
+        """The live calls or legs that a limit counts."""
         return f"{self.prefix}live:{of}"
 
     def turn(self, token: str) -> str:
-        """What a worker's request for calls was answered."""
+        """The answer to a worker's request for calls."""
         return f"{self.prefix}turn:{token}"
 
     def once(self, mark: str) -> str:
-        """The mark of a request that is carried out once."""
+        """The mark of a request that must be carried out once."""
         return f"{self.prefix}once:{mark}"
 
     def refusing(self, switch: str) -> str:

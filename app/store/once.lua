@@ -3,9 +3,9 @@
 -- KEYS  1 the mark
 -- ARGV  1 the seconds that the mark is kept
 --       2.. the commands, each after the number of its words
--- Runs every command, as MULTI does: an error of one costs the others nothing. The mark comes first:
--- a Redis that refuses to write runs none of them.
--- Returns 1, 0 where they ran before, or the first error.
+-- Runs every command, as MULTI does, also after an error of one. The mark comes first: a Redis that
+-- refuses writes runs none of them.
+-- Returns 1, 0 if they ran before, or the first error.
 if not redis.call('SET', KEYS[1], '', 'NX', 'EX', ARGV[1]) then return 0 end
 local failed
 each_command(ARGV, 2, function(...)

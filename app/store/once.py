@@ -1,4 +1,4 @@
-"""Runs commands once that are not the same when run twice, though the client sends them again."""
+"""Commands that must run once, though the client may send them again."""
 
 import secrets
 from collections.abc import Iterable, Sequence
@@ -21,8 +21,8 @@ MARK_KEPT = 600
 
 
 def new_mark() -> str:
-    """A random name for one request: 16 hex digits. Who writes the same again after an error gives
-    the same mark."""
+    """A random name for one request: 16 hex digits. A retry of the same write uses the same
+    mark."""
     return secrets.token_hex(8)
 
 
@@ -37,7 +37,7 @@ def arguments(keys: Keys, mark: str, commands: Iterable[Sequence[Any]]) -> list[
 def run(redis: Redis, keys: Keys, mark: str, commands: Iterable[Sequence[Any]]) -> None:
     """Run the commands in one step, unless the mark says that they ran before.
 
-    Raises an error of Redis: where Redis refused one command, the others have run.
+    Raises an error of Redis. If Redis refused one command, the others have run.
     """
     words = arguments(keys, mark, commands)
     try:

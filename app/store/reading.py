@@ -26,12 +26,13 @@ class CallReader:
         return self.clock.now()
 
     def get(self, call_id: str) -> Call | None:
-        """The call, or None where there is none or it is no longer kept."""
+        """The call, or None if Redis does not have it or no longer keeps it."""
         flat: Any = self.redis.hgetall(self.keys.call(call_id))
         return from_reply(flat)
 
     def get_many(self, call_ids: Iterable[str]) -> list[Call | None]:
-        """The calls; None also for one that cannot be read, so that it hurts no other."""
+        """The calls, in the order of the ids. A call that is missing or cannot be read is None, so
+        that it does not hide the others."""
         names = list(call_ids)
         with self.redis.pipeline(transaction=False) as pipe:
             for call_id in names:
@@ -43,12 +44,13 @@ class CallReader:
         return self.of_nonce(self.redis.get(self.keys.nonce(app, nonce))) or ()
 
     def of_nonce(self, value: Any) -> tuple[Call, ...] | None:
-        """The calls a nonce stands for; None where it is new or they are no longer kept."""
+        """The calls that a nonce stands for; None if the nonce is new or Redis no longer keeps its
+        calls."""
         if value is None:
             return None
         ids = value.decode().split(",")
         calls = tuple(filter(None, self.get_many(ids)))
-        # One that is kept and cannot be read raises: its nonce is not new.
+        # A call that Redis keeps and that cannot be read raises: its nonce is not new.
         return calls or tuple(filter(None, map(self.get, ids))) or None
 
     def nonces(self, call_ids: Sequence[str]) -> list[str | None]:
@@ -58,12 +60,12 @@ class CallReader:
             return [nonce and nonce.decode() for nonce in pipe.execute()]
 
     def live_of_switch(self, switch: str) -> list[str]:
-        """Ids of the live calls that were claimed for the switch."""
+        """The ids of the live calls that were claimed for the switch."""
         ids: Any = self.redis.zrange(self.keys.switch_calls(switch), 0, -1)
         return [call_id.decode() for call_id in ids]
 
     def unreachable(self, switches: Iterable[str]) -> dict[str, float]:
-        """Of these switches those that cannot be reached, and since when in epoch seconds."""
+        """The unreachable ones of the switches, each with the time since when in epoch seconds."""
         names = list(dict.fromkeys(switches))
         with self.redis.pipeline(transaction=False) as pipe:
             for name in names:
@@ -72,18 +74,18 @@ class CallReader:
         return {name: float(since) for name, since in found if since is not None}
 
     def due(self, now: float) -> list[str]:
-        """Ids of calls whose deadline has passed."""
+        """The ids of calls whose deadline has passed."""
         ids: Any = self.redis.zrange(self.keys.deadlines, "-inf", now, byscore=True)
         return [call_id.decode() for call_id in ids]
 
     def timeline(self, call_id: str) -> list[dict[str, str]]:
-        """Every command, reply, event and change of the call, oldest first."""
+        """The timeline of the call: every command, reply, event and change, oldest first."""
         entries: Any = self.redis.xrange(self.keys.timeline(call_id))
         found = [
             {"id": entry_id.decode(), **{k.decode(): v.decode() for k, v in fields.items()}}
             for entry_id, fields in entries
         ]
-        # Commands are written some time after they were sent.
+        # Workers write commands some time after they sent them.
         return sorted(found, key=lambda entry: entry["at"])
 
     def wait(self, call_id: str, until: Callable[[Call], bool], timeout: float) -> Call | None:
@@ -91,7 +93,7 @@ class CallReader:
         end = time.monotonic() + timeout
         last = "$"
         while True:
-            # Where to go on reading is found before the call is read: no change falls between.
+            # Find the end of the timeline before you read the call, so that no change is missed.
             if last == "$":
                 newest: Any = self.redis.xrevrange(self.keys.timeline(call_id), count=1)
                 last = newest[0][0] if newest else "0"

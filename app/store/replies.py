@@ -1,4 +1,4 @@
-"""Reads what Redis answers of calls."""
+"""Readers of Redis' replies about calls."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def pairs(reply: Sequence[Any]) -> dict[Any, Any]:
 def from_reply(flat: dict[bytes, bytes]) -> Call | None:
     """The call in the reply to an HGETALL; None for an empty reply.
 
-    Raises KeyError, TypeError or ValueError for a hash that is no call.
+    Raises KeyError, TypeError or ValueError for a hash that is not a call.
     """
     if not flat:
         return None
@@ -27,10 +27,10 @@ def from_reply(flat: dict[bytes, bytes]) -> Call | None:
 
 
 def readable(call_id: str, reply: Any) -> Call | None:
-    """The call in one reply of many; None, with a log line, for a hash that is no call.
+    """The call in one reply of many; None, with a log line, for a hash that is not a call.
 
     One broken hash must not hide the other calls of a list. Raises ResponseError for any error
-    of Redis but a key of another type.
+    of Redis except a key of another type.
     """
     try:
         if isinstance(reply, Exception):

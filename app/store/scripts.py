@@ -1,4 +1,4 @@
-"""Loads the Lua scripts of this folder, and names them as Redis does."""
+"""The Lua scripts of this folder, with the names that Redis gives them."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The switches as Redis has them: what the listeners tell of them, and an operator's pause."""
+"""The switches in Redis: what their listeners write, and an operator's pause."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Why a switch is given no new call: who said so, when (epoch seconds), and why. A switch that
-    is drained is about to be taken away."""
+    """An operator's pause of a switch: by whom, when (epoch seconds), and why. The switch gets no
+    new calls. A drained switch is about to be removed."""
 
     by: str
     at: float
@@ -26,30 +26,30 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """One switch; times in epoch seconds, None where nobody has told yet."""
+    """One switch. Times are in epoch seconds. A field is None until a listener has written it."""
 
     name: str
     core_uuid: str | None
     up_since: float | None
     unreachable_since: float | None
     listener: str | None
-    # Those that hear it, and could lead.
+    # The number of listeners that hear the switch and could lead.
     listeners: int
-    # As its last heartbeat told.
+    # From the switch's last HEARTBEAT.
     heartbeat: float | None
     sessions: int | None
     max_sessions: int | None
     sessions_per_second: int | None
     limit: "Limit"
-    # Live calls of ours, and the legs that count towards its limit.
+    # Live calls of Ringback, and the legs that count towards the limit.
     calls: int
     legs: int
     paused: Pause | None
 
     @property
     def state(self) -> str:
-        """``up``, ``unreachable`` or (no listener follows it) ``unknown``; ``paused`` or
-        ``draining`` where it is up and is given no new call."""
+        """The state: ``up``, ``unreachable`` or (no listener follows it) ``unknown``; ``paused`` or
+        ``draining`` if the switch is up and gets no new calls."""
         if self.unreachable_since is not None:
             return "unreachable"
         if not self.listeners or self.up_since is None:
@@ -60,15 +60,15 @@ class Switch:
 
 
 class SwitchStore:
-    """Reads them, and pauses them: pace.lua gives a paused switch no call, from that moment on and
-    whichever worker asks. Calls that it has, and what is done to these, go on."""
+    """The store that reads and pauses switches. From then on pace.lua gives a paused switch no new
+    call. The calls of the switch, and actions on them, go on."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 
     def names(self) -> list[str]:
-        """Those that a listener has followed."""
+        """The names of the switches that a listener has followed."""
         limits: Any = self._redis.hkeys(self._keys.limits)
         kinds = (name.decode().partition(":") for name in limits)
         return sorted(name for kind, _, name in kinds if kind == "switch")
@@ -90,7 +90,7 @@ class SwitchStore:
         self._redis.hset(self._keys.switch(name), "paused", json.dumps(asdict(pause)))
 
     def resume(self, name: str) -> bool:
-        """Whether it was paused."""
+        """Give the switch new calls again. Returns whether it was paused."""
         return bool(self._redis.hdel(self._keys.switch(name), "paused"))
 
     def sign(self, name: str, listener: str, *, hears: bool, at: float, lasts: float) -> None:
@@ -118,21 +118,21 @@ class SwitchStore:
         return bool(self._redis.exists(self._keys.switch_lease(name)))
 
     def note(self, name: str, fields: dict[str, str | float]) -> None:
-        """Write fields of the switch's hash, as its leader tells them."""
+        """Write fields of the switch's hash. Only the leader does."""
         mapping: Any = fields
         self._redis.hset(self._keys.switch(name), mapping=mapping)
 
     def mark_unreachable(self, name: str, since: float) -> bool:
-        """Note since when (epoch seconds) the switch is unreachable; False if that stands there."""
+        """Note since when (epoch seconds) the switch is unreachable; False if a time is there."""
         key = self._keys.switch(name)
         return bool(self._redis.hsetnx(key, "unreachable_since", f"{since:.6f}"))
 
     def mark_reachable(self, name: str) -> None:
-        """Note that the switch is not unreachable any more."""
+        """Note that the switch is reachable again."""
         self._redis.hdel(self._keys.switch(name), "unreachable_since")
 
     def forget(self, name: str) -> None:
-        """It is known no more, until a listener follows it."""
+        """Remove the switch from Redis, until a listener follows it again."""
         with self._redis.pipeline() as pipe:
             pipe.hdel(self._keys.limits, f"switch:{name}")
             pipe.delete(self._keys.switch(name))
@@ -180,5 +180,5 @@ def _pause(text: str | None) -> Pause | None:
     try:
         return Pause(**json.loads(text))
     except (TypeError, ValueError):
-        # Somebody else's word: it counts all the same.
+        # Another program wrote the field. The switch is paused all the same.
         return Pause(by="", at=0.0, why=text)

@@ -1,6 +1,6 @@
-"""What a change of a call writes to Redis: pure functions of the two calls and the time.
+"""The commands that a change of a call sends to Redis: pure functions of two calls and a time.
 
-change.lua runs these commands in one step, where nothing else changed the call meanwhile.
+change.lua runs these commands in one step, unless another change of the call came first.
 """
 
 import random
@@ -16,9 +16,9 @@ from app.store.keys import Keys
 # A Redis command, its key and its further words.
 Command = tuple[str, ...]
 
-# Entries kept in the stream of all calls' changes.
+# The entries kept in the stream of all calls' changes.
 EVENTS_KEPT = 100_000
-# Entries kept in the timeline of one call.
+# The entries kept in the timeline of one call.
 TIMELINE_KEPT = 1000
 _EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_KEPT), "*")
 _TIMELINE_OPTIONS = ("MAXLEN", "~", str(TIMELINE_KEPT), "*")
@@ -26,7 +26,7 @@ _TIMELINE_OPTIONS = ("MAXLEN", "~", str(TIMELINE_KEPT), "*")
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a timeline entry says: ``kind`` is command, reply, event or request."""
+    """A note in a timeline: ``kind`` is command, reply, event or request."""
 
     kind: str
     name: str
@@ -40,7 +40,7 @@ def stamp() -> str:
 
 
 def version_of(call: Call | None) -> str:
-    """What change.lua compares with the call's hash; "" stands for a new call."""
+    """The version and stamp that change.lua compares with the call's hash; "" for a new call."""
     return f"{call.version}:{call.stamp or ''}" if call is not None else ""
 
 
@@ -76,8 +76,8 @@ def arguments(
 def commands(
     keys: Keys, old: Call | None, new: Call, notes: Sequence[Note], now: float
 ) -> Iterator[Command]:
-    """All that the step writes. The command HOOK stands for a condition: change.lua runs the
-    command after it only where the set holds the word. The call's own HSET comes first."""
+    """All commands of the step, the HSET of the call first. The command HOOK is a condition:
+    change.lua runs the command after it only if the set has the word."""
     at = f"{now:.6f}"
     fields = changed_fields(old, new)
     event = {
@@ -105,7 +105,7 @@ def commands(
         yield _command("XADD", keys.outbox, told, ("*",))
     if new.state is State.ENDED:
         yield from _record(keys, old, new, now)
-        # One nonce may stand for several calls, of which another may last a day longer at most.
+        # One nonce may stand for several calls, and another of them may last up to a day longer.
         kept = [(call, 0), (timeline, 0)]
         if new.nonce:
             kept.append((keys.nonce(new.app, new.nonce), 90_000))
@@ -114,7 +114,7 @@ def commands(
 
 
 def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
-    """Keeps the call in the indexes that readers look it up in."""
+    """The commands that keep the call in the indexes of readers."""
     deadline = watch.deadline(new)
     if deadline is None:
         yield "ZREM", keys.deadlines, new.id
@@ -145,7 +145,8 @@ def indexes(keys: Keys, call: Call) -> list[str]:
 
 
 def _record(keys: Keys, old: Call | None, new: Call, now: float) -> Iterator[Command]:
-    """The record of a call that has ended; a late event that changes the record writes it again."""
+    """The commands that write the record of an ended call, and again if a late event changes the
+    record."""
     found = cdr.record(new)
     was_ended = old is not None and old.state is State.ENDED
     if old is not None and was_ended and cdr.record(old) == found:
@@ -166,8 +167,8 @@ def _record(keys: Keys, old: Call | None, new: Call, now: float) -> Iterator[Com
 
 
 def _places(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
-    """What the call takes of the limits, and gives back: of the switch a leg for each party, of a
-    gateway each attempt through it."""
+    """The commands that take and give back the call's places: of the switch one for each party, of
+    a gateway one for each attempt through it."""
     if old is None or old.state is State.ENDED:
         return
     ended = new.state is State.ENDED

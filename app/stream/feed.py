@@ -1,6 +1,6 @@
 """The stream of all calls' changes. Each process reads it from Redis once for all its clients.
 
-Threads and locks are those of gevent where a server has patched them.
+Threads and locks are gevent's if the server has patched them.
 """
 
 import logging
@@ -20,10 +20,10 @@ from app.stream.model import START, CallChange, Place, parse_place, place_text
 
 log = logging.getLogger(__name__)
 
-# The most listeners in one process, and of one app.
+# The most subscribers in one process, and of one app.
 MOST = 250
 MOST_OF_APP = 50
-# The most changes that wait for one listener. A listener with more is cut off, and its client
+# The most changes that wait for one subscriber. A subscriber with more is cut off, and its client
 # reconnects for the rest.
 _QUEUE = 1000
 # Entries per read, and seconds between reads: many entries cost little more than one.
@@ -40,19 +40,19 @@ _CALLS_KNOWN = 20_000
 _Entries = Sequence[tuple[bytes, dict[bytes, bytes]]]
 
 
-class TooManyListeners(Exception):
-    """The process has MOST listeners, or the app has MOST_OF_APP of them."""
+class TooManySubscribers(Exception):
+    """The process has MOST subscribers, or the app has MOST_OF_APP of them."""
 
 
-class Listener:
-    """A listener gets the changes of a topic: the key of a call or of an index of calls."""
+class Subscriber:
+    """A subscriber gets the changes of a topic: the key of a call or of an index of calls."""
 
     def __init__(self, topic: str, app: str, cut: Callable[[], None]) -> None:
-        """``cut`` is called if the listener does not keep up: its sending may be blocked."""
+        """``cut`` is called if the subscriber does not keep up: its sending may be blocked."""
         self.topic = topic
         self.app = app
         self.over = False
-        # A listener that is not open yet gets no changes.
+        # A subscriber that is not open yet gets no changes.
         self.open = False
         self._cut = cut
         self._queue: Queue[CallChange | None] = Queue(_QUEUE)
@@ -67,7 +67,7 @@ class Listener:
             self._cut()
 
     def end(self) -> None:
-        """Add no more changes; the listener still gets those that wait."""
+        """Add no more changes; the subscriber still gets those that wait."""
         self.over = True
         with suppress(Full):
             self._queue.put_nowait(None)
@@ -86,7 +86,7 @@ class Listener:
 
 
 class Feed:
-    """The feed reads the stream while it has listeners."""
+    """The feed reads the stream while it has subscribers."""
 
     def __init__(self, store: CallStore) -> None:
         self._store = store
@@ -94,39 +94,39 @@ class Feed:
         self._key = store.keys.events
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
-        self._listeners: dict[str, set[Listener]] = {}
-        # The place up to which all listeners have the changes.
+        self._subscribers: dict[str, set[Subscriber]] = {}
+        # The place up to which all subscribers have the changes.
         self.place = START
         # The topics of calls: they change with their legs alone.
         self._topics: dict[str, tuple[str, ...]] = {}
         self._over: Callable[[], bool] = lambda: False
 
     def ends_when(self, over: Callable[[], bool]) -> None:
-        """End all listeners soon after ``over()`` is true: a server that stops waits for them."""
+        """End all subscribers soon after ``over()`` is true: a server that stops waits for them."""
         self._over = over
 
-    def listen(self, topic: str, app: str, cut: Callable[[], None] = lambda: None) -> Listener:
-        """A new listener; it gets changes once it is open. Raises TooManyListeners or a
+    def subscribe(self, topic: str, app: str, cut: Callable[[], None] = lambda: None) -> Subscriber:
+        """A new subscriber; it gets changes once it is open. Raises TooManySubscribers or a
         RedisError."""
         _, last = self._kept()
         with self._lock:
-            known = [each.app for some in self._listeners.values() for each in some]
+            known = [each.app for some in self._subscribers.values() for each in some]
             if len(known) >= MOST or known.count(app) >= MOST_OF_APP:
-                raise TooManyListeners
+                raise TooManySubscribers
             if self._reader is None:
                 self.place = last
                 self._reader = threading.Thread(target=self._read, daemon=True)
                 self._reader.start()
-            listener = Listener(topic, app, cut)
-            self._listeners.setdefault(topic, set()).add(listener)
-            return listener
+            subscriber = Subscriber(topic, app, cut)
+            self._subscribers.setdefault(topic, set()).add(subscriber)
+            return subscriber
 
-    def leave(self, listener: Listener) -> None:
+    def leave(self, subscriber: Subscriber) -> None:
         with self._lock:
-            some = self._listeners.get(listener.topic, set())
-            some.discard(listener)
+            some = self._subscribers.get(subscriber.topic, set())
+            some.discard(subscriber)
             if not some:
-                self._listeners.pop(listener.topic, None)
+                self._subscribers.pop(subscriber.topic, None)
 
     def resume(self, text: str) -> tuple[Place, bool]:
         """The place from which a client continues after the event ``text``, and whether the stream
@@ -134,7 +134,7 @@ class Feed:
         place = parse_place(text)
         first, last = self._kept()
         if place is None or place > last:
-            # This Redis never made that event: continue from now.
+            # Redis has no such event, for example after a fail-over: continue from now.
             return last, False
         return (place, True) if place >= first else (START, False)
 
@@ -169,7 +169,7 @@ class Feed:
             with self._lock:
                 if self._over():
                     self._end_all()
-                if not self._listeners:
+                if not self._subscribers:
                     self._reader = None
                     return
             try:
@@ -196,11 +196,11 @@ class Feed:
         if not reply:
             return False
         entries = reply[0][1]
-        for topics, change in self._changes(entries, self._listeners):
+        for topics, change in self._changes(entries, self._subscribers):
             for topic in topics:
-                for listener in tuple(self._listeners.get(topic, ())):
-                    listener.put(change)
-        # Set this last: a listener with an empty queue has all changes up to this place.
+                for subscriber in tuple(self._subscribers.get(topic, ())):
+                    subscriber.put(change)
+        # Set this last: a subscriber with an empty queue has all changes up to this place.
         self.place = _place(entries[-1][0])
         if len(entries) < _BATCH:
             time.sleep(_GATHER)
@@ -215,15 +215,15 @@ class Feed:
             self.place = last
 
     def _end_all(self) -> None:
-        for some in tuple(self._listeners.values()):
-            for listener in tuple(some):
-                listener.end()
+        for some in tuple(self._subscribers.values()):
+            for subscriber in tuple(some):
+                subscriber.end()
 
     def _changes(
         self, entries: _Entries, wanted: Container[str]
     ) -> Iterable[tuple[tuple[str, ...], CallChange]]:
-        """The changes of calls with a wanted topic. A call that is kept no more has none, because
-        no client may read it."""
+        """The changes of calls with a wanted topic. A call that Redis no longer keeps has none,
+        because no client may read it."""
         rows = [(entry, fields, fields[b"call"].decode()) for entry, fields in entries]
         if len(self._topics) > _CALLS_KNOWN:
             self._topics.clear()

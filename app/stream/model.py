@@ -41,7 +41,7 @@ class CallChange:
 
     @cached_property
     def text(self) -> bytes:
-        """The text of the event, made once for all listeners."""
+        """The text of the event, made once for all subscribers."""
         resource = phone_call(self.call, "")
         data = orjson.dumps(
             {

@@ -12,7 +12,7 @@ from app.accounts.caller import SELF, Caller, Scope
 from app.errors import ApiError, api_error
 from app.store.calls import CallStore
 from app.store.client import is_unavailable
-from app.stream.feed import Feed, Listener
+from app.stream.feed import Feed, Subscriber
 from app.stream.model import CallChange, Place, place_text
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,7 @@ log = logging.getLogger(__name__)
 _HEARTBEAT = 15.0
 # Milliseconds after which a client that was cut off reconnects.
 _RETRY = 2000
-_RESET = (
-    "What came after that event is not kept any more, or never was; the calls tell how they are."
-)
+_RESET = "Some changes after that event are no longer kept. Read the calls again."
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,15 @@ class CallStream:
         return Topic(keys.call(call_id), scope)
 
     def send(
-        self, listener: Listener, topic: Topic, again: Callable[[], Topic], last: str | None
+        self, subscriber: Subscriber, topic: Topic, again: Callable[[], Topic], last: str | None
     ) -> Iterator[bytes]:
         """The text of the stream, from after the event ``last`` or from now on.
 
-        Ends where the client has to come back: where its token counts no more, which ``again``
-        tells by an ApiError, where it did not keep up, and where the process ends.
+        It ends when the client has to reconnect: its token is no longer valid (``again`` raises
+        ApiError), the client did not keep up, or the process stops.
         """
         try:
-            yield from self._send(listener, topic, again, last)
+            yield from self._send(subscriber, topic, again, last)
         except ApiError:
             # The client gets the error when it reconnects.
             return
@@ -79,40 +77,40 @@ class CallStream:
             log.error("Redis is unavailable: %s", error)
 
     def _send(
-        self, listener: Listener, topic: Topic, again: Callable[[], Topic], last: str | None
+        self, subscriber: Subscriber, topic: Topic, again: Callable[[], Topic], last: str | None
     ) -> Iterator[bytes]:
         feed = self.feed
         yield f"retry: {_RETRY}\n".encode()
         if last is None:
             place = feed.place
-            listener.open = True
+            subscriber.open = True
             yield _id(place)
         else:
             place, known = feed.resume(last)
             yield _id(place) if known else _reset(place)
-            # First what is kept; then the little that came meanwhile, of which the newest may
-            # wait in the listener's queue too.
+            # First the kept changes; then the few that came meanwhile. The newest of these may wait
+            # in the subscriber's queue too.
             for opened in (False, True):
-                listener.open = opened
+                subscriber.open = opened
                 for reached, changes in feed.since(place, topic.name):
                     yield topic.texts(changes, place) + _id(reached)
                     place = reached
         due = time.monotonic() + _HEARTBEAT
         while True:
-            # Before the queue is looked into: where that is empty all up to there was sent.
+            # Read this before the queue: if the queue is empty, all up to this place was sent.
             told = feed.place
-            changes = listener.take(due - time.monotonic())
+            changes = subscriber.take(due - time.monotonic())
             if changes:
                 if text := topic.texts(changes, place):
                     yield text
                 place = max(place, changes[-1].place)
-            elif listener.over:
+            elif subscriber.over:
                 return
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + _HEARTBEAT
             topic = _renewed(topic, again)
-            if topic.name != listener.topic:
+            if topic.name != subscriber.topic:
                 return
             if not changes:
                 place = max(place, told)

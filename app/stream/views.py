@@ -10,7 +10,7 @@ from marshmallow import fields
 from marshmallow.validate import Regexp
 
 from app.errors import api_error
-from app.stream.feed import TooManyListeners
+from app.stream.feed import TooManySubscribers
 from app.stream.services import CallStream, Topic
 from app.web.answers import error_response
 from app.web.auth import current_caller
@@ -26,8 +26,8 @@ class StreamQuery(BaseRequest):
     phoneCallId = fields.String(
         validate=Regexp(r"\A[0-9A-Za-z]{1,64}\Z"), metadata=coded("pc_phonecall_invalid")
     )
-    # For programs that cannot set the header Last-Event-ID, which comes first. What is no id of
-    # an event is told so in the stream.
+    # For programs that cannot set the header Last-Event-ID. The header comes first. The stream
+    # answers a text that is no event's id with the event reset.
     lastEventId = fields.String(metadata=coded("request_invalid"))
 
 
@@ -55,8 +55,8 @@ def stream(user: str) -> Response:
 
 
 def serve(source: CallStream, look: Callable[[], Topic], last: str | None) -> Response:
-    """Answer with events, from after the one with the id ``last`` or from now on. ``look``
-    tells whose calls, at first and again from time to time: the rights may have changed. Raises
+    """An answer with events, from after the event ``last`` or from now on. ``look`` returns the
+    topic, at first and again from time to time: the app's rights may have changed. Raises
     ApiError."""
     topic = look()
     environ = request.environ
@@ -72,19 +72,20 @@ def serve(source: CallStream, look: Callable[[], Topic], last: str | None) -> Re
 
     def cut() -> None:
         if connection is not None:
-            # By another handle: gevent would raise in who sends an error that gunicorn logs.
+            # Use another handle. On the first one gevent would raise an error in the greenlet that
+            # sends, and gunicorn would log it.
             with suppress(OSError), connection.dup() as other:
                 other.shutdown(socket.SHUT_RDWR)
 
     try:
-        listener = source.feed.listen(topic.name, topic.scope.caller.app.id, cut)
-    except TooManyListeners:
+        subscriber = source.feed.subscribe(topic.name, topic.scope.caller.app.id, cut)
+    except TooManySubscribers:
         error = api_error("stream_limit_exceeded")
         response = error_response(error.status, error.code, error.message)
         response.headers["Retry-After"] = _RETRY_AFTER
         return response
-    response = Response(source.send(listener, topic, again, last), mimetype="text/event-stream")
+    response = Response(source.send(subscriber, topic, again, last), mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
-    response.call_on_close(lambda: source.feed.leave(listener))
+    response.call_on_close(lambda: source.feed.leave(subscriber))
     return response

@@ -82,7 +82,7 @@ HTTP_REQUESTS = _counter(
 )
 HTTP_DURATION = _histogram(
     "http_request_duration_seconds",
-    "Time that an answer took; of a stream, until it began",
+    "Time until a request was answered, or until a stream began",
     *("route", "method"),
     buckets=_SHORT,
 )
@@ -91,34 +91,32 @@ HTTP_DURATION = _histogram(
 
 CALLS_ACCEPTED = _counter("calls_accepted_total", "Calls that were accepted", "organization")
 CALLS_ENTERED = _counter(
-    "calls_entered_total", "Calls that came into a state; one passed over is not counted", "state"
+    "calls_entered_total", "Calls that entered a state; a skipped state does not count", "state"
 )
 CALLS_ENDED = _counter(
     "calls_ended_total",
-    "Calls that ended, as they stood then",
+    "Calls that ended, by their disposition and cause at the end",
     *("disposition", "cause", "ended_by", "switch"),
 )
 ORGANIZATION_CALLS_ENDED = _counter(
     "organization_calls_ended_total",
-    "The same by organization",
+    "Calls that ended, by organization",
     *("organization", "disposition"),
 )
-LEGS_ENDED = _counter(
-    "legs_ended_total", "Legs that ended, by the gateway they went through", "gateway", "cause"
-)
+LEGS_ENDED = _counter("legs_ended_total", "Legs that ended, by gateway", "gateway", "cause")
 DIAL_DELAY = _histogram(
     "call_dial_delay_seconds",
-    "From acceptance until the switch had taken the originate",
+    "Time from the acceptance of a call until the switch took the originate",
     buckets=_LONGER,
 )
 BRIDGE_DELAY = _histogram(
     "call_bridge_delay_seconds",
-    "From acceptance until source and destination were connected",
+    "Time from the acceptance of a call until source and destination were connected",
     buckets=_RINGING,
 )
 TALK = _histogram(
     "call_talk_seconds",
-    "How long source and destination were connected, of calls that ended",
+    "Time that source and destination of an ended call were connected",
     buckets=_TALKS,
 )
 
@@ -126,7 +124,7 @@ TALK = _histogram(
 
 ORIGINATES = _counter(
     "originates_total",
-    "Originates: sent, refused, unknown (sent or not), not_sent",
+    "Originates: sent, refused by the switch, unknown (sent or not), not_sent",
     *("switch", "gateway", "result"),
 )
 ORIGINATE_REPLY = _histogram(
@@ -144,18 +142,18 @@ ACTIONS = _counter(
 
 SWITCH_EVENTS = _counter(
     "switch_events_total",
-    "Events of the switch that its leading listener handled",
+    "Events that the leading listener of the switch handled",
     *("switch", "event"),
 )
 EVENT_LAG = _histogram(
     "event_lag_seconds",
-    "From the oldest of the events written together until Redis had them",
+    "Time from an event, the oldest of those written together, until Redis had it",
     "switch",
     buckets=_SHORT,
 )
 EVENTS_SUSPECTED_LOST = _counter(
     "events_suspected_lost_total",
-    "Legs found to be gone from the switch of which no event had said so",
+    "Legs that were gone from the switch without an event",
     "switch",
 )
 LEASE_MOVES = _counter("lease_moves_total", "Times that a listener began to lead", "switch")
@@ -173,7 +171,7 @@ RECONCILE_SECONDS = _histogram(
 
 SWITCH_CONNECTED = _gauge(
     "switch_connected",
-    "Whether the event socket to the switch is up, in processes of that kind",
+    "Whether all processes of the kind are connected to the switch",
     *("switch", "process"),
     of_all="livemin",
 )
@@ -182,26 +180,26 @@ SWITCH_CONNECTED = _gauge(
 
 WEBHOOK_DELIVERIES = _counter(
     "webhook_deliveries_total",
-    "Call events taken up: delivered, retried (later), dead (given up), dropped (not wanted now)",
+    "Attempts at call events: delivered, retried (later), dead (given up), dropped (deleted)",
     "result",
 )
 
 # All
 
 REDIS_ERRORS = _counter(
-    "redis_errors_total", "Attempts at commands for which Redis could not be reached"
+    "redis_errors_total", "Attempts at commands that failed because Redis was unavailable"
 )
 
 # Read from Redis by the API
 
 CALLS_LIVE = _read("calls_live", "Live calls that were claimed for the switch", "switch")
-CALLS_WAITING = _read("calls_waiting", "Calls in line for their turn")
+CALLS_WAITING = _read("calls_waiting", "Calls that wait in the queue for their turn")
 CALLS_OVERDUE = _read(
-    "calls_overdue", "Calls that a listener should have looked at five seconds ago or earlier"
+    "calls_overdue", "Calls that a listener should have looked at over five seconds ago"
 )
 QUEUE_JOBS = _read("queue_jobs", "Jobs that wait for a worker", "queue")
 QUEUE_AGE = _read("queue_age_seconds", "How long the first job in the queue has waited", "queue")
-QUEUE_FAILED = _read("queue_failed_jobs", "Jobs that failed, until they are forgotten", "queue")
+QUEUE_FAILED = _read("queue_failed_jobs", "Jobs that failed, while Redis keeps them", "queue")
 SWITCH_UP = _read("switch_up", "Whether a listener hears the switch", "switch")
 SWITCH_LISTENERS = _read("switch_listeners", "Listeners that hear the switch", "switch")
 SWITCH_SESSIONS = _read(
@@ -210,10 +208,8 @@ SWITCH_SESSIONS = _read(
 SWITCH_SESSIONS_MAX = _read(
     "switch_sessions_max", "The switch's max-sessions, as its last heartbeat told", "switch"
 )
-SWITCH_PAUSED = _read("switch_paused", "Whether it is given no new call", "switch")
-WEBHOOK_LAG = _read(
-    "webhook_lag_seconds", "How long the first call event waits that could be sent now"
-)
+SWITCH_PAUSED = _read("switch_paused", "Whether the switch gets no new calls", "switch")
+WEBHOOK_LAG = _read("webhook_lag_seconds", "How long the first call event that is due has waited")
 WEBHOOK_DEAD_LETTERS = _read("webhook_dead_letters", "Call events that were given up")
 REDIS_UP = _read("redis_up", "Whether Redis answered this scrape")
 

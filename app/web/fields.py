@@ -113,7 +113,7 @@ def _code_of(schema: Schema, messages: Any, default: str) -> str:
         code: str = field.metadata["code"]
         inner = field.inner if isinstance(field, fields.List) else None
         if isinstance(inner, fields.Nested) and isinstance(found, dict):
-            # In a list of views, the fields of the first bad view say the code.
+            # In a list of views, the code comes from a field of the first bad view.
             return _code_of(inner.schema, found[min(found)], code)
         return code
     return default

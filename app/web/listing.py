@@ -1,4 +1,4 @@
-"""What all lists share: pages, filters, sorting and the collection that answers.
+"""The parts that all lists share: pages, filters, sorting and the collection in an answer.
 
 See docs/internals/uapi.md#lists.
 """
@@ -158,7 +158,7 @@ def _filter(
         raise api_error("filterby_invalid", f"filterBy takes {', '.join(filters)}.")
     kind, op = filters[by], query["filterOp"]
     if op in ("greaterThan", "lessThan") and kind is not Kind.DATE:
-        raise api_error("filterop_invalid", f"filterOp {op} compares dates alone.")
+        raise api_error("filterop_invalid", f"filterOp {op} compares only dates.")
     if op == "present":
         return Filter(by, op, (), kind)
     code = value_code.format(by)
@@ -198,11 +198,11 @@ def parse_date(text: str) -> float:
     """Epoch seconds of an XML Schema dateTime; without a zone it is UTC. Raises ValueError."""
     match = _DATE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text[:64]!r} is no date of the form 2015-01-23T04:56:22Z.")
+        raise ValueError(f"{text[:64]!r} is not a date of the form 2015-01-23T04:56:22Z.")
     day, time, zone = match[1], match[2] or "00:00", match[3] or "Z"
     at = datetime.fromisoformat(f"{day}T{time}{zone.replace(' ', '+')}")
     if not 1 < at.year < 9999:
-        raise ValueError(f"{text!r} is too far away.")
+        raise ValueError(f"{text!r} is too far in the past or future.")
     return at.astimezone(UTC).timestamp()
 
 

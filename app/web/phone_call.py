@@ -1,15 +1,15 @@
-"""The PhoneCall as the UAPI shows it (docs/internals/uapi.md#phonecall), from a call."""
+"""The UAPI's PhoneCall resource of a call (docs/internals/uapi.md#phonecall)."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from app.calls.actions import view_id
 from app.calls.cdr import flow, numbers
 from app.calls.model import Call, Leg, NumberKind, Phase, Role, State
 from app.store.pace import QueuePosition
+from app.web.resource import date, links, without_none
 
-# status of a view
+# The values of status of a view.
 UNKNOWN, TRYING, RINGING, OTHER_RINGING, ON_CALL = 0, 2, 3, 4, 5
 
 FIELDS = frozenset(
@@ -26,9 +26,9 @@ def phone_call(
     """The PhoneCall resource without the fields that have no value.
 
     ``state``, ``ended``, ``endedBy``, ``hangupCause``, ``switchUnreachable`` (since when the
-    call's switch is out of reach), ``queuePosition`` and ``expectedWait`` (calls and seconds
-    before it is dialled, while it waits for its turn) are ours, and so are the views ``02`` and on,
-    of those who came in by an ``action``.
+    call's switch is unreachable), ``queuePosition`` and ``expectedWait`` (the calls before a queued
+    call, and seconds until it is dialled) are ours. So are the views of third parties, from ``02``
+    on.
     """
     source, destination = _kept(call.sources), _kept(call.destinations)
     shared = {
@@ -66,20 +66,6 @@ def phone_call(
     )
 
 
-def links(link: str) -> dict[str, dict[str, str]]:
-    """Both spellings: the create pages say ``link``, 4PSA's clients read ``links``."""
-    return {"link": {"self": link}, "links": {"self": link}}
-
-
-def date(at: float | None) -> str | None:
-    """An XML Schema dateTime in UTC, to the second."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
-
-
-def without_none(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if value is not None}
-
-
 def _view(call: Call, role: Role, legs: tuple[Leg, ...], shared: dict[str, Any]) -> dict[str, Any]:
     source = role is Role.SOURCE
     own = next((leg.number for leg in legs if leg.kind is NumberKind.EXTENSION), call.extension)
@@ -101,7 +87,7 @@ def _view(call: Call, role: Role, legs: tuple[Leg, ...], shared: dict[str, Any])
 
 
 def _third_views(call: Call, shared: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A view for each third party that was dialled: what it does in the call, and with whom."""
+    """The views of the third parties that were dialled, each with its action."""
     parties: dict[str, list[Leg]] = {}
     for leg in call.thirds:
         parties.setdefault(leg.party, []).append(leg)
@@ -156,7 +142,7 @@ def _marks(call: Call, legs: tuple[Leg, ...]) -> dict[str, Any]:
 
 
 def _kept(legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
-    """All of a side's legs, or the one that answered once one has."""
+    """The legs of a side: all of them, or once one has answered only that one."""
     won = tuple(leg for leg in legs if leg.won)
     return won or legs
 
@@ -173,7 +159,7 @@ def status(call: Call, role: Role) -> int | None:
         return None
     if call.state is State.BRIDGED:
         side = call.sources if source else call.far_end
-        # Who was transferred away from, or has parked the other, has left.
+        # A party that transferred or parked the other one has left the call.
         return ON_CALL if any(leg.answered and not leg.ended for leg in side) else UNKNOWN
     if call.state is State.RINGING:
         return RINGING if source else OTHER_RINGING

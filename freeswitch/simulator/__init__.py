@@ -5,7 +5,7 @@
 
 The last two digits of a number decide how its telephone behaves (`telephones`).
 `Simulator.originates` has the originate commands that the switch got, and so has the reply to the
-api command `simulator originates`. Other words of that command order faults (`faults`). A record
+api command `simulator originates`. Other words of that command order faults (`orders`). A record
 on disk has everything that the switch did.
 """
 
@@ -19,12 +19,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from . import api, applications, channel_commands
+from .channel import Channel
+from .conference import Conferences
 from .endpoints import Gateway
-from .originate import DialledLeg, Originated
+from .originated import DialledLeg, Originated
 from .server import Connection
-from .switch import Switch
+from .switch import SwitchCore
+from .valet import Lots
 
-__all__ = ["GATEWAYS", "DialledLeg", "Gateway", "Originated", "Simulator", "run"]
+__all__ = ["GATEWAYS", "DialledLeg", "Gateway", "Originated", "Simulator", "make_switch", "run"]
 
 GATEWAYS: Mapping[str, Gateway] = {"pstn": "up", "pstn2": "dead"}
 """The gateways of the lab."""
@@ -66,7 +70,7 @@ class Simulator:
         self._seed = seed
         self._gateways = gateways
         self._record = record
-        self._switch: Switch | None = None
+        self._switch: SwitchCore[Channel] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
@@ -122,7 +126,7 @@ class Simulator:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        switch = Switch(
+        switch = make_switch(
             speed=self._speed, seed=self._seed, gateways=self._gateways, record=self._record
         )
         async with listening(switch, self.host, self.port, self.password) as port:
@@ -131,8 +135,38 @@ class Simulator:
             await self._stop.wait()
 
 
+def make_switch(
+    *, speed: float, seed: int, gateways: Mapping[str, Gateway], record: Path | None = None
+) -> SwitchCore[Channel]:
+    """A switch with all applications and api commands of the simulator.
+
+    The running event loop owns it. Raises OSError if it cannot open the file `record`.
+    """
+    conferences, lots = Conferences(), Lots()
+    return SwitchCore(
+        speed=speed,
+        seed=seed,
+        gateways=gateways,
+        applications={
+            **applications.APPLICATIONS,
+            "conference": conferences.join,
+            "valet_park": lots.park,
+        },
+        commands={
+            **api.COMMANDS,
+            **channel_commands.COMMANDS,
+            "conference": conferences.command,
+            "valet_info": lots.info,
+        },
+        execute_on_answer=applications.execute_on_answer,
+        record=record,
+    )
+
+
 @contextlib.asynccontextmanager
-async def listening(switch: Switch, host: str, port: int, password: str) -> AsyncIterator[int]:
+async def listening(
+    switch: SwitchCore[Channel], host: str, port: int, password: str
+) -> AsyncIterator[int]:
     """Serve the event socket of a switch, and yield its port."""
     loop = asyncio.get_running_loop()
     connections: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -174,7 +208,7 @@ def run(
         stop = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, stop.set)
-        switch = Switch(speed=speed, seed=seed, gateways=gateways, record=record)
+        switch = make_switch(speed=speed, seed=seed, gateways=gateways, record=record)
         async with listening(switch, host, port, password) as actual_port:
             if announce:
                 announce(f"simulated switch listening on {host}:{actual_port}")

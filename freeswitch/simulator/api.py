@@ -2,20 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING
 
-from . import causes, channel_commands, conference, faults, valet
+from . import causes, orders
 from .channel import Channel
-from .channel_commands import Command
 from .dialstring import application, split
 from .execution import start, transfer
-from .originate import Originated, Request, originate, whole_number
-from .switch import VERSION
-
-if TYPE_CHECKING:
-    from .switch import Listener, Switch
+from .originate import DialRequest, originate
+from .originated import Originated
+from .switch import VERSION, ApiCommand, Listener, SwitchCore
+from .values import whole_number
 
 _ROWS_AT_ONCE = 500
 """Rows of `show` made at once. All of 20,000 take half a second, which would stall the calls."""
@@ -46,11 +44,11 @@ _SHOW_USAGE = (
 
 
 async def execute(
-    switch: "Switch",
+    switch: SwitchCore[Channel],
     name: str,
     argument: str,
     job_uuid: str | None = None,
-    asker: "Listener | None" = None,
+    asker: Listener | None = None,
 ) -> str:
     """Run one api command and return its reply, which may be empty.
 
@@ -63,13 +61,13 @@ async def execute(
             return await _show(switch, argument)
         case "simulator":
             return _simulator(switch, argument, asker)
-    command = _COMMANDS.get(name.lower())
+    command = switch.commands.get(name.lower())
     if command is None:
         return f"-ERR {name} Command not found!\n"
     return command(switch, argument)
 
 
-async def _originate(switch: "Switch", argument: str, job_uuid: str | None) -> str:
+async def _originate(switch: SwitchCore[Channel], argument: str, job_uuid: str | None) -> str:
     record = Originated(job_uuid, argument)
     switch.originates.append(record)
     switch.note("originate", job_uuid=job_uuid, command=argument)
@@ -78,7 +76,7 @@ async def _originate(switch: "Switch", argument: str, job_uuid: str | None) -> s
     return record.result
 
 
-async def _dial(switch: "Switch", argument: str, record: Originated) -> str:
+async def _dial(switch: SwitchCore[Channel], argument: str, record: Originated) -> str:
     words = split(argument, " ", 10)
     if not 2 <= len(words) <= 7 or "undef" in (words[0].lower(), words[1].lower()):
         return _ORIGINATE_USAGE
@@ -91,7 +89,7 @@ async def _dial(switch: "Switch", argument: str, record: Originated) -> str:
         variables["origination_caller_id_name"] = name
     if number:
         variables["origination_caller_id_number"] = number
-    request = Request(switch, record, timeout=whole_number(seconds), variables=variables)
+    request = DialRequest(switch, record, timeout=whole_number(seconds), variables=variables)
     channel, cause = await originate(request, dial_string or "")
     if channel is None:
         return f"-ERR {cause}\n"
@@ -104,7 +102,7 @@ async def _dial(switch: "Switch", argument: str, record: Originated) -> str:
     return f"+OK {channel.uuid}\n"
 
 
-def _hupall(switch: "Switch", argument: str) -> str:
+def _hupall(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 11)
     cause = causes.named(words[0]) if words else "MANAGER_REQUEST"
     pairs = dict(zip(words[1::2], words[2::2], strict=False))
@@ -116,7 +114,7 @@ def _hupall(switch: "Switch", argument: str) -> str:
     return f"+OK hangup all channels matching {matching} with cause: {cause}\n"
 
 
-def _fsctl(switch: "Switch", argument: str) -> str:
+def _fsctl(switch: SwitchCore[Channel], argument: str) -> str:
     words = argument.split()
     match words:
         case []:
@@ -140,12 +138,12 @@ def _fsctl(switch: "Switch", argument: str) -> str:
     return f"-ERR Invalid command\nUSAGE: fsctl {_FSCTL_USAGE}"
 
 
-def _global_getvar(switch: "Switch", argument: str) -> str:
+def _global_getvar(switch: SwitchCore[Channel], argument: str) -> str:
     known = {"core_uuid": switch.core_uuid, "hostname": "simulator", "domain": "127.0.0.1"}
     return known.get(argument.strip(), "")
 
 
-def _status(switch: "Switch", argument: str) -> str:
+def _status(switch: SwitchCore[Channel], argument: str) -> str:
     used = switch.sessions_this_second()
     return (
         f"UP {switch.uptime_text()}\n"
@@ -160,23 +158,23 @@ def _status(switch: "Switch", argument: str) -> str:
     )
 
 
-def _module_exists(switch: "Switch", argument: str) -> str:
+def _module_exists(switch: SwitchCore[Channel], argument: str) -> str:
     return "true" if argument in _MODULES else "false"
 
 
-def _version(switch: "Switch", argument: str) -> str:
+def _version(switch: SwitchCore[Channel], argument: str) -> str:
     return f"FreeSWITCH Version {VERSION} (simulator)\n"
 
 
-def _simulator(switch: "Switch", argument: str, asker: "Listener | None") -> str:
+def _simulator(switch: SwitchCore[Channel], argument: str, asker: Listener | None) -> str:
     """The simulator's own command. It lists the originate commands and orders faults."""
     words = argument.split()
     if words == ["originates"]:
         return json.dumps([asdict(record) for record in switch.originates], ensure_ascii=False)
-    return faults.order(switch, words, asker)
+    return orders.order(switch, words, asker)
 
 
-async def _show(switch: "Switch", argument: str) -> str:
+async def _show(switch: SwitchCore[Channel], argument: str) -> str:
     words = argument.split()
     what, rest = (words[0], words[1:]) if words else ("", [])
     if what == "channels":
@@ -263,7 +261,7 @@ _CALL_PARTY = """
 """.split()
 
 
-def _call_row(switch: "Switch", channel: Channel) -> dict[str, str]:
+def _call_row(switch: SwitchCore[Channel], channel: Channel) -> dict[str, str]:
     row = _call_party(channel)
     peer = switch.channels.get(channel.get("bridge_to") or "")
     theirs = _call_party(peer) if peer else dict.fromkeys(row, "")
@@ -282,14 +280,11 @@ def _call_party(channel: Channel) -> dict[str, str]:
     return _party(channel) | {name: row[name] for name in _CALL_PARTY}
 
 
-_COMMANDS: dict[str, Command] = {
-    "conference": conference.command,
+COMMANDS: Mapping[str, ApiCommand[Channel]] = {
     "fsctl": _fsctl,
     "global_getvar": _global_getvar,
     "hupall": _hupall,
     "module_exists": _module_exists,
     "status": _status,
-    "valet_info": valet.info,
     "version": _version,
-    **channel_commands.COMMANDS,
 }

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from . import causes
 from .bridge import bridge, intercept
 from .channel import Channel
-from .conference import conference
 from .dialstring import split
-from .execution import Application, pause, run, stay_parked, wait
-from .originate import whole_number
-from .valet import valet_park
+from .execution import pause, run, stay_parked, wait
+from .switch import Application
+from .values import whole_number
 
 _VOICEMAIL_SECONDS = 60
 """The most seconds that a caller spends at the voice mail."""
@@ -120,10 +119,9 @@ async def voicemail(channel: Channel, argument: str) -> None:
     await pause(channel, _VOICEMAIL_SECONDS)
 
 
-APPLICATIONS: Mapping[str, Application] = {
+APPLICATIONS: Mapping[str, Application[Channel]] = {
     "answer": answer,
     "bridge": bridge,
-    "conference": conference,
     "eavesdrop": eavesdrop,
     "export": export,
     "hangup": hangup,
@@ -135,7 +133,6 @@ APPLICATIONS: Mapping[str, Application] = {
     "set": set_variable,
     "set_mute": set_mute,
     "sleep": sleep,
-    "valet_park": valet_park,
     "voicemail": voicemail,
 }
 _AT_ONCE = (hangup, sched_hangup, set_variable, export, record_session, set_mute)

@@ -8,14 +8,17 @@ from dataclasses import replace
 from .channel import Channel, Work
 from .clock import TICK, microseconds
 from .execution import check_hold, execute, follow_bridge, move, remember, wait
-from .originate import Request, handle_failure, is_true, originate
+from .originate import DialRequest, handle_failure, originate
+from .values import is_true
 
 
 async def bridge(channel: Channel, argument: str) -> None:
     """Dial, and bridge this channel to the one that answers until one of the two leaves."""
     if not argument:
         return
-    peer, cause = await originate(Request(channel.switch, channel.record, caller=channel), argument)
+    peer, cause = await originate(
+        DialRequest(channel.switch, channel.record, caller=channel), argument
+    )
     if peer is None:
         channel.set("originate_failed_cause", cause)
         handle_failure(channel, cause)

@@ -4,17 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from . import causes
 from .clock import TICK, microseconds
-from .events import Event, Value
+from .events import SwitchEvent, Value
+from .originated import Originated
 from .profile import Profile, Times, stamp
+from .switch import SwitchCore
 from .telephones import Manner
-
-if TYPE_CHECKING:
-    from .originate import Originated
-    from .switch import Switch
 
 Step = tuple[str, str]
 """An application and its argument."""
@@ -66,7 +63,7 @@ class Channel:
 
     def __init__(
         self,
-        switch: "Switch",
+        switch: "SwitchCore[Channel]",
         uuid: str,
         name: str,
         profile: Profile,
@@ -424,7 +421,7 @@ class Channel:
         self.add_headers(headers)
         if after:
             headers |= after
-        self.switch.fire(Event(name, headers))
+        self.switch.fire(SwitchEvent(name, headers))
 
     def add_headers(self, headers: dict[str, Value]) -> None:
         """Add all headers and variables of the channel to those of an event."""

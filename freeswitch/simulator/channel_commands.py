@@ -1,20 +1,16 @@
 """The api commands on one channel, with the exact replies of the switch."""
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from . import causes
 from .applications import schedule_hangup, start_recording
 from .bridge import uuid_bridge
+from .channel import Channel
 from .dialstring import split
 from .execution import park, transfer
-from .originate import whole_number
-
-if TYPE_CHECKING:
-    from .switch import Switch
-
-Command = Callable[["Switch", str], str]
+from .switch import ApiCommand, SwitchCore
+from .values import whole_number
 
 _NO_CHANNEL = "-ERR No such channel!\n"
 _TRANSFER_USAGE = "-USAGE: <uuid> [-bleg|-both] <dest-exten> [<dialplan>] [<context>]\n"
@@ -23,7 +19,7 @@ _AUDIO_USAGE = "-USAGE: <uuid> [start [read|write] [mute|level <level>]|stop]\n"
 _FAILED = "-ERR Operation failed\n"
 
 
-def _uuid_kill(switch: "Switch", argument: str) -> str:
+def _uuid_kill(switch: SwitchCore[Channel], argument: str) -> str:
     if not argument.strip():
         return "-USAGE: <uuid> [cause]\n"
     channel_uuid, _, cause = argument.partition(" ")
@@ -34,11 +30,11 @@ def _uuid_kill(switch: "Switch", argument: str) -> str:
     return "+OK\n"
 
 
-def _uuid_exists(switch: "Switch", argument: str) -> str:
+def _uuid_exists(switch: SwitchCore[Channel], argument: str) -> str:
     return "true" if switch.locate(argument) else "false"
 
 
-def _uuid_getvar(switch: "Switch", argument: str) -> str:
+def _uuid_getvar(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 4)
     if len(words) < 2:
         return "-USAGE: <uuid> <var>\n"
@@ -48,7 +44,7 @@ def _uuid_getvar(switch: "Switch", argument: str) -> str:
     return channel.get(words[1]) or "_undef_"
 
 
-def _uuid_setvar(switch: "Switch", argument: str) -> str:
+def _uuid_setvar(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 3)
     if len(words) < 2:
         return "-USAGE: <uuid> <var> [value]\n"
@@ -59,7 +55,7 @@ def _uuid_setvar(switch: "Switch", argument: str) -> str:
     return "+OK\n"
 
 
-def _uuid_dump(switch: "Switch", argument: str) -> str:
+def _uuid_dump(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 2)
     if not words:
         return "-USAGE: <uuid> [format]\n"
@@ -72,7 +68,7 @@ def _uuid_dump(switch: "Switch", argument: str) -> str:
     return "".join(f"{name}: {value}\n" for name, value in headers.items()) + "\n"
 
 
-def _sched_hangup(switch: "Switch", argument: str) -> str:
+def _sched_hangup(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 4)
     if not words:
         return "-USAGE: [+]<time> <uuid> [<cause>]\n"
@@ -83,7 +79,7 @@ def _sched_hangup(switch: "Switch", argument: str) -> str:
     return "+OK\n"
 
 
-def _uuid_setvar_multi(switch: "Switch", argument: str) -> str:
+def _uuid_setvar_multi(switch: SwitchCore[Channel], argument: str) -> str:
     channel_uuid, space, variables = argument.partition(" ")
     if not space:
         # Like the switch, reply `-USAGE` only to an empty argument.
@@ -97,7 +93,7 @@ def _uuid_setvar_multi(switch: "Switch", argument: str) -> str:
     return "+OK\n"
 
 
-def _uuid_hold(switch: "Switch", argument: str) -> str:
+def _uuid_hold(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 4)
     if not words:
         return f"-USAGE: [off|toggle] <uuid> [<display>]\n{_FAILED}"
@@ -117,7 +113,7 @@ def _uuid_hold(switch: "Switch", argument: str) -> str:
     return "+OK Success\n"
 
 
-def _uuid_park(switch: "Switch", argument: str) -> str:
+def _uuid_park(switch: SwitchCore[Channel], argument: str) -> str:
     if not argument:
         return "-USAGE: <uuid>\n"
     channel = switch.locate(argument)
@@ -127,7 +123,7 @@ def _uuid_park(switch: "Switch", argument: str) -> str:
     return "+OK\n"
 
 
-def _uuid_transfer(switch: "Switch", argument: str) -> str:
+def _uuid_transfer(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 5)
     if len(words) < 2:
         return _TRANSFER_USAGE
@@ -144,7 +140,7 @@ def _uuid_transfer(switch: "Switch", argument: str) -> str:
     return "+OK\n" if transfer(channel, extension, dialplan) else "-ERR\n"
 
 
-def _uuid_bridge(switch: "Switch", argument: str) -> str:
+def _uuid_bridge(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 4)
     if len(words) < 2:
         return "-USAGE: <uuid> <other_uuid>\n"
@@ -156,7 +152,7 @@ def _uuid_bridge(switch: "Switch", argument: str) -> str:
     return "-ERR Invalid uuid\n"
 
 
-def _uuid_record(switch: "Switch", argument: str) -> str:
+def _uuid_record(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 5)
     if len(words) < 3:
         return _RECORD_USAGE
@@ -177,14 +173,14 @@ def _uuid_record(switch: "Switch", argument: str) -> str:
     return "+OK Success\n" if done else f"-ERR Cannot {what}!\n"
 
 
-def _uuid_broadcast(switch: "Switch", argument: str) -> str:
+def _uuid_broadcast(switch: SwitchCore[Channel], argument: str) -> str:
     words = split(argument, " ", 4)
     if len(words) < 2:
         return "-USAGE: <uuid> <path> [aleg|bleg|holdb|both]\n"
     return "+OK Message sent\n" if switch.locate(words[0]) else "-ERR invalid uuid\n"
 
 
-def _uuid_audio(switch: "Switch", argument: str) -> str:
+def _uuid_audio(switch: SwitchCore[Channel], argument: str) -> str:
     words = argument.lower().split()
     if len(words) < 2:
         return _AUDIO_USAGE
@@ -196,7 +192,7 @@ def _uuid_audio(switch: "Switch", argument: str) -> str:
     return _AUDIO_USAGE
 
 
-COMMANDS: dict[str, Command] = {
+COMMANDS: Mapping[str, ApiCommand[Channel]] = {
     "sched_hangup": _sched_hangup,
     "uuid_audio": _uuid_audio,
     "uuid_bridge": _uuid_bridge,

@@ -1,16 +1,14 @@
 """Conferences and their members."""
 
+import itertools
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from .channel import Channel
 from .clock import TICK
-from .events import Event, Value
+from .events import SwitchEvent, Value
 from .execution import pause, wait
-
-if TYPE_CHECKING:
-    from .switch import Switch
+from .switch import SwitchCore
 
 MAINTENANCE = "conference::maintenance"
 
@@ -26,7 +24,7 @@ class Member:
 
 
 @dataclass(slots=True)
-class Conference:
+class Room:
     """A room, which exists while it has a member."""
 
     name: str
@@ -35,7 +33,7 @@ class Conference:
     members: list[Member] = field(default_factory=list)
     floor: Member | None = None
 
-    def tell(self, switch: "Switch", action: str, member: Member | None = None) -> None:
+    def tell(self, switch: SwitchCore[Channel], action: str, member: Member | None = None) -> None:
         """Send an event of the conference, or of one of its members."""
         headers = switch.event_headers(MAINTENANCE)
         if headers is None:
@@ -48,7 +46,7 @@ class Conference:
         }
         if member:
             headers |= self._of_member(member)
-        switch.fire(Event(MAINTENANCE, headers | {"Action": action}))
+        switch.fire(SwitchEvent(MAINTENANCE, headers | {"Action": action}))
 
     def _of_member(self, member: Member) -> dict[str, Value]:
         headers: dict[str, Value] = {"Floor": str(member is self.floor).lower()}
@@ -68,41 +66,67 @@ class Conference:
         }
 
 
-async def conference(channel: Channel, argument: str) -> None:
-    """Join `<name>[@<profile>][+<pin>]` until the channel is hung up, moved or kicked.
+class Conferences:
+    """The conferences of a switch: the application and the api command `conference`."""
 
-    The switch does not ask a channel that it dialled for the pin.
-    """
-    switch = channel.switch
-    room, _, _ = argument.lstrip(" ").partition("+")
-    name, at, profile = room.rpartition("@")
-    if not at:
-        name, profile = room, "default"
-    found = switch.conferences.get(name)
-    if found is None:
-        found = switch.conferences[name] = Conference(name, profile)
-        found.tell(switch, "conference-create")
-    member = Member(str(next(switch.member_ids)), channel)
-    found.members.append(member)
-    found.tell(switch, "add-member", member)
-    await _talk(found, member)
-    await wait(lambda: member.kicked or not channel.ready, channel)
-    await switch.clock.sleep(TICK)
-    found.members.remove(member)
-    if found.floor is member:
-        found.floor = None
-        found.tell(switch, "floor-change")
-    found.tell(switch, "del-member", member)
-    heir = next((each for each in found.members if each.channel.ready), None)
-    if heir and found.floor is None:
-        found.floor = heir
-        found.tell(switch, "floor-change", heir)
-    if not found.members:
-        del switch.conferences[name]
-        found.tell(switch, "conference-destroy")
+    def __init__(self) -> None:
+        self._rooms: dict[str, Room] = {}
+        self._member_ids = itertools.count(1)
+
+    async def join(self, channel: Channel, argument: str) -> None:
+        """Join `<name>[@<profile>][+<pin>]` until the channel is hung up, moved or kicked.
+
+        The switch does not ask a channel that it dialled for the pin.
+        """
+        switch = channel.switch
+        room, _, _ = argument.lstrip(" ").partition("+")
+        name, at, profile = room.rpartition("@")
+        if not at:
+            name, profile = room, "default"
+        found = self._rooms.get(name)
+        if found is None:
+            found = self._rooms[name] = Room(name, profile)
+            found.tell(switch, "conference-create")
+        member = Member(str(next(self._member_ids)), channel)
+        found.members.append(member)
+        found.tell(switch, "add-member", member)
+        await _talk(found, member)
+        await wait(lambda: member.kicked or not channel.ready, channel)
+        await switch.clock.sleep(TICK)
+        found.members.remove(member)
+        if found.floor is member:
+            found.floor = None
+            found.tell(switch, "floor-change")
+        found.tell(switch, "del-member", member)
+        heir = next((each for each in found.members if each.channel.ready), None)
+        if heir and found.floor is None:
+            found.floor = heir
+            found.tell(switch, "floor-change", heir)
+        if not found.members:
+            del self._rooms[name]
+            found.tell(switch, "conference-destroy")
+
+    def command(self, switch: SwitchCore[Channel], argument: str) -> str:
+        """The api command `conference`: `[<name>] list`, `<name> kick|hup all|last|<member>`."""
+        words = argument.split()
+        if not words:
+            return "-ERR Missing conference name and command\n"
+        if words[0] == "list":
+            return "".join(map(_described, self._rooms.values())) or (
+                "+OK No active conferences.\n"
+            )
+        room = self._rooms.get(words[0])
+        if room is None:
+            return f"-ERR Conference {words[0]} not found\n"
+        match words[1:]:
+            case ["list", *_]:
+                return _listed(room)
+            case ["kick" | "hup", who, *_]:
+                return _kick(switch, room, who)
+        return f"-ERR Conference command '{words[1] if words[1:] else ''}' not found.\n"
 
 
-async def _talk(room: Conference, member: Member) -> None:
+async def _talk(room: Room, member: Member) -> None:
     """Let a member talk: every telephone here sends a tone, which takes a free floor."""
     switch = member.channel.switch
     if not await pause(member.channel, TICK):
@@ -115,33 +139,13 @@ async def _talk(room: Conference, member: Member) -> None:
         room.tell(switch, "start-talking", member)
 
 
-def command(switch: "Switch", argument: str) -> str:
-    """The api command `conference`: `[<name>] list`, `<name> kick|hup all|last|<member>`."""
-    words = argument.split()
-    if not words:
-        return "-ERR Missing conference name and command\n"
-    if words[0] == "list":
-        return "".join(map(_described, switch.conferences.values())) or (
-            "+OK No active conferences.\n"
-        )
-    room = switch.conferences.get(words[0])
-    if room is None:
-        return f"-ERR Conference {words[0]} not found\n"
-    match words[1:]:
-        case ["list", *_]:
-            return _listed(room)
-        case ["kick" | "hup", who, *_]:
-            return _kick(switch, room, who)
-    return f"-ERR Conference command '{words[1] if words[1:] else ''}' not found.\n"
-
-
-def _described(room: Conference) -> str:
+def _described(room: Room) -> str:
     count = len(room.members)
     members = f"{count} member{'' if count == 1 else 's'}"
     return f"+OK Conference {room.name} ({members} rate: 8000 flags: running)\n{_listed(room)}"
 
 
-def _listed(room: Conference) -> str:
+def _listed(room: Room) -> str:
     lines = []
     for member in reversed(room.members):
         channel = member.channel
@@ -152,7 +156,7 @@ def _listed(room: Conference) -> str:
     return "".join(lines)
 
 
-def _kick(switch: "Switch", room: Conference, who: str) -> str:
+def _kick(switch: SwitchCore[Channel], room: Room, who: str) -> str:
     members = room.members[-1:] if who == "last" else room.members
     chosen = [each for each in members if who in ("all", "last", each.id)]
     if not chosen:

@@ -68,7 +68,7 @@ _CONTROLS = bytes(range(32))
 _UNSAFE = re.compile(rb"[^ -~]|[\r\n #&+:;<=>?@\[\\\]^`{|}\"]|%(?![0-9A-F]{2})")
 
 
-class Event:
+class SwitchEvent:
     """One event: its headers in order, and the body of a BACKGROUND_JOB.
 
     The name of a CUSTOM event is its subclass.

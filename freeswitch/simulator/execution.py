@@ -4,16 +4,14 @@ import asyncio
 import re
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from .channel import Channel, Step, Work
 from .clock import TICK
 from .dialstring import split
-from .originate import is_true, whole_number
-
-Application = Callable[[Channel, str], Awaitable[str | None]]
-"""An application. It runs to its end, or until the channel is not `ready`, and may respond."""
+from .switch import Application
+from .values import is_true, whole_number
 
 _MAX_STEPS = 128
 _MAX_FORWARDS = 70
@@ -102,7 +100,9 @@ async def execute(channel: Channel) -> None:
         await run(application, channel, name, argument)
 
 
-async def run(application: Application, channel: Channel, name: str, argument: str) -> None:
+async def run(
+    application: Application[Channel], channel: Channel, name: str, argument: str
+) -> None:
     """Run an application between its CHANNEL_EXECUTE and CHANNEL_EXECUTE_COMPLETE."""
     headers = {"Application": name}
     if argument:

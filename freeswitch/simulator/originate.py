@@ -10,17 +10,16 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from . import endpoints
 from .channel import Channel
 from .clock import TICK
 from .dialstring import DialString, DialStringError, Peer, Variables, enterprise_parts, parse
+from .originated import DialledLeg, Originated
 from .profile import Profile
-
-if TYPE_CHECKING:
-    from .switch import Switch
+from .switch import SwitchCore
+from .values import is_true, whole_number
 
 DEFAULT_TIMEOUT = 60
 """Seconds that an attempt may take, unless the command or a variable sets others."""
@@ -38,33 +37,6 @@ _INHERITED = ("fail_on_single_reject", "ignore_early_media")
 # After these causes of a failed bridge, a channel goes on with its next application.
 _NOT_FATAL = ("NO_ANSWER", "NO_USER_RESPONSE", "ORIGINATOR_CANCEL")
 _CONTAINS_VARIABLE = re.compile(r"\$\\*\{")
-_TRUE = {"true", "yes", "on", "enabled", "active", "allow"}
-
-
-@dataclass(slots=True)
-class DialledLeg:
-    """A channel of an originate command, as the called telephone sees it."""
-
-    uuid: str
-    number: str
-    endpoint: str
-    gateway: str | None
-    caller_id_name: str
-    """The name, percent-decoded once, as mod_sofia writes it into SIP."""
-    caller_id_number: str
-    time: float
-
-
-@dataclass(slots=True)
-class Originated:
-    """The switch's record of one originate command. `time` is in seconds since 1970."""
-
-    job_uuid: str | None
-    command: str
-    time: float = field(default_factory=time.time)
-    legs: list[DialledLeg] = field(default_factory=list)
-    result: str | None = None
-    """The reply to the command, None while it is under way."""
 
 
 class Cancellation:
@@ -81,10 +53,10 @@ class Cancellation:
 
 
 @dataclass(slots=True)
-class Request:
+class DialRequest:
     """A request to dial, with its caller and its limits."""
 
-    switch: "Switch"
+    switch: SwitchCore[Channel]
     record: Originated | None = None
     caller: Channel | None = None
     """The channel that dials, in a bridge."""
@@ -98,20 +70,7 @@ class Request:
     """The channel that dials, in a part of an enterprise originate."""
 
 
-def is_true(value: str | None) -> bool:
-    """Whether the switch takes a value for true."""
-    if value is None:
-        return False
-    return value.lower() in _TRUE or re.fullmatch(r"0*[1-9][0-9]*", value, re.ASCII) is not None
-
-
-def whole_number(value: str | None) -> int:
-    """The number at the start of a value, as C's atoi reads it, but never below 0."""
-    digits = re.match(r"\s*\+?([0-9]{1,9})", value or "", re.ASCII)
-    return int(digits[1]) if digits else 0
-
-
-async def originate(request: Request, text: str) -> tuple[Channel | None, str]:
+async def originate(request: DialRequest, text: str) -> tuple[Channel | None, str]:
     """Dial a dial string until a leg answers.
 
     Returns the channel or None, and the cause. The caller of this function must `release` the
@@ -134,7 +93,7 @@ async def originate(request: Request, text: str) -> tuple[Channel | None, str]:
 
 
 async def _enterprise(
-    request: Request, variables: Variables, parts: list[str]
+    request: DialRequest, variables: Variables, parts: list[str]
 ) -> tuple[Channel | None, str]:
     """Run every part as an originate of its own, all at once. The first answer wins."""
     caller, switch = request.caller, request.switch
@@ -146,7 +105,7 @@ async def _enterprise(
         variables["ent_originate_aleg_uuid"] = caller.uuid
     variables["ignore_early_media"] = "true"
     requests = [
-        Request(
+        DialRequest(
             switch,
             request.record,
             timeout=request.timeout,
@@ -224,7 +183,7 @@ class _Rejection:
 class _Origination:
     """One originate, which tries its alternatives in order."""
 
-    def __init__(self, request: Request, dial_string: DialString) -> None:
+    def __init__(self, request: DialRequest, dial_string: DialString) -> None:
         self.request = request
         self.switch = request.switch
         self.caller = request.caller

@@ -10,8 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from . import api
-from .events import CALLING, EVENT_NAMES, Event, Value
-from .switch import Switch
+from .channel import Channel
+from .events import CALLING, EVENT_NAMES, SwitchEvent, Value
+from .switch import SwitchCore
 
 LOST_LIMIT = 500
 """The most events lost in a row before the switch drops a listener."""
@@ -85,7 +86,7 @@ def _command(text: str) -> Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class EventFilter:
     """One `filter` of a listener, by the rules of mod_event_socket."""
 
     header: str
@@ -94,7 +95,7 @@ class Filter:
     wanted: str
 
     @classmethod
-    def parse(cls, header: str, value: str) -> "Filter":
+    def parse(cls, header: str, value: str) -> "EventFilter":
         signs = len(value) - len(value.lstrip(" +-"))
         positive = True
         for sign in value[:signs]:
@@ -116,7 +117,7 @@ def _matches_pattern(text: str, value: str) -> bool:
         return False
 
 
-def passes(event: Event, filters: list[Filter]) -> bool:
+def passes(event: SwitchEvent, filters: list[EventFilter]) -> bool:
     """Whether an event passes the filters.
 
     One positive filter that matches lets it pass, a negative one that matches drops it. Without
@@ -140,7 +141,7 @@ def passes(event: Event, filters: list[Filter]) -> bool:
 class Connection(asyncio.Protocol):
     """One client of the event socket."""
 
-    def __init__(self, switch: Switch, password: str) -> None:
+    def __init__(self, switch: SwitchCore[Channel], password: str) -> None:
         self._switch = switch
         self._password = password
         self._parser = CommandParser()
@@ -150,8 +151,8 @@ class Connection(asyncio.Protocol):
         self._listening = False
         self._names: set[str] = set()
         self._all = False
-        self._filters: list[Filter] = []
-        self._events: deque[tuple[float, Event]] = deque()
+        self._filters: list[EventFilter] = []
+        self._events: deque[tuple[float, SwitchEvent]] = deque()
         """The events that wait to be sent, each with its time on the loop's clock."""
         self._lost_in_a_row = 0
         self._blocked = False
@@ -233,13 +234,13 @@ class Connection(asyncio.Protocol):
     def wants(self, name: str) -> bool:
         return self._listening and "out" not in self.muted and (self._all or name in self._names)
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: SwitchEvent) -> None:
         if self._filters and not passes(event, self._filters):
             return
         for _ in range(self._switch.copies(event.name)):
             self._queue(event)
 
-    def _queue(self, event: Event) -> None:
+    def _queue(self, event: SwitchEvent) -> None:
         if len(self._events) >= self._switch.faults.queue:
             self._switch.lost += 1
             self._lost_in_a_row += 1
@@ -267,7 +268,7 @@ class Connection(asyncio.Protocol):
         if self._due:
             self._due.cancel()
         while self._events and not self._blocked:
-            batch: list[Event] = []
+            batch: list[SwitchEvent] = []
             while self._events and len(batch) < 100 and self._events[0][0] + delay <= loop.time():
                 batch.append(self._events.popleft()[1])
             if not batch:
@@ -422,7 +423,7 @@ class Connection(asyncio.Protocol):
             return "-ERR invalid syntax"
         if header.lower() == "add":
             header, _, value = value.partition(" ")
-        self._filters.append(Filter.parse(header, value))
+        self._filters.append(EventFilter.parse(header, value))
         return f"+OK filter added. [{header}]=[{value}]"
 
 

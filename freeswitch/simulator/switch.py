@@ -8,21 +8,15 @@ import random
 import time
 import uuid
 from collections import deque
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from . import applications
-from .channel import Channel
 from .clock import Clock, microseconds
-from .events import CALLING, Event, Value, dates
+from .endpoints import Gateway
+from .events import CALLING, SwitchEvent, Value, dates
 from .faults import Faults
-from .valet import Lots
-
-if TYPE_CHECKING:
-    from .conference import Conference
-    from .endpoints import Gateway
-    from .originate import Originated
+from .originated import Originated
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +33,7 @@ class Listener(Protocol):
 
     def wants(self, name: str) -> bool: ...
 
-    def deliver(self, event: Event) -> None: ...
+    def deliver(self, event: SwitchEvent) -> None: ...
 
     def flush_soon(self) -> None: ...
 
@@ -48,10 +42,33 @@ class Listener(Protocol):
     def mute(self, ways: Collection[str]) -> None: ...
 
 
-class Switch:
+class ChannelLike(Protocol):
+    """A channel, as the switch sees it."""
+
+    uuid: str
+
+    @property
+    def up(self) -> bool: ...
+
+    def get(self, variable: str) -> str | None: ...
+
+    def hangup(self, cause: str) -> None: ...
+
+    def add_headers(self, headers: dict[str, Value]) -> None: ...
+
+
+C = TypeVar("C", bound=ChannelLike)
+
+Application = Callable[[C, str], Awaitable[str | None]]
+"""An application. It runs to its end, or until the channel is not `ready`, and may respond."""
+
+
+class SwitchCore(Generic[C]):
     """A switch without its event socket. It belongs to the event loop that makes it.
 
-    It appends what it does to the file `record`. Raises OSError if it cannot open that.
+    It runs the `applications` and the api `commands` that it is made with. `execute_on_answer` runs
+    what a channel's variable of that name says. The switch appends what it does to the file
+    `record`. Raises OSError if it cannot open that.
     """
 
     def __init__(
@@ -59,19 +76,20 @@ class Switch:
         *,
         speed: float,
         seed: int,
-        gateways: "Mapping[str, Gateway]",
+        gateways: Mapping[str, Gateway],
+        applications: Mapping[str, Application[C]],
+        commands: "Mapping[str, ApiCommand[C]]",
+        execute_on_answer: Callable[[C, str], None],
         record: Path | None = None,
     ) -> None:
         self.clock = Clock(speed)
         self.core_uuid = str(uuid.uuid4())
         self.gateways = gateways
-        self.channels: dict[str, Channel] = {}
+        self.applications = applications
+        self.commands = commands
+        self.execute_on_answer = execute_on_answer
+        self.channels: dict[str, C] = {}
         self.listeners: list[Listener] = []
-        self.applications = applications.APPLICATIONS
-        self.lots = Lots()
-        """The parking lots."""
-        self.conferences: dict[str, Conference] = {}
-        self.member_ids = itertools.count(1)
         self.originates: deque[Originated] = deque(maxlen=MAX_RECORDS)
         self.paused: set[str] = set()
         self.max_sessions = 20_000
@@ -125,7 +143,7 @@ class Switch:
         self.sessions_since_startup += 1
         return self.sessions_since_startup
 
-    def add(self, channel: Channel) -> None:
+    def add(self, channel: C) -> None:
         self.channels[channel.uuid] = channel
         self.peak = max(self.peak, len(self.channels))
 
@@ -166,7 +184,7 @@ class Switch:
             headers = {"Event-Subclass": name, **headers, "Event-Name": "CUSTOM"}
         return headers
 
-    def fire(self, event: Event) -> None:
+    def fire(self, event: SwitchEvent) -> None:
         # Losing too many events closes a listener, which leaves the list meanwhile.
         for listener in tuple(self.listeners):
             if listener.wants(event.name):
@@ -186,7 +204,7 @@ class Switch:
         """Send an event of no channel."""
         base = self.event_headers(name)
         if base is not None:
-            self.fire(Event(name, base | headers, body))
+            self.fire(SwitchEvent(name, base | headers, body))
 
     def _heartbeat(self) -> None:
         self.send(
@@ -258,7 +276,7 @@ class Switch:
 
     # Channels
 
-    def locate(self, channel_uuid: str) -> Channel | None:
+    def locate(self, channel_uuid: str) -> C | None:
         """The channel that a command names, None if it is gone or hung up.
 
         The uuid of a channel that is hung up stays taken until CHANNEL_DESTROY
@@ -290,21 +308,21 @@ class Switch:
             },
         )
 
-    def execute_on_answer(self, channel: Channel, command: str) -> None:
-        applications.execute_on_answer(channel, command)
-
     def hang_up_all(self, cause: str, variables: Mapping[str, str]) -> None:
         """Hang up every channel with all these values of variables."""
         for channel in reversed(tuple(self.channels.values())):
             if all(channel.get(name) == value for name, value in variables.items()):
                 channel.hangup(cause)
 
-    def dump(self, channel: Channel) -> dict[str, Value]:
+    def dump(self, channel: C) -> dict[str, Value]:
         """The headers of a channel as in an event, for uuid_dump."""
         headers = self._event_headers("CHANNEL_DATA")
         channel.add_headers(headers)
         return headers
 
+
+ApiCommand = Callable[[SwitchCore[C], str], str]
+"""An api command: it takes its argument and returns its reply."""
 
 _UNITS = (
     ("year", 365 * 86_400_000_000),

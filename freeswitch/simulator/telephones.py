@@ -1,4 +1,4 @@
-"""How telephones behave. The last two digits of a number decide.
+"""The behaviour of telephones. The last two digits of a number decide.
 
 Numbers of the telephone network go through a gateway. Numbers of the sandbox are dialled as
 `loopback/0003*05/ringback-sandbox`.

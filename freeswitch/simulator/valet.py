@@ -4,16 +4,13 @@ Read from mod_valet_parking.c.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .bridge import uuid_bridge
 from .channel import Channel
 from .dialstring import split
 from .execution import pause, transfer, wait
-from .originate import is_true, whole_number
-
-if TYPE_CHECKING:
-    from .switch import Switch
+from .switch import SwitchCore
+from .values import is_true, whole_number
 
 INFO = "valet_parking::info"
 _SWEEP_SECONDS = 5
@@ -25,7 +22,7 @@ _ORBIT_SECONDS = 60
 
 
 @dataclass(slots=True)
-class Token:
+class ValetToken:
     """A channel in a place."""
 
     uuid: str
@@ -35,85 +32,82 @@ class Token:
 
 
 class Lots:
-    """The parking lots of a switch: their places by name."""
+    """The parking lots of a switch: the application valet_park and the api command valet_info."""
 
     def __init__(self) -> None:
-        self.places: dict[str, dict[str, Token]] = {}
-        self.swept = 0.0
+        self._places: dict[str, dict[str, ValetToken]] = {}
+        self._swept = 0.0
 
-    def sweep(self, now: float) -> None:
-        if now - self.swept >= _SWEEP_SECONDS:
-            self.swept = now
-            for lot in self.places.values():
+    async def park(self, channel: Channel, argument: str) -> None:
+        """Park or pick up.
+
+        `<lot> <place>` picks up the channel there, or waits there if the place is free.
+        `<lot> auto in <first> <last>` waits in the first free place, and `auto out` picks up the
+        channel that waits longest.
+        """
+        switch = channel.switch
+        self._sweep(switch.clock.now())
+        words = split(argument, " ", 6)
+        if len(words) < 2:
+            return
+        name, place = words[:2]
+        lot = self._places.setdefault(name, {})
+        announced = False
+        if place.lower() == "auto":
+            if len(words) < 5 or words[2].lower() not in ("in", "out"):
+                return
+            announced = words[2].lower() == "in"
+            first, last = whole_number(words[3]) or 1, whole_number(words[4])
+            found = _free_place(lot, first, last) if announced else _longest(lot, first, last)
+            if found is None:
+                return
+            place = found
+        if not announced and (token := lot.get(place)) and not token.bridged:
+            parked = switch.locate(token.uuid)
+            if parked and parked is not channel:
+                _tell(parked, name, place, "bridge", {"Bridge-To-UUID": channel.uuid})
+                token.bridged = True
+                uuid_bridge(parked, channel)
+                return
+        token = lot[place] = ValetToken(channel.uuid, switch.clock.now())
+        said = channel.get("valet_announce_slot")
+        if announced and (said is None or is_true(said)):
+            await pause(channel, _ANNOUNCEMENT_SECONDS)
+        _tell(channel, name, place, "hold")
+        channel.set("valet_lot_extension", place)
+        await _stay(channel)
+        token.left = True
+        _tell(channel, name, place, "exit")
+
+    def info(self, switch: SwitchCore[Channel], argument: str) -> str:
+        """The api command valet_info, which lists the parked channels."""
+        lines = ["<lots>\n"]
+        for name, lot in self._places.items():
+            if argument and argument.lower() != name.lower():
+                continue
+            lines.append(f'  <lot name="{name}">\n')
+            lines += [
+                f'    <extension uuid="{token.uuid}">{place}</extension>\n'
+                for place, token in lot.items()
+                if not token.left
+            ]
+            lines.append("  </lot>\n")
+        return "".join([*lines, "</lots>\n"])
+
+    def _sweep(self, now: float) -> None:
+        if now - self._swept >= _SWEEP_SECONDS:
+            self._swept = now
+            for lot in self._places.values():
                 for place in [place for place, token in lot.items() if token.left]:
                     del lot[place]
 
 
-def info(switch: "Switch", argument: str) -> str:
-    """The api command valet_info, which lists the parked channels."""
-    lines = ["<lots>\n"]
-    for name, lot in switch.lots.places.items():
-        if argument and argument.lower() != name.lower():
-            continue
-        lines.append(f'  <lot name="{name}">\n')
-        lines += [
-            f'    <extension uuid="{token.uuid}">{place}</extension>\n'
-            for place, token in lot.items()
-            if not token.left
-        ]
-        lines.append("  </lot>\n")
-    return "".join([*lines, "</lots>\n"])
-
-
-async def valet_park(channel: Channel, argument: str) -> None:
-    """Park or pick up.
-
-    `<lot> <place>` picks up the channel there, or waits there if the place is free. `<lot> auto in
-    <first> <last>` waits in the first free place, and `auto out` picks up the channel that waits
-    longest.
-    """
-    switch = channel.switch
-    lots = switch.lots
-    lots.sweep(switch.clock.now())
-    words = split(argument, " ", 6)
-    if len(words) < 2:
-        return
-    name, place = words[:2]
-    lot = lots.places.setdefault(name, {})
-    announced = False
-    if place.lower() == "auto":
-        if len(words) < 5 or words[2].lower() not in ("in", "out"):
-            return
-        announced = words[2].lower() == "in"
-        first, last = whole_number(words[3]) or 1, whole_number(words[4])
-        found = _free_place(lot, first, last) if announced else _longest(lot, first, last)
-        if found is None:
-            return
-        place = found
-    if not announced and (token := lot.get(place)) and not token.bridged:
-        parked = switch.locate(token.uuid)
-        if parked and parked is not channel:
-            _tell(parked, name, place, "bridge", {"Bridge-To-UUID": channel.uuid})
-            token.bridged = True
-            uuid_bridge(parked, channel)
-            return
-    token = lot[place] = Token(channel.uuid, switch.clock.now())
-    said = channel.get("valet_announce_slot")
-    if announced and (said is None or is_true(said)):
-        await pause(channel, _ANNOUNCEMENT_SECONDS)
-    _tell(channel, name, place, "hold")
-    channel.set("valet_lot_extension", place)
-    await _stay(channel)
-    token.left = True
-    _tell(channel, name, place, "exit")
-
-
-def _free_place(lot: dict[str, Token], first: int, last: int) -> str | None:
+def _free_place(lot: dict[str, ValetToken], first: int, last: int) -> str | None:
     numbers = range(first, last + 1 if last else first + len(lot) + 1)
     return next((str(each) for each in numbers if str(each) not in lot), None)
 
 
-def _longest(lot: dict[str, Token], first: int, last: int) -> str | None:
+def _longest(lot: dict[str, ValetToken], first: int, last: int) -> str | None:
     waiting = [
         (token.start, place)
         for place, token in lot.items()

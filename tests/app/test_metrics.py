@@ -353,7 +353,7 @@ def test_the_api_is_ready_with_redis_and_accounts(
             "switch spare": "degraded",
         },
     )
-    assert answer.json["parts"]["switch spare"]["why"] == "Its listener cannot reach it."
+    assert answer.json["parts"]["switch spare"]["why"] == "The listener cannot reach the switch."
 
 
 def test_a_redis_that_takes_nothing(client: FlaskClient, redis: Redis) -> None:
@@ -404,7 +404,7 @@ def test_what_a_worker_and_a_listener_need() -> None:
     assert not parts.is_ready(parts.listener_parts(some))
     assert parts.is_ready(parts.listener_parts({"a": True}))
     document = parts.document(parts.worker_parts(some))
-    why = "This worker is not connected to it."
+    why = "This worker is not connected to the switch."
     assert document == {
         "status": "ready",
         "parts": {"switch a": {"status": "ready"}, "switch b": {"status": "degraded", "why": why}},

@@ -151,7 +151,7 @@ def open_stream(app: Flask) -> Iterator[Open]:
         stream.close()
     # Nobody is left behind, and the reader goes.
     source = app.extensions["ringback"][CallStream].feed
-    assert source._listeners == {}
+    assert source._subscribers == {}
     eventually(lambda: source._reader is None)
 
 
@@ -345,7 +345,7 @@ def test_what_is_refused(ask: Ask) -> None:
 def test_head_leaves_nobody_behind(ask: Ask, app: Flask, client: FlaskClient) -> None:
     answer = client.head(PATH, headers={"Authorization": f"Bearer {USER}"}, buffered=True)
     assert (answer.status_code, answer.data) == (200, b"")
-    assert app.extensions["ringback"][CallStream].feed._listeners == {}
+    assert app.extensions["ringback"][CallStream].feed._subscribers == {}
 
 
 def test_a_limit_for_each_app_and_for_all(
@@ -389,15 +389,15 @@ def test_who_does_not_keep_up_is_cut_off_and_comes_back_for_the_rest(
     monkeypatch.setattr(feed, "_QUEUE", 3)
     cut = []
     source = app.extensions["ringback"][CallStream].feed
-    listener = source.listen(store.keys.calls, "demo", lambda: cut.append(True))
-    listener.open = True
+    subscriber = source.subscribe(store.keys.calls, "demo", lambda: cut.append(True))
+    subscriber.open = True
     stream = open_stream().begin()
     ids = [place(ask, store).id for _ in range(5)]
-    eventually(lambda: listener.over)
+    eventually(lambda: subscriber.over)
     assert cut == [True]
-    assert [change.call.id for change in listener.take(0)] == ids[:3]
-    assert listener.take(1) == []
-    source.leave(listener)
+    assert [change.call.id for change in subscriber.take(0)] == ids[:3]
+    assert subscriber.take(1) == []
+    source.leave(subscriber)
     heard = [json.loads(b["data"]) for b in stream.blocks() if "data" in b]
     assert [event["id"] for event in heard] == ids[:3]
     stream.close()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeswitch.dialstring import (
+    Attempt,
     CallerId,
-    Channel,
     bridge_inline,
     bring_in,
     check_name,
@@ -35,14 +35,14 @@ NAMES = st.text(
 NUMBERS = st.from_regex(r"\A\+?[0-9*#]{1,20}\Z")
 GATEWAYS = st.from_regex(r"\A[A-Za-z0-9_.-]{1,16}\Z")
 CHANNELS = st.builds(
-    lambda gateway, number: Channel(str(uuid4()), gateway_target(gateway, number)),
+    lambda gateway, number: Attempt(str(uuid4()), gateway_target(gateway, number)),
     GATEWAYS,
     NUMBERS,
 )
 PARTIES = st.lists(st.lists(CHANNELS, min_size=1, max_size=3), min_size=1, max_size=4)
 
 
-def build(sources: list[list[Channel]], destinations: list[list[Channel]], name: str = "A") -> str:
+def build(sources: list[list[Attempt]], destinations: list[list[Attempt]], name: str = "A") -> str:
     return originate(
         sources,
         destinations,
@@ -78,13 +78,13 @@ def read(text: str) -> tuple[dict[str, str], list[list[list[tuple[str, str]]]]]:
     return dialled.variables, [[row for (row,) in rows]]
 
 
-def expected(parties: list[list[Channel]]) -> list[list[tuple[str, str]]]:
+def expected(parties: list[list[Attempt]]) -> list[list[tuple[str, str]]]:
     return [[(channel.uuid, channel.target) for channel in party] for party in parties]
 
 
 @given(PARTIES, PARTIES, NAMES)
 def test_it_is_read_as_it_was_meant(
-    sources: list[list[Channel]], destinations: list[list[Channel]], name: str
+    sources: list[list[Attempt]], destinations: list[list[Attempt]], name: str
 ) -> None:
     command = build(sources, destinations, name)
     # The API splits its arguments at blanks: nothing else may stand beside these two.
@@ -130,7 +130,7 @@ def test_a_target_is_one_endpoint(text: str) -> None:
         check_target(text)
     except ValueError:
         return
-    command = build([[Channel(str(uuid4()), text)]], [[Channel(str(uuid4()), text)]])
+    command = build([[Attempt(str(uuid4()), text)]], [[Attempt(str(uuid4()), text)]])
     _, dialled, rest = split(command, " ", 8)
     assert [len(party) for party in read(dialled)[1]] == [1]
     assert application(rest) is not None
@@ -163,7 +163,7 @@ def test_a_target_that_is_more_is_refused(target: str) -> None:
 
 
 def test_a_call_needs_two_sides_and_fits_one_originate() -> None:
-    one = [[Channel(str(uuid4()), sandbox_target("0003*00"))]]
+    one = [[Attempt(str(uuid4()), sandbox_target("0003*00"))]]
     for sources, destinations in (([], one), (one, []), (one, [[]]), (one * 128, one)):
         with pytest.raises(ValueError):
             build(sources, destinations)
@@ -171,7 +171,7 @@ def test_a_call_needs_two_sides_and_fits_one_originate() -> None:
 
 @pytest.mark.parametrize("value", ["a,b", "a}b", "${x}", "a b", "a:_:b", "a'b"])
 def test_a_variable_that_needs_quoting_is_refused(value: str) -> None:
-    one = [[Channel(str(uuid4()), "user/1")]]
+    one = [[Attempt(str(uuid4()), "user/1")]]
     with pytest.raises(ValueError):
         originate(
             one,
@@ -186,7 +186,7 @@ def test_a_variable_that_needs_quoting_is_refused(value: str) -> None:
 
 @given(PARTIES, NAMES)
 def test_who_is_brought_in_is_dialled_as_it_was_meant(
-    parties: list[list[list[Channel]]], name: str
+    parties: list[list[list[Attempt]]], name: str
 ) -> None:
     (party, *_) = parties
     uuid = str(uuid4())
@@ -210,7 +210,7 @@ def test_who_is_brought_in_is_dialled_as_it_was_meant(
 def test_where_a_party_is_sent() -> None:
     uuid = "d40e8e7e-b145-45ab-ac8a-6c36ea74265c"
     there = bridge_inline(
-        [Channel(uuid, gateway_target("pstn", "15700"))],
+        [Attempt(uuid, gateway_target("pstn", "15700"))],
         variables={"ringback_call": "c0ffee"},
         ring_timeout=25,
         shows="0003*210",
@@ -234,7 +234,7 @@ def test_where_a_party_is_sent() -> None:
         lambda: voicemail_inline("211 default"),
         lambda: voicemail_inline("a'b@example.com"),
         lambda: conference_invite(
-            [[Channel(str(uuid4()), "user/1")]],
+            [[Attempt(str(uuid4()), "user/1")]],
             "room+pin",
             variables={},
             ring_timeout=1,

@@ -184,7 +184,7 @@ def test_processes_by_themselves(tmp_path: Path) -> None:
             processes["listener"].kill()
             eventually(lambda: readiness(api)[1]["switch sim"] == "degraded")
             assert readiness(api)[0] == 200
-            assert "No listener hears it." in get(api, "/readyz")[1]
+            assert "No listener hears the switch." in get(api, "/readyz")[1]
 
             processes["simulator"].kill()
             gone = {**own, "switch sim": "not ready"}
@@ -234,5 +234,5 @@ def test_an_address_that_is_taken_stops_the_start() -> None:
             timeout=LIMIT,
         )
     assert result.returncode == 2
-    assert "RINGBACK_METRICS: nothing can be served at" in result.stderr
+    assert "RINGBACK_METRICS: cannot listen on" in result.stderr
     assert "Traceback" not in result.stderr

@@ -126,6 +126,8 @@ def test_what_is_told_of_a_change() -> None:
     ("fields", "word"),
     [
         ({}, ""),
+        ({"created": 1.0}, "dialled"),
+        ({"created": 1.0, "early_media": 2.0}, "early media"),
         ({"created": 1.0, "ringing": 2.0}, "ringing"),
         ({"created": 1.0, "answered": 2.0, "bridged": 3.0}, "bridged"),
         ({"bridged": 3.0, "held": 4.0}, "bridged, holds"),

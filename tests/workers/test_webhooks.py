@@ -397,7 +397,7 @@ def test_an_app_that_may_not_see_the_calls_any_more(
         eventually(told.is_idle)
     assert told.letters() == ids and len(receiver.seen) == 1
     reasons = {letter.reason for letter in told.messages.dead_letters()}
-    assert reasons == {f"app demo-user may not see {DESK} any more"}
+    assert reasons == {f"app demo-user may no longer see {DESK}"}
 
 
 def test_a_private_address_is_not_connected_to(

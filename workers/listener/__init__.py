@@ -4,9 +4,9 @@ The modules, from the top down; each imports only those below it:
 
 - `leading`: the lease, the take-over, and the loops
 - `watchdog`: calls whose deadline has passed
-- `reconcile`: what Redis says of the calls, compared with the channels of the switch
-- `folding`: what was heard of the calls, on its way to Redis
-- `heard`: what is taken from one event
-- `switch_record`: what Redis says of the switch itself
-- `failures`: how all of these outlast an error
+- `reconcile`: compares the calls in Redis with the channels of the switch
+- `folding`: collects the events of the calls, and writes them to Redis
+- `heard`: reads one event
+- `switch_record`: keeps the hash of the switch in Redis true
+- `failures`: logs an error, or retries
 """

@@ -1,4 +1,4 @@
-"""How the listener outlasts errors: it logs them and goes on, or it retries."""
+"""Errors of the listener: it logs them and goes on, or it retries."""
 
 import logging
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def patiently(stopping: Flag, work: Callable[[], _T]) -> _T:
     except RedisError as error:
         if not is_unavailable(error):
             raise
-    # Not for the first attempt: a Retrying costs a tenth of the time that an event takes.
+    # Make this only after a first failure: it costs a tenth of the time that an event takes.
     retrying = Retrying(
         retry=retry_if_exception(is_unavailable),
         stop=lambda _: stopping.is_set(),

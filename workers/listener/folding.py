@@ -1,4 +1,4 @@
-"""What was heard of the calls, on its way to Redis: several events of a call make one change.
+"""Folding: several events of a call make one change in Redis.
 
 The listener that leads writes what it hears. A standby keeps the last of it in a buffer. When the
 standby takes the lease over it applies the buffer first, so that no event is lost between the two.
@@ -43,7 +43,7 @@ ENDED_KEPT = 1000
 
 
 class _Fold:
-    """What was heard of a call and is not written yet: at most one new state."""
+    """The events of a call that are not written yet. They bring at most one new state."""
 
     def __init__(self, call: Call, until: float) -> None:
         # The call as it is known, and after what was heard.
@@ -52,7 +52,7 @@ class _Fold:
         self.until = until
         self.heard: list[Heard] = []
         self.notes: list[Note] = []
-        # What waits for the change after this one: it brings a second new state.
+        # Events that bring a second new state. They wait for the next change.
         self.rest: list[Heard] = []
         self._at = 0.0
         self._urgent = False
@@ -94,7 +94,7 @@ class _Fold:
 
 
 class Folding:
-    """The calls that are known, and what was heard of them and is not written yet."""
+    """The known calls, with their events that are not written yet."""
 
     def __init__(
         self, runtime: Runtime, link: SwitchConnection, record: SwitchRecord, stopping: Flag
@@ -125,7 +125,7 @@ class Folding:
         return self._calls.keys()
 
     def keep(self, live: Collection[str]) -> None:
-        """Forget the calls that are not live any more: another process has ended them."""
+        """Forget the calls that are no longer live: another process has ended them."""
         self._calls = {i: call for i, call in self._calls.items() if i in live}
 
     def take_over(self, live: Iterable[Call], begun: float) -> None:
@@ -135,8 +135,8 @@ class Folding:
         """
         self._calls = {call.id: call for call in live}
         with self._order:
-            # A call that was not live when they were read has been ended by the last leader, or
-            # was claimed since.
+            # The last leader has ended a call that is not among the live ones, or a worker has
+            # claimed it since.
             left = [
                 one
                 for at, one in self._buffer
@@ -154,7 +154,7 @@ class Folding:
             if write:
                 self._guarded(self._write_all)
             self._leads = False
-            # The next leader has heard it too.
+            # The next leader has heard these events too.
             for fold in self._folds.values():
                 for one in (*fold.heard, *fold.rest):
                     self._keep_in_buffer(one)
@@ -176,7 +176,7 @@ class Folding:
                     self._keep_in_buffer(one)
 
     def write_due(self) -> None:
-        """Write what has waited long enough."""
+        """Write the events whose delay is over."""
         with self._order:
             self._guarded(partial(self._write, list(self._folds)))
             if not self._folds:
@@ -188,9 +188,9 @@ class Folding:
             self._write_all()
 
     def change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
-        """Apply a pure transition to the call as it stands, and know the call after it.
+        """Apply a pure transition to the call in Redis, and know the call after it.
 
-        Where the call is no longer kept in Redis, it returns ``call`` as it was.
+        If Redis no longer keeps the call, this returns ``call`` as it was.
         """
         try:
             call = self._store.change(call, transition, note)
@@ -220,7 +220,7 @@ class Folding:
 
     def _keep_in_buffer(self, one: Heard) -> None:
         if one.report is None and one.error is None:
-            # It only brings a note into the timeline, and the leader writes that.
+            # The event only adds a note to the timeline, and the leader writes it.
             return
         at = time.monotonic()
         while self._buffer and self._buffer[0][0] < at - BUFFERED_FOR:
@@ -228,12 +228,12 @@ class Folding:
         self._buffer.append((at, one))
 
     def _apply(self, heard: Sequence[Heard]) -> None:
-        """Take over what was heard, in its order, and write what may not wait."""
+        """Add events to the folds in their order, and write what may not wait."""
         patiently(self._stopping, partial(self._fold, heard))
         self._write(dict.fromkeys(one.call_id for one in heard))
 
     def _fold(self, heard: Sequence[Heard]) -> None:
-        """Add what was heard to what is to be written. Unknown calls cost one round trip."""
+        """Add events to the folds of their calls. Unknown calls cost one round trip."""
         at, until = self._store.now(), time.monotonic() + DELAY
         calls = self._calls_of(heard)
         for one in heard:
@@ -244,7 +244,7 @@ class Folding:
             self._guarded(partial(fold.take, one, at), one.call_id)
 
     def _calls_of(self, heard: Sequence[Heard]) -> dict[str, Call]:
-        """The calls that events were heard of. They may be old, but have all legs of the events."""
+        """The calls of some events. They may be old, but have all legs of the events."""
         calls: dict[str, Call] = {}
         unknown: dict[str, None] = {}
         for one in heard:
@@ -260,7 +260,7 @@ class Folding:
                     calls[call.id] = call
                     self._remember(call)
                     if (fold := self._folds.get(call.id)) is not None:
-                        # What was heard before goes on from the call as it is now.
+                        # Earlier events apply to the call as it is now.
                         fold.rest[:0] = fold.heard
                         self._go_on(fold, call)
         return calls
@@ -269,7 +269,7 @@ class Folding:
         self._write(list(self._folds), all_of_it=True)
 
     def _write(self, ids: Collection[str], *, all_of_it: bool = False) -> None:
-        """Write what is due of these calls."""
+        """Write the due changes of these calls."""
         now = math.inf if all_of_it else time.monotonic()
         while due := [f for i in ids if (f := self._folds.get(i)) is not None and f.is_due(now)]:
             try:
@@ -329,7 +329,7 @@ class Folding:
                 self._calls.pop(self._ended.popleft(), None)
 
     def _hang_up_unwanted(self, heard: list[Heard], call: Call) -> None:
-        """Hang up what came up after its call was ended, or after its hang-up was carried out."""
+        """Hang up channels that came up after the end or the hang-up of their call."""
         for leg in hearing.legs_to_check(call, heard):
             if transitions.is_unwanted(call, leg):
                 # The switch's reply must not delay the events.

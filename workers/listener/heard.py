@@ -1,4 +1,4 @@
-"""What the listener takes from one event of the switch, and what that does to a call. Pure."""
+"""Pure functions that read one event of the switch and apply it to a call."""
 
 from dataclasses import dataclass
 
@@ -24,11 +24,11 @@ EVENTS = (
     "CHANNEL_HANGUP_COMPLETE",
     "BACKGROUND_JOB",
     "HEARTBEAT",
-    # The last: the switch reads the words after CUSTOM as subclasses.
+    # This comes last: the switch reads the words after CUSTOM as subclasses.
     "CUSTOM valet_parking::info",
 )
 CALL_HEADER = f"variable_{CALL_VARIABLE}"
-# Filters are alternatives: the channels of our calls, and the two events that have no channel.
+# An event passes if it matches one filter: channels of our calls, and events without a channel.
 FILTERS = (
     (CALL_HEADER, "/.+/"),
     ("Event-Name", "BACKGROUND_JOB"),
@@ -41,13 +41,13 @@ _COMES_UP = frozenset({"CHANNEL_CREATE", "CHANNEL_ANSWER"})
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What the listener takes from one event. It may apply it later, or twice."""
+    """The facts in one event. The listener may apply them later, or twice."""
 
     call_id: str
     note: Note
-    # What a channel's event tells of its leg.
+    # The facts about the leg, in a channel's event.
     report: LegReport | None = None
-    # The Job-UUID of an originate that is over, and the hang-up cause with which it failed.
+    # The Job-UUID of an originate that has ended, and the hang-up cause with which it failed.
     job_uuid: str | None = None
     error: str | None = None
 
@@ -68,7 +68,7 @@ class Heard:
 
 
 def hear(event: Event) -> Heard | None:
-    """What is worth keeping of an event; None for an event that belongs to no call."""
+    """The facts in an event; None for an event that belongs to no call."""
     headers = event.headers
     if event.name == "BACKGROUND_JOB":
         job_uuid, result = headers.get("Job-UUID", ""), event.body or ""
@@ -98,7 +98,7 @@ def applied(call: Call, heard: Heard, at: float) -> Call:
 
 
 def note_of(before: Call, after: Call, heard: Heard) -> Note | None:
-    """The entry in the timeline for what was heard, which made ``after`` of ``before``."""
+    """The note for the timeline about an event that changed ``before`` to ``after``."""
     if heard.report is None:
         # A result that is no error changes nothing: the events of the legs say more.
         ours = heard.job_uuid == before.job_uuid or before.leg(heard.uuid) is not None
@@ -110,7 +110,7 @@ def note_of(before: Call, after: Call, heard: Heard) -> Note | None:
 
 
 def may_wait(call: Call, heard: Heard) -> bool:
-    """Whether what brings the call no new state need not be written at once.
+    """Whether the write of an event may be delayed, if the event brings no new state.
 
     That is so while the call is being set up: its phones exist, ring or answer, and its originate
     worked.
@@ -131,10 +131,10 @@ def concerns_new_leg(call: Call, heard: Heard) -> bool:
 
 
 def legs_to_check(call: Call, heard: list[Heard]) -> list[Leg]:
-    """The legs that may be unwanted once this was heard: those that came up, and third parties.
+    """The legs that may be unwanted after these events: legs that came up, and third parties.
 
-    A third party that listens would hear nothing for the rest of the time, and one that rings for
-    a party that has left would talk to nobody.
+    A listener would hear silence after the parties have left, and a phone that rings to take over a
+    party that has left would find nobody.
     """
     came_up: dict[str, None] = {}
     for one in heard:

@@ -1,8 +1,8 @@
-"""Which listener follows a switch: the lease, the take-over, and the loops of the leader.
+"""The leader among the listeners of a switch: the lease, the take-over, and the leader's loops.
 
-Any number of listeners may run. A lease in Redis says which of them leads at a switch. Should two
-lead for a moment, no harm is done: the changes are idempotent. The others are standbys: they hear
-the same events, and apply the last of them when they take the lease over.
+Any number of listeners may run. A lease in Redis says which of them leads at a switch. If two lead
+for a moment, this does no harm: the changes are idempotent. The others are standbys: they hear the
+same events, and apply the last of them when they take the lease over.
 """
 
 import logging
@@ -51,7 +51,7 @@ BATCHING = Batching(size=MAX_BATCH, spacing=0.04, read_ahead=0.002)
 
 
 class SwitchListener:
-    """Follows one switch while it holds the lease, and stands by otherwise."""
+    """The listener of one switch. It leads while it has the lease, and stands by otherwise."""
 
     def __init__(self, runtime: Runtime, address: SwitchAddress) -> None:
         self._runtime = runtime
@@ -93,7 +93,7 @@ class SwitchListener:
             blocking=False,
             thread_local=False,
         )
-        # When the switch was last within reach (monotonic).
+        # When the switch was last reachable (monotonic).
         self._reached = time.monotonic()
 
     def run(self) -> None:
@@ -115,7 +115,7 @@ class SwitchListener:
             self._guarded(self._sign)
 
     def stop(self) -> None:
-        """Have :meth:`run` release the lease and return."""
+        """Make :meth:`run` release the lease and return."""
         self._stopping.set()
 
     @property
@@ -165,8 +165,8 @@ class SwitchListener:
         """Renew the lease until it is lost or given up; then set ``over``."""
         logs.bind(switch=self._name)
         while not over.is_set():
-            # While Redis is unavailable nobody else can take the lease, and the events that wait
-            # here are all there is: only another leader is a reason to drop them.
+            # While Redis is unavailable no other listener can take the lease, and only this process
+            # has the events that wait here. Only another leader is a reason to drop them.
             renewed = self._asked(self._lease.reacquire)
             if renewed is False and self._asked(self._lease.acquire) is False:
                 log.warning("lost the lease of switch %s to another listener", self._name)
@@ -194,7 +194,7 @@ class SwitchListener:
             return False
 
     def _asked(self, action: Callable[[], Any]) -> bool | None:
-        """Whether the lease was had; None where Redis could not be asked."""
+        """Whether Redis gave or renewed the lease; None if Redis is unavailable."""
         try:
             return action() is not False
         except LockError:

@@ -1,7 +1,7 @@
-"""What Redis says of the calls of one switch, compared with the channels that the switch has.
+"""Reconciling: the live calls of one switch in Redis, compared with the channels of the switch.
 
-The listener asks the switch of each call whose channels are not as expected, writes what it finds,
-hangs up what should not be there, and ends calls that are gone.
+The listener asks the switch about each call whose channels are not as expected. It writes what it
+finds, hangs up channels that should not be there, and ends calls that are gone.
 """
 
 import json
@@ -35,17 +35,17 @@ log = logging.getLogger(__name__)
 SECOND_LOOK = 2.0
 # Calls read from Redis at a time, so that events are handled in between.
 CHUNK = 20
-# Calls that the switch is asked of at the same time.
+# The calls that are examined at the same time.
 EXAMINERS = 4
-# Seconds for which comparing waits at each step for events to be handled.
+# The most seconds that a step of the comparison waits for events to be handled.
 GIVE_WAY_LIMIT = 0.1
-# Seconds for which a verdict, or the end of this process, waits until all events so far are
-# written. A verdict that comes later is left to another look.
+# The most seconds that a verdict, or the end of this process, waits until all events so far are
+# written. After that, the next look decides.
 CATCH_UP_LIMIT = 3.0
 
 
 class Reconciler:
-    """Compares the calls of one switch with its channels."""
+    """The reconciler of one switch: it compares calls with channels."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class Reconciler:
         self._name = link.address.name
         self._folding = folding
         self._record = record
-        # For how many seconds a call or a leg, by its id or uuid, has been missing on the switch,
-        # and when it was last asked for (monotonic).
+        # The seconds for which a call or a leg, by its id or uuid, has been missing on the switch,
+        # and the time of the last look (monotonic).
         self._missing: dict[str, tuple[float, float]] = {}
         # Since when (monotonic) a call's deadline has passed and its switch could not be asked.
         self._unasked: dict[str, float] = {}
@@ -75,7 +75,7 @@ class Reconciler:
         return bool(self._missing)
 
     def begin(self) -> None:
-        """Begin to lead: what was missing before may be there by now."""
+        """Begin to lead. Calls and legs that were missing before may be there by now."""
         self._missing.clear()
 
     def stop(self) -> None:
@@ -93,7 +93,7 @@ class Reconciler:
                 self._compare()
 
     def look_again(self) -> None:
-        """See whether what was missing is still missing."""
+        """Look again at the calls and legs that were missing."""
         if self._link.up:
             live = set()
             for call in self.read(sorted({call_id_of(i) for i in self._missing})):
@@ -102,9 +102,9 @@ class Reconciler:
             self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
 
     def examine(self, call: Call) -> float:
-        """Ask the switch of a claimed call's channels, and do what follows.
+        """Ask the switch for a claimed call's channels, and write, hang up or end what follows.
 
-        It returns the seconds until the next look, unless an event comes before.
+        Returns the seconds until the next look, unless an event comes before.
         """
         if call.switch != self._name:
             # A failover of Redis lost the claim, and the call was claimed for another switch.
@@ -113,7 +113,7 @@ class Reconciler:
         asked = time.monotonic()
         self._unasked.pop(call.id, None)
         found = self._ask(call)
-        # What was missing before the call was sent says nothing of what is sent now.
+        # An absence before the call was sent does not count after it.
         name = call.id if call.sent else f"{call.id}-unsent"
         fault = watch.fate(
             call,
@@ -146,7 +146,7 @@ class Reconciler:
         at, seen = self._store.now(), call.stamp
 
         def transition(current: Call) -> Call:
-            # What was true of the call before another change is no reason to end it.
+            # After another change of the call, the fault may no longer be true.
             return transitions.end(current, fault, at=at) if current.stamp == seen else current
 
         data = json.dumps({"switch": call.switch})
@@ -157,19 +157,19 @@ class Reconciler:
             counting.legs_gone(self._name, sum(leg.live for leg in call.legs))
 
     def caught_up(self) -> bool:
-        """Write all that the switch has sent by now; False where that takes too long."""
+        """Write all events that the switch has sent by now; False if that takes too long."""
         if not self._events.catch_up(CATCH_UP_LIMIT):
             return False
         self._folding.write_all()
         return True
 
     def unasked_for(self, call: Call) -> float:
-        """For how many seconds the call's switch could not be asked since its deadline passed."""
+        """The seconds since the call's deadline for which its switch could not be asked."""
         at = time.monotonic()
         return at - self._unasked.setdefault(call.id, at)
 
     def live_calls(self) -> list[Call]:
-        """The live calls of the switch, out of Redis."""
+        """The live calls of the switch in Redis."""
         return list(self.read(self._store.live_of_switch(self._name)))
 
     def read(self, ids: Sequence[str], *, ended: bool = False) -> Iterator[Call]:
@@ -221,7 +221,7 @@ class Reconciler:
         return self._link.core_uuid or ""
 
     def _ask(self, call: Call) -> dict[str, Event]:
-        """The call's channels that the switch has, by uuid, with all that the switch knows."""
+        """The channels of the call on the switch, by uuid, each as a CHANNEL_DATA event."""
         found = {}
         open_legs = [leg for leg in call.legs if leg.ended is None]
         for leg in open_legs:
@@ -231,8 +231,8 @@ class Reconciler:
                 # Another run of the switch has answered: it has nothing of the call.
                 break
         if not open_legs:
-            # Every leg has ended, and the call's own end is on its way. The switch is asked all
-            # the same: a verdict needs the run that answers.
+            # Every leg has ended, and the end of the call is on its way. Ask the switch anyway: a
+            # verdict needs the run that answers.
             commands.core_uuid(self._link)
         return found
 
@@ -240,7 +240,7 @@ class Reconciler:
         for leg in call.legs:
             gone = leg.live and leg.uuid not in found
             if gone and self._missing_for(leg.uuid, asked) >= watch.GONE_LIMIT and self.caught_up():
-                # Its last event was lost, or is applied by now: nobody knows how it ended.
+                # The leg's last event was lost, or is applied by now. Its cause is unknown.
                 self._missing.pop(leg.uuid, None)
                 note, at = Note("event", "gone from the switch", leg=leg.id), self._store.now()
                 over = _reporting(LegReport(leg.uuid, ended=at))
@@ -259,10 +259,10 @@ class Reconciler:
         return call
 
     def _missing_for(self, name: str, asked: float) -> float:
-        """For how many seconds a call or a leg has been missing, as several looks add up.
+        """The seconds for which a call or a leg has been missing, summed over several looks.
 
-        Between two looks this process or the switch may have stood still: one look adds a limited
-        time.
+        Between two looks this process or the switch may have stood still, so one look adds at most
+        LOOK_LIMIT.
         """
         missing, before = self._missing.get(name, (0.0, asked))
         missing += min(asked - before, watch.LOOK_LIMIT)
@@ -270,9 +270,10 @@ class Reconciler:
         return missing
 
     def _enforce(self, call: Call, at: float) -> float:
-        """Hang up what was asked for, and what outlives its limit by the switch's clock ``at``.
+        """Hang up what a client asked to hang up, and a call that is past its limit by the switch's
+        clock ``at``.
 
-        It returns the seconds until the next look.
+        Returns the seconds until the next look.
         """
         if call.state is State.ENDED:
             return SECOND_LOOK
@@ -283,7 +284,7 @@ class Reconciler:
         return SECOND_LOOK
 
     def _hang_up_orphans(self, uuids: set[str]) -> None:
-        """Hang up the channels of calls that have ended, and leave channels of other programs."""
+        """Hang up the channels of calls that have ended. Channels of other programs stay."""
         of_calls = {uuid: call_id_of(uuid) for uuid in uuids}
         ended = {call.id: call for call in self.read(sorted(set(of_calls.values())), ended=True)}
         for uuid, call_id in of_calls.items():
@@ -303,6 +304,6 @@ def _reporting(*reports: LegReport) -> Callable[[Call], Call]:
 
 
 def _clock(dumps: Mapping[str, Event]) -> float:
-    """The switch's own clock in epoch seconds, as the last dump has it."""
+    """The switch's clock in epoch seconds, from the last dump."""
     stamp = max(event.headers.get("Event-Date-Timestamp", "0") for event in dumps.values())
     return int(stamp) / 1e6

@@ -1,4 +1,4 @@
-"""What Redis says of one switch: which listeners hear it, its load, its limits, its outages."""
+"""The record of one switch in Redis: its listeners, its load, its limits, its outages."""
 
 import logging
 import time
@@ -22,7 +22,8 @@ UNREACHABLE_AFTER = 10.0
 
 
 class SwitchRecord:
-    """Keeps what Redis says of a switch true. Only the leader writes more than its own name."""
+    """The writer of a switch's record. A standby only signs that it hears the switch; the leader
+    writes the rest."""
 
     def __init__(self, runtime: Runtime, link: SwitchConnection, stopping: Flag) -> None:
         """``link`` takes the command that asks for the switch's capacity."""
@@ -33,7 +34,7 @@ class SwitchRecord:
         self._link = link
         self._name = link.address.name
         self._stopping = stopping
-        # Since when the switch is out of reach (monotonic).
+        # Since when the switch is unreachable (monotonic).
         self._down_since: float | None = time.monotonic()
 
     def sign(self, *, hears: bool, lasts: float) -> None:
@@ -49,11 +50,11 @@ class SwitchRecord:
         return any(name != self._listener for name in self._switches.listeners(self._name))
 
     def begin(self) -> None:
-        """Begin to lead: what Redis says of the switch is to be told anew."""
+        """Begin to lead: write all of the record again."""
         self._down_since = time.monotonic()
 
     def tell(self, *, core_uuid: str | None) -> None:
-        """Write the run of the switch, or None while it is out of reach and since when."""
+        """Write the run of the switch. With None, write since when the switch is unreachable."""
         if core_uuid is not None:
             if self._down_since is not None:
                 self._note({"core_uuid": core_uuid, "up_since": self._store.now()})
@@ -69,11 +70,11 @@ class SwitchRecord:
 
     @property
     def down_for(self) -> float:
-        """For how many seconds the switch has been out of reach."""
+        """The seconds for which the switch has been unreachable."""
         return 0.0 if self._down_since is None else time.monotonic() - self._down_since
 
     def note_load(self, heartbeat: Event) -> None:
-        """Write what the switch's HEARTBEAT tells of its load and its limits."""
+        """Write the load and the limits in the switch's HEARTBEAT."""
         headers = heartbeat.headers
         with suppress(KeyError, ValueError):
             self._set_limit((int(headers["Session-Per-Sec"]), int(headers["Max-Sessions"])))
@@ -95,10 +96,10 @@ class SwitchRecord:
         patiently(self._stopping, partial(self._switches.note, self._name, fields))
 
     def _set_limit(self, capacity: tuple[int, int] | None) -> None:
-        """Set how much the switch may be given: what its address says, else what it says itself.
+        """Set the limit of the switch: what its address says, else its own capacity.
 
-        ``capacity`` is its sessions-per-second, of which it refuses the last one of a second, and
-        its max-sessions.
+        ``capacity`` is its sessions-per-second and its max-sessions. The switch refuses the last
+        session of a second.
         """
         address = self._link.address
         rate, most = address.legs_per_second, address.max_legs

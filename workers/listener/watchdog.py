@@ -1,4 +1,4 @@
-"""Calls whose deadline has passed without the event that should have come."""
+"""The watchdog: it looks at calls whose deadline has passed without the expected event."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from workers.runtime import Runtime
 
 
 class Watchdog:
-    """Sees to calls whose deadline has passed, of its own switch and of those nobody follows."""
+    """The watchdog of a leader, for calls of its own switch and of switches without a leader."""
 
     def __init__(
         self,
@@ -36,11 +36,11 @@ class Watchdog:
         self._folding = folding
         self._record = record
         self._reconciler = reconciler
-        # Since when (monotonic) nobody has led at another switch.
+        # Since when (monotonic) another switch has had no leader.
         self._left_alone: dict[str, float] = {}
 
     def watch(self) -> None:
-        """See to every call whose deadline has passed."""
+        """Look at every call whose deadline has passed."""
         due = self._store.due(self._store.now())
         later: dict[str, float] = {}
         found = set()
@@ -65,10 +65,10 @@ class Watchdog:
         self._store.postpone(later)
 
     def _see_to(self, call: Call, waiting: Callable[[], frozenset[str]]) -> float | None:
-        """Do what is due for a call.
+        """Look at a call: end it, queue it again, or ask the switch.
 
-        It returns the seconds until the next look, None where another listener sees to the call.
-        ``waiting`` tells which calls wait in the queue or in line.
+        Returns the seconds until the next look, or None if another listener looks at the call.
+        ``waiting`` returns the ids of the calls that have a job or wait for their turn.
         """
         if call.state is State.ENDED:
             self._store.forget_deadline(call.id)
@@ -82,7 +82,7 @@ class Watchdog:
             return None
         # A call may be younger than the outage: workers may still reach the switch.
         unreachable_for = min(unreachable_for, self._reconciler.unasked_for(call))
-        if fault := watch.fate_unreachable(call, away_for=unreachable_for):
+        if fault := watch.fate_unreachable(call, unreachable_for=unreachable_for):
             self._reconciler.end(call, fault)
         return SECOND_LOOK
 
@@ -98,7 +98,7 @@ class Watchdog:
         return min(watch.QUEUE_LOOK, watch.queued_until(call) - at)
 
     def _unreachable_for(self, switch: str) -> float | None:
-        """For how many seconds no listener could ask that switch; None where another one may."""
+        """The seconds for which no listener could ask the switch; None if another one may."""
         if switch == self._name:
             return self._record.down_for
         if self._switches.has_leader(switch):

@@ -2,7 +2,7 @@
 -- KEYS  1 the targets
 -- ARGV  1 what the keys of extensions' PhoneCallEvents begin with  2 the same of messages
 --       3 the lease in seconds  4 how many lanes at most  5 how many of one target
---       6 of targets how many the asker has in hand, a JSON object
+--       6 how many messages the process is sending to each target, a JSON object
 -- Returns {target, lane, lease, message, the PhoneCallEvent or ''} for each.
 local room, most, in_hand = tonumber(ARGV[4]), tonumber(ARGV[5]), cjson.decode(ARGV[6])
 local passed_over = 0

@@ -38,11 +38,11 @@ _MOST_OF_TARGET = 16
 _MOST_FAILING = 1000
 # Names looked up at a time: each takes a thread for as long as the name server does.
 _LOOK_UPS = 50
-# Seconds between two looks for messages whose time has come, and beyond the time that a request
-# may take before another process takes it up.
+# Seconds between two looks for due messages, and seconds beyond the request's timeout until
+# another process takes a message.
 _LOOK = 0.5
 _LEASE_MARGIN = 5.0
-# Seconds: the longest pause between two attempts, and after an error of Redis.
+# The longest pause between two attempts in seconds, and the pause after an error of Redis.
 _MOST_DELAY = 21_600.0
 _REDIS_PAUSE = 1.0
 
@@ -89,7 +89,7 @@ class Delivery:
     def _route(self) -> None:
         while not self._stopping.is_set():
             try:
-                # Any entry: what has been made messages of is gone from there.
+                # Wait for any entry: `route` removes the entries that it has turned into messages.
                 block = int(BLOCK_LIMIT * 1000)
                 if self._redis.xread({self._outbox: "0"}, count=1, block=block):
                     self._messages.route()
@@ -122,14 +122,14 @@ class Delivery:
     def _attempt(self, taken: Taken) -> None:
         try:
             try:
-                # In a greenlet of its own.
+                # This greenlet handles one message.
                 logs.bind(call=taken.message["parameters"].get("CallID", ""))
                 self._deliver(taken)
             except RedisError:
                 raise
             except Exception as error:
                 # A fault of Ringback must not cause endless retries.
-                log.exception("unexpected fault")
+                log.exception("a message failed by an unexpected error")
                 self._failed(taken, Failed(f"{type(error).__name__}: {error}"[:200]))
         except RedisError as error:
             # The message's lease ends, and a process sends it again.
@@ -189,10 +189,10 @@ class Delivery:
         accounts = self._accounts.current()
         app, extension = accounts.apps.get(app_id), accounts.extensions.get(number)
         if app is None:
-            raise Failed(f"there is no app {app_id} any more", final=True)
+            raise Failed(f"app {app_id} no longer exists", final=True)
         owner = accounts.users[extension.owner] if extension is not None else None
         if owner is None or not Caller(app, accounts).may_act_for(owner):
-            raise Failed(f"app {app_id} may not see {number} any more", final=True)
+            raise Failed(f"app {app_id} may no longer see {number}", final=True)
         return app
 
     def _now(self) -> float:
@@ -213,7 +213,7 @@ class Delivery:
 
 
 def retry_delay(attempts: int, first: float) -> float:
-    """Seconds before the next attempt, after one and so many before it: twice as long each time,
-    a quarter more or less."""
+    """The seconds before the next attempt, after one attempt and ``attempts`` before it: twice as
+    long each time, a quarter more or less."""
     delay: float = min(first * 2**attempts, _MOST_DELAY)
     return delay * random.uniform(0.75, 1.25)

@@ -2,10 +2,10 @@
 -- process took the lane.
 -- KEYS  1 the targets  2 the target's lanes  3 the lane  4 the dead letters
 -- ARGV  1 the target  2 the lane's name  3 the lease
---       4 done: the message is gone; later: it is tried again; dead: it is given up
---       5 the message as it is kept  6 later: in how many seconds  7 dead: why
+--       4 done: remove the message; later: retry it; dead: make it a dead letter
+--       5 the new text of the message  6 later: in how many seconds  7 dead: why
 --       8 how many dead letters are kept
--- Returns 1, or 0 where the lease was lost.
+-- Returns 1, or 0 if the process lost the lease.
 if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2]) or 0) ~= tonumber(ARGV[3]) then return 0 end
 local now = clock()
 if ARGV[4] == 'later' then

@@ -1,8 +1,8 @@
--- What the scripts on messages share.
--- A lane is a list with the messages of one call to one target, for one app, in their order; the
--- first is the one that is sent. Each target has a sorted set of its lanes by the time when their
--- first message is due, which for one that is being sent is when its lease ends; and the targets
--- are in a sorted set by the earliest of these. A lane without messages is in none of them.
+-- Functions that the scripts on messages share.
+-- A lane is a list with the messages of one call to one target, for one app, in their order. The
+-- first message is sent first. Each target has a sorted set of its lanes by the time when their
+-- first message is due. While a process sends that message, this is the end of its lease. The
+-- targets are in a sorted set by the earliest of these times. A lane without messages is in no set.
 -- Times are epoch seconds of this server's clock.
 local function clock()
   local now = redis.call('TIME')
@@ -13,7 +13,7 @@ local function seconds(at)
   return string.format('%.6f', at)
 end
 
--- Keep the target where its earliest lane says.
+-- Set a target's time to the time of its earliest lane.
 local function settle(targets, due, target)
   local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
   if first[2] then redis.call('ZADD', targets, first[2], target)

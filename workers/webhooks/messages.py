@@ -15,13 +15,14 @@ from redis import Redis
 from app.phone_call_events.store import events_key
 from app.store.keys import Keys
 
-# What one script takes at most: entries of the outbox, or messages to be sent; and after how many
-# PhoneCallEvents it begins with no other entry.
+# The most entries of the outbox, or messages, that one script takes; and the number of
+# PhoneCallEvents after which it begins no other entry.
 _ENTRIES_AT_ONCE = 100
 _MESSAGES_AT_ONCE = 50
 _EVENTS_AT_ONCE = 200
-# Calls that may wait for one target, and dead letters of all. What exceeds the first becomes one
-# of the latter, of which the oldest go: Redis has calls to keep.
+# The most calls that wait for one target, and the most dead letters of all. Messages beyond the
+# first number become dead letters. Dead letters beyond the second are removed, the oldest first,
+# since Redis needs its memory for calls.
 _MOST_LANES = 100_000
 _MOST_DEAD = 10_000
 
@@ -33,9 +34,9 @@ class Taken:
     target: str
     lane: str
     lease: str
-    # id, extension, event, attempts and parameters.
+    # The message's id, extension, event, attempts and parameters.
     message: dict[str, Any]
-    # The PhoneCallEvent's fields; None where it was deleted.
+    # The PhoneCallEvent's fields; None if a client deleted it.
     event: dict[str, Any] | None
 
 
@@ -70,7 +71,7 @@ class Messages:
         )
 
     def route(self) -> int:
-        """Make messages of the oldest entries of the outbox; how many entries it took."""
+        """Turn the oldest entries of the outbox into messages. Returns the number of entries."""
         count: int = self._route(
             keys=[self._keys.outbox, self._targets, self._dead],
             args=[
@@ -83,8 +84,8 @@ class Messages:
     def claim(
         self, *, lease: float, most: int, most_of_target: int, in_hand: Mapping[str, int]
     ) -> list[Taken]:
-        """Take some messages that are due, up to ``most``, and of each target no more than it may
-        have in hand, for ``lease`` seconds."""
+        """Take up to ``most`` due messages for ``lease`` seconds, and no more for one target than
+        its limit leaves."""
         found: list[list[bytes]] = self._claim(
             keys=[self._targets],
             args=[

@@ -3,8 +3,8 @@
 -- KEYS  1 the outbox  2 the targets  3 the dead letters
 -- ARGV  1 what the keys of extensions' PhoneCallEvents begin with  2 the same of messages
 --       3 how many entries at most  4 how many lanes a target may have  5 how many dead letters
---       6 after how many PhoneCallEvents no further entry is begun: Redis does nothing else
---         meanwhile
+--       6 after how many PhoneCallEvents the script begins no other entry: Redis does nothing else
+--         while a script runs
 -- Returns how many entries were taken.
 local entries = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[3])
 local looked_at, taken = 0, 0

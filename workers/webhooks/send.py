@@ -1,4 +1,4 @@
-"""One attempt at one message: the HTTP request, signed, within its limits."""
+"""One attempt at one message: a signed HTTP request with time and size limits."""
 
 from datetime import UTC, datetime
 from http.client import HTTPException, HTTPResponse
@@ -18,7 +18,7 @@ from workers.webhooks.target import (
     TargetRefused,
 )
 
-# Seconds to connect, and bytes of an answer that are read, its headers included.
+# Seconds to connect, and the bytes read of an answer, its headers included.
 _CONNECT_TIMEOUT = 5.0
 _ANSWER = 16 * 1024
 _USER_AGENT = f"Ringback/{version('ringback')}"
@@ -28,7 +28,7 @@ class Failed(Exception):
     """The receiver did not take the message; with ``final`` a retry would not help."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
-        # Some are the receiver's words, and go to logs and terminals.
+        # The receiver's words may be part of the reason, which goes to logs and terminals.
         self.reason = "".join(letter if letter.isprintable() else "?" for letter in reason)
         super().__init__(self.reason)
         self.final = final
@@ -44,10 +44,10 @@ def send(
     timeout: float,
     allow: Networks,
 ) -> None:
-    """Tell the event's URL, and return once it has answered 2xx. Raises Failed.
+    """Send a message to the event's URL, and return after an answer of 2xx. Raises Failed.
 
-    ``event`` is a PhoneCallEvent's fields, ``at`` the time of this attempt in epoch seconds. All
-    is over within ``timeout`` seconds. Redirects are answers like others: not followed.
+    ``event`` has a PhoneCallEvent's fields, ``at`` is the time of this attempt in epoch seconds.
+    ``timeout`` (seconds) limits the whole attempt. Redirects are not followed.
     """
     parts = urlsplit(event["url"])
     form = urlencode(parameters)
@@ -72,7 +72,7 @@ def send(
             connection.request("POST" if post else "GET", target, form if post else None, headers)
             answer = connection.getresponse()
             status = answer.status
-            # To its end, if that is near: a receiver may take it ill when nobody listens.
+            # Read a short answer to its end: some receivers fail if the client closes early.
             answer.read(_ANSWER)
     except TargetRefused as error:
         raise Failed(str(error), final=True) from error
@@ -87,7 +87,7 @@ def send(
 
 
 class _Answer(HTTPResponse):
-    """An answer of which no more is read than we care for."""
+    """An answer of which only the first bytes are read."""
 
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)

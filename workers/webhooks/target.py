@@ -1,4 +1,4 @@
-"""The addresses that a client's URL may lead to, and connections to those alone.
+"""The addresses that a client's URL may lead to, and connections to only these.
 
 An app that creates a call event chooses what this machine connects to. The check keeps it out of
 the operator's own network. It tests the resolved address that the connection uses, so a name
@@ -19,11 +19,11 @@ _TRANSLATED = IPv6Network("64:ff9b::/96")
 
 
 class TargetRefused(OSError):
-    """The host has no address that may be connected to."""
+    """The host has no allowed address."""
 
 
 def is_allowed(address: IPv4Address | IPv6Address, allow: Networks) -> bool:
-    """Whether it is a public unicast address, or in one of the networks that are allowed."""
+    """Whether an address is a public unicast address, or in an allowed network."""
     if any(address.version == network.version and address in network for network in allow):
         return True
     if isinstance(address, IPv6Address):
@@ -43,13 +43,13 @@ def is_allowed(address: IPv4Address | IPv6Address, allow: Networks) -> bool:
 
 
 def connect(host: str, port: int, timeout: float, allow: Networks) -> socket.socket:
-    """A TCP connection to the first address of a host that may be and can be connected to.
+    """A TCP connection to the first address of a host that is allowed and accepts it.
 
     Raises TargetRefused, or another OSError. ``timeout`` is the seconds for each address.
     """
     failed: OSError = TargetRefused(f"{host} has no address that may be called")
     for family, kind, protocol, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        # Without the zone of a link-local address.
+        # Cut off the zone of a link-local address.
         if not is_allowed(ip_address(str(place[0]).partition("%")[0]), allow):
             continue
         connection = socket.socket(family, kind, protocol)
@@ -68,7 +68,7 @@ def connect(host: str, port: int, timeout: float, allow: Networks) -> socket.soc
 
 
 class CheckedConnection(HTTPConnection):
-    """A connection to allowed addresses alone."""
+    """An HTTP connection to allowed addresses only."""
 
     def __init__(self, host: str, port: int, timeout: float, allow: Networks) -> None:
         super().__init__(host, port, timeout=timeout)
@@ -79,7 +79,7 @@ class CheckedConnection(HTTPConnection):
 
 
 class CheckedTlsConnection(HTTPSConnection):
-    """A TLS connection to allowed addresses alone; the certificate must be the host's."""
+    """A TLS connection to allowed addresses only. The certificate must be for the host."""
 
     _tls = create_default_context()
 

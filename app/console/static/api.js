@@ -1,4 +1,4 @@
-// What the pages ask the server. The cookie that says who asks is out of their reach.
+// Requests of the pages to the server. Scripts cannot read the cookie that names the session.
 
 import { setClock } from './dom.js';
 
@@ -10,7 +10,7 @@ export class Refused extends Error {
   }
 }
 
-/** Raises Refused. What it answers is the JSON of the server, with `status` beside it. */
+/** Send a request. Returns the server's JSON with `status` added. Throws Refused. */
 export async function ask(method, path, body) {
   let response;
   try {
@@ -20,7 +20,7 @@ export async function ask(method, path, body) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
-    throw new Refused(0, 'unreachable', 'Ringback cannot be reached.');
+    throw new Refused(0, 'unreachable', 'The Ringback server is unreachable.');
   }
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) {

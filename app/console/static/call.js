@@ -1,4 +1,4 @@
-// One call: its timeline, its fields, and what can be done to it.
+// One call: its timeline, its fields, and the actions on it.
 
 import { ask, get } from './api.js';
 import { askFor, clock, duration, h, legState, moment, setText, stateOf, toast } from './dom.js';
@@ -16,7 +16,7 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
     call = await get(path);
   } catch (error) {
     root.append(h('h1', null, id), h('p', { class: 'error', role: 'alert' },
-      error.code === 'pc_phonecall_invalid' ? 'There is no such call, or it is kept no longer.' : error.message));
+      error.code === 'pc_phonecall_invalid' ? 'There is no such call, or Ringback no longer keeps it.' : error.message));
     return;
   }
   if (signal.aborted) return;
@@ -71,7 +71,7 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
       h('label', null, action === 'Transfer' ? 'To an extension or a public number' : 'Telephone that rings',
         h('input', { name: 'sendCallTo', required: true, list: 'numbers', autocomplete: 'off', inputmode: 'tel' })),
       h('datalist', { id: 'numbers' }, numbers.map((number) => h('option', { value: number }))),
-      action === 'Whisper' && h('label', { class: 'choice' }, h('input', { type: 'checkbox', name: 'private', value: '1' }), 'who whispers hears nothing'),
+      action === 'Whisper' && h('label', { class: 'choice' }, h('input', { type: 'checkbox', name: 'private', value: '1' }), 'the whispering phone hears nothing'),
     ], words(action));
     if (given) await act(action, { ...body, ...given });
   }
@@ -95,7 +95,7 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
     if (call.state !== 'bridged') return [button('Hang up', () => hangUp(leg.number), { class: 'danger' })];
     return [
       leg.hold ? button('Resume', () => act('OffHold', view)) : button('Hold', () => act('OnHold', view), { title: 'This party puts the other on hold' }),
-      other.length === 1 && button('Park', () => act('Park', { phoneCallViewId: other[0].view }), { title: 'This party waits in the parking lot; the other leaves' }),
+      other.length === 1 && button('Park', () => act('Park', { phoneCallViewId: other[0].view }), { title: 'This party waits in the parking lot; the other party leaves' }),
       other.length === 1 && button('Transfer …', () => actTo('Transfer', leg, { transferNumber: leg.number, transferFromNumber: other[0].number }), { title: 'This party goes there; the other leaves' }),
       leg.rec ? button('Stop recording', () => act('StopRecording', view)) : button('Record', () => act('StartRecording', view)),
       button('Monitor …', () => actTo('Monitor', leg, view)),
@@ -105,7 +105,8 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
     ];
   }
 
-  // What the buttons depend on: they are made anew where that is another, and keep the focus else.
+  // The state that the buttons depend on. Buttons are made again only if it changes, so that the
+  // focus stays.
   let drawn = '';
 
   function drawParties() {
@@ -140,7 +141,7 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
 
   function drawStory() {
     const have = story.children.length;
-    // Entries are only ever added, unless the oldest have been cut off.
+    // New entries come at the end. Only if the oldest were removed, all are drawn again.
     const same = have && call.timeline[have - 1]?.id === story.lastChild.dataset.id;
     if (!same) story.replaceChildren();
     story.append(...call.timeline.slice(same ? have : 0).map((entry) => {

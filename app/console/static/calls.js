@@ -1,16 +1,16 @@
-// Live calls as they change, and the search for any.
+// The list of live calls as they change, and the search for all calls.
 
 import { get } from './api.js';
 import { clock, duration, h, legState, setText, stateOf, toast } from './dom.js';
 import { listen } from './live.js';
 
-// Seconds that a call which has ended stays in view; calls read by name at once.
+// Seconds that an ended call stays in the list; the most calls in the list.
 const LINGER = 12;
 const MOST = 200;
 const GROUPS = {
   all: () => true,
   waiting: (call) => call.state === 'queued' || call.state === 'dialing',
-  // One side or the other.
+  // The source rings, or the destination does.
   ringing: (call) => call.state === 'ringing' || call.state === 'answered',
   talking: (call) => call.state === 'bridged',
 };
@@ -18,7 +18,7 @@ const GROUPS = {
 export async function open(root, { live, signal, keys, go }) {
   const query = new URLSearchParams(location.search);
   let group = query.get('show') in GROUPS ? query.get('show') : 'all';
-  // What is shown, by id, and how many live ones there are in all.
+  // The rows by the call's id, and the number of all live calls.
   const rows = new Map();
   let total = 0;
   let asked = 0;
@@ -61,7 +61,7 @@ export async function open(root, { live, signal, keys, go }) {
       total = found.total ?? found.calls.length;
       const ids = new Set(found.calls.map((call) => call.id));
       for (const [id, row] of rows) {
-        // One that has just ended is on its way out by itself.
+        // A call that has just ended leaves the list by itself.
         if (!ids.has(id) && !(row.call.ended && !text())) rows.delete(id);
       }
       found.calls.forEach(put);
@@ -72,7 +72,7 @@ export async function open(root, { live, signal, keys, go }) {
   }
 
   async function refresh(ids) {
-    // More do not fit into a request's line.
+    // More ids do not fit into a URL.
     if (ids.length > 150) return load();
     try {
       const found = await get(`calls?ids=${ids.join(',')}`);
@@ -80,7 +80,7 @@ export async function open(root, { live, signal, keys, go }) {
       const words = text();
       if (!words) total = found.total;
       for (const call of found.calls) {
-        // One that ends at once is seen too.
+        // A new call that has already ended is shown too.
         const recent = !call.ended || clock() - call.ended < LINGER;
         if (rows.has(call.id) || (words ? has(call, words) : recent)) put(call);
       }
@@ -94,7 +94,7 @@ export async function open(root, { live, signal, keys, go }) {
     for (const row of text() ? [] : all.splice(2 * MOST)) rows.delete(row.call.id);
     let shown = all.filter((row) => GROUPS[group](row.call));
     if (!text()) shown = shown.slice(0, MOST);
-    // Moved only where the order is another, so that the focus stays.
+    // Rows move only if the order changes, so that the focus stays.
     shown.forEach((row, index) => {
       if (body.children[index] !== row.node) body.insertBefore(row.node, body.children[index] ?? null);
     });
@@ -159,7 +159,7 @@ const has = (call, words) =>
   [call.id, call.nonce, call.extension, ...call.source, ...call.destination, ...call.legs.map((leg) => leg.number)]
     .some((word) => word?.includes(words));
 
-/** One call's line. Its nodes stay, so that focus and selection do when it changes. */
+/** The row of one call. Its nodes stay, so that focus and selection stay when the call changes. */
 class Row {
   constructor(call) {
     this.state = h('span', { class: 'state' });
@@ -178,9 +178,9 @@ class Row {
     const state = stateOf(call);
     this.state.className = `state ${state.class}`;
     setText(this.state, call.ahead === undefined ? state.text : `waiting, ${call.ahead} before it`);
-    this.state.title = call.ended ? `${call.cause ?? ''} by ${call.endedBy ?? 'unknown'}` : call.unreachable ? 'Its switch is out of reach' : '';
+    this.state.title = call.ended ? `${call.cause ?? ''} by ${call.endedBy ?? 'unknown'}` : call.unreachable ? 'The switch of this call is unreachable' : '';
     this.node.classList.toggle('over', Boolean(call.ended));
-    this.node.classList.toggle('away', Boolean(call.unreachable));
+    this.node.classList.toggle('unreachable', Boolean(call.unreachable));
     setText(this.from, call.source.join(', '));
     setText(this.to, call.destination.join(', '));
     this.link.setAttribute('aria-label', `${state.text}: ${call.source.join(', ')} to ${call.destination.join(', ')}, call ${call.id}`);
@@ -196,6 +196,6 @@ class Row {
   tick(now) {
     const { accepted, bridged, ended } = this.call;
     setText(this.time, duration((ended ?? now) - (ended ? accepted : bridged ?? accepted)));
-    this.time.title = ended ? 'from its acceptance to its end' : bridged ? 'talking' : 'since it was accepted';
+    this.time.title = ended ? 'from acceptance to the end' : bridged ? 'talking' : 'since acceptance';
   }
 }

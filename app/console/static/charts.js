@@ -1,4 +1,4 @@
-// How calls went lately. uPlot draws; it is loaded with the first chart.
+// Charts of recent calls. uPlot draws them, and is loaded with the first chart.
 
 import { get } from './api.js';
 import { h } from './dom.js';
@@ -19,7 +19,7 @@ export async function open(root, { signal }) {
   root.append(
     h('div', { class: 'tools' }, h('h1', null, 'Charts'), h('div', { class: 'chips', role: 'group', 'aria-label': 'The last' }, Object.values(chips))),
     figures, h('div', { class: 'charts-grid' }, rate.card, share.card, wait.card,
-      h('section', { class: 'card', 'aria-label': 'Causes' }, h('h2', null, 'How they ended'), causes)), note);
+      h('section', { class: 'card', 'aria-label': 'Causes' }, h('h2', null, 'How calls ended'), causes)), note);
   await library();
   if (signal.aborted) return;
   let plots = [];
@@ -69,7 +69,7 @@ export async function open(root, { signal }) {
       bar.style.width = `${count / most * 100}%`;
       return h('div', { class: 'cause' }, h('span', null, cause), h('span', { class: 'bar' }, bar), h('b', null, String(count)));
     }), found.causes.length ? '' : h('p', { class: 'note' }, 'No call has ended in this time.'));
-    note.textContent = read < ended ? `All ${calls} calls are counted; shares, times and causes are reckoned from ${read} of the ${ended} that have ended, the last of each ${step < 60 ? `${step} s` : `${step / 60} minutes`}.` : '';
+    note.textContent = read < ended ? `The rate counts all ${calls} calls. Shares, times and causes come from ${read} of the ${ended} ended calls, the last of each ${step < 60 ? `${step} s` : `${step / 60} minutes`}.` : '';
   }
 
   const again = () => { if (found) draw(); };

@@ -1,4 +1,4 @@
-// Elements, times and messages: what all pages share.
+// Functions that all pages share: elements, times and messages.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -39,7 +39,7 @@ export function duration(seconds) {
 const ofDay = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 const ofDate = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium', hourCycle: 'h23' });
 
-/** A moment in the browser's zone, the UTC in its title; with the day where that is another. */
+/** A time in the browser's zone, with UTC in its title, and with the date unless that is today. */
 export function moment(at) {
   if (!at) return '–';
   const date = new Date(at * 1000);
@@ -85,7 +85,7 @@ export function stateOf(call) {
   return { text: good ? 'ended' : DISPOSITIONS[call.disposition], class: good ? 'ended' : 'failed' };
 }
 
-/** The same for a leg. */
+/** The words for a leg's state, and a class that colours it. */
 export const legState = (leg) => (leg.lot === undefined
   ? { text: STATES[leg.state], class: leg.state }
   : { text: `parked at ${leg.lot}`, class: 'parked' });

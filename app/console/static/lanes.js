@@ -1,4 +1,4 @@
-// A call drawn over time: its states, and a lane for each leg with what was done to it.
+// A drawing of a call over time: its states, and a lane for each leg with its marks.
 
 import { clock, duration, h, svg } from './dom.js';
 
@@ -7,11 +7,11 @@ const TOP = 22;
 const LANE = 40;
 const BAR = 14;
 
-/** A drawing of the call; `draw()` again as time goes on, `point(at)` marks a moment. */
+/** The drawing of a call. `draw()` updates it as time goes on; `point(at)` marks a moment. */
 export function lanes(call) {
   const root = h('div', { class: 'lanes' });
   const picture = svg('svg', { role: 'img' });
-  // All of the call, or how it was set up: seconds that are lost in a long one.
+  // The drawing shows all of the call, or only its set-up: a long call hides those seconds.
   const zoom = h('button', { class: 'chip', 'aria-pressed': 'false', onclick: () => {
     zoom.setAttribute('aria-pressed', String(zoom.getAttribute('aria-pressed') === 'false'));
     draw();
@@ -82,7 +82,7 @@ const piece = (from, to, kind, text = kind, thin = false) => ({ from, to, class:
 function statesOf(call, end) {
   const found = [];
   const changes = call.timeline.filter((entry) => entry.kind === 'change' && entry.name !== 'ended');
-  // The timeline keeps the last thousand entries: what came before is told by the call.
+  // The timeline keeps the last thousand entries. The call itself tells about the time before.
   if (!changes.length) changes.push({ name: call.state, at: call.accepted });
   changes.forEach((entry, index) => {
     found.push(piece(entry.at, changes[index + 1]?.at ?? end, entry.name));

@@ -1,10 +1,10 @@
-// Which calls change, as the server tells it. The browser connects again by itself and says what
-// it heard last; whoever listens reads the calls that changed.
+// The server's events about changed calls. The browser reconnects by itself and names the last
+// event that it got. Listeners of Live read the calls that changed.
 
 import { get } from './api.js';
 
-// Milliseconds for which changes are gathered (where many come: longer), and a tab may be out of
-// sight.
+// Milliseconds for which changes are gathered, longer if many come; and for which a hidden tab stays
+// connected.
 const GATHER = 200;
 const GATHER_MANY = 1000;
 const MANY = 20;
@@ -21,7 +21,7 @@ export class Live extends EventTarget {
 
   constructor() {
     super();
-    // A browser has few connections to one server: tabs that nobody sees give theirs back.
+    // A browser has few connections to one server, so hidden tabs close theirs.
     document.addEventListener('visibilitychange', () => {
       clearTimeout(this.#hidden);
       if (document.hidden) this.#hidden = setTimeout(() => this.#source?.close(), UNSEEN);
@@ -36,13 +36,13 @@ export class Live extends EventTarget {
     source.addEventListener('open', () => this.#tell(true));
     source.addEventListener('error', () => {
       this.#tell(false);
-      // The browser gives up where the answer is none it can use: a server that starts, say.
+      // The browser gives up after an unusable answer, for example from a server that is starting.
       if (source.readyState === EventSource.CLOSED) {
         this.#retry = setTimeout(() => this.#again(), 2000);
       }
     });
     source.addEventListener('call', (event) => this.#note(JSON.parse(event.data).id));
-    // What was missed is more than the server remembers.
+    // The server no longer keeps all missed changes: the pages load everything again.
     source.addEventListener('reset', () => this.dispatchEvent(new Event('open')));
   }
 

@@ -1,4 +1,4 @@
-// The way in: an app's token, or its client id and secret.
+// The login: an app's token, or its client id and secret.
 
 import { ask } from './api.js';
 import { h } from './dom.js';

@@ -1,4 +1,4 @@
-// The way around: which page stands at which address, the bar above it, and the keys.
+// Navigation: the pages and their addresses, the bar above them, and the keys.
 
 import { ask, get } from './api.js';
 import { h, toast } from './dom.js';
@@ -26,7 +26,7 @@ const main = document.getElementById('main');
 const bar = document.getElementById('bar');
 const live = new Live();
 let session = null;
-// The open page: an AbortController that ends what it listens to, and the keys it takes.
+// The open page: an AbortController that ends its listeners, and its keys.
 let page = { closing: new AbortController(), keys: {} };
 
 export async function go(href, { replace = false } = {}) {
@@ -53,14 +53,14 @@ async function show() {
   try {
     ({ open } = await import(found.module));
   } catch {
-    main.replaceChildren(h('p', { class: 'error', role: 'alert' }, 'Ringback cannot be reached. Load the page again.'));
+    main.replaceChildren(h('p', { class: 'error', role: 'alert' }, 'The Ringback server is unreachable. Load the page again.'));
     return;
   }
   if (mine !== page) return;
   main.replaceChildren();
   main.className = `on-${found.module.slice(2, -3)}`;
   scrollTo(0, 0);
-  // What is read out next; a page may put the focus into a field of its own.
+  // Screen readers read this next. A page may move the focus to one of its fields.
   main.focus({ preventScroll: true });
   await open(main, {
     session, live, go, signal: mine.closing.signal, keys: mine.keys, parameters: path.match(found.path)?.slice(1) ?? [],
@@ -73,7 +73,7 @@ function logIn(found) {
   drawBar();
   live.start();
   const from = new URLSearchParams(location.search).get('from') ?? '';
-  // A path of this console and nothing else.
+  // Only a path of this console is allowed.
   return go(/^\/console(\/(?!login)[^\\]*|\?[^\\]*)?$/.test(from) ? from : '/console', { replace: true });
 }
 

@@ -1,4 +1,4 @@
-// A form that places a call, with what the API says of each field beside it.
+// A form that places a call. The API's error stands beside the field that it is about.
 
 import { ask } from './api.js';
 import { h } from './dom.js';
@@ -35,11 +35,11 @@ export function open(root, { session, go, signal }) {
     field('source', 'From', { list: 'numbers', inputmode: 'tel' }, 'all ring; the first that answers is connected'),
     field('destination', 'To', { list: 'numbers', inputmode: 'tel' }, 'several with commas between'),
     h('details', null, h('summary', null, 'More'),
-      field('callerId', 'Caller id', { placeholder: 'John Doe <4242425>' }, 'that the source is shown'),
+      field('callerId', 'Caller id', { placeholder: 'John Doe <4242425>' }, 'as the source sees it'),
       field('callerIdDestination', 'Caller id at the destination', { placeholder: 'John Doe <4242425>' }),
       field('waitForPickup', 'Rings for', { inputmode: 'numeric', placeholder: '25' }, 'seconds'),
       field('callDuration', 'Lasts at most', { inputmode: 'numeric', placeholder: '7200' }, 'seconds'),
-      field('nonce', 'Nonce', { maxlength: 255 }, 'the same request with it is placed once'),
+      field('nonce', 'Nonce', { maxlength: 255 }, 'a repeated request with it places one call'),
       field('number', 'Conference number', { inputmode: 'numeric' }),
       field('pin', 'Conference PIN', { inputmode: 'numeric' }),
       field('allowPublicTransfer', 'May be transferred to another public number', { type: 'checkbox' })),

@@ -28,7 +28,7 @@ function draw({ queues, workers, lines }) {
   return [
     table('Queues', ['Queue', 'Waiting', 'Under way', 'Failed'], queues.map((each) =>
       [each.name, each.waiting, each.started, each.failed ? h('b', { class: 'bad' }, each.failed) : 0]), 'No queues.'),
-    table('Waiting line', ['Organization', 'Calls', 'The first for'], lines.map((each) =>
+    table('Waiting calls', ['Organization', 'Calls', 'The first for'], lines.map((each) =>
       [each.organization, each.waiting, ago(each.since)]), 'No call waits for its turn.'),
     table('Workers', ['Worker', 'Queue', 'State', 'Age', 'Heard', 'Jobs', 'Failed'], workers.map((each) =>
       [each.name, each.queues, each.state, ago(each.born), `${ago(each.heartbeat)} ago`, each.done, each.failed ? h('b', { class: 'bad' }, each.failed) : 0]), 'No worker: calls wait.'),

@@ -1,4 +1,4 @@
-// The switches: how they are, how full, and whether they are given calls.
+// The switches: their state, their load, and whether they get new calls.
 
 import { ask, get } from './api.js';
 import { askFor, clock, duration, h, moment, toast } from './dom.js';
@@ -14,14 +14,14 @@ export async function open(root, { signal }) {
     let why = {};
     if (verb !== 'resume') {
       why = await askFor(`${verb === 'drain' ? 'Drain' : 'Pause'} ${name}?`, [
-        h('p', null, 'It is given no new calls. Those that it has go on.'),
+        h('p', null, 'The switch gets no new calls. Its present calls go on.'),
         h('label', null, 'Why', h('input', { name: 'why', maxlength: 255, autocomplete: 'off' })),
       ], verb === 'drain' ? 'Drain' : 'Pause');
       if (!why) return;
     }
     try {
       draw(await ask('POST', `switches/${encodeURIComponent(name)}/${verb}`, why));
-      toast(`${name}: ${verb === 'resume' ? 'is given calls again' : 'is given no new calls'}.`);
+      toast(`${name}: ${verb === 'resume' ? 'gets new calls again' : 'gets no new calls'}.`);
     } catch (error) {
       toast(error.message, 'bad');
     }

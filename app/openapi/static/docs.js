@@ -1,4 +1,4 @@
-// Nothing leaves for elsewhere: no validator of the maker's, no address in the page's own query.
+// The page asks no other server: it uses no validator, and ignores a URL in its own query.
 SwaggerUIBundle({
   dom_id: "#ui",
   url: "/openapi.json",

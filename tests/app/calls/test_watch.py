@@ -183,11 +183,11 @@ def test_the_fate_of_a_call_without_channels(
 )
 def test_a_call_outlives_the_absence_of_its_switch_by_all_its_limits(call: Call, ways: int) -> None:
     longest = UNSENT_LIMIT + 2 * (ways * RINGING + MARGIN) + DURATION
-    assert fate_unreachable(call, away_for=longest - MOMENT) is None
-    assert fate_unreachable(call, away_for=longest) == "switch_unreachable"
+    assert fate_unreachable(call, unreachable_for=longest - MOMENT) is None
+    assert fate_unreachable(call, unreachable_for=longest) == "switch_unreachable"
     # Whatever the switch did on its own was over before.
     assert longest > limit(replace(call, sent=CLAIMED)) - CLAIMED
-    assert fate_unreachable(replace(call, state=State.ENDED), away_for=longest) is None
+    assert fate_unreachable(replace(call, state=State.ENDED), unreachable_for=longest) is None
 
 
 # Whether the list of channels and the call say the same

@@ -12,8 +12,7 @@ from blocking_client import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freeswitch.simulator import GATEWAYS, Simulator, api, telephones
-from freeswitch.simulator.switch import Switch
+from freeswitch.simulator import GATEWAYS, Simulator, api, make_switch, telephones
 
 
 @pytest.mark.parametrize(
@@ -256,7 +255,7 @@ NASTY = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 @given(NASTY, NASTY)
 def test_whatever_is_originated_is_answered(dial_string: str, application: str) -> None:
     async def answer() -> str:
-        switch = Switch(speed=10_000, seed=0, gateways=GATEWAYS)
+        switch = make_switch(speed=10_000, seed=0, gateways=GATEWAYS)
         command = f"{dial_string}loopback/09/ringback-sandbox &bridge({application})"
         said = await asyncio.wait_for(api.execute(switch, "originate", command), 10)
         await switch.close()
@@ -269,7 +268,7 @@ def test_whatever_is_originated_is_answered(dial_string: str, application: str) 
 @given(NASTY)
 def test_whatever_is_bridged_ends(dial_string: str) -> None:
     async def channels_left() -> int:
-        switch = Switch(speed=10_000, seed=0, gateways=GATEWAYS)
+        switch = make_switch(speed=10_000, seed=0, gateways=GATEWAYS)
         command = f"loopback/00/ringback-sandbox &bridge({dial_string}loopback/09/ringback-sandbox)"
         await api.execute(switch, "originate", command)
         while switch.channels:

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from blocking_client import LIMIT, Client, Headers
 
-from freeswitch.simulator import Simulator
-from freeswitch.simulator import faults as orders
+from freeswitch.simulator import Simulator, orders
 
 TELEPHONE = "loopback/00/ringback-sandbox"
 LONG = 1000

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freeswitch.simulator.events import Event
-from freeswitch.simulator.server import Command, CommandParser, Filter, passes
+from freeswitch.simulator.events import SwitchEvent
+from freeswitch.simulator.server import Command, CommandParser, EventFilter, passes
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -64,7 +64,7 @@ def test_plain_events_are_written_as_by_the_switch() -> None:
         headers = dict(line.split(": ", 1) for line in block.split("\n"))
         has_body = headers.pop("Content-Length", None)
         decoded = {name: unquote(value) for name, value in headers.items()}
-        event = Event(decoded["Event-Name"], decoded, body if has_body else None)
+        event = SwitchEvent(decoded["Event-Name"], decoded, body if has_body else None)
         assert event.plain() == frame
 
 
@@ -75,11 +75,11 @@ def test_json_events_are_written_as_by_the_switch() -> None:
         headers = json.loads(content)
         headers.pop("Content-Length", None)
         body = headers.pop("_body", None)
-        assert Event(headers["Event-Name"], headers, body).json() == frame
+        assert SwitchEvent(headers["Event-Name"], headers, body).json() == frame
 
 
 def test_plain_events_leave_what_looks_encoded_alone() -> None:
-    event = Event("X", {"Event-Name": "X", "a": "100%25 %zz", "b": "", "c": ["1", "2 3"]})
+    event = SwitchEvent("X", {"Event-Name": "X", "a": "100%25 %zz", "b": "", "c": ["1", "2 3"]})
     assert event.plain() == (
         b"Content-Length: 71\nContent-Type: text/event-plain\n\n"
         b"Event-Name: X\na: 100%25%20%25zz\nb: _undef_\nc: ARRAY%3A%3A1%7C%3A2%203\n\n"
@@ -88,12 +88,12 @@ def test_plain_events_leave_what_looks_encoded_alone() -> None:
 
 @given(st.dictionaries(st.text(min_size=1), st.text() | st.lists(st.text()), min_size=1))
 def test_any_event_is_json(headers: dict[str, str | list[str]]) -> None:
-    content = Event("X", headers).json().partition(b"\n\n")[2]
+    content = SwitchEvent("X", headers).json().partition(b"\n\n")[2]
     assert json.loads(content) == headers
 
 
 def test_the_body_of_a_job() -> None:
-    event = Event("BACKGROUND_JOB", {"Event-Name": "BACKGROUND_JOB"}, "+OK é\n")
+    event = SwitchEvent("BACKGROUND_JOB", {"Event-Name": "BACKGROUND_JOB"}, "+OK é\n")
     assert event.plain().endswith(
         b"Event-Name: BACKGROUND_JOB\nContent-Length: 7\n\n+OK \xc3\xa9\n"
     )
@@ -122,5 +122,5 @@ def test_the_body_of_a_job() -> None:
     ],
 )
 def test_filters(filters: list[tuple[str, str]], sent: bool) -> None:
-    event = Event("CHANNEL_ANSWER", {"Event-Name": "CHANNEL_ANSWER", "Leg": "a"})
-    assert passes(event, [Filter.parse(header, value) for header, value in filters]) is sent
+    event = SwitchEvent("CHANNEL_ANSWER", {"Event-Name": "CHANNEL_ANSWER", "Leg": "a"})
+    assert passes(event, [EventFilter.parse(header, value) for header, value in filters]) is sent

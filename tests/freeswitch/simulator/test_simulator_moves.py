@@ -13,10 +13,9 @@ from blocking_client import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freeswitch.simulator import GATEWAYS, Simulator, api
-from freeswitch.simulator.events import Event
+from freeswitch.simulator import GATEWAYS, Simulator, api, make_switch
+from freeswitch.simulator.events import SwitchEvent
 from freeswitch.simulator.execution import inline
-from freeswitch.simulator.switch import Switch
 
 NUMBER = "sofia/gateway/pstn/15500"
 
@@ -169,7 +168,7 @@ class Ear:
     def wants(self, name: str) -> bool:
         return True
 
-    def deliver(self, event: Event) -> None:
+    def deliver(self, event: SwitchEvent) -> None:
         channel_uuid = event.header("Unique-ID")
         if isinstance(channel_uuid, str):
             self.names.setdefault(channel_uuid, []).append(event.name)
@@ -212,7 +211,7 @@ def test_no_order_of_commands_leaves_a_channel_behind(commands: list[str]) -> No
 
 
 async def _carry_out(commands: list[str]) -> None:
-    switch = Switch(speed=500, seed=0, gateways=GATEWAYS)
+    switch = make_switch(speed=500, seed=0, gateways=GATEWAYS)
     ear = Ear()
     switch.listeners.append(ear)
     for one, other in ("ab", "xy"):
@@ -237,5 +236,5 @@ async def _carry_out(commands: list[str]) -> None:
         assert names.count("CHANNEL_PARK") == names.count("CHANNEL_UNPARK")
         assert names.count("CHANNEL_BRIDGE") == names.count("CHANNEL_UNBRIDGE")
         assert names.count("RECORD_START") == names.count("RECORD_STOP")
-    assert switch.conferences == {}
+    assert await api.execute(switch, "conference", "list") == "+OK No active conferences.\n"
     await switch.close()
