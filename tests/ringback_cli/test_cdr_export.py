@@ -84,7 +84,7 @@ def test_no_cell_is_a_formula(export: Callable[..., Any], store: CallStore) -> N
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--from", "soon"], "Invalid value for --from: 'soon' is no date"),
+        (["--from", "soon"], "Invalid value for --from: 'soon' is not a date"),
         (["--user", "1", "--organization", "2"], "--organization or --user, not both"),
         (["--format", "xml"], "'xml' is not one of 'csv', 'jsonl'"),
     ],
