@@ -33,6 +33,8 @@ EVENTS = (
 )
 MAX_WAIT = 60.0
 """Seconds to wait for the last events of a scenario."""
+LOOK = 1.0
+"""Seconds without these events after which the switch is asked whether anything still goes on."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,25 @@ def replay(trace: list[Item], address: Address) -> list[Item]:
             reply = connection.send(record.fresh(item["send"]))
             if "unanswered" not in item:
                 record.add({"reply": reply.text})
-        if not record.complete.wait(MAX_WAIT if record.awaits else 1.0):
-            # On a real switch a call may stand still; do not leave it behind.
-            for call_id in call_ids:
-                connection.send(record.fresh(f"api hupall MANAGER_REQUEST call_id {call_id}"))
+        looks = 0
+        while not record.complete.wait(LOOK) and _goes_on(connection, record):
+            looks += 1
+            if looks * LOOK >= MAX_WAIT:
+                # On a real switch a call may stand still; do not leave it behind.
+                for call_id in call_ids:
+                    connection.send(record.fresh(f"api hupall MANAGER_REQUEST call_id {call_id}"))
+                break
+        # The last events of a channel that has just gone.
+        record.complete.wait(LOOK if record.awaits else 0)
     finally:
         connection.close()
     return record.items
+
+
+def _goes_on(connection: EventSocket, record: "_Record") -> bool:
+    """Whether a job of the run is not done, or one of its channels is still there."""
+    exists = (connection.send(f"api uuid_exists {uuid}").text for uuid in record.uuids)
+    return record.has_jobs or "true" in exists
 
 
 _CALL_ID = re.compile(r"\bc\d\d\b")
@@ -185,6 +199,16 @@ class _Record:
     def awaits(self) -> bool:
         """The trace tells what to wait for."""
         return bool(self._awaited)
+
+    @property
+    def has_jobs(self) -> bool:
+        """A job's result is still to come."""
+        return "BACKGROUND_JOB" in self._awaited
+
+    @property
+    def uuids(self) -> list[str]:
+        """Those of this run, of channels and jobs."""
+        return [new for old, new in self._fresh.items() if UUID.fullmatch(old)]
 
     def fresh(self, text: str) -> str:
         return _replace(text, self._fresh)
