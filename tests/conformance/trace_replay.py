@@ -32,7 +32,7 @@ EVENTS = (
     " CUSTOM conference::maintenance valet_parking::info"
 )
 MAX_WAIT = 60.0
-"""Seconds to wait for the last events of a scenario."""
+"""Seconds of the switch's clock to wait for the last events of a scenario."""
 LOOK = 1.0
 """Seconds without these events after which the switch is asked whether anything still goes on."""
 
@@ -160,7 +160,7 @@ def replay(trace: list[Item], address: Address) -> list[Item]:
         looks = 0
         while not record.complete.wait(LOOK) and _goes_on(connection, record):
             looks += 1
-            if looks * LOOK >= MAX_WAIT:
+            if looks * LOOK >= MAX_WAIT / address.speed:
                 # On a real switch a call may stand still; do not leave it behind.
                 for call_id in call_ids:
                     connection.send(record.fresh(f"api hupall MANAGER_REQUEST call_id {call_id}"))
