@@ -178,6 +178,15 @@ def _goes_on(connection: EventSocket, record: "_Record") -> bool:
     return record.has_jobs or "true" in exists
 
 
+def _now() -> float:
+    """The time of gevent's loop, which is that of its last turn until it is told: in the first
+    trace of a process that may have been a minute ago."""
+    loop = gevent.get_hub().loop
+    loop.update_now()
+    now: float = loop.now()
+    return now
+
+
 _CALL_ID = re.compile(r"\bc\d\d\b")
 _LOT = re.compile(r"\bvalet_park:(\w+) ")
 
@@ -190,7 +199,7 @@ class _Record:
         self.complete = Flag()
         self._fresh = fresh
         self._known = {new: old for old, new in fresh.items()}
-        self._start = gevent.get_hub().loop.now()
+        self._start = _now()
         self._ours = set(fresh.values())
         self._awaited = [item["event"]["Event-Name"] for item in trace if "event" in item]
         self._stillborn = "nosuch" in json.dumps(trace)
@@ -214,15 +223,11 @@ class _Record:
         return _replace(text, self._fresh)
 
     def wait_until(self, seconds: float) -> None:
-        loop = gevent.get_hub().loop
-        loop.update_now()
-        gevent.sleep(max(0.0, self._start + seconds - loop.now()))
+        gevent.sleep(max(0.0, self._start + seconds - _now()))
 
     def add(self, item: Item) -> None:
-        loop = gevent.get_hub().loop
-        loop.update_now()
-        text = _replace(json.dumps(item), self._known)
-        self.items.append({"t": round(loop.now() - self._start, 3), **json.loads(text)})
+        at = round(_now() - self._start, 3)
+        self.items.append({"t": at, **json.loads(_replace(json.dumps(item), self._known))})
 
     def on_event(self, event: Any) -> None:
         headers = dict(event.headers)
