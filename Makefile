@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Each of the processes that tests start, some hundred, would compile all code again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast test-rq up lint docs bench clean
 
 demo: $(VENV)/.installed
