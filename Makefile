@@ -2,20 +2,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Each of the processes that tests start, some hundred, would compile all code again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast test-rq up lint docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
 # A file runs in one process; tests/conftest.py gives the order, the longest first.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
+# Three processes on two cores: more than half of the time a test of a stack waits.
 test: $(VENV)/.developer
-	$(PYTEST)
+	$(PYTEST) -n 3
 
 # Unit and contract tests: all that needs no running stack, in under a minute.
 test-fast: $(VENV)/.developer
-	$(PYTEST) -m "not stack"
+	$(PYTEST) -n 2 -m "not stack"
 
 # RQ's own tests, out of its source distribution, with our worker class; docs/internals/rq.md.
 # Port 6379 must be free.

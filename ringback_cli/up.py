@@ -27,7 +27,7 @@ from ringback_cli.embedded_redis import EmbeddedRedis
 from workers.runtime import READY_FD, switch_addresses
 
 # Seconds within which a part must be ready, and within which it must have ended.
-START_LIMIT = 30.0
+START_LIMIT = 60.0
 STOP_LIMIT = 15.0
 SIMULATOR_PASSWORD = "ClueCon"
 # The parts are started by these files: `ps` shows the first one's name.

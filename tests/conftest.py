@@ -33,11 +33,7 @@ STACK = ("integration", "docs/test_pages.py", "workers/test_webhooks.py")
 # What takes longest, first: what is left for the end is short, and ends in all processes at once.
 # Files that share a stack stand side by side.
 ORDER = (
-    *(
-        "integration/test_fault_suite.py",
-        "integration/test_faults.py",
-        "integration/test_pacing.py",
-    ),
+    *("integration/fault_suite", "integration/test_faults.py", "integration/test_pacing.py"),
     *("docs/test_pages.py", *STACK, "app/claims"),
 )
 

@@ -8,6 +8,7 @@ from redis import Redis
 
 from app.settings import SettingsError, load_settings, setting_names
 from app.store.client import connect
+from tests.conftest import LIMIT
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -87,7 +88,7 @@ def test_a_reply_that_was_left_over_is_nobody_elses(redis_url: str) -> None:
     connection: Any = client.connection_pool.get_connection()
     connection.send_command("PING")
     # The reply is there, and nobody has read it.
-    assert connection.can_read(timeout=5)
+    assert connection.can_read(timeout=LIMIT)
     client.connection_pool.release(connection)
     assert client.echo("mine") == b"mine"
     client.close()

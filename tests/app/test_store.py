@@ -223,6 +223,8 @@ def state_of_replica(master: Redis) -> str:
 def test_with_enough_replicas_all_goes_its_way() -> None:
     with own_redis() as master, own_redis() as replica:
         host, port = "127.0.0.1", master.url.rpartition(":")[2].partition("/")[0]
+        # Else the master waits five seconds for more replicas.
+        connect(master.url).config_set("repl-diskless-sync-delay", 0)
         connect(replica.url).replicaof(host, port)
         client, call = Client(master.url, replicas=1), new_call()
         client.redis.connection_pool.connection_kwargs["socket_timeout"] = 5

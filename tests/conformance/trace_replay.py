@@ -32,7 +32,9 @@ EVENTS = (
     " CUSTOM conference::maintenance valet_parking::info"
 )
 MAX_WAIT = 60.0
-"""Seconds to wait for the last events of a scenario."""
+"""Seconds of the switch's clock to wait for the last events of a scenario."""
+LOOK = 1.0
+"""Seconds without these events after which the switch is asked whether anything still goes on."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,34 @@ def replay(trace: list[Item], address: Address) -> list[Item]:
             reply = connection.send(record.fresh(item["send"]))
             if "unanswered" not in item:
                 record.add({"reply": reply.text})
-        if not record.complete.wait(MAX_WAIT if record.awaits else 1.0):
-            # On a real switch a call may stand still; do not leave it behind.
-            for call_id in call_ids:
-                connection.send(record.fresh(f"api hupall MANAGER_REQUEST call_id {call_id}"))
+        looks = 0
+        while not record.complete.wait(LOOK) and _goes_on(connection, record):
+            looks += 1
+            if looks * LOOK >= MAX_WAIT / address.speed:
+                # On a real switch a call may stand still; do not leave it behind.
+                for call_id in call_ids:
+                    connection.send(record.fresh(f"api hupall MANAGER_REQUEST call_id {call_id}"))
+                break
+        # The last events of a channel that has just gone.
+        record.complete.wait(LOOK if record.awaits else 0)
     finally:
         connection.close()
     return record.items
+
+
+def _goes_on(connection: EventSocket, record: "_Record") -> bool:
+    """Whether a job of the run is not done, or one of its channels is still there."""
+    exists = (connection.send(f"api uuid_exists {uuid}").text for uuid in record.uuids)
+    return record.has_jobs or "true" in exists
+
+
+def _now() -> float:
+    """The time of gevent's loop, which is that of its last turn until it is told: in the first
+    trace of a process that may have been a minute ago."""
+    loop = gevent.get_hub().loop
+    loop.update_now()
+    now: float = loop.now()
+    return now
 
 
 _CALL_ID = re.compile(r"\bc\d\d\b")
@@ -176,7 +199,7 @@ class _Record:
         self.complete = Flag()
         self._fresh = fresh
         self._known = {new: old for old, new in fresh.items()}
-        self._start = gevent.get_hub().loop.now()
+        self._start = _now()
         self._ours = set(fresh.values())
         self._awaited = [item["event"]["Event-Name"] for item in trace if "event" in item]
         self._stillborn = "nosuch" in json.dumps(trace)
@@ -186,19 +209,25 @@ class _Record:
         """The trace tells what to wait for."""
         return bool(self._awaited)
 
+    @property
+    def has_jobs(self) -> bool:
+        """A job's result is still to come."""
+        return "BACKGROUND_JOB" in self._awaited
+
+    @property
+    def uuids(self) -> list[str]:
+        """Those of this run, of channels and jobs."""
+        return [new for old, new in self._fresh.items() if UUID.fullmatch(old)]
+
     def fresh(self, text: str) -> str:
         return _replace(text, self._fresh)
 
     def wait_until(self, seconds: float) -> None:
-        loop = gevent.get_hub().loop
-        loop.update_now()
-        gevent.sleep(max(0.0, self._start + seconds - loop.now()))
+        gevent.sleep(max(0.0, self._start + seconds - _now()))
 
     def add(self, item: Item) -> None:
-        loop = gevent.get_hub().loop
-        loop.update_now()
-        text = _replace(json.dumps(item), self._known)
-        self.items.append({"t": round(loop.now() - self._start, 3), **json.loads(text)})
+        at = round(_now() - self._start, 3)
+        self.items.append({"t": at, **json.loads(_replace(json.dumps(item), self._known))})
 
     def on_event(self, event: Any) -> None:
         headers = dict(event.headers)

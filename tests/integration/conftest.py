@@ -132,7 +132,8 @@ class Ringback:
 
 @contextmanager
 def started(switches: str | None, **changes: Any) -> Iterator[Ringback]:
-    """The whole of Ringback with the default settings but for the changes."""
+    """The whole of Ringback with the default settings but for the changes. Actions and hang-ups
+    are answered once they are done, however busy the machine is."""
     for name in [name for name in os.environ if name.startswith("RINGBACK_")]:
         del os.environ[name]
     settings = replace(
@@ -140,7 +141,7 @@ def started(switches: str | None, **changes: Any) -> Iterator[Ringback]:
         switches=switches,
         http=f"127.0.0.1:{free_port()}",
         simulator_speed=SPEED,
-        **{"log_level": "ERROR", **changes},
+        **{"log_level": "ERROR", "action_timeout": LIMIT, **changes},
     )
     with running(settings, Ports()) as stack:
         redis = connect(stack.settings.require_redis())

@@ -9,7 +9,7 @@ from app.calls.model import Call, Leg, NumberKind, Role, State, evolve, leg_uuid
 from app.store.queue import JobQueue
 from app.store.writes import Note
 from tests.conftest import eventually
-from tests.integration.conftest import REAL, Ringback
+from tests.integration.conftest import LIMIT, REAL, Ringback
 
 
 class Talk:
@@ -190,7 +190,7 @@ def test_an_action_whose_job_is_run_twice_dials_once(talk: Talk) -> None:
     first = queue.actions.fetch_job(leg.action_id or "")
     assert first is not None
     again = queue.actions.enqueue_call(first.func_name, args=first.args)
-    assert queue.outcome(again, 10.0) == ""
+    assert queue.outcome(again, LIMIT) == ""
     commands = [each["command"] for each in talk.ringback.originates()]
     assert sum(leg.uuid in command for command in commands) == 1
 

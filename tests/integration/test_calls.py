@@ -78,19 +78,18 @@ def test_how_calls_end(
 
 
 def test_the_status_of_the_views_on_the_way(ringback: Ringback) -> None:
-    call_id = ringback.place("15512", "15608", "?waitForPickup=30")
-    seen = []
-    for holds in (
-        lambda call: call.state is State.RINGING,
-        lambda call: call.state is State.ANSWERED and any(d.ringing for d in call.destinations),
+    # Each stays at its step until it is hung up.
+    for source, destination, holds, statuses in (
+        ("15508", "15600", lambda call: call.state is State.RINGING, [3, 4]),
+        ("15500", "15608", lambda call: call.destinations[0].ringing, [4, 3]),
     ):
+        call_id = ringback.place(source, destination, "?waitForPickup=600")
         ringback.wait(call_id, holds)
         (entry,) = ringback.request("GET", f"@me/@self/{call_id}")[1]["entry"]
-        seen.append([view["status"] for view in entry["phoneCallView"]])
-    assert seen == [[3, 4], [4, 3]]
-    ringback.request("DELETE", f"@me/@self/{call_id}")
-    call = ringback.ended(call_id)
-    assert (call.ended_by, call.disposition) == ("api", 3)
+        assert [view["status"] for view in entry["phoneCallView"]] == statuses
+        ringback.request("DELETE", f"@me/@self/{call_id}")
+        call = ringback.ended(call_id)
+        assert (call.ended_by, call.disposition) == ("api", 3)
 
 
 def test_cancelled_while_the_sources_ring(ringback: Ringback) -> None:
@@ -161,14 +160,14 @@ def test_caller_names_arrive_as_sent(ringback: Ringback, name: str) -> None:
 
 
 def test_the_timeline_tells_it_all(ringback: Ringback) -> None:
-    call_id = ringback.place("15500", "15509")
-    ringback.ended(call_id)
+    call_id = ringback.place("15500", "15608", "?waitForPickup=8")
 
     def told() -> list[tuple[str, str]]:
         return [(entry["kind"], entry["name"]) for entry in ringback.store.timeline(call_id)]
 
-    # The worker notes what it has sent a moment later (_GATHER).
+    # The worker notes what it has sent a moment later (_GATHER), while the destination rings.
     eventually(lambda: ("command", "originate") in told())
+    ringback.ended(call_id)
     assert told()[:4] == [
         ("request", "accepted"),
         ("change", "queued"),

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from app.calls import cdr
 from app.calls.model import Call, State
 from app.cdr.store import CdrStore
 from app.store.index import Span
+from tests.conftest import eventually
 from tests.integration.conftest import Ringback
 
 
@@ -29,13 +31,17 @@ def test_every_ended_call_has_one_record_that_says_what_became_of_it(ringback: R
     dispositions = [ringback.ended(call_id).disposition for call_id in placed]
     assert dispositions == [0, 1, 1, 3]
     store = CdrStore(ringback.store.redis, ringback.store.keys)
-    parts = store.walk(store.keys.records, Span(), newest_first=False)
-    records = [record for part in parts for record in part]
-    by_id = {record["id"]: record for record in records}
-    assert len(by_id) == len(records)
-    assert set(placed) <= set(by_id)
-    assert all(record.pop("saved") for record in records)
-    # Those of the tests before too, and what came late is in them.
-    assert by_id == {call.id: cdr.record(call) for call in ended_calls(ringback)}
-    talked = by_id[placed[0]]
+
+    def found() -> dict[str, dict[str, Any]]:
+        parts = store.walk(store.keys.records, Span(), newest_first=False)
+        records = [record for part in parts for record in part]
+        by_id = {record["id"]: record for record in records}
+        assert len(by_id) == len(records)
+        assert set(placed) <= set(by_id)
+        assert all(record.pop("saved") for record in records)
+        return by_id
+
+    # Those of the tests before too. What came late is in them, and may come at this moment.
+    eventually(lambda: found() == {call.id: cdr.record(call) for call in ended_calls(ringback)})
+    talked = found()[placed[0]]
     assert 0 < talked["billed"] <= talked["duration"]

@@ -169,7 +169,7 @@ class TestTwoSwitches:
         switches = (
             f"{n}=esl://:{s.password}@127.0.0.1:{s.port}" for n, s in zip("ab", pair, strict=True)
         )
-        with started(",".join(switches), queue_timeout=30) as ringback:
+        with started(",".join(switches), queue_timeout=600) as ringback:
             yield ringback
 
     def test_pause_drain_and_resume(

@@ -227,7 +227,7 @@ def test_a_job_that_fails_is_alone_in_it(queue: Queue) -> None:
 
 def test_a_job_over_its_time_fails_and_others_do_not(queue: Queue) -> None:
     over = queue.enqueue(sleep, 60, job_timeout=1)
-    within = queue.enqueue(sleep, 0, job_timeout=1)
+    within = queue.enqueue(sleep, 0, job_timeout=60)
     burst(queue)
     assert (over.get_status(), within.get_status()) == ("failed", "finished")
     result = over.latest_result()

@@ -95,7 +95,7 @@ def quick(redis_url: str, **changes: Any) -> Settings:
             "redis_url": redis_url,
             "log_level": "ERROR",
             "webhook_allow": LOOPBACK,
-            "webhook_timeout": 1.0,
+            "webhook_timeout": 60.0,
             "webhook_retry_delay": 0.05,
             "webhook_retries": 4,
             **changes,
@@ -432,7 +432,7 @@ def test_what_a_killed_process_had_in_hand_is_sent_by_another(
     redis: Redis, receiver: Receiver, redis_url: str
 ) -> None:
     told = Told(redis, OWN)
-    settings = quick(redis_url, key_prefix=OWN, webhook_timeout=0.5)
+    settings = quick(redis_url, key_prefix=OWN, webhook_timeout=2.0)
     hangs = Event()
     receiver.answer = hanging(hangs)
     told.want(receiver.url)

@@ -8,7 +8,7 @@ import json
 import random
 
 import pytest
-from blocking_client import Client
+from blocking_client import LIMIT, Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -257,7 +257,7 @@ def test_whatever_is_originated_is_answered(dial_string: str, application: str) 
     async def answer() -> str:
         switch = make_switch(speed=10_000, seed=0, gateways=GATEWAYS)
         command = f"{dial_string}loopback/09/ringback-sandbox &bridge({application})"
-        said = await asyncio.wait_for(api.execute(switch, "originate", command), 10)
+        said = await asyncio.wait_for(api.execute(switch, "originate", command), LIMIT)
         await switch.close()
         return said
 
@@ -276,4 +276,4 @@ def test_whatever_is_bridged_ends(dial_string: str) -> None:
         await switch.close()
         return len(switch.channels)
 
-    assert asyncio.run(asyncio.wait_for(channels_left(), 10)) == 0
+    assert asyncio.run(asyncio.wait_for(channels_left(), LIMIT)) == 0

@@ -1,96 +1,29 @@
-"""Faults done to real processes under load, and the switch's own word on what became of the calls.
-
-`python -m bench.faults` does the same for longer. On the switch of FREESWITCH_URL, whose gateway
-`pstn` reaches the far end of FREESWITCH_FAR_END, what only a simulator can do is skipped.
-"""
+"""Faults at moments that matter, done to real processes, and the switch's own word on what became
+of the calls."""
 
 import asyncio
-import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.calls.transitions import FAULTS as LOST
-from bench.faults.check import CallHash, Verdict, read_calls
-from bench.faults.cluster import APIS, RINGBACK, WORKERS, Layout, wait_until
-from bench.faults.faults import FAULTS
+from bench.faults.check import CallHash, read_calls
+from bench.faults.cluster import APIS, RINGBACK, WORKERS, wait_until
 from bench.faults.load import CALLS, Answer, Client, CutOff, Placed, Plan, exchange
 from bench.faults.process import AT
 from bench.faults.suite import Suite, opened
 from freeswitch.event_socket import EventSocket
+from tests.integration.fault_suite.conftest import LAYOUT, RATE, sound, under_load
 from workers.listener.leading import LEASE, RENEWAL
 
-REAL = os.environ.get("FREESWITCH_URL")
-FAR_END = os.environ.get("FREESWITCH_FAR_END", "esl://:ClueCon@127.0.0.1:8022")
-RATE = 8.0
-# Seconds that a fault lasts here: those stopped are long enough for every time limit of Ringback's
-# but the longest, the others for a new process to be needed.
-LASTS = {"stop": 6.0, "mute": 6.0, "slow": 6.0, "delay": 4.0, "overflow": 4.0, "step": 4.0}
-USUALLY = 1.5
-# Has a test of its own.
-ROLLING = "rolling_restart"
-LAYOUT = Layout(
-    switch=REAL,
-    far_end=FAR_END if REAL else None,
-    speed=2.0,
-    seed=1,
-    settings={"RINGBACK_RECONCILE_INTERVAL": "2", "RINGBACK_QUEUE_TIMEOUT": "20"},
-)
+SEED = 2
 SENTINEL = replace(
     LAYOUT,
     sentinel=True,
-    # Other numbers: both may run on one switch.
-    seed=2,
+    seed=3,
     settings={**LAYOUT.settings, "RINGBACK_WAIT_REPLICAS": "1"},
 )
-
-
-class Keeper:
-    """Keeps a suite for many tests, and makes another once something was wrong with it."""
-
-    def __init__(self, layout: Layout, folder: Callable[[], Path]) -> None:
-        self._layout = layout
-        self._folder = folder
-        self._exits = ExitStack()
-        self._suite: Suite | None = None
-
-    def suite(self) -> Suite:
-        if self._suite is None or not self._suite.sound:
-            self.close()
-            new = opened(self._layout, self._folder(), self._layout.seed, print)
-            self._suite = self._exits.enter_context(new)
-        return self._suite
-
-    def close(self) -> None:
-        self._suite = None
-        self._exits.close()
-
-
-@pytest.fixture(scope="module")
-def keepers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, Keeper]]:
-    """By whether there are Sentinels."""
-    made = {
-        layout.sentinel: Keeper(layout, lambda: tmp_path_factory.mktemp("faults"))
-        for layout in (LAYOUT, SENTINEL)
-    }
-    yield made
-    for keeper in made.values():
-        keeper.close()
-
-
-@pytest.fixture
-def suite(keepers: dict[bool, Keeper]) -> Suite:
-    keepers[SENTINEL.sentinel].close()
-    return keepers[LAYOUT.sentinel].suite()
-
-
-def sound(verdict: Verdict) -> Verdict:
-    assert not verdict.violations, verdict.short()
-    return verdict
 
 
 def one(suite: Suite, kind: str = "talk", client: Client = Client.RETRIES) -> Plan:
@@ -112,37 +45,9 @@ def await_end(suite: Suite, plan: Plan) -> None:
     wait_until("it does not end", lambda: call_of(suite, plan).fields["state"] == "ended")
 
 
-def under_load(happens: Callable[[], None]) -> Callable[[], None]:
-    """With calls under way before it, and some after."""
-
-    def happen() -> None:
-        time.sleep(0.7)
-        happens()
-        time.sleep(0.7)
-
-    return happen
-
-
-# Left to the long runs: other tests here do as much, or more.
-ELSEWHERE = {
-    *(ROLLING, "redis_full", "redis_readonly", "redis_kill", "worker_kill", "switch_hang"),
-    *("switch_refuse", "switch_pause", "events_delay", "events_double", "api_stop"),
-}
-
-
-@pytest.mark.parametrize(
-    "name", [name for name, each in FAULTS.items() if not each.sentinel and name not in ELSEWHERE]
-)
-def test_a_fault(name: str, suite: Suite) -> None:
-    if not FAULTS[name].fits(LAYOUT):
-        pytest.skip("a real switch does not do it to order")
-    lasts = LASTS.get(name.partition("_")[2], USUALLY)
-    sound(suite.round(under_load(lambda: suite.do(name, lasts)), RATE))
-
-
-def test_the_master_of_redis_dies(keepers: dict[bool, Keeper]) -> None:
-    suite = keepers[SENTINEL.sentinel].suite()
-    verdict = sound(suite.round(under_load(lambda: suite.do("sentinel_failover", 1.0)), RATE))
+def test_the_master_of_redis_dies(tmp_path: Path) -> None:
+    with opened(SENTINEL, tmp_path, SENTINEL.seed, print) as suite:
+        verdict = sound(suite.round(under_load(lambda: suite.do("sentinel_failover", 1.0)), RATE))
     # Some were placed after it.
     assert verdict.reasons["destination"]
 
@@ -264,7 +169,7 @@ def _port(suite: Suite, number: int) -> int:
 
 
 def test_a_rolling_restart_loses_nothing(suite: Suite) -> None:
-    happens = under_load(lambda: suite.do(ROLLING, 0.0))
+    happens = under_load(lambda: suite.do("rolling_restart", 0.0))
     verdict = sound(suite.round(happens, rate=20.0))
     assert not set(verdict.reasons) & LOST, verdict.short()
 
