@@ -5,8 +5,7 @@ that was no fact of the old one, and a fact stays one. So a call gives an extens
 event once, however often or late the switch's own events come.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Call, Leg, NumberKind, Role, State
 from app.calls.transitions import FAULTS
@@ -50,33 +49,32 @@ def outbox(old: Call | None, new: Call) -> Sequence[tuple[str, dict[str, str]]]:
     """
     if old is None or old.state is State.ENDED:
         return ()
-    stages_before, stages = _stages(old), _stages(new)
-    if new.state is not State.ENDED and stages == stages_before:
-        # Most changes of a call bring no event.
+    if new.state is not State.ENDED and not _moved(old, new):
         return ()
-    before = _facts(old, stages_before)
+    before = _facts(old)
     return [
         (extension, _entry(new, kind, extension, *party))
-        for (kind, extension), party in _facts(new, stages).items()
+        for (kind, extension), party in _facts(new).items()
         if (kind, extension) not in before and (HANGUP, extension) not in before
     ]
 
 
-class _Stage(NamedTuple):
-    """The facts of a leg that bring events; False for a fact that brings none for this leg."""
-
-    # A phone of the calling side is dialled; a phone of the called side rings.
-    dials: bool
-    rings: bool
-    answered: bool
-    won: bool
-    ended: bool
+# The facts of a leg that bring events; False for a fact that brings none for this leg.
+_Stage = tuple[bool, bool, bool, bool, bool]
+# A phone of the calling side is dialled; a phone of the called side rings.
+_DIALS, _RINGS, _ANSWERED, _WON, _ENDED = range(5)
 
 
-def _stages(call: Call) -> dict[str, _Stage]:
-    """The stage of each leg, by the leg's id."""
-    room = call.conference is not None
-    return {leg.id: _stage(leg, room) for leg in call.legs}
+def _moved(old: Call, new: Call) -> bool:
+    """Whether a leg has come, or has changed its stage. Most changes of a call do neither."""
+    if len(old.legs) != len(new.legs):
+        return True
+    room = new.conference is not None
+    for before, leg in zip(old.legs, new.legs, strict=True):
+        # A change leaves the other legs' objects as they are.
+        if leg is not before and _stage(leg, room) != _stage(before, room):
+            return True
+    return False
 
 
 def _stage(leg: Leg, room: bool) -> _Stage:
@@ -88,7 +86,14 @@ def _stage(leg: Leg, room: bool) -> _Stage:
     dials = (calls or room) and (rang or leg.created is not None)
     rings = rang and extension and not calls
     ended = leg.ended is not None and (extension or calls or room)
-    return _Stage(dials, rings, answered, leg.won, ended)
+    return dials, rings, answered, leg.won, ended
+
+
+def _had_won(leg: Leg, at: float) -> bool:
+    """Whether the leg had answered and was not dropped by the time ``at``. What the switch drops
+    later changes no fact."""
+    dropped = leg.cause == LOST_THE_RACE and leg.ended is not None and leg.ended <= at
+    return leg.answered is not None and not dropped
 
 
 def _calls(leg: Leg, room: bool) -> bool:
@@ -100,34 +105,37 @@ def _calls(leg: Leg, room: bool) -> bool:
 _Party = tuple[bool, list[Leg]]
 
 
-def _facts(call: Call, stages: Mapping[str, _Stage]) -> dict[tuple[int, str], _Party]:
+def _facts(call: Call) -> dict[tuple[int, str], _Party]:
     """The facts of the call by type and extension, in the order in which receivers are told. Of
     the changes of a leg, only its stage counts."""
+    room = call.conference is not None
+    stages = {leg.id: _stage(leg, room) for leg in call.legs}
     callers, called = _parties(call)
     facts: dict[tuple[int, str], _Party] = {}
     dialled: dict[str, _Party] = {}
     for extension, legs in callers.items():
         for leg in legs:
-            if stages[leg.id].dials:
+            if stages[leg.id][_DIALS]:
                 facts[DIAL_OUT, extension] = dialled[extension] = True, legs
                 break
     for extension, legs in called.items():
         for leg in legs:
-            if stages[leg.id].rings:
+            if stages[leg.id][_RINGS]:
                 facts[DIAL_IN, extension] = False, legs
                 dialled.setdefault(extension, (False, legs))
                 break
-    if dialled and any(stages[leg.id].answered for leg in call.far_end):
+    answers = [leg.answered for leg in call.far_end if leg.answered is not None]
+    if dialled and answers:
         for extension, legs in callers.items():
-            if any(stages[leg.id].won for leg in legs):
+            if any(_had_won(leg, min(answers)) for leg in legs):
                 facts[ANSWER_OUT, extension] = True, legs
     for extension, legs in called.items():
-        if any(stages[leg.id].answered for leg in legs):
+        if any(stages[leg.id][_ANSWERED] for leg in legs):
             facts[ANSWER_IN, extension] = False, legs
     ended = call.state is State.ENDED
     for extension, party in dialled.items():
         own = callers.get(extension, []) + called.get(extension, [])
-        if ended or all(stages[leg.id].ended for leg in _first(own)):
+        if ended or all(stages[leg.id][_ENDED] for leg in _first(own)):
             facts[HANGUP, extension] = party
     return facts
 
