@@ -11,15 +11,15 @@ demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
 # A file runs in one process; tests/conftest.py gives the order, the longest first.
-PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+# Three processes on two cores: more than half of its time a test of a stack waits.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-# Three processes on two cores: more than half of the time a test of a stack waits.
 test: $(VENV)/.developer
-	$(PYTEST) -n 3
+	$(PYTEST)
 
 # Unit and contract tests: all that needs no running stack, in under a minute.
 test-fast: $(VENV)/.developer
-	$(PYTEST) -n 2 -m "not stack"
+	$(PYTEST) -m "not stack"
 
 # RQ's own tests, out of its source distribution, with our worker class; docs/internals/rq.md.
 # Port 6379 must be free.

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import random
 import select
 import signal
 import socket
@@ -218,9 +219,12 @@ def _waiting(settings: Settings) -> int | None:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A port below those that the system gives out by itself, so that no other program gets it
+    before the part that is to have it has started."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def environment(settings: Settings) -> Mapping[str, str]:

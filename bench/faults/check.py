@@ -443,7 +443,9 @@ class _Checker:
         keys, redis = self._cluster.keys, self._redis
         for key in redis.scan_iter(f"{keys.prefix}calls:*", count=1000):
             yield _Found(f"{key.decode()} is not empty: {redis.zrange(key, 0, 4)}")
-        for name in (keys.line("*"), keys.taken("*"), keys.waiting, keys.turns):
+        lanes = [f"{keys.prefix}{name}*" for name in ("lane", "ready", "held:", "out:", "looks")]
+        waiting = keys.line("*"), keys.waiting, keys.claims, keys.turns
+        for name in (*waiting, *lanes, keys.taken("*")):
             for key in redis.scan_iter(name, count=1000):
                 yield _Found(f"{key.decode()} is left behind")
         kept = [key for i in self._calls for key in (keys.call(i), keys.timeline(i))]

@@ -6,10 +6,8 @@ Every part is a process group of its own, so that a signal reaches gunicorn's ch
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,7 +29,7 @@ from freeswitch.address import SwitchAddress, parse_list
 from freeswitch.errors import EventSocketError
 from freeswitch.event_socket import EventSocket
 from ringback_cli.embedded_redis import server_binary
-from ringback_cli.up import serves
+from ringback_cli.up import free_port, serves
 
 # Seconds within which a part must be ready, and have ended after SIGTERM.
 START_LIMIT = 60.0
@@ -56,15 +54,6 @@ def wait_until(what: str, holds: Callable[[], bool], limit: float = START_LIMIT)
             raise NotReady(f"after {limit:.0f} seconds: {what}")
         time.sleep(0.02)
     return time.monotonic() - start
-
-
-def free_port() -> int:
-    """One that no outgoing connection gets meanwhile, as one of the system's own choice might be
-    while the part that has it is dead."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from bench.faults.cluster import (
     WORKERS,
     Cluster,
     Layout,
-    free_port,
     wait_until,
 )
 from freeswitch.errors import EventSocketError
+from ringback_cli.up import free_port
 
 Action = Callable[[Cluster, Random, float], None]
 
