@@ -17,7 +17,7 @@ from app.calls import transitions, watch
 from app.calls.model import Call
 from app.store.calls import Change
 from app.store.errors import NotReplicated
-from app.store.pace import PACE, Asking, Turn
+from app.store.pace import Asking, Turn
 from app.store.writes import Note
 from app.telemetry import counting, logs, tracing
 from freeswitch.connection import SwitchConnection
@@ -36,10 +36,8 @@ _PROMPT = 0.2
 # Seconds until the next look at the queue while no call is known to wait.
 _IDLE = 1.0
 # Seconds until the next look while this process reaches no switch, or Redis is unavailable.
-_AWAY = 0.25
+_UNAVAILABLE = 0.25
 
-# Jobs whose calls are in line already. One that is forgotten puts them there again, to no effect.
-_REMEMBERED = 1000
 # Seconds for which what was sent is gathered, to be noted together: longer than it takes until a
 # call's first event says that it was.
 _GATHER = 0.25
@@ -58,11 +56,8 @@ class Sent:
 
 
 class Dispatcher:
-    """What a worker process dials with. Jobs bring new calls; :meth:`run` sees to those whose turn
-    comes later, whoever brought them."""
-
-    # In the round trip in which RQ's worker takes jobs, calls are put in line and claimed.
-    script = f"{PACE}local companion = pace\n"
+    """The dialling half of a worker process. It claims calls when the process takes jobs, and in
+    :meth:`run`, which finds the calls whose turn comes later."""
 
     def __init__(self, runtime: Runtime, pool: SwitchPool) -> None:
         self._runtime = runtime
@@ -72,10 +67,10 @@ class Dispatcher:
         self._soon = Flag()
         self._again = _IDLE
         self._stopping = False
-        # The request that is made with the next jobs, and who dials what came of it, by each job.
+        # The request that goes with the next jobs, and the greenlets that dial what such claimed.
         self._asking: Asking | None = None
-        self._dialling: dict[str, gevent.Greenlet] = {}
-        # Those who wait for switches, and for those that are slow to answer.
+        self._turns: set[gevent.Greenlet] = set()
+        # All greenlets that dial, those that wait for a slow switch included.
         self._under_way: set[gevent.Greenlet] = set()
         self._sent: list[Sent] = []
         self._noting = BoundedSemaphore()
@@ -90,20 +85,20 @@ class Dispatcher:
             if self._stopping:
                 break
             try:
-                self._dial_next([])
+                self._dial_next()
             except RedisError as error:
                 log.warning("the queue cannot be read: %s", error)
-                self._again = _AWAY
+                self._again = _UNAVAILABLE
             except Exception:
                 log.exception("a look at the queue failed")
-                self._again = _AWAY
+                self._again = _UNAVAILABLE
 
     def finish(self) -> None:
         """Finish the work that is under way, after the last job."""
         self._give_back()
         try:
             while self._claims.some_lost:
-                self._dial(self._claims.next([], {}, BATCH))
+                self._dial(self._claims.next({}, BATCH))
         except RedisError as error:
             log.warning("calls may be claimed and not dialled: %s", error)
         gevent.joinall(list(self._under_way), timeout=watch.COMMAND_LIMIT)
@@ -118,47 +113,49 @@ class Dispatcher:
         self._stopping = True
         self._soon.set()
 
-    def place(self, ids: Sequence[str]) -> None:
-        """Put calls in line, and dial those whose turn it is.
+    def wait_sent(self) -> None:
+        """Wait until all calls that were claimed together with jobs are with their switches."""
+        gevent.joinall(list(self._turns))
 
-        A call that is not queued any more was cancelled, or claimed before: by a job that died
-        then, or by this very job in a worker that died. Nothing is ever sent for it again; the
-        watchdog asks the switch what became of it.
+    def ask(self, token: str) -> list[Any] | None:
+        """The number of keys, KEYS and ARGV of pace.lua, for the request that goes with jobs.
+
+        Returns None where a switch has to be waited for first: then :meth:`run` makes the request.
+        The same ``token`` stands for the same request. May raise an error of Redis.
         """
-        asked = {i: self._dialling.pop(i) for i in ids if i in self._dialling}
-        # Not more is taken than the switches take.
-        gevent.joinall(list(asked.values()))
-        if left := [call_id for call_id in ids if call_id not in asked]:
-            self._dial_next(left)
-
-    def ask(self, token: str) -> tuple[list[str], list[Any]] | None:
-        """The keys and arguments for :attr:`script`; None where a switch has to be waited for."""
         if self._asking is None or self._asking.token != token:
             self._give_back()
             self._asking = Asking(token)
         ready = self._pool.heard and not self._stopping
         if not ready and not self._asking.made:
+            self._soon.set()
             return None
         switches = self._switches() if ready else {}
-        keys = self._claims.keys(self._asking)
-        return keys, self._claims.arguments(self._asking, switches, BATCH)
+        return self._claims.words(self._asking, switches, BATCH)
 
-    def answered(self, jobs: Sequence[str], reply: Any) -> None:
-        """What came of it. The calls that these jobs are for, whose names they have, are in
-        line."""
+    def dial(self, reply: Any) -> None:
+        """Dial what pace.lua has claimed for the request that :meth:`ask` has made.
+
+        ``reply`` is its reply, or the error that stands for it: then the next request asks again.
+        """
+        if isinstance(reply, Exception):
+            log.error("calls cannot be claimed: %s", reply)
+            self._give_back()
+            return
         assert self._asking is not None
         asking, self._asking = self._asking, None
         turn = self._claims.turn(asking, reply)
-        dialling = self._begin(self._dial_guarded, turn)
-        self._dialling |= dict.fromkeys(jobs, dialling)
-        while len(self._dialling) > _REMEMBERED:
-            del self._dialling[next(iter(self._dialling))]
-        if turn.again is not None:
+        if turn.calls or turn.late:
+            dialling = self._begin(self._dial_guarded, turn)
+            self._turns.add(dialling)
+            dialling.link(self._turns.discard)
+        if turn.again is not None and turn.again < self._again:
+            # The loop may be in the middle of a longer wait.
             self._again = turn.again
             self._soon.set()
 
     def _give_back(self) -> None:
-        """Nobody waits for the answer any more."""
+        """Keep the request that goes with jobs, if its answer may be lost, to make it again."""
         if self._asking is not None and self._asking.made:
             self._claims.lost(self._asking)
             self._soon.set()
@@ -175,23 +172,18 @@ class Dispatcher:
         greenlet.link(self._under_way.discard)
         return greenlet
 
-    def _dial_next(self, new: Sequence[str]) -> None:
-        """All that may be dialled now, the new calls or others."""
-        brought = bool(new)
+    def _dial_next(self) -> None:
+        """Dial all calls that may be dialled now."""
         while True:
             ready = {} if self._stopping else self._switches()
-            turn = self._claims.next(new, ready, BATCH)
+            turn = self._claims.next(ready, BATCH)
             self._dial(turn)
-            if len(turn.calls) < BATCH:
+            if turn.again != 0.0:
                 break
-            new = []
         if turn.again is None:
             self._again = _IDLE
-            return
-        self._again = turn.again if ready else _AWAY
-        if brought:
-            # The loop may be in the middle of a longer wait.
-            self._soon.set()
+        else:
+            self._again = turn.again if ready else _UNAVAILABLE
 
     def _dial_guarded(self, turn: Turn) -> None:
         try:
@@ -212,7 +204,7 @@ class Dispatcher:
             if (connection := self._pool.get(call.switch or "")) is not None
         ]
         if turn.late:
-            # Nobody expects them to ring any more.
+            # Their clients do not expect them to ring any more.
             note = (Note("event", transitions.QUEUE_TIMEOUT),)
             end = partial(transitions.end_queued, at=self._store.now())
             late = self._store.get_many(turn.late)
@@ -349,7 +341,7 @@ class Dispatcher:
 
 
 def _end_claim(call: Call, *, worker: str, claimed: float) -> Call:
-    # Of the claim of another, who may have sent it, nothing is known.
+    # Another worker may have sent the call that it has claimed.
     if (call.worker, call.claimed) != (worker, claimed):
         return call
     return transitions.end(call, transitions.NOT_REPLICATED, at=claimed)

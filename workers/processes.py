@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -35,6 +36,7 @@ from app.telemetry import counting, logs, tracing
 from app.web.services import EXTENSION
 from freeswitch.pool import SwitchPool
 from workers import jobs
+from workers.claiming import ClaimingWorker
 from workers.dispatch import Dispatcher
 from workers.listener.leading import SwitchListener
 from workers.rq_worker import QueueRunner
@@ -149,7 +151,7 @@ def run_worker(settings: Settings) -> None:
     # A worker for each queue: actions never wait behind new calls, and RQ takes jobs from a
     # single queue in a way that loses none.
     queues = [
-        QueueRunner(settings, CALLS, runtime.name, dispatcher),
+        QueueRunner(settings, CALLS, runtime.name, partial(ClaimingWorker, dispatcher)),
         QueueRunner(settings, ACTIONS, runtime.name),
     ]
     pool.start()

@@ -77,6 +77,7 @@ class AccountStore:
         self._asked = -math.inf
         self._version: bytes | None = None
         self._accounts = Accounts()
+        self._demo = False
 
     def replace(self, accounts: Accounts, *, demo: bool = False) -> None:
         """Replace the accounts in Redis. Tokens are stored as hashes.
@@ -90,6 +91,11 @@ class AccountStore:
                 "RINGBACK_ACCOUNTS is not set, and the accounts in Redis are not the demo's: set "
                 "RINGBACK_ACCOUNTS to the accounts file."
             )
+        self._demo = demo
+        self._write()
+
+    def _write(self, *, only_missing: bool = False) -> None:
+        accounts = self._accounts
         document = {
             "organizations": [_without_none(asdict(o)) for o in accounts.organizations.values()],
             "users": [_without_none(asdict(u)) for u in accounts.users.values()],
@@ -99,14 +105,9 @@ class AccountStore:
             "conferences": [_without_none(asdict(c)) for c in accounts.conferences.values()],
             "gateways": [_without_none(asdict(g)) for g in accounts.gateways],
         }
-        for kind, limits in _limits(accounts).items():
-            self._pacer.set_limits(kind, limits)
-        with self._redis.pipeline() as pipe:
-            pipe.hset(self._key, "document", json.dumps(document))
-            pipe.hset(self._key, "demo", int(demo))
-            # Harmless when it is sent twice: the version only has to be another.
-            pipe.hincrby(self._key, "version", 1)
-            pipe.execute()
+        self._pacer.set_limits(
+            _limits(accounts), json.dumps(document), demo=self._demo, only_missing=only_missing
+        )
 
     def current(self) -> Accounts:
         """The accounts in Redis, read again only after a change."""
@@ -117,10 +118,14 @@ class AccountStore:
         # This is set before the answer arrives, so that only one of many requests asks.
         self._asked = now
         version: Any = self._redis.hget(self._key, "version")
-        if version != self._version:
-            found: Any = self._redis.hmget(self._key, "version", "document")
+        if version is None and self._accounts.apps:
+            log.warning("Redis came back empty: write the accounts and the limits of calls again")
+            self._write(only_missing=True)
+        if version is None or version != self._version:
+            found: Any = self._redis.hmget(self._key, "version", "document", "demo")
             if found[1] is not None:
                 self._read(found[1])
+                self._demo = found[2] == b"1"
             self._version = found[0]
         return self._accounts
 
@@ -134,16 +139,17 @@ class AccountStore:
             log.error("the accounts in Redis cannot be read, keep the previous ones: %s", error)
 
 
-def _limits(accounts: Accounts) -> dict[str, dict[str, Limit]]:
+def _limits(accounts: Accounts) -> dict[str, Limit]:
     """The limits by kind and name (app.store.pace)."""
-    organizations = accounts.organizations.values()
     return {
-        "organization": {
-            o.id: Limit(o.legs_per_second or 0, o.max_calls or 0) for o in organizations
+        **{
+            f"organization:{o.id}": Limit(o.legs_per_second or 0, o.max_calls or 0)
+            for o in accounts.organizations.values()
         },
-        "user": {u.id: Limit(most=u.max_calls or 0) for u in accounts.users.values()},
-        "gateway": {
-            g.name: Limit(g.legs_per_second or 0, g.max_legs or 0) for g in accounts.gateways
+        **{f"user:{u.id}": Limit(most=u.max_calls or 0) for u in accounts.users.values()},
+        **{
+            f"gateway:{g.name}": Limit(g.legs_per_second or 0, g.max_legs or 0)
+            for g in accounts.gateways
         },
     }
 

@@ -4,6 +4,7 @@ Times are seconds since the epoch as floats with microseconds, as the switch
 stamps its events. A field without a value is left out of the Redis hash.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -357,6 +358,12 @@ def call_id_of(uuid: str) -> str:
     return uuid.replace("-", "")[:20]
 
 
+def is_leg_uuid(uuid: str) -> bool:
+    """Whether the uuid looks like one that :func:`leg_uuid` makes."""
+    return _LEG_UUID.fullmatch(uuid) is not None
+
+
+_LEG_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}0{7}[abc][0-9]{4}")
 _LEG_FIELDS = tuple(f.name for f in fields(Leg) if f.name != "id")
 _CALL_FIELDS = tuple(f.name for f in fields(Call) if f.name != "legs")
 _LEG_NAMES, _CALL_NAMES = frozenset(_LEG_FIELDS), frozenset(_CALL_FIELDS)
@@ -381,12 +388,13 @@ _LOADERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _dump(value: Any) -> str:
+def _dump(value: Any) -> Any:
+    """The text of a value. A value that is known only later (app.store.marks) stays as it is."""
     if isinstance(value, float):
         return f"{value:.6f}"
     if isinstance(value, bool):
         return "1" if value else "0"
-    return str(value)
+    return str(value) if isinstance(value, (str, int)) else value
 
 
 def to_hash(call: Call) -> dict[str, str]:

@@ -114,6 +114,9 @@ class ApiHealth:
         loaded = bool(self._accounts.current().apps)
         why = "Redis has no accounts yet, so the API refuses every request."
         yield "accounts", Part() if loaded else Part(Readiness.NOT_READY, why)
+        why = "Redis has no limits of calls, so no call is accepted or dialled."
+        has_limits = self._store.redis.hexists(self._store.keys.limits, "mark")
+        yield "limits", Part() if has_limits else Part(Readiness.NOT_READY, why)
         try:
             yield "workers", _workers_part(self._store)
             yield from switch_parts(self._switches.get_many(self._switches.names()))

@@ -1,23 +1,24 @@
 -- Take new calls with their nonce and their jobs, all or none, and not after a moment: what waits
 -- before a Redis that stands still is refused when it goes on, for its client was told so.
--- KEYS  1 the nonce's key, '' for none, then those of change() for each call, in order
+-- KEYS  1 the nonce's key, '' for none   2 the limits   then those of change() for each call, in order
 -- ARGV  1 the last moment, in microseconds of this server's clock
 --       2 a nonce's value that no longer counts: its calls are not kept any more
 --       3 the nonce's new value, the calls' ids
 --       4 for each call how many keys it has and its argv, a JSON array of {n, argv}
 --       5.. the commands that enqueue the jobs, each after the number of its words
--- Returns {'accepted' | 'late', the clock} or {'seen', the clock, the nonce's value}.
+-- Returns {'accepted' | 'late' | 'unlimited', the clock} or {'seen', the clock, the nonce's value};
+-- 'unlimited' where the limits are missing: nothing is accepted then.
 local now = redis.call('TIME')
 now = now[1] * 1000000 + now[2]
 local clock = string.format('%.0f', now)
 local nonce = KEYS[1] ~= '' and redis.call('GET', KEYS[1])
 if nonce and nonce ~= ARGV[2] then
-  -- Written again, so that whoever waits for replicas waits for this too.
+  -- Write it again, so that a WAIT for replicas covers it.
   redis.call('SET', KEYS[1], nonce, 'KEEPTTL')
   return {'seen', clock, nonce}
 end
 local calls = cjson.decode(ARGV[4])
-local first = 2
+local first = 3
 for _, call in ipairs(calls) do
   local version = redis.call('HGET', KEYS[first], 'version')
   if version then
@@ -28,7 +29,8 @@ for _, call in ipairs(calls) do
   first = first + call[1]
 end
 if now > tonumber(ARGV[1]) then return {'late', clock} end
-first = 2
+if redis.call('HEXISTS', KEYS[2], 'mark') == 0 then return {'unlimited', clock} end
+first = 3
 for _, call in ipairs(calls) do
   change({unpack(KEYS, first, first + call[1] - 1)}, call[2])
   first = first + call[1]

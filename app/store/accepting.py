@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from app.calls.model import Call, evolve
 from app.store import once, scripts, writes
 from app.store.calls import REPLICAS_LIMIT, CallStore
-from app.store.errors import OutcomeUnknown
+from app.store.errors import LimitsMissing, OutcomeUnknown
 from app.store.writes import Note
 from app.telemetry import counting, logs, tracing
 
@@ -55,8 +55,8 @@ class Acceptor:
 
         With ``nonce_app`` the calls' nonce makes the request idempotent among that app's
         requests: where the nonce is known, nothing is written, and the calls made with it are
-        returned. Raises an error of Redis where nothing was written nor will be, and
-        OutcomeUnknown where the process lost Redis in the middle.
+        returned. Raises an error of Redis (LimitsMissing is one) where nothing was written nor will
+        be, and OutcomeUnknown where the process lost Redis in the middle.
         """
         nonce = calls[0].nonce
         key = self._store.keys.nonce(nonce_app, nonce) if nonce_app and nonce else ""
@@ -95,6 +95,8 @@ class Acceptor:
                 raise
             if reply == b"accepted":
                 return _accepted(new)
+            if reply == b"unlimited":
+                raise LimitsMissing("the limits of calls are missing")
             if reply == b"seen":
                 if (known := self._store.of_nonce(seen)) is not None:
                     if known[0].id == new[0].id:
@@ -110,7 +112,7 @@ class Acceptor:
         self, calls: Sequence[Call], nonce_key: str, enqueue: Callable[[Call, Pipeline], None]
     ) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV of accept.lua, but for the last moment and the forgotten nonce."""
-        keys, changes = [nonce_key], []
+        keys, changes = [nonce_key, self._store.keys.limits], []
         # RQ writes its commands into a pipeline that is never executed.
         jobs = self._store.redis.pipeline()
         notes = (Note("request", "accepted"),)

@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from app.calls.model import Call, State, evolve
+from app.calls.model import Call, State, call_id_of, evolve, is_leg_uuid
 from app.store import once, scripts, writes
 from app.store.client import is_unavailable
 from app.store.errors import NotReplicated
@@ -21,6 +21,10 @@ from app.telemetry import counting, logs, tracing
 
 log = logging.getLogger(__name__)
 
+# Queued calls that the watchdog is given at a time, and the seconds until another process may be
+# given the same.
+QUEUED_BATCH = 100
+QUEUED_LEFT = 5
 # Seconds that Redis waits for its replicas to confirm a change.
 REPLICAS_LIMIT = 0.5
 
@@ -150,6 +154,40 @@ class CallStore(CallReader):
             if isinstance(reply, list) and pairs(reply)[b"stamp"].decode() == call.stamp
         ]
 
+    def due_queued(self) -> tuple[int, list[str]]:
+        """How many queued calls were due to be looked at, of a batch of QUEUED_BATCH at most; and
+        the ids of those that have waited too long or stand in no line.
+
+        No other process gets these ids for QUEUED_LEFT seconds.
+        """
+        words = (2, self.keys.queued, self.keys.claims, QUEUED_LEFT, QUEUED_BATCH)
+        try:
+            reply: Any = self.redis.evalsha(scripts.QUEUED.sha, *words)
+        except NoScriptError:
+            reply = self.redis.eval(scripts.QUEUED.text, *words)
+        return reply[0], [call_id.decode() for call_id in reply[1]]
+
+    def put_in_line(self, calls: Sequence[Call]) -> None:
+        """Put queued calls in line that stand in none, each if nothing has changed it since."""
+        self._run([writes.line_arguments(self.keys, call) for call in calls], False)
+
+    def count_legs(self, switch: str, channels: set[str], strangers: set[str]) -> None:
+        """Count the legs of the switch anew whose calls Redis does not know: it came back empty.
+
+        ``channels`` are the uuids that the switch has, ``strangers`` those of no live call. A leg
+        counts until its channel is gone.
+        """
+        key = self.keys.taken(f"switch:{switch}")
+        counted: Any = self.redis.smembers(key)
+        known = {uuid.decode() for uuid in counted}
+        doubtful = sorted((known - channels) | {uuid for uuid in strangers if is_leg_uuid(uuid)})
+        calls = dict(zip(doubtful, self.get_many(map(call_id_of, doubtful)), strict=True))
+        lost = {uuid for uuid, call in calls.items() if call is None}
+        if new := (lost & channels) - known:
+            self.redis.sadd(key, *new)
+        if gone := lost - channels:
+            self.redis.srem(key, *gone)
+
     def postpone(self, until: dict[str, float]) -> None:
         """Set the times at which the watchdog looks at the calls again."""
         if until:
@@ -164,6 +202,7 @@ class CallStore(CallReader):
             return
         if not flat or flat.get(b"state") == State.ENDED.encode():
             self.redis.zrem(self.keys.deadlines, call_id)
+            self.redis.zrem(self.keys.queued, call_id)
 
     def note(self, call_id: str, note: Note, mark: str = "") -> None:
         """Add a note to the timeline, once. The call itself does not change.

@@ -1,9 +1,31 @@
--- Change a call's hash if the version is the expected one. Claims alone go through pace.lua.
+-- Change a call's hash if the version is the expected one. A claim is the same commands, stored with
+-- the waiting call (pace.lua).
+
+-- Carries out one command. Four are not of Redis:
+--   HOOK   a condition: the next command runs only if the set has the word
+--   ENTER  puts a waiting call in line, or again if it has changed: its id, the time of its acceptance
+--          (epoch seconds), its lane, its claim
+--   LEAVE  takes a call out of line: its id
+--   ROOM   a limit may have room: its name
+-- Returns whether the next command runs.
+local function carry_out(name, key, ...)
+  if name == 'HOOK' then return redis.call('SISMEMBER', key, ...) == 1 end
+  if name == 'ENTER' then
+    lines(key).enter(...)
+  elseif name == 'LEAVE' then
+    lines(key).leave(...)
+  elseif name == 'ROOM' then
+    lines(key).room(...)
+  else
+    redis.call(name, key, ...)
+  end
+  return true
+end
+
 -- accept.lua and scripts.py call this function.
 -- keys  1 the call's hash, then those that the commands name
 -- argv  1 the version the change was made from and its stamp, 'version:stamp', '' for a new call
---       2 the commands, a JSON array of {name, number of its key, further words ...};
---         after HOOK, the next one runs only if the set has the word
+--       2 the commands, a JSON array of {name, number of its key, further words ...}
 -- Returns 1, or the present hash if another change came first.
 local function change(keys, argv)
   local version, stamp = unpack(redis.call('HMGET', keys[1], 'version', 'stamp'))
@@ -13,15 +35,12 @@ local function change(keys, argv)
     if version then redis.call('HSET', keys[1], 'version', version) end
     return redis.call('HGETALL', keys[1])
   end
-  local hooked = true
+  local wanted = true
   for _, command in ipairs(cjson.decode(argv[2])) do
-    local name, key = command[1], keys[command[2]]
-    if name == 'HOOK' then
-      hooked = redis.call('SISMEMBER', key, command[3]) == 1
-    elseif hooked then
-      redis.call(name, key, unpack(command, 3))
+    if wanted then
+      wanted = carry_out(command[1], keys[command[2]], unpack(command, 3))
     else
-      hooked = true
+      wanted = true
     end
   end
   return 1

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 # Add one with each change of a key or field that older code cannot read, or after which this code
 # cannot read older data.
-FORMAT = 1
+FORMAT = 2
 # Seconds between two attempts to reach Redis.
 _PAUSE = 1.0
 

@@ -13,6 +13,9 @@ class Keys:
         self.records = f"{prefix}cdr:all"
         self.accounts = f"{prefix}accounts"
         self.waiting = f"{prefix}waiting"
+        self.claims = f"{prefix}claims"
+        self.room = f"{prefix}room"
+        self.queued = f"{prefix}calls:queued"
         self.turns = f"{prefix}turns"
         self.limits = f"{prefix}limits"
         self.pace = f"{prefix}pace"
@@ -51,14 +54,15 @@ class Keys:
         return f"{self.prefix}calls:extension:{extension}"
 
     def switch_calls(self, switch: str) -> str:
-        return f"{self.prefix}calls:switch:{switch}"
+        # Joined by +, as in taken(): in a stored claim the switch is a mark (app.store.marks).
+        return self.prefix + "calls:switch:" + switch
 
     def line(self, organization: str) -> str:
         return f"{self.prefix}waiting:{organization}"
 
     def taken(self, of: str) -> str:
         """The live calls or legs that a limit counts."""
-        return f"{self.prefix}live:{of}"
+        return self.prefix + "live:" + of
 
     def turn(self, token: str) -> str:
         """The answer to a worker's request for calls."""

@@ -1,9 +1,9 @@
-"""How fast calls are dialled: a line for each organization, and limits for what sells legs.
+"""Pace: the limits of calls, and claims of the calls that may be dialled.
 
 A leg is a channel on the switch. A switch (its ``sessions-per-second``), a gateway and an
-organization may have a number of legs per second; a switch and a gateway a number of legs at a
-time, an organization and a user a number of calls. What exceeds one waits in line, with its call
-``queued``. pace.lua decides, in one step for all workers, and claims what may be dialled.
+organization may have a limit of legs per second; a switch and a gateway a limit of legs at a time,
+an organization and a user a limit of calls at a time. A call that exceeds one waits, ``queued``.
+pace.lua decides, in one step for all workers, and claims what may be dialled.
 """
 
 import json
@@ -15,23 +15,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 from app.calls import watch
 from app.calls.model import Call
-from app.store import writes
+from app.store import scripts, writes
 from app.store.calls import CallStore
+from app.store.format import FORMAT
 from app.store.keys import Keys
 from app.store.replies import from_reply, pairs
-from app.store.scripts import lua
 
 log = logging.getLogger(__name__)
 
-PACE = lua("pace")
-"""Lua: ``pace(keys, argv, new)``."""
-_PACE = f"{PACE}return pace(KEYS, ARGV, cjson.decode(ARGV[14]))\n"
 # Seconds for which a switch that refused a call is passed over where there is another.
 _REFUSING = 3
-# Seconds within which calls are claimed by who asks, or not: later he could not send them.
+# Microseconds after which to ask again if Redis answered too late.
+_TOO_LATE = 100_000
+# What suspends RQ's workers (rq.suspension). No call is claimed meanwhile.
+SUSPENDED = "rq:suspended"
+# Up to so many organizations with waiting calls a position is counted. Beyond that it is an upper
+# bound.
+_COUNTED = 50
+# Seconds after a worker's request within which Redis claims calls: later the worker could not send.
 _CLAIM_WITHIN = watch.SEND_WITHIN / 2
 
 
@@ -45,9 +50,9 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What was claimed, in order, by a request that was first made at ``asked`` (monotonic); which
-    calls have waited too long; and the seconds after which to ask again, None where nothing
-    waits."""
+    """The answer to a request for calls that was first made at ``asked`` (monotonic): the claimed
+    calls, in order; the ids of calls that have waited too long; and the seconds after which to ask
+    again, None if nothing waits."""
 
     calls: tuple[Call, ...]
     late: tuple[str, ...]
@@ -56,17 +61,17 @@ class Turn:
 
 
 class Asking:
-    """A request for calls to dial. It may be made again where its answer was lost: what it has
-    claimed is told again, and nothing else is claimed."""
+    """A request for calls to dial. If its answer was lost, the same request gets the same claims,
+    and nothing else is claimed."""
 
     def __init__(self, token: str) -> None:
-        """``token`` is this request's alone."""
+        """``token`` names this request alone."""
         self.token = token
-        # Of its claims.
+        # The stamp of its claims.
         self.stamp = writes.stamp()
         self.at = time.monotonic()
-        # When nothing is claimed any more, by Redis' clock in microseconds; None before Redis was
-        # asked.
+        # The last moment at which Redis claims, in microseconds of its clock; None until the first
+        # attempt.
         self.last: float | None = None
 
     @property
@@ -84,28 +89,23 @@ class QueuePosition:
 
 
 class Pacer:
-    """Lets calls wait for their turn."""
+    """The limits of calls, and the places of calls in line."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 
-    def waiting(self, ids: Sequence[str]) -> frozenset[str]:
-        """Which of the calls wait in line."""
-        if not ids:
-            return frozenset()
-        found: Any = self._redis.hmget(self._keys.waiting, list(ids))
-        return frozenset(name for name, value in zip(ids, found, strict=True) if value is not None)
-
     def places(self, calls: Sequence[Call]) -> dict[str, QueuePosition]:
-        """Where those of the calls stand that wait in line, by id."""
+        """The places in line of those of the calls that wait, by id."""
         keys = self._keys
         with self._redis.pipeline(transaction=False) as pipe:
             for call in calls:
                 pipe.zrank(keys.line(call.organization), call.id)
-            pipe.zrange(keys.turns, 0, -1)
+            pipe.zrange(keys.turns, 0, _COUNTED)
+            pipe.zcard(keys.turns)
+            pipe.hlen(keys.waiting)
             pipe.hget(keys.pace, "seconds")
-            *ranks, organizations, seconds = pipe.execute()
+            *ranks, organizations, count, total, seconds = pipe.execute()
             found = {
                 call.id: (rank, call.organization)
                 for call, rank in zip(calls, ranks, strict=True)
@@ -113,101 +113,124 @@ class Pacer:
             }
             if not found:
                 return {}
-            names = [name.decode() for name in organizations]
+            own = {organization for _, organization in found.values()}
+            names = sorted(own.union(name.decode() for name in organizations))
             for name in names:
                 pipe.zcard(keys.line(name))
             lengths = dict(zip(names, pipe.execute(), strict=True))
         each = float(seconds or 0)
         places = {}
-        for call_id, (rank, own) in found.items():
+        for call_id, (rank, name) in found.items():
             # Each of the others has as many turns before it, or as many as it needs.
-            others = sum(min(n, rank + 1) for name, n in lengths.items() if name != own)
+            if count <= _COUNTED:
+                others = sum(min(n, rank + 1) for other, n in lengths.items() if other != name)
+            else:
+                others = min(total - lengths[name], (rank + 1) * (count - 1))
             places[call_id] = QueuePosition(rank + others, (rank + others) * each)
         return places
 
-    def set_limits(self, kind: str, limits: dict[str, Limit]) -> None:
-        """Set those of a kind (``organization``, ``user``, ``gateway``), and no others of it."""
-        known: Any = self._redis.hkeys(self._keys.limits)
-        ours = {
-            f"{kind}:{name}": _text(limit) for name, limit in limits.items() if limit != Limit()
-        }
-        gone = [name for name in known if name.decode().startswith(f"{kind}:")]
-        with self._redis.pipeline() as pipe:
-            if gone:
-                pipe.hdel(self._keys.limits, *gone)
-            if ours:
-                pipe.hset(self._keys.limits, mapping=ours)  # type: ignore[arg-type]
-            pipe.execute()
+    def set_limits(
+        self,
+        limits: Mapping[str, Limit],
+        accounts: str = "",
+        *,
+        demo: bool = False,
+        only_missing: bool = False,
+    ) -> bool:
+        """Set the limits of all but switches, by names such as ``organization:3``, and the accounts
+        (a JSON document; "" leaves them as they are), in one step. Returns whether it wrote.
+
+        A new mark stands beside the limits. Where a Redis that came back empty has none, no call is
+        accepted or claimed; ``only_missing`` writes nothing where it has one.
+        """
+        keys = self._keys
+        texts = {name: _text(limit) for name, limit in limits.items() if limit != Limit()}
+        mark = secrets.token_hex(8)
+        words: tuple[Any, ...] = (
+            *(4, keys.accounts, keys.limits, keys.room, keys.format),
+            *(int(only_missing), mark, accounts, int(demo), FORMAT, json.dumps(texts)),
+        )
+        try:
+            wrote: Any = self._redis.evalsha(scripts.LIMITS.sha, *words)
+        except NoScriptError:
+            wrote = self._redis.eval(scripts.LIMITS.text, *words)
+        return bool(wrote)
 
     def set_switch_limit(self, name: str, limit: Limit) -> None:
+        """Set the limit of a switch. A switch without one gets no call."""
         self._redis.hset(self._keys.limits, f"switch:{name}", _text(limit))
 
+    def keep_switch_limit(self, name: str, limit: Limit) -> bool:
+        """Set the limit of a switch if it has none: then Redis came back empty. Returns whether."""
+        return bool(self._redis.hsetnx(self._keys.limits, f"switch:{name}", _text(limit)))
+
+    def has_limits(self) -> bool:
+        """Whether the limits are there."""
+        return bool(self._redis.hexists(self._keys.limits, "mark"))
+
     def refused(self, switch: str) -> None:
-        """The switch refused a call, being full or paused: others come first for a while."""
+        """Note that the switch refused a call: other switches come first for a while."""
         self._redis.set(self._keys.refusing(switch), 1, ex=_REFUSING)
 
 
 class Claims:
-    """Claims for one worker the calls whose turn it is."""
+    """The claims of one worker."""
 
     def __init__(self, store: CallStore, worker: str) -> None:
         self._store = store
         self._keys = store.keys
         self._worker = worker
-        self._script = store.redis.register_script(_PACE)
         # Requests whose answers were lost.
         self._lost: list[Asking] = []
 
-    def next(self, new: Sequence[str], switches: Mapping[str, str], most: int) -> Turn:
-        """Put the new calls in line, as far as they are queued, then claim up to ``most`` calls,
-        these or others, that may be dialled on one of the switches, given with their runs. Whoever
-        takes them dials them, within SEND_WITHIN from ``asked`` on. May raise an error of Redis:
-        what was claimed then, the next request tells of.
+    def next(self, switches: Mapping[str, str], most: int) -> Turn:
+        """Claim up to ``most`` calls that may be dialled on one of the switches, given with their
+        runs.
+
+        The caller dials them within SEND_WITHIN from ``asked`` on. May raise an error of Redis: the
+        next request tells what was claimed then.
         """
         asking = self._lost.pop() if self._lost else Asking(secrets.token_hex(16))
-        arguments = [*self.arguments(asking, switches, most), json.dumps(list(new))]
+        words = self.words(asking, switches, most)
+        redis = self._store.redis
         try:
-            return self.turn(asking, self._script(self.keys(asking), arguments))
+            try:
+                reply: Any = redis.evalsha(scripts.PACE.sha, *words)
+            except NoScriptError:
+                reply = redis.eval(scripts.PACE.text, *words)
+            return self.turn(asking, reply)
         except BaseException:
             self.lost(asking)
             raise
 
     def lost(self, asking: Asking) -> None:
-        """Its answer is: the next request asks for it again."""
+        """Keep a request whose answer was lost: the next request repeats it."""
         self._lost.append(asking)
 
     @property
     def some_lost(self) -> bool:
-        """Whether there are such."""
+        """Whether a request is kept whose answer was lost."""
         return bool(self._lost)
 
-    def keys(self, asking: Asking) -> list[str]:
-        """Those of pace.lua."""
-        keys = self._keys
-        answered = keys.turn(asking.token)
-        return [
-            *(keys.waiting, keys.turns, keys.limits, keys.pace, answered),
-            *(keys.events, keys.deadlines),
-        ]
-
-    def arguments(self, asking: Asking, switches: Mapping[str, str], most: int) -> list[Any]:
-        """Those of pace.lua. May raise an error of Redis."""
+    def words(self, asking: Asking, switches: Mapping[str, str], most: int) -> list[Any]:
+        """The number of keys, KEYS and ARGV of pace.lua. May raise an error of Redis."""
         keys = self._keys
         if asking.last is None:
             asking.last = self._store.clock.moment(asking.at + _CLAIM_WITHIN)
+        answered = keys.turn(asking.token)
         return [
-            *(keys.line(""), keys.taken(""), keys.prefix + "call:", keys.refusing("")),
-            *(keys.switch(""), keys.switch_calls(""), most, json.dumps(list(switches.items()))),
-            *(self._worker, asking.stamp, watch.UNSENT_LOOK, writes.EVENTS_KEPT),
+            *(5, keys.waiting, keys.limits, keys.pace, answered, SUSPENDED),
+            *(keys.taken(""), keys.prefix + "call:", keys.refusing(""), keys.switch("")),
+            *(most, json.dumps(list(switches.items())), self._worker, asking.stamp),
             f"{asking.last:.0f}",
         ]
 
     def turn(self, asking: Asking, reply: Any) -> Turn:
-        """What pace.lua answered."""
+        """The turn that pace.lua answered."""
         clock, again, late, wrong, *claimed = reply
         self._store.clock.set(asking.at, float(clock))
         for text in wrong:
-            # It ends in its time, and takes no other with it.
+            # The call ends when it has waited too long. It does not affect the others.
             call_id, _, why = text.decode(errors="replace").partition(": ")
             log.error("call %s cannot be claimed: %s", call_id, why, extra={"call": call_id})
         calls = []
@@ -215,7 +238,7 @@ class Claims:
             try:
                 call = from_reply(pairs(flat))
             except (KeyError, TypeError, ValueError):
-                # The same.
+                # Nobody can dial it. It does not affect the others.
                 call_id = pairs(flat).get(b"id", b"").decode(errors="replace")
                 log.exception("a call cannot be read", extra={"call": call_id})
                 continue
@@ -223,8 +246,9 @@ class Claims:
                 self._store.tell_claimed(call)
                 calls.append(call)
         if float(clock) > (asking.last or 0.0):
-            # It came too late, or the clock was stepped, which is known now: again, at once.
-            again = 0
+            # The request came too late, or Redis' clock was stepped, which is known now. To ask
+            # again without a pause would load a slow Redis more.
+            again = _TOO_LATE
         return Turn(
             tuple(calls),
             tuple(call_id.decode() for call_id in late),
@@ -234,4 +258,5 @@ class Claims:
 
 
 def _text(limit: Limit) -> str:
-    return f"{limit.legs_per_second:.6f}:{limit.most}"
+    # A rate is a rate however small it is.
+    return f"{float(limit.legs_per_second)!r}:{limit.most}"

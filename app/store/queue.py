@@ -1,6 +1,5 @@
 """RQ jobs, enqueued by dotted name: this side never imports what carries them out."""
 
-import secrets
 import time
 import zlib
 from datetime import datetime
@@ -38,7 +37,8 @@ _JOB_MARGIN = 30
 
 
 class JobQueue:
-    """The queues as the API sees them. JSON only: who can write to Redis runs no code."""
+    """The queues as the API sees them. Jobs are JSON: a program that can write to Redis runs no
+    code in a worker."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
@@ -70,25 +70,6 @@ class JobQueue:
         pipeline.sadd(Queue.redis_queues_keys, self.calls.key)
         pipeline.hset(Job.key_for(call.id), mapping=record)
         self.calls.push_job_id(call.id, pipeline=pipeline)
-
-    def place_again(self, call: Call) -> None:
-        """Give back the job of a call that was not claimed, ahead of all others.
-
-        A job too many does no harm: the call is claimed once.
-        """
-        self._enqueue(
-            self.calls,
-            PLACE_CALL,
-            call.id,
-            # Another id: the first job may still be under way, and takes its record with it.
-            job_id=f"{call.id}_{secrets.token_hex(4)}",
-            at_front=True,
-            timeout=call.queue_timeout + _JOB_MARGIN,
-        )
-
-    def waiting(self) -> frozenset[str]:
-        """Ids of the calls that a job waits for to be placed."""
-        return frozenset(job_id.partition("_")[0] for job_id in self.calls.get_job_ids())
 
     def hang_up(self, call: Call) -> None:
         """Have a worker hang up what the call's marks ask for."""

@@ -74,7 +74,7 @@ class CallReader:
         return {name: float(since) for name, since in found if since is not None}
 
     def due(self, now: float) -> list[str]:
-        """The ids of calls whose deadline has passed."""
+        """The ids of claimed calls whose deadline has passed."""
         ids: Any = self.redis.zrange(self.keys.deadlines, "-inf", now, byscore=True)
         return [call_id.decode() for call_id in ids]
 

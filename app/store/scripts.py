@@ -22,6 +22,10 @@ def lua(name: str) -> str:
     return files(__package__).joinpath(f"{name}.lua").read_text()
 
 
-CHANGE = script(f"{lua('change')}return change(KEYS, ARGV)\n")
-ACCEPT = script(lua("change") + lua("commands") + lua("accept"))
+_CHANGE = lua("lines") + lua("change")
+CHANGE = script(f"{_CHANGE}return change(KEYS, ARGV)\n")
+ACCEPT = script(_CHANGE + lua("commands") + lua("accept"))
+PACE = script(_CHANGE + lua("pace"))
 ONCE = script(lua("commands") + lua("once"))
+QUEUED = script(lua("queued"))
+LIMITS = script(lua("limits"))

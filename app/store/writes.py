@@ -1,19 +1,23 @@
 """The commands that a change of a call sends to Redis: pure functions of two calls and a time.
 
-change.lua runs these commands in one step, unless another change of the call came first.
+change.lua runs these commands in one step, unless another change of the call came first. A waiting
+call carries the commands of its claim with it, and pace.lua runs them.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
-from app.calls import call_events, cdr, watch
-from app.calls.model import Call, Leg, State, changed_fields
+from app.calls import call_events, cdr, transitions, watch
+from app.calls.model import Call, Leg, State, changed_fields, evolve
+from app.store import marks
 from app.store.keys import Keys
 
-# A Redis command, its key and its further words.
+# A command of Redis or of change.lua, its key and its further words.
 Command = tuple[str, ...]
 
 # The entries kept in the stream of all calls' changes.
@@ -44,8 +48,8 @@ def version_of(call: Call | None) -> str:
     return f"{call.version}:{call.stamp or ''}" if call is not None else ""
 
 
-def entry(note: Note, at: str) -> dict[str, str]:
-    """The fields of a timeline entry. ``at`` is epoch seconds as text."""
+def entry(note: Note, at: Any) -> dict[str, str]:
+    """The fields of a timeline entry. ``at`` is epoch seconds as text, or the mark of a time."""
     fields = {"at": at, "kind": note.kind, "name": note.name, "leg": note.leg, "data": note.data}
     return {name: text for name, text in fields.items() if text}
 
@@ -73,12 +77,55 @@ def arguments(
     return names, [version_of(old), orjson.dumps(words).decode()]
 
 
+def claim_of(keys: Keys, call: Call) -> str:
+    """The claim of a waiting call, as pace.lua reads it: a JSON array of until when the call waits
+    (epoch seconds), of its version and stamp, and of the commands.
+
+    The call's own HSET comes last, so that a command that Redis refuses leaves the call unclaimed.
+    """
+    claimed = transitions.claim(
+        call, worker=marks.WORKER, switch=marks.SWITCH, core_uuid=marks.RUN, at=marks.NOW
+    )
+    claimed = evolve(claimed, version=call.version + 1, stamp=marks.STAMP)
+    note = Note("command", "claim", data=marks.WORKER + " on " + marks.SWITCH)
+    own, *others = commands(keys, call, claimed, [note], marks.NOW)
+    return marks.dumps([watch.queued_until(call), version_of(call), [*others, own]])
+
+
+def lane_of(call: Call) -> str:
+    """The lane that a waiting call waits in (lines.lua): a JSON array of its organization, how many
+    legs its claim dials, and what it takes of which limit but its switch's.
+
+    Of each limit it has the name, how much is taken of what is live at a time (calls of an
+    organization and a user, legs of a gateway), and how many legs of what is dialled per second.
+    """
+    legs = [leg for leg in call.legs if _is_dialled(leg)]
+    gateways = Counter(leg.trunk for leg in legs if leg.trunk is not None)
+    limits = [
+        (f"organization:{call.organization}", 1, len(legs)),
+        (f"user:{call.user}", 1, len(legs)),
+        *((f"gateway:{name}", count, count) for name, count in sorted(gateways.items())),
+    ]
+    return orjson.dumps([call.organization, len(legs), limits]).decode()
+
+
+def line_arguments(keys: Keys, call: Call) -> tuple[list[str], list[str]]:
+    """KEYS and ARGV of change.lua to put a queued call in line, with nothing else changed."""
+    name, _, *words = _enter(keys, call)
+    text = orjson.dumps([[name, 2, *words]]).decode()
+    return [keys.call(call.id), keys.waiting], [version_of(call), text]
+
+
 def commands(
-    keys: Keys, old: Call | None, new: Call, notes: Sequence[Note], now: float
+    keys: Keys, old: Call | None, new: Call, notes: Sequence[Note], now: Any
 ) -> Iterator[Command]:
-    """All commands of the step, the HSET of the call first. The command HOOK is a condition:
-    change.lua runs the command after it only if the set has the word."""
-    at = f"{now:.6f}"
+    """All commands of the step, the HSET of the call first. ``now`` is epoch seconds, or
+    ``marks.NOW`` for a stored claim.
+
+    change.lua has four commands of its own, and says what they do: HOOK, ENTER, LEAVE and ROOM.
+    """
+    is_known = isinstance(now, float)
+    at: Any = f"{now:.6f}" if is_known else now
     fields = changed_fields(old, new)
     event = {
         "call": new.id,
@@ -89,7 +136,7 @@ def commands(
         "organization": new.organization,
         "extension": new.extension,
         "app": new.app,
-        "changed": orjson.dumps(fields).decode(),
+        "changed": orjson.dumps(fields).decode() if is_known else marks.Json(fields),
     }
     call, timeline = keys.call(new.id), keys.timeline(new.id)
     yield _command("HSET", call, fields)
@@ -116,10 +163,16 @@ def commands(
 def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
     """The commands that keep the call in the indexes of readers."""
     deadline = watch.deadline(new)
-    if deadline is None:
+    was_queued = old is not None and old.state is State.QUEUED
+    deadlines = keys.queued if new.state is State.QUEUED else keys.deadlines
+    if was_queued and new.state is not State.QUEUED:
+        yield "ZREM", keys.queued, new.id
+    elif deadline is None:
         yield "ZREM", keys.deadlines, new.id
-    elif old is None or deadline != watch.deadline(old):
-        yield "ZADD", keys.deadlines, str(deadline), new.id
+    if deadline is not None and (old is None or deadline != watch.deadline(old)):
+        # A claim's deadline is a mark.
+        text: Any = str(deadline) if isinstance(deadline, float) else deadline
+        yield "ZADD", deadlines, text, new.id
     # The indexes change when the call begins, is claimed, gets another leg and ends.
     if deadline is None:
         if old is None or old.state is not State.ENDED:
@@ -167,21 +220,26 @@ def _record(keys: Keys, old: Call | None, new: Call, now: float) -> Iterator[Com
 
 
 def _places(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
-    """The commands that take and give back the call's places: of the switch one for each party, of
-    a gateway one for each attempt through it."""
+    """The commands that put a waiting call in line, and that take and give back the places of any
+    other: of the switch one for each party, of a gateway one for each attempt through it."""
+    if new.state is State.QUEUED:
+        yield _enter(keys, new)
+        return
     if old is None or old.state is State.ENDED:
         return
     ended = new.state is State.ENDED
     begun = old.switch != new.switch and not ended
     if begun or ended:
         take = "SADD" if begun else "SREM"
-        yield take, keys.taken(f"organization:{new.organization}"), new.id
-        yield take, keys.taken(f"user:{new.user}"), new.id
-    if begun or new.claimed is None:
-        yield "HDEL", keys.waiting, new.id
-        yield "ZREM", keys.line(new.organization), new.id
+        for name in (f"organization:{new.organization}", f"user:{new.user}"):
+            yield take, keys.taken(name), new.id
+            if ended:
+                yield "ROOM", keys.waiting, name
+    if old.state is State.QUEUED:
+        yield "LEAVE", keys.waiting, new.id
     if new.switch is None:
         return
+    switch = "switch:" + new.switch
     took: dict[str, list[str]] = {}
     gave: dict[str, list[str]] = {}
     was_open = {leg.id for leg in old.legs if leg.ended is None}
@@ -190,22 +248,33 @@ def _places(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
     for leg in new.legs:
         first = leg.id == leg.party
         over = ended or (leg.ended is not None and leg.id in was_open)
-        if begun and first:
-            took.setdefault(f"switch:{new.switch}", []).append(leg.uuid)
+        dialled = begun and _is_dialled(leg)
+        if dialled:
+            took.setdefault(switch, []).append(leg.uuid)
         elif (ended and first) or (over and leg.party not in is_open):
-            gave.setdefault(f"switch:{new.switch}", []).append(
-                leg.uuid if first else _first_uuid(new, leg)
-            )
+            gave.setdefault(switch, []).append(leg.uuid if first else _first_uuid(new, leg))
         if (gateway := leg.trunk) is None:
             continue
         if over:
             gave.setdefault(f"gateway:{gateway}", []).append(leg.uuid)
-        elif (begun and first) or (leg.created is not None and leg.id not in created):
+        elif dialled or (leg.created is not None and leg.id not in created):
             took.setdefault(f"gateway:{gateway}", []).append(leg.uuid)
     for name, uuids in took.items():
         yield "SADD", keys.taken(name), *uuids
     for name, uuids in gave.items():
         yield "SREM", keys.taken(name), *uuids
+        if name != switch:
+            yield "ROOM", keys.waiting, name
+
+
+def _enter(keys: Keys, call: Call) -> Command:
+    claim = claim_of(keys, call)
+    return "ENTER", keys.waiting, call.id, str(call.accepted), lane_of(call), claim
+
+
+def _is_dialled(leg: Leg) -> bool:
+    """Whether the claim dials the leg: the first way to a party that nobody has dropped."""
+    return leg.id == leg.party and leg.hangup_requested is None
 
 
 def _first_uuid(call: Call, leg: Leg) -> str:

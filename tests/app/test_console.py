@@ -320,7 +320,10 @@ def test_queues(log_in: LogIn, client: FlaskClient, placed: str) -> None:
     log_in(ADMINISTRATOR)
     found = client.get("/console/api/queues").json
     assert {q["name"]: q["waiting"] for q in found["queues"]} == {"calls": 1, "actions": 0}
-    assert found["workers"] == [] and found["lines"] == []
+    assert found["workers"] == []
+    assert [(line["organization"], line["waiting"]) for line in found["lines"]] == [
+        ("Default Organization", 1)
+    ]
 
 
 def test_charts_count_all_and_read_some(redis: Redis, store: CallStore, ask: Ask) -> None:

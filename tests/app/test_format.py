@@ -34,7 +34,7 @@ def newer(redis: Redis) -> Redis:
 
 def test_an_empty_redis_is_given_the_number(redis: Redis) -> None:
     check(redis, KEYS)
-    assert redis.get(KEYS.format) == b"1"
+    assert redis.get(KEYS.format) == b"2"
     # Data of this format are as welcome.
     AccountStore(redis, KEYS).replace(read_accounts(None), demo=True)
     check(redis, KEYS)
@@ -42,6 +42,7 @@ def test_an_empty_redis_is_given_the_number(redis: Redis) -> None:
 
 def test_data_without_a_number_are_refused_and_stay_as_they_are(redis: Redis) -> None:
     AccountStore(redis, KEYS).replace(read_accounts(None), demo=True)
+    redis.delete(KEYS.format)
     with pytest.raises(WrongFormat, match="ringback:format is not there, with accounts"):
         check(redis, KEYS)
     assert redis.get(KEYS.format) is None
@@ -51,17 +52,17 @@ def test_data_of_another_format_are_refused_with_what_to_do(newer: Redis) -> Non
     with pytest.raises(WrongFormat) as raised:
         check_at_start(newer, KEYS)
     assert str(raised.value) == (
-        "Redis holds data that this Ringback cannot read: ringback:format is '2', and must be "
-        "'1'. Run the version of Ringback that wrote the data, or set RINGBACK_REDIS_URL to an "
+        "Redis holds data that this Ringback cannot read: ringback:format is '3', and must be "
+        "'2'. Run the version of Ringback that wrote the data, or set RINGBACK_REDIS_URL to an "
         "empty database."
     )
-    assert newer.keys() == [b"ringback:format"]
+    assert {*newer.keys()} == {b"ringback:format", b"ringback:limits"}
 
 
 def test_the_api_is_not_made_on_another_format(newer: Redis, settings: Settings) -> None:
     with pytest.raises(WrongFormat):
         create_app(settings)
-    assert newer.keys() == [b"ringback:format"]
+    assert {*newer.keys()} == {b"ringback:format", b"ringback:limits"}
 
 
 @pytest.mark.parametrize("name", ["api", "worker", "listener", "webhooks"])
@@ -79,8 +80,8 @@ def test_a_process_does_not_start_on_another_format(
         command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert ended.returncode != 0
-    assert "ringback:format is '2', and must be '1'" in ended.stderr + ended.stdout
-    assert newer.keys() == [b"ringback:format"]
+    assert "ringback:format is '3', and must be '2'" in ended.stderr + ended.stdout
+    assert {*newer.keys()} == {b"ringback:format", b"ringback:limits"}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_command_says_so(
     monkeypatch.setenv("RINGBACK_REDIS_URL", redis_url)
     ended = CliRunner().invoke(main, words)
     assert ended.exit_code != 0
-    assert "ringback:format is '2', and must be '1'" in ended.output
+    assert "ringback:format is '3', and must be '2'" in ended.output
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_process_that_starts_without_redis_checks_once_it_is_there(
     assert not done
     server.process.send_signal(signal.SIGCONT)
     eventually(lambda: bool(done))
-    assert done == [b"1"]
+    assert done == [b"2"]
 
 
 def test_a_process_that_finds_another_format_later_stops(
@@ -139,5 +140,5 @@ def test_a_process_that_finds_another_format_later_stops(
     finally:
         api.kill()
         api.wait()
-    assert "ringback:format is '2', and must be '1'" in log.read_text()
+    assert "ringback:format is '3', and must be '2'" in log.read_text()
     assert connect(server.url).keys() == [b"ringback:format"]

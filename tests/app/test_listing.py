@@ -232,10 +232,10 @@ def test_what_cannot_be_read_hurts_no_other(
     # The watchdog looks again: another process may be able to read them.
     for call_id in made:
         store.forget_deadline(call_id)
-    assert redis.zcard(store.keys.deadlines) == 3
+    assert redis.zcard(store.keys.queued) == 3
     redis.delete(store.keys.call(made[1]))
     store.forget_deadline(made[1])
-    assert redis.zcard(store.keys.deadlines) == 2
+    assert redis.zcard(store.keys.queued) == 2
 
 
 def test_the_nonce_of_a_call_that_cannot_be_read_is_not_new(

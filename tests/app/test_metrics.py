@@ -271,7 +271,6 @@ def test_gauges(scrape: Callable[[], Samples], call: Call, redis: Redis, store: 
     follow(redis, store)
     SwitchStore(redis, store.keys).pause("main", Pause("me", 1.0))
     redis.zadd(store.keys.switch_calls("main"), {"a": 1, "b": 2})
-    redis.hset(store.keys.waiting, "a", "{}")
     redis.zadd(store.keys.deadlines, {"a": store.now() - 60, "b": store.now() - 1})
     redis.xadd(store.keys.outbox, {"type": "0"}, id=f"{int((store.now() - 30) * 1000)}-0")
     redis.xadd(store.keys.dead_letters, {"reason": "HTTP 500"})
@@ -332,6 +331,7 @@ def test_the_api_is_ready_with_redis_and_accounts(
     assert levels(answer) == {
         "redis": "ready",
         "accounts": "ready",
+        "limits": "ready",
         "workers": "degraded",
         "switches": "degraded",
     }
@@ -348,6 +348,7 @@ def test_the_api_is_ready_with_redis_and_accounts(
         {
             "redis": "ready",
             "accounts": "ready",
+            "limits": "ready",
             "workers": "ready",
             "switch main": "ready",
             "switch spare": "degraded",

@@ -21,7 +21,7 @@ from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
-from app.store.queue import ACT, HANG_UP, PLACE_CALL, JobQueue
+from app.store.queue import ACT, HANG_UP, JobQueue
 from app.store.writes import Note
 from tests.app.test_store import new_call
 from tests.conftest import LIMIT
@@ -183,14 +183,10 @@ def act(client: Client) -> None:
     client.queue.act(client.call, REQUEST)
 
 
-def place_again(client: Client) -> None:
-    client.queue.place_again(client.call)
-
-
 REQUEST = Request(id=secrets.token_hex(8), action=Action.ON_HOLD, leg="a1", asked=1.0)
 
 
-@pytest.mark.parametrize("enqueue", [hang_up, act, place_again])
+@pytest.mark.parametrize("enqueue", [hang_up, act])
 def test_a_job_is_enqueued_once(
     proxy: Proxy, client: Client, enqueue: Callable[[Client], None]
 ) -> None:
@@ -201,7 +197,6 @@ def test_a_job_is_enqueued_once(
     job = {
         hang_up: (HANG_UP, (call_id,)),
         act: (ACT, (call_id, REQUEST.dumps())),
-        place_again: (PLACE_CALL, (call_id,)),
     }[enqueue]
     jobs = [*client.jobs(client.queue.calls), *client.jobs(client.queue.actions)]
     assert jobs == [("queued", *job)]
@@ -220,13 +215,6 @@ def test_a_job_is_what_rq_makes_of_it(client: Client) -> None:
     assert one == other
     assert client.redis.ttl(f"rq:job:{ours}") == client.redis.ttl(f"rq:job:{theirs}") == -1
     assert client.redis.smembers("rq:queues") == {b"rq:queue:calls", b"rq:queue:actions"}
-
-
-def test_a_call_placed_again_comes_first(client: Client) -> None:
-    others = [client.accepted() for _ in range(2)]
-    client.queue.place_again(client.call)
-    ids = [job_id.partition("_")[0] for job_id in client.queue.calls.get_job_ids()]
-    assert ids == [call.id for call in (client.call, *others)]
 
 
 def test_a_wrong_secret_counts_once(proxy: Proxy, client: Client) -> None:

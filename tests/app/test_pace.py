@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.suspension import resume, suspend
 
 from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_uuid
 from app.calls.transitions import LegReport
-from app.store import pace
+from app.store import scripts
 from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.keys import Keys
@@ -63,20 +66,22 @@ class Line:
     def calls(self, count: int, **of: str) -> list[Call]:
         return [self.call(**of) for _ in range(count)]
 
-    def turn(
-        self, new: Sequence[Call] = (), switches: Sequence[str] = ("s",), most: int = 100
-    ) -> Turn:
+    def turn(self, switches: Sequence[str] = ("s",), most: int = 100) -> Turn:
         """What may be dialled, claimed: each switch has its name for its run."""
-        return self.claims.next(ids(*new), {name: name for name in switches}, most)
+        for name in switches:
+            self.pacer.keep_switch_limit(name, Limit())
+        return self.claims.next({name: name for name in switches}, most)
 
-    def next(
-        self, new: Sequence[Call] = (), most: int = 100, switches: Sequence[str] = ("s",)
-    ) -> list[str]:
-        return ids(*self.turn(new, switches, most).calls)
+    def next(self, most: int = 100, switches: Sequence[str] = ("s",)) -> list[str]:
+        return ids(*self.turn(switches, most).calls)
 
-    def wait(self, *calls: Call) -> None:
-        """They are in line, and there is no switch."""
-        assert self.next(calls, switches=()) == []
+    def job(self, call_id: str) -> Job:
+        return Job.fetch(call_id, connection=self.redis, serializer=JSONSerializer)
+
+    def cancelled(self, call: Call) -> None:
+        self.store.change(
+            call, lambda c: transitions.request_hangup(c, at=3.0), Note("request", "hang up")
+        )
 
     def ended(self, call: Call) -> None:
         """The call is over."""
@@ -88,7 +93,8 @@ class Line:
 def leg(call_id: str, role: Role, party: int, gateway: str) -> Leg:
     letter = "a" if role is Role.SOURCE else "b"
     uuid = leg_uuid(call_id, role, party, 1)
-    return Leg(f"{letter}{party}", role, "15500", NumberKind.PUBLIC, uuid, gateway=gateway)
+    number = f"15{letter}00{party}".replace("a", "5").replace("b", "6")
+    return Leg(f"{letter}{party}", role, number, NumberKind.PUBLIC, uuid, gateway=gateway)
 
 
 def ids(*calls: Call) -> list[str]:
@@ -102,20 +108,20 @@ def line(redis: Redis) -> Line:
 
 def test_without_limits_all_go_at_once_in_order(line: Line) -> None:
     calls = line.calls(5)
-    turn = line.turn(calls)
+    turn = line.turn()
     assert ids(*turn.calls) == ids(*calls)
     assert turn.again is None
-    assert line.next(calls) == [], "a job that comes twice changes nothing"
+    assert line.next() == []
 
 
 def test_what_exceeds_the_rate_waits(line: Line) -> None:
     # So few that a test does not outlast one of them.
     line.pacer.set_switch_limit("s", Limit(legs_per_second=0.02))
     calls = line.calls(3)
-    turn = line.turn(calls)
+    turn = line.turn()
     assert ids(*turn.calls) == ids(calls[0])
     assert turn.again is not None and 0 < turn.again <= 0.1
-    assert line.pacer.waiting(ids(*calls)) == frozenset(ids(*calls[1:]))
+    assert set(line.redis.hkeys(line.keys.waiting)) == {i.encode() for i in ids(*calls[1:])}
     assert line.next() == []
     line.pacer.set_switch_limit("s", Limit())
     assert line.next() == ids(*calls[1:])
@@ -125,33 +131,31 @@ def test_a_clock_that_is_stepped_back_holds_nothing_up(line: Line) -> None:
     line.pacer.set_switch_limit("s", Limit(legs_per_second=50))
     line.redis.hset(line.keys.pace, "switch:s", f"{(time.time() + 3600) * 1e6:.0f}")
     (call,) = line.calls(1)
-    assert line.next([call]) == ids(call)
+    assert line.next() == ids(call)
 
 
 @pytest.mark.parametrize("name", ["gateway:pstn", "organization:3"])
 def test_others_do_not_wait_for_a_rate_that_is_not_theirs(line: Line, name: str) -> None:
-    kind, _, of = name.partition(":")
-    line.pacer.set_limits(kind, {of: Limit(legs_per_second=0.02)})
+    line.pacer.set_limits({name: Limit(legs_per_second=0.02)})
     first, second = line.calls(2)
     other = line.call(organization="4", gateways="other other")
-    assert line.next([first, second, other]) == ids(first, other)
-    line.pacer.set_limits(kind, {})
+    assert line.next() == ids(first, other)
+    line.pacer.set_limits({})
     assert line.next() == ids(second)
 
 
 def test_organizations_take_turns(line: Line) -> None:
     many, few = line.calls(6), line.calls(2, organization="4")
-    line.wait(*many, *few)
     order = line.next(most=4)
     assert sorted(order) == sorted(ids(*many[:2], *few))
     assert line.next() == ids(*many[2:])
 
 
 def test_who_comes_late_is_given_no_more_than_the_others(line: Line) -> None:
-    early = line.calls(20)
-    line.next(early, most=10)
+    line.calls(20)
+    line.next(most=10)
     late = line.calls(4, organization="4")
-    assert len({*line.next(late, most=4)} & {*ids(*late)}) in (2, 3)
+    assert len({*line.next(most=4)} & {*ids(*late)}) in (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -162,41 +166,83 @@ def test_what_is_live_at_a_time(line: Line, kind: str, name: str, most: int) -> 
     if kind == "switch":
         line.pacer.set_switch_limit(name, Limit(most=most))
     else:
-        line.pacer.set_limits(kind, {name: Limit(most=most)})
+        line.pacer.set_limits({f"{kind}:{name}": Limit(most=most)})
     calls = line.calls(4)
-    assert line.next(calls) == ids(*calls[:2])
+    assert line.next() == ids(*calls[:2])
     assert line.next() == []
     line.ended(calls[0])
     assert line.next() == ids(calls[2])
 
 
 def test_a_call_larger_than_a_limit_goes_alone(line: Line) -> None:
-    line.pacer.set_limits("gateway", {"pstn": Limit(most=2)})
+    line.pacer.set_limits({"gateway:pstn": Limit(most=2)})
     call = line.call(gateways="pstn pstn pstn pstn")
-    assert line.next([call]) == ids(call)
+    assert line.next() == ids(call)
 
 
 def test_a_user_at_the_limit_is_passed_by_others(line: Line) -> None:
-    line.pacer.set_limits("user", {"12": Limit(most=1)})
+    line.pacer.set_limits({"user:12": Limit(most=1)})
     calls = [*line.calls(3), line.call(user="13")]
-    assert line.next(calls) == ids(calls[0], calls[3])
+    assert line.next() == ids(calls[0], calls[3])
+
+
+def test_without_limits_nothing_is_claimed(line: Line) -> None:
+    call = line.call()
+    line.redis.hdel(line.keys.limits, "mark")
+    turn = line.turn()
+    assert turn.calls == () and turn.again == 0.1
+    assert line.pacer.set_limits({}, only_missing=True)
+    assert not line.pacer.set_limits({"user:12": Limit(most=1)}, only_missing=True)
+    line.redis.hdel(line.keys.limits, "switch:s")
+    assert line.claims.next({"s": "s"}, 1).calls == (), "a switch without a limit gets no call"
+    assert line.next() == ids(call)
+
+
+def test_while_workers_are_suspended_nothing_is_claimed(line: Line) -> None:
+    call = line.call()
+    suspend(line.redis)
+    assert line.next() == []
+    resume(line.redis)
+    assert line.next() == ids(call)
+
+
+def test_a_rate_is_a_rate_however_small(line: Line) -> None:
+    line.pacer.set_limits({"organization:3": Limit(legs_per_second=1e-9)})
+    calls = line.calls(2)
+    assert line.next() == ids(calls[0])
+    assert line.next() == []
+
+
+def test_a_call_that_loses_a_party_keeps_its_place(line: Line) -> None:
+    line.pacer.set_limits({"organization:3": Limit(most=1)})
+    blocker = line.call()
+    assert line.next() == ids(blocker)
+    first, second = line.call(gateways="pstn pstn other"), line.call()
+    line.store.change(
+        first,
+        lambda c: transitions.hang_up_number(c, c.legs[-1].number, at=3.0),
+        Note("request", "hang up"),
+    )
+    line.ended(blocker)
+    assert line.next() == ids(first)
+    assert line.redis.scard(line.keys.taken("gateway:pstn")) == 2
+    assert line.redis.exists(line.keys.taken("gateway:other")) == 0
+    line.ended(line.store.get(first.id))  # type: ignore[arg-type]
+    assert line.next() == ids(second)
 
 
 def test_a_cancelled_call_leaves_the_line(line: Line) -> None:
     first, second, third = line.calls(3)
-    line.wait(first, second)
-    for call in (first, third):
-        line.store.change(
-            call, lambda c: transitions.request_hangup(c, at=3.0), Note("request", "hang up")
-        )
-    assert line.next([third]) == ids(second)
+    line.cancelled(first)
+    line.cancelled(third)
+    assert line.next() == ids(second)
     leftover = [*line.redis.keys("ringback:waiting*"), *line.redis.keys("ringback:turns")]
     assert leftover == []
 
 
 def test_nothing_is_left_of_an_ended_call(line: Line) -> None:
     call = line.call()
-    line.next([call])
+    line.next()
     assert line.redis.keys("ringback:live:*")
     line.ended(call)
     assert line.redis.keys("ringback:live:*") == []
@@ -206,23 +252,24 @@ def test_the_switch_with_the_most_room(line: Line) -> None:
     line.pacer.set_switch_limit("small", Limit(most=4))
     line.pacer.set_switch_limit("large", Limit(most=400))
     chosen = []
-    for call in line.calls(3):
-        (claimed,) = line.turn([call], ["small", "large"]).calls
+    for _ in range(3):
+        line.call()
+        (claimed,) = line.turn(["small", "large"]).calls
         chosen.append(claimed.switch)
     assert chosen == ["small", "large", "large"]
 
 
 def test_a_switch_that_refuses_is_passed_over_where_there_is_another(line: Line) -> None:
     line.pacer.refused("s")
-    first, second = line.calls(2)
-    assert [call.switch for call in line.turn([first], ["s", "t"]).calls] == ["t"]
-    assert [call.switch for call in line.turn([second], ["s"]).calls] == ["s"]
+    line.call()
+    assert [call.switch for call in line.turn(["s", "t"]).calls] == ["t"]
+    line.call()
+    assert [call.switch for call in line.turn(["s"]).calls] == ["s"]
 
 
 def test_where_a_call_stands(line: Line) -> None:
-    line.next(line.calls(2))
+    line.next()
     own, other = line.calls(5), line.calls(2, organization="4")
-    line.wait(*own, *other)
     places = line.pacer.places([own[0], own[4], other[1], replace(own[0], id="0" * 20)])
     assert {i: place.ahead for i, place in places.items()} == {
         own[0].id: 1,
@@ -240,7 +287,7 @@ def test_a_claim_is_written_as_the_store_writes_it(line: Line) -> None:
         """All that Redis holds of the one call, without what tells it from another."""
         redis: Any = line.redis
         found: dict[str, Any] = {}
-        of_pacing = "ringback:turn", "ringback:pace", "ringback:waiting"
+        of_pacing = "ringback:turn", "ringback:pace", "ringback:waiting", "ringback:limits"
         for name in sorted(map(bytes.decode, redis.scan_iter("ringback:*"))):
             if name.startswith(of_pacing):
                 continue
@@ -265,11 +312,13 @@ def test_a_claim_is_written_as_the_store_writes_it(line: Line) -> None:
         for word in (call.job_uuid, call.id, call.stamp or ""):
             text = text.replace(word, "")
         redis.flushall()
+        redis.hset(line.keys.limits, "mark", "test")
         line.accepted = accepted
         return text
 
     claim = {"worker": "w", "switch": "s", "core_uuid": "s"}
-    (claimed,) = line.turn([line.call(gateways="pstn other")]).calls
+    line.call(gateways="pstn other")
+    (claimed,) = line.turn().calls
     assert claimed == line.store.get(claimed.id)
     assert claimed.claimed is not None
     by_script = kept(claimed)
@@ -285,24 +334,24 @@ def test_what_was_claimed_is_told_again_where_the_answer_was_lost(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = Asking("token")
-    first, second, third = line.calls(3)
-    keys, arguments = line.claims.keys(lost), line.claims.arguments(lost, {"s": "s"}, 1)
-    script = line.redis.register_script(f"{pace.PACE}return pace(KEYS, ARGV, {{ARGV[14]}})")
-    script(keys, [*arguments, first.id])
+    calls = line.calls(3)
+    line.pacer.set_switch_limit("s", Limit())
+    line.redis.eval(scripts.PACE.text, *line.claims.words(lost, {"s": "s"}, 1))
     line.claims.lost(lost)
-    turn = line.turn([second, third])
-    assert ids(*turn.calls) == ids(first) and turn.asked == lost.at
+    turn = line.turn()
+    assert ids(*turn.calls) == ids(calls[0]) and turn.asked == lost.at
     assert turn.again == 0.0
-    assert line.next() == ids(second, third), "they were put in line meanwhile"
+    assert line.next() == ids(*calls[1:])
 
     def fails(*_: object) -> None:
         raise RedisConnectionError
 
     with monkeypatch.context() as patch, pytest.raises(RedisConnectionError):
-        patch.setattr(line.claims, "_script", fails)
-        line.next(line.calls(1))
+        patch.setattr(line.claims, "turn", fails)
+        line.next()
     fourth = line.call()
-    assert line.next([fourth]) == ids(fourth)
+    assert line.next() == [], "the answer was that nothing is claimed"
+    assert line.next() == ids(fourth)
 
 
 def test_who_stood_still_claims_nothing(line: Line) -> None:
@@ -310,8 +359,8 @@ def test_who_stood_still_claims_nothing(line: Line) -> None:
     asking.at -= 10.0
     line.claims.lost(asking)
     call = line.call()
-    turn = line.turn([call])
-    assert (turn.calls, turn.again) == ((), 0.0)
+    turn = line.turn()
+    assert (turn.calls, turn.again) == ((), 0.1)
     assert line.next() == ids(call)
 
 
@@ -320,7 +369,7 @@ def test_who_has_waited_too_long_is_not_dialled(line: Line) -> None:
     call = line.call()
     line.accepted -= 40.0
     late = line.call()
-    turn = line.turn([late, call])
+    turn = line.turn()
     assert (ids(*turn.calls), turn.late) == (ids(call), (late.id,))
     assert line.redis.keys("ringback:waiting*") == []
     found = line.store.get(late.id)
@@ -328,33 +377,89 @@ def test_who_has_waited_too_long_is_not_dialled(line: Line) -> None:
 
 
 def test_who_was_held_back_is_not_given_what_others_got_meanwhile(line: Line) -> None:
-    line.pacer.set_limits("organization", {"held": Limit(most=1)})
+    line.pacer.set_limits({"organization:held": Limit(most=1)})
     held = line.calls(2, organization="held")
-    assert line.next(held) == ids(held[0])
-    line.next(line.calls(100, organization="busy"))
-    line.pacer.set_limits("organization", {})
+    assert line.next() == ids(held[0])
+    line.calls(100, organization="busy")
+    while line.next():
+        pass
+    line.pacer.set_limits({})
     assert line.next() == ids(held[1])
-    late, busy = line.calls(10, organization="late"), line.calls(10, organization="busy")
-    line.wait(*late, *busy)
+    line.calls(10, organization="late")
+    busy = line.calls(10, organization="busy")
     assert len({*line.next(most=10)} & {*ids(*busy)}) >= 4
 
 
 def test_a_large_call_is_not_passed_for_ever_by_small_ones(line: Line) -> None:
     line.pacer.set_switch_limit("s", Limit(most=6))
     small = line.calls(3)
-    line.next(small)
-    large, *after = line.call(gateways="pstn pstn pstn pstn"), line.call(), line.call()
-    assert line.next([large, *after]) == []
+    line.next()
+    large = line.call(gateways="pstn pstn pstn pstn")
+    line.calls(2)
+    assert line.next() == []
     line.ended(small[0])
     assert line.next() == []
     line.ended(small[1])
     assert line.next() == ids(large)
 
 
+def test_what_a_cancelled_large_call_waited_for_others_get(line: Line) -> None:
+    line.pacer.set_limits({"gateway:pstn": Limit(most=3)})
+    for _ in range(2):
+        line.call(gateways="pstn")
+    line.next()
+    large, small = line.call(gateways="pstn pstn"), line.call(gateways="pstn")
+    assert line.next() == []
+    line.cancelled(large)
+    assert line.next() == ids(small)
+
+
+def test_room_that_a_call_cannot_use_another_gets(line: Line) -> None:
+    line.pacer.set_limits({"gateway:g": Limit(most=1), "gateway:h": Limit(most=1)})
+    first = line.call(gateways="g")
+    line.call(gateways="h")
+    line.next()
+    line.call(gateways="g h")
+    other = line.call(organization="4", gateways="g")
+    assert line.next() == []
+    line.ended(first)
+    assert line.next() == ids(other)
+
+
+def test_room_that_a_cancelled_call_was_to_have_another_gets(line: Line) -> None:
+    line.pacer.set_limits({"gateway:g": Limit(most=1)})
+    first = line.call(gateways="g")
+    line.next()
+    second, third = line.call(gateways="g"), line.call(organization="4", gateways="g")
+    assert line.next() == []
+    line.ended(first)
+    line.pacer.set_switch_limit("full", Limit(most=1))
+    line.redis.sadd(line.keys.taken("switch:full"), "a leg")
+    assert line.next(switches=["full"]) == []
+    line.cancelled(second)
+    assert line.next() == ids(third)
+
+
+def test_an_organization_at_its_limit_takes_no_room_from_others(line: Line) -> None:
+    line.pacer.set_limits({"organization:3": Limit(most=1), "gateway:g": Limit(most=1)})
+    first, blocker = line.call(gateways="h"), line.call(organization="5", gateways="g")
+    assert line.next() == ids(first, blocker)
+    # Held at the gateway, then with all that the organization has.
+    waits = line.call(gateways="g")
+    other = line.call(organization="4", gateways="g")
+    assert line.next() == []
+    line.ended(blocker)
+    assert line.next() == ids(other)
+    line.ended(first)
+    assert line.next() == []
+    line.ended(other)
+    assert line.next() == ids(waits)
+
+
 def test_users_far_behind_one_at_his_limit_are_found(line: Line) -> None:
-    line.pacer.set_limits("user", {"12": Limit(most=1)})
+    line.pacer.set_limits({"user:12": Limit(most=1)})
     calls, other = line.calls(80), line.call(user="13")
-    assert line.next([*calls, other]) == ids(calls[0], other)
+    assert line.next() == ids(calls[0], other)
 
 
 def test_a_call_that_cannot_be_read_takes_no_other_with_it(line: Line) -> None:
@@ -362,28 +467,26 @@ def test_a_call_that_cannot_be_read_takes_no_other_with_it(line: Line) -> None:
     line.redis.hset(line.keys.call(bad.id), "accepted", "soon")
     line.redis.hset(line.keys.call(bad.id), "leg:a1:created", "never")
     line.redis.hset(line.keys.call(bad.id), "accepted", "1.0")
-    assert line.next([bad, good]) == ids(good)
+    assert line.next() == ids(good)
 
 
-@pytest.mark.parametrize("what", ["uuid", "queue_timeout", "timeline", "call", "waiting"])
+@pytest.mark.parametrize("what", ["timeline", "call", "claim", "commands"])
 def test_what_is_wrong_with_one_call_costs_no_other_anything(
     line: Line, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, bad, last = line.call(organization="4"), line.call(), line.call()
     key = line.keys.call(bad.id)
-    if what == "waiting":
-        # It was in line before it came to lack something.
-        line.wait(bad)
     match what:
-        case "uuid":
-            line.redis.hdel(key, "leg:b1:uuid")
-        case "queue_timeout" | "waiting":
-            line.redis.hdel(key, "queue_timeout")
+        case "claim":
+            line.redis.hdel(line.keys.claims, bad.id)
+        case "commands":
+            claim: Any = line.redis.hget(line.keys.claims, bad.id)
+            line.redis.hset(line.keys.claims, bad.id, claim.replace(b"ZADD", b"ZOO"))
         case "timeline":
             line.redis.set(line.keys.timeline(bad.id), "no stream")
         case "call":
             line.redis.set(key, "no hash")
-    found = line.next([first, bad, last])
+    found = line.next()
     assert sorted(found) == sorted(ids(first, last))
     assert [record.call for record in caplog.records] == [bad.id]  # type: ignore[attr-defined]
     assert line.next() == []
@@ -393,6 +496,8 @@ def test_what_is_wrong_with_one_call_costs_no_other_anything(
 
 def test_another_attempt_counts_for_its_own_gateway(line: Line) -> None:
     call = line.call()
+    line.next()
+    line.ended(call)
     call_id = call.id
     second = replace(
         leg(call_id, Role.SOURCE, 1, "spare"),
@@ -410,7 +515,7 @@ def test_another_attempt_counts_for_its_own_gateway(line: Line) -> None:
         nonlocal call
         call = line.store.change(call, change, Note("event", "test"))
 
-    (call,) = line.turn([call]).calls
+    (call,) = line.turn().calls
     assert live() == {"organization:3": 1, "user:12": 1, "switch:s": 2, "gateway:pstn": 2}
     first = call.legs[0].uuid
     change(lambda c: transitions.report_leg(c, LegReport(first, created=2.0)))

@@ -22,7 +22,7 @@ from app.settings import Settings, SettingsError
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
-from app.store.pace import Claims
+from app.store.pace import Claims, Limit, Pacer
 from app.store.writes import Note
 from ringback_cli.embedded_redis import EmbeddedRedis
 from ringback_cli.up import free_port
@@ -65,7 +65,7 @@ def body(**view: Any) -> dict[str, Any]:
 
 def written(redis: Redis) -> set[bytes]:
     """Every key but those that the API writes when it starts."""
-    return set(redis.keys("*")) - {b"ringback:accounts", b"ringback:format"}
+    return set(redis.keys("*")) - {*(b"ringback:accounts", b"ringback:format", b"ringback:limits")}
 
 
 def only_call(redis: Redis, store: CallStore) -> Any:
@@ -137,15 +137,41 @@ def test_the_job_is_written_as_rq_writes_it(ask: Ask, redis: Redis) -> None:
     assert queue.jobs[0].get_status() == "queued"
 
 
+def test_a_redis_that_came_back_empty_gets_accounts_and_limits_again(
+    ask: Ask, redis: Redis, store: CallStore, client: FlaskClient
+) -> None:
+    before = ask("POST", SIMPLE, BODY)
+    redis.flushall()
+    store.keys = Keys()
+    call = store.get(before.json[0]["id"])
+    assert call is None
+    # An API writes both as soon as it looks at the accounts.
+    eventually(lambda: ask("POST", SIMPLE, BODY).status_code == 202)
+    limits: Any = redis.hgetall(store.keys.limits)
+    assert limits[b"mark"] and redis.hexists(store.keys.accounts, "document")
+    assert redis.get(store.keys.format)
+
+
+def test_without_limits_no_call_is_accepted(ask: Ask, redis: Redis, client: FlaskClient) -> None:
+    assert ask("POST", SIMPLE, BODY).status_code == 202
+    redis.hdel(Keys().limits, "mark")
+    known = written(redis)
+    is_error(ask("POST", SIMPLE, BODY), 503, "service_unavailable")
+    assert written(redis) == known
+    parts = client.get("/readyz").json["parts"]
+    assert parts["limits"]["status"] == "not ready" and "limits" in parts["limits"]["why"]
+
+
 def test_a_call_that_waits_says_where_it_stands(ask: Ask, redis: Redis, store: CallStore) -> None:
     ids = [ask("POST", SIMPLE, BODY).json[0]["id"] for _ in range(3)]
-    assert "queuePosition" not in ask("GET", f"{LIST}/{ids[1]}").json["entry"][0]
-    Claims(store, "w").next(ids, {}, 100)
     entries = ask("GET", LIST, fields="id,queuePosition,expectedWait").json["entry"]
     assert {row["id"]: row["queuePosition"] for row in entries} == {
         call_id: position for position, call_id in enumerate(ids)
     }
     assert all(row["expectedWait"] >= 0 for row in entries)
+    Pacer(redis, store.keys).set_switch_limit("main", Limit())
+    Claims(store, "w").next({"main": "run"}, 1)
+    assert "queuePosition" not in ask("GET", f"{LIST}/{ids[0]}").json["entry"][0]
 
 
 def test_the_callback_pages_example(ask: Ask, redis: Redis, store: CallStore) -> None:
@@ -568,6 +594,8 @@ def test_the_resource_while_queued(ask: Ask, store: CallStore) -> None:
         "ownerName": "Default Organization",
         "nonce": "n",
         "state": "queued",
+        "queuePosition": 0,
+        "expectedWait": 0.0,
         "link": created["link"],
         "links": created["links"],
     }

@@ -72,6 +72,7 @@ def own_redis() -> Iterator[EmbeddedRedis]:
     server = EmbeddedRedis(free_port())
     try:
         await_ready(server.url)
+        connect(server.url).hset(Keys().limits, "mark", "test")
         yield server
     finally:
         server.process.send_signal(signal.SIGCONT)

@@ -28,8 +28,8 @@ def test_a_switch_as_its_listener_tells_of_it(line: Line, switches: SwitchStore)
         mapping={"core_uuid": "c", "up_since": "5.5", "sessions": "", "max_sessions": "1000"},
     )
     line.redis.zadd(line.keys.switch_listeners("s"), {"one": 1.0, "two": 2.0})
-    (call,) = line.calls(1)
-    line.next([call])
+    line.call()
+    line.next()
     assert switches.names() == ["s", "t"]
     s, t = switches.get_many(["s", "t"])
     assert (s.state, s.core_uuid, s.up_since, s.sessions, s.max_sessions) == (
@@ -45,8 +45,8 @@ def test_a_switch_as_its_listener_tells_of_it(line: Line, switches: SwitchStore)
 def test_a_paused_switch_gets_no_call_and_the_others_do(line: Line, switches: SwitchStore) -> None:
     switches.pause("s", PAUSE)
     assert switches.get_many(["s"])[0].paused == PAUSE
-    calls = line.calls(4)
-    turn = line.turn(calls, ["s", "t"])
+    line.calls(4)
+    turn = line.turn(["s", "t"])
     assert {call.switch for call in turn.calls} == {"t"}
     assert len(turn.calls) == 4
 
@@ -57,7 +57,7 @@ def test_while_all_are_paused_calls_wait_in_line(line: Line, switches: SwitchSto
     # One that has just refused a call is not taken in its place either.
     line.pacer.refused("s")
     calls = line.calls(2)
-    turn = line.turn(calls, ["s", "t"])
+    turn = line.turn(["s", "t"])
     assert turn.calls == () and turn.again is not None and turn.again <= 0.1
     assert line.pacer.places(calls)[calls[1].id].ahead == 1
     assert switches.resume("t")
@@ -69,7 +69,8 @@ def test_a_pause_of_another_form_counts_too(line: Line, switches: SwitchStore) -
     line.redis.hset(line.keys.switch("s"), "paused", "by hand")
     (switch,) = switches.get_many(["s"])
     assert switch.paused is not None and switch.paused.why == "by hand"
-    assert line.next(line.calls(1)) == []
+    line.call()
+    assert line.next() == []
 
 
 def test_one_that_was_forgotten_is_known_no_more(line: Line, switches: SwitchStore) -> None:

@@ -25,6 +25,11 @@ def key_names() -> set[str]:
     for path in [*ROOT.glob("app/**/*.py"), *ROOT.glob("workers/**/*.py")]:
         made = re.findall(r"keys\.prefix\}([\w:]+)(?:\{(\w+)\})?", path.read_text())
         found |= {f"{name}{word.upper()}" for name, word in made}
+    # Those that scripts make of it.
+    for path in ROOT.glob("app/store/*.lua"):
+        for name in re.findall(r"prefix \.\. '([\w:]+)'", path.read_text()):
+            if not any(each.startswith(name) for each in found):
+                found.add(f"{name}X" if name.endswith(":") else name)
     return found
 
 

@@ -131,7 +131,7 @@ def test_a_call_says_that_its_switch_is_out_of_reach(ringback: Ringback) -> None
     assert resource(ringback, call_id)["state"] == "bridged"
 
 
-def test_a_job_that_was_lost_is_enqueued_again(ringback: Ringback) -> None:
+def test_a_call_whose_job_was_lost_is_dialled(ringback: Ringback) -> None:
     """As by a worker that died between taking it from the queue and reading it."""
     worker = ringback.stack.processes["worker"]
     worker.send_signal(signal.SIGSTOP)
@@ -141,8 +141,6 @@ def test_a_job_that_was_lost_is_enqueued_again(ringback: Ringback) -> None:
     ringback.kill("worker")
     ringback.start("worker")
     assert ringback.ended(call_id).hangup_cause == "USER_BUSY"
-    names = [entry["name"] for entry in ringback.store.timeline(call_id)]
-    assert names.count("enqueue again") >= 1
     assert len([o for o in ringback.originates() if call_id in o["command"]]) == 1
 
 
@@ -174,3 +172,24 @@ def resource(ringback: Ringback, call_id: str) -> dict[str, object]:
     assert status == 200
     found: dict[str, object] = answer["entry"][0]
     return found
+
+
+def test_a_redis_that_comes_back_empty_lifts_no_limit(ringback: Ringback) -> None:
+    """What talks on counts towards the switch's limit, until it is over."""
+    redis, keys = ringback.store.redis, ringback.store.keys
+    limit = redis.hget(keys.limits, "switch:simulator")
+    forgotten = ringback.place("15500", "15600")
+    ringback.wait_state(forgotten, State.BRIDGED)
+    redis.flushall()
+    eventually(lambda: redis.hget(keys.limits, "switch:simulator") == limit)
+    # The API writes accounts and limits with the first request.
+    call_id = ringback.place("15500", "15601")
+    ringback.wait_state(call_id, State.BRIDGED)
+    assert redis.hexists(keys.limits, "mark")
+    counted = keys.taken("switch:simulator")
+    eventually(lambda: redis.scard(counted) == 4)
+    assert ringback.api(f"hupall NORMAL_CLEARING ringback_call {forgotten}").startswith("+OK")
+    eventually(lambda: redis.scard(counted) == 2)
+    assert ringback.request("DELETE", f"@me/@self/{call_id}")[0] == 200
+    ringback.ended(call_id)
+    eventually(lambda: redis.scard(counted) == 0)

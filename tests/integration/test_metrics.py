@@ -126,7 +126,7 @@ def test_a_bridged_call_and_a_busy_one(ringback: Ringback) -> None:
     assert (now("switch_up", switch=switch), now("redis_up")) == (1, 1)
     assert readiness(address) == (
         200,
-        {name: "ready" for name in ("redis", "accounts", "workers", f"switch {switch}")},
+        {name: "ready" for name in ("redis", "accounts", "limits", "workers", f"switch {switch}")},
     )
 
 
@@ -168,7 +168,12 @@ def test_processes_by_themselves(tmp_path: Path) -> None:
             eventually(lambda: readiness(listener) == (200, own))
             eventually(lambda: readiness(worker) == (200, own))
             eventually(lambda: readiness(webhooks) == (200, {"redis": "ready"}))
-            of_api = {**own, "accounts": "ready", "workers": "ready"}
+            of_api = {
+                **own,
+                "accounts": "ready",
+                "limits": "ready",
+                "workers": "ready",
+            }
             eventually(lambda: readiness(api) == (200, of_api))
             for place in metrics.values():
                 assert get(place, "/healthz") == (200, '{"status":"ok"}\n')

@@ -56,7 +56,7 @@ def test_check_names_what_is_wrong(run: Run, file: Path, redis: Redis) -> None:
     assert "extensions[1].owner: Is no user's id." in bad.output
     assert "RINGBACK_ACCOUNTS" not in bad.output
     assert run("check", file.with_name("none.toml")).exit_code == 1
-    assert redis.keys() == []
+    assert redis.keys() == [b"ringback:limits"]
 
 
 def test_import_replaces_those_in_redis(

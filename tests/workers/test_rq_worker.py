@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
 import pytest
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Callback, Queue, Repeat, Retry, SimpleWorker, Worker, get_current_job
 from rq.command import send_stop_job_command
 from rq.job import Job, JobStatus
@@ -382,66 +381,3 @@ def test_it_works_on_when_redis_was_away() -> None:
     finally:
         process.kill()
         redis.stop()
-
-
-class Counting:
-    """A companion that counts jobs, and what it was told of them."""
-
-    script = """
-local function companion(keys, argv, ids)
-  if argv[1] == 'fail' then error('as asked') end
-  return {redis.call('INCRBY', keys[1], #ids), argv[1]}
-end
-"""
-
-    def __init__(self) -> None:
-        self.argument: str | None = "count"
-        self.tokens: list[str] = []
-        self.told: list[tuple[list[str], Any]] = []
-
-    def ask(self, token: str) -> tuple[list[str], list[Any]] | None:
-        self.tokens.append(token)
-        return None if self.argument is None else (["taken"], [self.argument])
-
-    def answered(self, jobs: Sequence[str], reply: Any) -> None:
-        if jobs:
-            self.told.append((list(jobs), reply))
-
-
-def test_a_companion_is_asked_with_the_jobs_that_are_taken(redis: Redis) -> None:
-    queue = Queue("q", connection=redis, serializer=JSONSerializer)
-    companion = Counting()
-    worker = InThisProcess(
-        [queue], connection=redis, serializer=JSONSerializer, companion=companion
-    )
-    for number, argument in enumerate(("first", None, "fail", "last")):
-        companion.argument = argument
-        job = queue.enqueue(nothing, job_id=f"job{number}")
-        worker.work(burst=True)
-        assert job.get_status(refresh=True) == JobStatus.FINISHED
-    assert companion.told == [(["job0"], [1, b"first"]), (["job3"], [2, b"last"])]
-
-
-def test_a_companion_is_asked_again_by_the_same_name(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue = Queue("q", connection=redis, serializer=JSONSerializer)
-    companion = Counting()
-    worker = InThisProcess(
-        [queue], connection=redis, serializer=JSONSerializer, companion=companion
-    )
-    start, lost = worker._start_with, [True]
-
-    def start_with(*words: Any) -> Any:
-        reply = start(*words)
-        if lost:
-            lost.clear()
-            raise RedisConnectionError("the answer is lost")
-        return reply
-
-    monkeypatch.setattr(worker, "_start_with", start_with)
-    job = queue.enqueue(nothing, job_id="job")
-    worker.work(burst=True)
-    assert job.get_status(refresh=True) == JobStatus.FINISHED
-    assert companion.tokens[0] == companion.tokens[1]
-    assert companion.told[0][0] == ["job"]

@@ -235,4 +235,11 @@ class SwitchListener:
         logs.bind(switch=self._name)
         while True:
             gevent.sleep(WATCHDOG_INTERVAL)
+            self._guarded(self._keep_limit)
             self._guarded(self._watchdog.watch)
+
+    def _keep_limit(self) -> None:
+        if self._record.keep_limit():
+            log.warning("switch %s: Redis came back empty", self._name)
+            # What talks on is counted again.
+            self._look.set()

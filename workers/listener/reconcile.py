@@ -191,7 +191,9 @@ class Reconciler:
         # The list is some hundred milliseconds old: it is a reason to ask, not to end a call.
         doubtful = [c for c in calls if c.core_uuid != self._core or watch.is_doubtful(c, states)]
         self._examine_all(doubtful)
-        self._hang_up_orphans(set(states) - ours)
+        strangers = set(states) - ours
+        self._hang_up_orphans(strangers)
+        self._store.count_legs(self._name, set(states), strangers)
         if self._unasked:
             alive = set(self._store.due(math.inf))
             self._unasked = {i: at for i, at in self._unasked.items() if i in alive}

@@ -36,6 +36,8 @@ class SwitchRecord:
         self._stopping = stopping
         # Since when the switch is unreachable (monotonic).
         self._down_since: float | None = time.monotonic()
+        # As it was last set by this listener.
+        self._limit: Limit | None = None
 
     def sign(self, *, hears: bool, lasts: float) -> None:
         """Put this listener on the list of those that hear the switch, or take it off.
@@ -106,4 +108,13 @@ class SwitchRecord:
         if capacity is not None:
             rate = max(1, capacity[0] - 1) if rate is None else rate
             most = capacity[1] if most is None else most
-        self._pacer.set_switch_limit(self._name, Limit(rate or 0, most or 0))
+        self._limit = Limit(rate or 0, most or 0)
+        self._pacer.set_switch_limit(self._name, self._limit)
+
+    def keep_limit(self) -> bool:
+        """Set the switch's limit if Redis has none: it came back empty. Returns whether it did."""
+        if self._limit is None or not self._pacer.keep_switch_limit(self._name, self._limit):
+            return False
+        # All else that Redis said of the switch is lost too.
+        self.begin()
+        return True

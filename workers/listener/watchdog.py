@@ -1,19 +1,23 @@
 """The watchdog: it looks at calls whose deadline has passed without the expected event."""
 
+import logging
 import time
-from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 
 from app.calls import transitions, watch
 from app.calls.model import Call, State
+from app.store.calls import QUEUED_BATCH, Change
 from app.store.switches import SwitchStore
 from app.store.writes import Note
+from app.telemetry import logs
 from freeswitch.connection import SwitchConnection
 from workers.listener.failures import guarded
 from workers.listener.folding import Folding
 from workers.listener.reconcile import SECOND_LOOK, Reconciler
 from workers.listener.switch_record import SwitchRecord
 from workers.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 
 class Watchdog:
@@ -28,8 +32,6 @@ class Watchdog:
         reconciler: Reconciler,
     ) -> None:
         self._store = runtime.store
-        self._queue = runtime.queue
-        self._pacer = runtime.pacer
         self._switches = SwitchStore(runtime.redis, runtime.keys)
         self._link = link
         self._name = link.address.name
@@ -41,18 +43,15 @@ class Watchdog:
 
     def watch(self) -> None:
         """Look at every call whose deadline has passed."""
+        self._watch_queued()
         due = self._store.due(self._store.now())
         later: dict[str, float] = {}
         found = set()
 
-        @cache
-        def waiting() -> frozenset[str]:
-            return self._queue.waiting() | self._pacer.waiting(due)
-
         def see_to(call: Call) -> None:
             # The next look is soon, also where this one fails.
             later[call.id] = self._store.now() + SECOND_LOOK
-            if (again := self._see_to(call, waiting)) is None:
+            if (again := self._see_to(call)) is None:
                 del later[call.id]
             else:
                 later[call.id] = self._store.now() + again
@@ -64,17 +63,39 @@ class Watchdog:
             self._store.forget_deadline(call_id)
         self._store.postpone(later)
 
-    def _see_to(self, call: Call, waiting: Callable[[], frozenset[str]]) -> float | None:
-        """Look at a call: end it, queue it again, or ask the switch.
+    def _watch_queued(self) -> None:
+        """Look at queued calls of all switches. Each call goes to one listener, in batches."""
+        due = QUEUED_BATCH
+        while due == QUEUED_BATCH:
+            due, ids = self._store.due_queued()
+            calls = dict(zip(ids, self._store.get_many(ids), strict=True))
+            queued = [c for c in calls.values() if c is not None and c.state is State.QUEUED]
+            at = self._store.now()
+            late = [call for call in queued if at >= watch.queued_until(call)]
+            end = partial(transitions.end_queued, at=at)
+            note = (Note("event", transitions.QUEUE_TIMEOUT),)
+            errors: dict[str, Exception] = {}
+            self._store.change_many([Change(call, end, note) for call in late], errors=errors)
+            for call_id, error in errors.items():
+                with logs.about(call=call_id):
+                    log.error("call %s: the end of the waiting call failed: %s", call_id, error)
+            if strays := [call for call in queued if at < watch.queued_until(call)]:
+                # Their claims did not fit their hashes.
+                self._store.put_in_line(strays)
+                for call in strays:
+                    self._store.note(call.id, Note("command", "put in line again"))
+            for call_id, found in calls.items():
+                if found is None or found.state is not State.QUEUED:
+                    self._store.forget_deadline(call_id)
+
+    def _see_to(self, call: Call) -> float | None:
+        """Look at a claimed call: end it, or ask the switch.
 
         Returns the seconds until the next look, or None if another listener looks at the call.
-        ``waiting`` returns the ids of the calls that have a job or wait for their turn.
         """
         if call.state is State.ENDED:
             self._store.forget_deadline(call.id)
             return None
-        if call.state is State.QUEUED:
-            return self._watch_queued(call, call.id in waiting())
         if call.switch == self._name and self._link.up:
             return self._reconciler.examine(call)
         unreachable_for = self._unreachable_for(call.switch or "")
@@ -85,17 +106,6 @@ class Watchdog:
         if fault := watch.fate_unreachable(call, unreachable_for=unreachable_for):
             self._reconciler.end(call, fault)
         return SECOND_LOOK
-
-    def _watch_queued(self, call: Call, waits: bool) -> float:
-        at = self._store.now()
-        if at >= watch.queued_until(call):
-            end = partial(transitions.end_queued, at=at)
-            self._folding.change(call, end, Note("event", transitions.QUEUE_TIMEOUT))
-        elif not waits:
-            # A worker died with its job before the claim, or has the job and waits for a switch.
-            self._queue.place_again(call)
-            self._store.note(call.id, Note("command", "enqueue again"))
-        return min(watch.QUEUE_LOOK, watch.queued_until(call) - at)
 
     def _unreachable_for(self, switch: str) -> float | None:
         """The seconds for which no listener could ask the switch; None if another one may."""

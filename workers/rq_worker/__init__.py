@@ -2,13 +2,14 @@
 
 import logging
 import secrets
+from collections.abc import Callable
 
 from gevent.event import Event as Flag
 from rq.serializers import JSONSerializer
 
 from app.settings import Settings
 from app.store.client import connect, is_unavailable
-from workers.rq_worker.batch import BatchWorker, Companion
+from workers.rq_worker.batch import BatchWorker
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,15 @@ class QueueRunner:
     """Keeper of a worker on one queue. A worker of RQ gives up at most errors of Redis."""
 
     def __init__(
-        self, settings: Settings, queue: str, process: str, companion: Companion | None = None
+        self,
+        settings: Settings,
+        queue: str,
+        process: str,
+        worker: Callable[..., CallWorker] = CallWorker,
     ) -> None:
+        """``worker`` makes a worker of RQ's arguments."""
         self._settings = settings
-        self._companion = companion
+        self._make = worker
         self._queue = queue
         self._process = process
         self._worker: CallWorker | None = None
@@ -65,7 +71,7 @@ class QueueRunner:
             self._worker.stop()
 
     def _new_worker(self) -> CallWorker:
-        return CallWorker(
+        return self._make(
             [self._queue],
             # In a container, host and process id are the same after a restart: the random part
             # keeps the name apart from a dead worker's, which Redis may still know.
@@ -73,5 +79,4 @@ class QueueRunner:
             # A connection of its own: RQ sets a time limit of minutes on it.
             connection=connect(self._settings.require_redis()),
             serializer=JSONSerializer,
-            companion=self._companion,
         )

@@ -5,12 +5,12 @@ import logging
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import gevent
@@ -18,6 +18,7 @@ from gevent.event import Event as Flag
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Pool
 from redis.client import Pipeline
+from redis.commands.core import Script
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -35,23 +36,7 @@ from rq.worker import WorkerStatus
 
 log = logging.getLogger(__name__)
 
-_FUNCTION = files("workers.rq_worker").joinpath("start.lua").read_text()
-_START = f"{_FUNCTION}return start(KEYS, ARGV)\n"
-# start.lua, followed by the companion's function, which gets the ids of the jobs that were taken.
-_START_WITH = (
-    _FUNCTION
-    + """
-local reply, ids = start(KEYS, ARGV), {}
-for _, taken in ipairs(reply[2]) do
-  if taken[2] ~= '' then ids[#ids + 1] = taken[1] end
-end
--- Its keys and arguments follow those of start. Its error is returned as a text, because the jobs
--- have been taken all the same.
-local ok, found = pcall(companion, {unpack(KEYS, 7)}, {unpack(ARGV, 13)}, ids)
-reply[3] = ok and found or tostring(type(found) == 'table' and found.err or found)
-return reply
-"""
-)
+_START = files("workers.rq_worker").joinpath("start.lua").read_text()
 _FINISH = files("workers.rq_worker").joinpath("finish.lua").read_text()
 # The first version of Redis whose LPOP takes several jobs at once, and that has BLMOVE for RQ.
 _REDIS_VERSION = (6, 2, 0)
@@ -65,22 +50,6 @@ _JOB_EXECUTIONS = f"{RQ_KEY_PREFIX}:executions:"
 _RESULTS = f"{RQ_KEY_PREFIX}:results:"
 # RQ's maintenance looks for abandoned jobs at intervals.
 _ABANDONED = "cannot write the end of job %s: RQ will find it abandoned"
-
-
-class Companion(Protocol):
-    """A Lua function that runs in the script that takes jobs, in the same round trip."""
-
-    script: str
-    """The text of ``local function companion(keys, argv, ids)``, which returns a table."""
-
-    def ask(self, token: str) -> tuple[list[str], list[Any]] | None:
-        """The function's keys and arguments; None to leave it out this time.
-
-        The same token comes again if the reply was lost.
-        """
-
-    def answered(self, jobs: Sequence[str], reply: Any) -> None:
-        """Take the ids of the jobs and the function's reply, before the jobs run."""
 
 
 class GeventDeathPenalty(BaseDeathPenalty):
@@ -127,12 +96,9 @@ class BatchWorker(SimpleWorker):
     batch_size = 32
     concurrency = 2
 
-    def __init__(self, *args: Any, companion: Companion | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._companion = companion
         self._start = self.connection.register_script(_START)
-        if companion is not None:
-            self._start_with = self.connection.register_script(companion.script + _START_WITH)
         self._finish = self.connection.register_script(_FINISH)
         self._batches = Pool(self.concurrency)
         self._most = self.batch_size
@@ -233,6 +199,14 @@ class BatchWorker(SimpleWorker):
         else:
             super().execute_job(job, queue)
 
+    def start_jobs(self, start: Script, keys: list[str], arguments: list[Any]) -> Any:
+        """Run ``start``, the script start.lua, and return its reply.
+
+        A subclass may send more in the same round trip. The first argument stands for this batch:
+        the same comes again if the reply was lost.
+        """
+        return start(keys, arguments)
+
     def handle_payload(self, message: dict[Any, Any]) -> None:
         """Stop a job among all executions: RQ's own method looks at one execution only."""
         payload = parse_payload(message)
@@ -292,18 +266,7 @@ class BatchWorker(SimpleWorker):
             _EXECUTION,
             _JOB_EXECUTIONS,
         ]
-        companion = self._companion
-        if companion is not None and (more := companion.ask(self._batch_id)) is not None:
-            reply: Any = self._start_with(keys + more[0], arguments + more[1])
-            started = [job_id.decode() for job_id, execution, _ in reply[1] if execution]
-            if isinstance(reply[2], bytes):
-                said = reply[2].decode(errors="replace")
-                log.error("queue %s: the companion failed: %s", queue.name, said)
-            else:
-                companion.answered(started, reply[2])
-        else:
-            reply = self._start(keys, arguments)
-        suspended, taken = reply[:2]
+        suspended, taken = self.start_jobs(self._start, keys, arguments)
         # Only a reply ends the id: start.lua returns the same batch for the same id.
         self._batch_id = uuid4().hex
         self._awaited = ""

@@ -1,8 +1,8 @@
 -- Take jobs from a queue and write for each what RQ writes at a job's start, in one round trip.
 -- A job that asks for more stays in the intermediate queue, and RQ's own code starts it.
--- keys  1 the queue   2 its intermediate queue   3 its StartedJobRegistry
+-- KEYS  1 the queue   2 its intermediate queue   3 its StartedJobRegistry
 --       4 the worker's hash   5 the worker's executions   6 what suspends all workers
--- argv  1 the batch's id: the ids of its executions begin with it
+-- ARGV  1 the batch's id: the ids of its executions begin with it
 --       2 the job that the worker has moved to the intermediate queue already, '' for none
 --       3 the most jobs to take
 --       4 the worker's name   5 the queue's name   6 now, in RQ's format
@@ -10,11 +10,10 @@
 --       9 seconds that a job without a time limit counts as alive
 --       10 the prefix of jobs   11 of executions   12 of a job's executions
 -- Returns {whether workers are suspended, {{job id, execution id or '', the job's hash}, ...}}.
-local function start(keys, argv)
-local queue, intermediate, started, worker, executions, suspension = unpack(keys)
-local batch, awaited, most, name, origin, stamp = unpack(argv)
-local now, alive, unlimited = tonumber(argv[7]), tonumber(argv[8]), tonumber(argv[9])
-local job_prefix, execution_prefix, job_executions_prefix = argv[10], argv[11], argv[12]
+local queue, intermediate, started, worker, executions, suspension = unpack(KEYS)
+local batch, awaited, most, name, origin, stamp = unpack(ARGV)
+local now, alive, unlimited = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local job_prefix, execution_prefix, job_executions_prefix = ARGV[10], ARGV[11], ARGV[12]
 
 -- The fields of a job that asks only to be run. RQ writes some other fields empty.
 local plain = {}
@@ -82,7 +81,7 @@ for i, id in ipairs(ids) do
       'worker_name', name)
     redis.call('PERSIST', job)
     redis.call('HSET', execution_prefix .. member, 'id', execution, 'job_id', id,
-      'created_at', argv[7], 'last_heartbeat', argv[7], 'worker_name', name)
+      'created_at', ARGV[7], 'last_heartbeat', ARGV[7], 'worker_name', name)
     redis.call('EXPIRE', execution_prefix .. member, ttl)
     redis.call('ZADD', job_executions_prefix .. id, math.floor(now) + ttl + 60, execution)
     redis.call('EXPIRE', job_executions_prefix .. id, ttl + 60)
@@ -109,4 +108,3 @@ if #members > 0 then
   redis.call('EXPIRE', executions, alive)
 end
 return {suspended, taken}
-end

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -21,7 +22,7 @@ from app.store.calls import CallStore
 from app.store.writes import Note
 from freeswitch.connection import SwitchConnection
 from tests.app.claims.world import REDIS_FAULTS, ROLES, Broken, Trap, World
-from workers import dispatch
+from workers import dispatch, jobs
 from workers.dispatch import Dispatcher
 from workers.listener.reconcile import Reconciler
 from workers.listener.watchdog import Watchdog
@@ -143,7 +144,7 @@ def check(
         suppress_health_check=list(HealthCheck),
         phases=phases,
     )
-    run_state_machine_as_test(seed(number)(machine(choices, replicas)), settings=profile)
+    run_state_machine_as_test(seeded(number)(machine(choices, replicas)), settings=profile)
 
 
 def test_the_promises_hold() -> None:
@@ -174,18 +175,18 @@ def a_claim_is_sent_to_another_run(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_job_sends_its_claim_again(patch: pytest.MonkeyPatch) -> None:
-    place = Dispatcher.place
+    place_call = jobs.place_call
 
-    def place_again(self: Dispatcher, ids: Sequence[str]) -> None:
-        for call in self._store.get_many(ids):
-            if call is None or call.state is not State.DIALING:
-                continue
-            link = self._pool.get(call.switch or "")
-            if call.worker == self._runtime.name and call.sent is None and link is not None:
-                self._send(link, call, math.inf)
-        place(self, ids)
+    def send_again(call_id: str) -> None:
+        context = jobs._bound()
+        call = context.runtime.store.get(call_id)
+        if call is not None and call.state is State.DIALING and call.sent is None:
+            link = context.pool.get(call.switch or "")
+            if call.worker == context.runtime.name and link is not None:
+                context.dispatcher._send(link, call, math.inf)
+        place_call(call_id)
 
-    patch.setattr(Dispatcher, "place", place_again)
+    patch.setattr(jobs, "place_call", send_again)
 
 
 def a_repeated_claim_waits_for_no_replica(patch: pytest.MonkeyPatch) -> None:
@@ -222,8 +223,8 @@ def a_job_gives_up_the_claim_of_another(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dispatch, "_end_claim", end_claim)
 
 
-def no_lost_job_is_placed_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Watchdog, "_watch_queued", lambda self, call, waits: 1e9)
+def no_queued_call_is_watched(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Watchdog, "_watch_queued", lambda self: None)
 
 
 def no_channel_of_an_ended_call_is_hung_up(patch: pytest.MonkeyPatch) -> None:
@@ -258,7 +259,7 @@ FINDS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
     ),
     a_standstill_counts_as_absence: (ENDED, "worker send late", "worker send stand still 15"),
     an_end_compares_no_version: (ENDED, "worker send stop 20", "listener write stop 20"),
-    no_lost_job_is_placed_again: ("never ends", "worker redis kill"),
+    no_queued_call_is_watched: ("never ends", "worker redis stand still 15", "worker redis kill"),
     no_channel_of_an_ended_call_is_hung_up: ("has a channel", "worker send stop 20"),
 }
 
@@ -283,9 +284,7 @@ def test_the_model_finds_it_when(
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    world = World(replicas=1)
-    world.start(monkeypatch)
-    world.go_on(1.0, 0)
+    world = fresh_world(monkeypatch)
     yield world
     world.stop()
 
@@ -302,35 +301,84 @@ def test_a_call_that_is_younger_than_an_outage_goes_on(world: World) -> None:
     world.come_to_rest()
 
 
-def forget_a_change(world: World) -> None:
-    """A worker is about to claim what it has read; Redis fails over to a replica that has not
-    had the last change before; another worker claims the call there, in a version of that number.
-    """
-    first, second = (world.processes[name] for name in ROLES["worker"])
-    first.stopped_until = second.stopped_until = math.inf
-    world.create(None, 2)
-    world.go_on(0.5, 0)
+def lose_the_line(world: World) -> None:
+    """A call waits while the workers stand still, and its place in line is lost."""
+    workers = [world.processes[name] for name in ROLES["worker"]]
+    for process in workers:
+        process.stopped_until = math.inf
+    world.create(None, 1)
+    world.go_on(5.0, 0, lambda: bool(world.calls()))
     (call,) = world.calls()
-    world.queue.deliver(call)
-    world.redis.lag()
-    world.hang_up(0, "15502")
-    world.go_on(0.5, 0)
-    world.traps = [Trap("worker", "write", 1, "late", 3.0)]
-    first.stopped_until = 0.0
-    world.go_on(0.5, 0)
-    world.redis.fail_over()
-    world.traps = [Trap("worker", "send", 0, "late", 4.0)]
-    second.stopped_until = 0.0
-    world.go_on(10.0, 0)
+    del world.redis.data.line[call.id]
+    for process in workers:
+        process.stopped_until = 0.0
+    world.go_on(watch.QUEUE_LOOK + 2.0, 0)
 
 
-def test_a_claim_on_a_lost_history_is_none(world: World) -> None:
-    forget_a_change(world)
+def test_a_call_that_stands_nowhere_is_put_in_line_again(world: World) -> None:
+    lose_the_line(world)
     assert world.originates.total() == 1
     world.come_to_rest()
 
 
-def test_numbers_do_not_tell_histories_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_is_not_put_in_line_again_is_not_dialled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CallStore, "put_in_line", lambda self, calls: None)
+    lose_the_line(world)
+    assert world.originates.total() == 0
+
+
+def forget_a_change(world: World, seed: int) -> None:
+    """A worker has claimed a call; Redis fails over to a replica that has neither the claim nor the
+    change before it; another worker claims the call there. The first one waits for replicas then.
+    """
+    first, second = (world.processes[name] for name in ROLES["worker"])
+    first.stopped_until = second.stopped_until = math.inf
+    world.create(None, 2)
+    world.go_on(5.0, seed, lambda: bool(world.calls()))
+    (call,) = world.calls()
+    world.queue.deliver(call)
+    world.redis.lag()
+    world.hang_up(0, "15502")
+    world.go_on(0.5, seed)
+    world.traps = [Trap("worker", "write", 1, "late", 3.0)]
+    first.stopped_until = 0.0
+    world.go_on(0.5, seed)
+    world.redis.fail_over()
+    world.traps = [Trap("worker", "send", 0, "late", 4.0)]
+    second.stopped_until = 0.0
+    world.go_on(10.0, seed)
+
+
+def fresh_world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World(replicas=1)
+    world.start(monkeypatch)
+    world.go_on(1.0, 0)
+    return world
+
+
+def test_a_claim_on_a_lost_history_is_none() -> None:
+    dialled = []
+    for seed in range(SEARCHES):
+        with pytest.MonkeyPatch.context() as patch:
+            world = fresh_world(patch)
+            try:
+                forget_a_change(world, seed)
+                world.come_to_rest()
+            finally:
+                world.stop()
+            dialled.append(world.originates.total())
+    assert set(dialled) == {1}
+
+
+def test_numbers_do_not_tell_histories_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writes, "stamp", lambda: "")
     with pytest.raises(Broken, match="is dialled twice"):
-        forget_a_change(world)
+        for seed in range(SEARCHES):
+            with pytest.MonkeyPatch.context() as patch:
+                world = fresh_world(patch)
+                try:
+                    forget_a_change(world, seed)
+                finally:
+                    world.stop()

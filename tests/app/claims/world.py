@@ -30,7 +30,7 @@ from redis.exceptions import LockError, RedisError
 
 import freeswitch.commands
 import freeswitch.pool
-from app.calls import transitions, watch
+from app.calls import watch
 from app.calls.model import (
     Call,
     Leg,
@@ -38,9 +38,7 @@ from app.calls.model import (
     Role,
     State,
     call_id_of,
-    evolve,
     from_hash,
-    to_hash,
 )
 from app.calls.model import job_uuid as job_uuid_of
 from app.calls.model import leg_uuid as leg_uuid_of
@@ -516,8 +514,9 @@ class World:
         for call in calls.values():
             if call.state is not State.ENDED or call.ended_by is None:
                 self.broken(f"{call.id} never ends, {call.state}")
-        if deadlines := self.redis.data.zsets.get(self.redis.keys.deadlines):
-            self.broken(f"deadlines without a call: {deadlines}")
+        for key in (self.redis.keys.deadlines, self.redis.keys.queued):
+            if deadlines := self.redis.data.zsets.get(key):
+                self.broken(f"deadlines without a call: {deadlines}")
         if any(switch.channels for switch in self.switches.values()):
             self.broken("a channel without a call")
         if lost := self.accepted - set(calls):
@@ -636,7 +635,7 @@ def _work(
     queue: "Queue",
     name: str,
     job: Callable[[str], None],
-    companion: dispatch.Dispatcher | None,
+    dispatcher: dispatch.Dispatcher | None,
 ) -> None:
     """workers.rq_worker: take a job, do it, take the next. What fails is not tried again."""
     batches = itertools.count()
@@ -646,13 +645,12 @@ def _work(
             job_id = queue.take(name)
             if job_id is None:
                 continue
-            call_id = job_id.partition("_")[0]
-            # A job has its call's name, unless it is placed again.
-            asked = companion.ask(f"{batch}-{next(batches)}") if companion is not None else None
-            if companion is not None and asked is not None:
-                started = [job_id] if job_id == call_id else []
-                companion.answered(started, queue.begin(*asked, started))
-            job(call_id)
+            # As workers.claiming does it.
+            if dispatcher is not None:
+                claim = dispatcher.ask(f"{batch}-{next(batches)}")
+                if claim is not None:
+                    dispatcher.dial(queue.claim(claim))
+            job(job_id)
             queue.done(name, job_id)
         except (RedisError, EventSocketError):
             world.wait("idle", until=world.now + 1.0)
@@ -799,6 +797,8 @@ class Data:
     zsets: dict[str, dict[str, float]] = field(default_factory=dict)
     strings: dict[str, bytes] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
+    # The claims of the waiting calls, by acceptance.
+    line: dict[str, str] = field(default_factory=dict)
     leases: dict[str, tuple[object, float]] = field(default_factory=dict)
 
     def copy(self) -> "Data":
@@ -807,6 +807,7 @@ class Data:
             {name: dict(zset) for name, zset in self.zsets.items()},
             dict(self.strings),
             {name: list(items) for name, items in self.lists.items()},
+            dict(self.line),
             dict(self.leases),
         )
 
@@ -912,6 +913,10 @@ class Redis:
     def zset(self, key: str) -> dict[str, float]:
         return self.data.zsets.setdefault(key, {})
 
+    def smembers(self, key: str) -> set[bytes]:
+        """Of what counts towards limits, which decide nothing here."""
+        return self.execute(set)  # type: ignore[no-any-return]
+
     def exists(self, key: str) -> int:
         """Of leases alone."""
         exists: int = self.execute(
@@ -921,7 +926,7 @@ class Redis:
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         """What is told of switches and in timelines decides nothing, but whoever tells it waits."""
-        if name not in ("hset", "hdel", "hsetnx", "evalsha"):
+        if name not in ("hset", "hdel", "hsetnx", "sadd", "srem"):
             raise AttributeError(name)
         return lambda *_, **__: self.execute(lambda: None)
 
@@ -934,20 +939,26 @@ class Redis:
             return _flat(old)
         new = dict(old)
         for name, number, *words in json.loads(argv[1]):
-            key = keys[number - 1]
-            if name == "HSET":
-                texts = [word.encode() for word in words]
-                new.update(zip(texts[::2], texts[1::2], strict=True))
-            elif name == "ZADD":
-                self.zset(key)[words[1]] = float(words[0])
-            elif name == "HDEL":
-                line = self.data.lists.get("line", [])
-                line[:] = [call_id for call_id in line if call_id != words[0]]
-            elif name == "ZREM":
-                self.zset(key).pop(words[0], None)
-        self._check(old, new, _id_of_key(keys[0]))
-        self.data.hashes[keys[0]] = new
+            self._carry_out(new, name, keys[number - 1], *words)
+        if new != old:
+            self._check(old, new, _id_of_key(keys[0]))
+            self.data.hashes[keys[0]] = new
         return 1
+
+    def _carry_out(self, call: dict[bytes, bytes], name: str, key: str, *words: str) -> None:
+        """Carry out one command of a change or a claim; what decides nothing is left out."""
+        match name:
+            case "HSET":
+                texts = [word.encode() for word in words]
+                call.update(zip(texts[::2], texts[1::2], strict=True))
+            case "ZADD":
+                self.zset(key)[words[1]] = float(words[0])
+            case "ZREM":
+                self.zset(key).pop(words[0], None)
+            case "ENTER":
+                self.data.line[words[0]] = words[3]
+            case "LEAVE":
+                self.data.line.pop(words[0], None)
 
     def accept(self, keys: list[str], argv: Sequence[Any]) -> list[bytes]:
         """As accept.lua does it."""
@@ -956,7 +967,7 @@ class Redis:
         if nonce is not None and nonce != argv[1]:
             return [b"seen", clock, nonce]
         calls = json.loads(argv[3])
-        first = 1
+        first = 2
         changes = []
         for count, of_call in calls:
             changes.append((keys[first : first + count], of_call))
@@ -975,52 +986,76 @@ class Redis:
             self.data.lists.setdefault(key, []).append(job_id)
         return [b"accepted", clock]
 
-    def register_script(self, _: str) -> Callable[[list[str], list[Any]], Any]:
-        """pace.lua."""
-        return lambda keys, argv: self.execute(
-            lambda: self.pace(keys, argv[:-1], json.loads(argv[-1])), "write"
-        )
+    def evalsha(self, sha: str, count: int, *words: Any) -> Any:
+        keys, argv = list(words[:count]), list(words[count:])
+        if sha == scripts.PACE.sha:
+            return self.execute(lambda: self.pace(keys, argv), "write")
+        if sha == scripts.QUEUED.sha:
+            return self.execute(lambda: self.queued(keys, argv))
+        # Notes in timelines decide nothing.
+        return self.execute(lambda: None)
 
-    def pace(self, keys: list[str], argv: list[Any], new: list[str]) -> list[Any]:
-        """As pace.lua does it, but that some calls have to wait for a while."""
-        world, hashes = self.world, self.data.hashes
-        line = self.data.lists.setdefault("line", [])
-        for call_id in new:
-            state = hashes.get(self.keys.call(call_id), {}).get(b"state")
-            if state == b"queued" and call_id not in line:
-                line.append(call_id)
+    def queued(self, keys: list[str], argv: list[Any]) -> list[Any]:
+        """As queued.lua does it."""
+        now = self._micros() / 1e6
+        due = [i for i, at in sorted(self.zset(keys[0]).items()) if at <= now][: argv[1]]
+        found = []
+        for call_id in due:
+            claim = self.data.line.get(call_id)
+            till = json.loads(claim)[0] if claim is not None else 0.0
+            if till <= now:
+                found.append(call_id.encode())
+                till = now + argv[0]
+            self.zset(keys[0])[call_id] = till
+        return [len(due), found]
+
+    def pace(self, keys: list[str], argv: list[Any]) -> list[Any]:
+        """As pace.lua does it with the stored claims, but some calls have to wait for a while."""
+        world, hashes, line = self.world, self.data.hashes, self.data.line
         clock = str(self._micros()).encode()
-        answered = self.data.strings.get(keys[4])
+        answered = self.data.strings.get(keys[3])
         if answered is not None:
             ids = filter(None, answered.decode().split(","))
             known = [hashes.get(self.keys.call(i), {}) for i in ids]
             return [clock, 0, [], [], *(_flat(each) for each in known)]
-        switches = json.loads(argv[7])
-        if self._micros() > float(argv[12]):
+        switches = json.loads(argv[5])
+        if self._micros() > float(argv[8]):
             switches = []
         late, claimed = [], []
         while line and switches and world.rng.random() < 0.8:
-            key = self.keys.call(line.pop(0))
-            call = from_hash({k.decode(): v.decode() for k, v in hashes[key].items()})
-            if self._micros() / 1e6 >= watch.queued_until(call):
-                late.append(call.id.encode())
+            call_id = next(iter(line))
+            key, (till, fits, commands) = self.keys.call(call_id), json.loads(line.pop(call_id))
+            old = hashes[key]
+            version = b":".join(old[name] for name in (b"version", b"stamp")).decode()
+            if old[b"state"] != b"queued" or version != fits:
+                continue
+            if self._micros() / 1e6 >= till:
+                late.append(call_id.encode())
                 continue
             switch, run = world.rng.choice(switches)
-            new_call = transitions.claim(
-                call, worker=argv[8], switch=switch, core_uuid=run, at=self._micros() / 1e6
-            )
-            if new_call is call:
-                continue
-            new_call = evolve(new_call, version=call.version + 1, stamp=argv[9])
-            flat = {k.encode(): v.encode() for k, v in to_hash(new_call).items()}
-            self._check(hashes[key], flat, call.id)
-            hashes[key] = flat
-            self.zset(keys[6])[call.id] = self._micros() / 1e6 + argv[10]
-            self.zset(self.keys.switch_calls(switch))[call.id] = call.accepted
-            claimed.append((call.id, flat))
-        self.data.strings[keys[4]] = ",".join(i for i, _ in claimed).encode()
+            words = {"worker": argv[6], "switch": switch, "run": run, "stamp": argv[7]}
+            new = dict(old)
+            for command in commands:
+                self._carry_out(new, *(self._word(word, words) for word in command))
+            self._check(old, new, call_id)
+            hashes[key] = new
+            claimed.append((call_id, new))
+        self.data.strings[keys[3]] = ",".join(i for i, _ in claimed).encode()
         again = 300_000 if line else -1
         return [clock, again, late, [], *(_flat(flat) for _, flat in claimed)]
+
+    def _word(self, word: Any, words: dict[str, str]) -> str:
+        """A word of a stored claim (app.store.marks)."""
+        match word:
+            case {"is": name}:
+                return words[name]
+            case {"after": seconds}:
+                return f"{self._micros() / 1e6 + seconds:.6f}"
+            case {"join": parts}:
+                return "".join(self._word(part, words) for part in parts)
+            case {"json": fields}:
+                return json.dumps({name: self._word(each, words) for name, each in fields.items()})
+        return str(word)
 
     def clock(self) -> tuple[int, int]:
         """Its own wall clock, which every process follows: seconds and microseconds."""
@@ -1206,12 +1241,6 @@ class Line:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def waiting(self, ids: Sequence[str]) -> frozenset[str]:
-        found: frozenset[str] = self._redis.execute(
-            lambda: frozenset(self._redis.data.lists.get("line", ())) & frozenset(ids)
-        )
-        return found
-
     def __getattr__(self, name: str) -> Callable[..., None]:
         """Limits decide nothing here."""
         return lambda *_: self._redis.execute(lambda: None)
@@ -1225,20 +1254,9 @@ class Queue:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._number = itertools.count()
 
     def place_call(self, call: Call, pipeline: _Pipeline) -> None:
         pipeline.command_stack.append((("RPUSH", self.CALLS, call.id), {}))
-
-    def place_again(self, call: Call) -> None:
-        job_id = f"{call.id}_{next(self._number)}"
-        self._redis.execute(lambda: self._list(self.CALLS).insert(0, job_id))
-
-    def waiting(self) -> frozenset[str]:
-        found: frozenset[str] = self._redis.execute(
-            lambda: frozenset(job_id.partition("_")[0] for job_id in self._list(self.CALLS))
-        )
-        return found
 
     def hang_up(self, call: Call) -> None:
         self._redis.execute(lambda: self._list(self.ACTIONS).append(call.id))
@@ -1255,9 +1273,10 @@ class Queue:
         taken: str | None = self._redis.execute(run)
         return taken
 
-    def begin(self, keys: list[str], argv: list[Any], ids: list[str]) -> Any:
+    def claim(self, words: list[Any]) -> Any:
         """What goes with the start of a job."""
-        return self._redis.execute(lambda: self._redis.pace(keys, argv, ids), "write")
+        keys, argv = words[1 : 1 + words[0]], words[1 + words[0] :]
+        return self._redis.execute(lambda: self._redis.pace(keys, argv), "write")
 
     def done(self, name: str, job_id: str) -> None:
         def run() -> None:

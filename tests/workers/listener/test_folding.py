@@ -90,6 +90,7 @@ def test_bursts_give_what_each_event_alone_gives(
     redis: Redis, settings: Settings, names: list[str], data: st.DataObject
 ) -> None:
     redis.flushall()
+    redis.hset("ringback:limits", "mark", "test")
     one_by_one, in_bursts = Following(settings), Following(settings)
     rng = data.draw(st.randoms(use_true_random=False))
     pairs = []
