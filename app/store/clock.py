@@ -6,6 +6,9 @@ import time
 from redis import Redis
 from redis.exceptions import RedisError
 
+# Seconds by which a better estimate of the offset may set this clock back. The clock then waits, so
+# that a later call is not accepted before an earlier one. A larger step is one of Redis' clock.
+_CORRECTION = 1.0
 # Seconds for which this process computes Redis' time from its monotonic clock.
 _KEPT = 10.0
 
@@ -19,6 +22,8 @@ class RedisClock:
         # least that it can be, and the one in use.
         self._least = 0.0
         self._offset = 0.0
+        # The last time that it told, in epoch seconds.
+        self._last = -math.inf
         self.heard = -math.inf
         """When Redis last told its time, on the monotonic clock; -inf before the first time."""
 
@@ -32,7 +37,11 @@ class RedisClock:
             except RedisError:
                 if self.heard == -math.inf:
                     raise
-        return round(time.monotonic() + self._offset / 1e6, 6)
+        at = round(time.monotonic() + self._offset / 1e6, 6)
+        if self._last - _CORRECTION < at <= self._last:
+            at = round(self._last + 1e-6, 6)
+        self._last = at
+        return at
 
     def moment(self, at: float) -> float:
         """The earliest time that Redis' clock can have, in microseconds, at the time ``at`` of the
