@@ -43,16 +43,25 @@ local function lines(waiting)
     return unpack(parsed[lane])
   end
 
+  -- Whether anything is held anywhere. Most calls find nothing held, and no look at it is needed then.
+  local holding
+  function own.holds_some()
+    if holding == nil then holding = redis.call('EXISTS', looks) == 1 end
+    return holding
+  end
+
   -- Whether an organization is held at its own limit.
   function own.is_held(organization)
-    return redis.call('EXISTS', held_key(own_limit(organization))) == 1
+    return own.holds_some() and redis.call('EXISTS', held_key(own_limit(organization))) == 1
   end
 
   function own.turn(organization) return redis.call('ZSCORE', turns, organization) or '0' end
 
   -- A limit may have room: the next look checks what is held there.
   function own.room(limit)
-    if redis.call('EXISTS', held_key(limit)) == 1 then redis.call('SADD', room, limit) end
+    if own.holds_some() and redis.call('EXISTS', held_key(limit)) == 1 then
+      redis.call('SADD', room, limit)
+    end
   end
 
   local function all_may_have_room(limits)
@@ -63,9 +72,9 @@ local function lines(waiting)
     return redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   end
 
-  -- Makes a lane ready.
-  local function make_ready(organization, lane)
-    redis.call('ZADD', ready_key(organization), first_score(lane_key(lane)), lane)
+  -- Makes a lane ready; `first` is when its first call was accepted.
+  local function make_ready(organization, lane, first)
+    redis.call('ZADD', ready_key(organization), first, lane)
     if not own.is_held(organization) then
       redis.call('ZADD', ready, own.turn(organization), organization)
     end
@@ -103,6 +112,7 @@ local function lines(waiting)
     redis.call('ZADD', lanes_key(organization, limit), first_score(lane_key(lane)), lane)
     redis.call('ZADD', held_key(limit), own.turn(organization), organization)
     redis.call('ZADD', looks, 'NX', now, limit)
+    holding = true
     for _, other in ipairs(limits) do
       if other[1] ~= limit then own.room(other[1]) end
     end
@@ -114,6 +124,7 @@ local function lines(waiting)
     redis.call('ZREM', ready, organization)
     redis.call('ZADD', held_key(limit), own.turn(organization), organization)
     redis.call('ZADD', looks, 'NX', now, limit)
+    holding = true
   end
 
   function own.release_organization(organization)
@@ -135,6 +146,7 @@ local function lines(waiting)
   -- first of these lanes. A turn only grows, so the place in held:LIMIT may be too early: each
   -- correction of one counts as a step.
   function own.first_held(limit, step)
+    if not own.holds_some() then return end
     local key = held_key(limit)
     while true do
       local organization, score = unpack(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES'))
@@ -158,7 +170,7 @@ local function lines(waiting)
   -- A lane that is held there is ready again.
   function own.release(organization, lane, limit)
     take_from_held(organization, lane, limit)
-    make_ready(organization, lane)
+    make_ready(organization, lane, first_score(lane_key(lane)))
   end
 
   -- Puts a lane in order by its first call, which is another one now.
@@ -170,7 +182,8 @@ local function lines(waiting)
   -- Takes a call out of its lane.
   local function quit(id, lane)
     local organization, _, limits = own.parts(lane)
-    local key, limit = lane_key(lane), redis.call('HGET', lanes, lane)
+    local key = lane_key(lane)
+    local limit = own.holds_some() and redis.call('HGET', lanes, lane)
     redis.call('ZREM', key, id)
     if redis.call('EXISTS', key) == 1 then
       order(organization, lane, limit)
@@ -185,17 +198,20 @@ local function lines(waiting)
   end
 
   function own.enter(id, accepted, lane, claim)
-    local before = redis.call('HGET', waiting, id)
     redis.call('HSET', claims, id, claim)
-    if before == lane then return end
+    local before
+    if redis.call('HSETNX', waiting, id, lane) == 0 then
+      before = redis.call('HGET', waiting, id)
+      if before == lane then return end
+      redis.call('HSET', waiting, id, lane)
+    end
     local organization = own.parts(lane)
-    redis.call('HSET', waiting, id, lane)
     redis.call('ZADD', prefix .. 'waiting:' .. organization, accepted, id)
     redis.call('ZADD', turns, 'NX', redis.call('HGET', prefix .. 'pace', 'turn') or 0, organization)
     local is_new = redis.call('EXISTS', lane_key(lane)) == 0
     redis.call('ZADD', lane_key(lane), accepted, id)
     if is_new then
-      make_ready(organization, lane)
+      make_ready(organization, lane, accepted)
     elseif redis.call('ZRANK', lane_key(lane), id) == 0 then
       -- A call that has lost a party is older than the others.
       order(organization, lane, redis.call('HGET', lanes, lane))
@@ -209,15 +225,25 @@ local function lines(waiting)
     local organization = own.parts(lane)
     redis.call('HDEL', waiting, id)
     redis.call('HDEL', claims, id)
-    quit(id, lane)
     local all = prefix .. 'waiting:' .. organization
     redis.call('ZREM', all, id)
-    if redis.call('EXISTS', all) == 0 then
-      local limit = own_limit(organization)
-      redis.call('ZREM', turns, organization)
-      redis.call('DEL', held_key(limit), prefix .. 'out:' .. organization)
-      forget_limit(limit)
+    local others = redis.call('EXISTS', all) == 1
+    if others or own.holds_some() then
+      quit(id, lane)
+    else
+      redis.call('DEL', lane_key(lane), ready_key(organization))
+      redis.call('ZREM', ready, organization)
     end
+    if not others then
+      redis.call('ZREM', turns, organization)
+      if own.holds_some() then
+        local limit = own_limit(organization)
+        redis.call('DEL', held_key(limit), prefix .. 'out:' .. organization)
+        forget_limit(limit)
+      end
+    end
+    -- Whether other calls of the organization wait.
+    own.others_wait = others
   end
 
   made = own

@@ -4,25 +4,27 @@ Acceptance stores the commands of a call's claim. writes.py makes them of what `
 returns for marks in place of a worker, a switch and a time. pace.lua puts the words of a request in
 place of the marks. A mark refuses to become text, so a rule that cannot be stored fails when the
 call is accepted.
+
+A mark is the JSON object that pace.lua reads: it has the one field ``is``, ``after``, ``join`` or
+``json``.
 """
 
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import orjson
 
 
-class _Later:
-    """A word that is not known yet. It joins other words by ``+`` alone."""
+class Mark(dict[str, Any]):
+    """A word that is not known yet. It joins texts and marks by ``+`` alone."""
 
-    def _parts(self) -> tuple[Any, ...]:
-        return (self,)
+    # One object for each mark: equal marks stand for equal words.
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
-    def __add__(self, after: Any) -> "Joined":
-        return Joined((*self._parts(), *_parts(after)))
+    def __add__(self, after: Any) -> "Mark":
+        return Mark(join=[*_parts(self), *_parts(after)])
 
-    def __radd__(self, before: Any) -> "Joined":
-        return Joined((*_parts(before), *self._parts()))
+    def __radd__(self, before: Any) -> "Mark":
+        return Mark(join=[*_parts(before), *_parts(self)])
 
     def __str__(self) -> NoReturn:
         raise TypeError(f"{self!r} is not known before the claim: join it to a text by +")
@@ -31,70 +33,32 @@ class _Later:
         self.__str__()
 
 
-@dataclass(frozen=True, slots=True)
-class Mark(_Later):
-    """A word that the claim's request gives: ``worker``, ``switch``, ``run`` or ``stamp``."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Joined(_Later):
-    """Texts and marks that become one word."""
-
-    parts: tuple[Any, ...]
-
-    def _parts(self) -> tuple[Any, ...]:
-        return self.parts
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Mark):
     """A time, in seconds after the claim. ``+`` adds seconds; nothing compares it."""
 
-    after: float = 0.0
-
-    def __add__(self, seconds: float) -> "Moment":
-        return Moment(self.after + seconds)
+    def __add__(self, seconds: Any) -> "Moment":
+        return Moment(after=self["after"] + seconds)
 
     __radd__ = __add__
 
-    __str__, __format__ = _Later.__str__, _Later.__format__
-
-
-@dataclass(frozen=True, slots=True)
-class Json:
-    """The JSON object of these fields, made when they are known."""
-
-    fields: dict[str, Any]
-
 
 # Typed as what they stand for, so that the rules of a call take them.
-WORKER: Any = Mark("worker")
-SWITCH: Any = Mark("switch")
-RUN: Any = Mark("run")
-STAMP: Any = Mark("stamp")
-NOW: Any = Moment()
+WORKER: Any = Mark({"is": "worker"})
+SWITCH: Any = Mark({"is": "switch"})
+RUN: Any = Mark({"is": "run"})
+STAMP: Any = Mark({"is": "stamp"})
+NOW: Any = Moment(after=0.0)
+
+
+def json_of(fields: dict[str, Any]) -> Any:
+    """The JSON object of these fields, made when they are known."""
+    return Mark(json=fields)
 
 
 def dumps(value: Any) -> str:
-    """The JSON that pace.lua reads: each word a text, or an object with the one field ``is``,
-    ``after``, ``join`` or ``json``."""
-    return orjson.dumps(value, default=_encoded, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
+    """The JSON that pace.lua reads."""
+    return orjson.dumps(value).decode()
 
 
-def _encoded(word: Any) -> Any:
-    match word:
-        case Mark(name):
-            return {"is": name}
-        case Moment(after):
-            return {"after": after}
-        case Joined(parts):
-            return {"join": parts}
-        case Json(fields):
-            return {"json": fields}
-    raise TypeError(f"{word!r} is no word of a claim")
-
-
-def _parts(word: Any) -> tuple[Any, ...]:
-    return word._parts() if isinstance(word, _Later) else (word,)
+def _parts(word: Any) -> list[Any]:
+    return word["join"] if isinstance(word, Mark) and "join" in word else [word]

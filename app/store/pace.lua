@@ -74,10 +74,12 @@ local function step()
   return steps > 0
 end
 
-local limits = {}
+-- The texts of limits that were read together.
+local limits, texts = {}, {}
 local function limit(name)
   if limits[name] == nil then
-    local text = redis.call('HGET', LIMITS, name)
+    local text = texts[name]
+    if text == nil then text = redis.call('HGET', LIMITS, name) end
     local rate, most = string.match(text or '', '^([^:]+):(%d+)$')
     limits[name] = {rate = tonumber(rate) or 0, most = tonumber(most) or 0}
     if limits[name].rate > 0 then
@@ -117,20 +119,31 @@ local function take(name, legs)
     local owed = of.moment > now - IDLE and SLACK or 0
     of.moment = math.max(of.moment, now - owed) + legs * 1000000 / of.rate
     redis.call('HSET', PACE, name, string.format('%.0f', of.moment))
-    if redis.call('EXISTS', prefix .. 'held:' .. name) == 1 then wake_later(name) end
+    if queue.holds_some() and redis.call('EXISTS', prefix .. 'held:' .. name) == 1 then
+      wake_later(name)
+    end
   end
 end
 
 local switches, refusing, runs = {}, {}, {}
--- A Redis that came back empty has no limits until their writers have seen it.
 local may_claim = now <= tonumber(ARGV[9]) and redis.call('EXISTS', SUSPENDED) == 0
-  and redis.call('HEXISTS', LIMITS, 'mark') == 1
-for _, switch in ipairs(may_claim and cjson.decode(ARGV[6]) or {}) do
+local given = may_claim and cjson.decode(ARGV[6]) or {}
+local function read_limits(names)
+  if #names == 0 then return end
+  for place, text in ipairs(redis.call('HMGET', LIMITS, unpack(names))) do
+    texts[names[place]] = text
+  end
+end
+local first_limits = {'mark'}
+for place, switch in ipairs(given) do first_limits[place + 1] = 'switch:' .. switch[1] end
+read_limits(first_limits)
+-- A Redis that came back empty has no limits until their writers have seen it.
+may_claim = may_claim and texts.mark and true
+for _, switch in ipairs(may_claim and given or {}) do
   local name, run = unpack(switch)
   -- A switch that an operator has paused gets no new call, and neither does a switch whose limit no
   -- listener has set yet.
-  if redis.call('HEXISTS', ARGV[4] .. name, 'paused') == 0
-      and redis.call('HEXISTS', LIMITS, 'switch:' .. name) == 1 then
+  if texts['switch:' .. name] and redis.call('HEXISTS', ARGV[4] .. name, 'paused') == 0 then
     local list = redis.call('EXISTS', ARGV[3] .. name) == 1 and refusing or switches
     list[#list + 1] = name
     runs[name] = run
@@ -145,8 +158,11 @@ local function choose(legs)
   for _, name in ipairs(switches) do
     local of = limit('switch:' .. name)
     if allows('switch:' .. name, legs) then
-      local load = redis.call('SCARD', live .. 'switch:' .. name)
-      load = load / (of.most > 0 and of.most or UNLIMITED)
+      local load = 0
+      if #switches > 1 then
+        load = redis.call('SCARD', live .. 'switch:' .. name)
+        load = load / (of.most > 0 and of.most or UNLIMITED)
+      end
       if not best or load < least then best, least = name, load end
     elseif of.rate > 0 and of.moment > now then
       again = math.min(again, of.moment - now)
@@ -159,8 +175,9 @@ end
 local function wake(name)
   local own = string.match(name, '^organization:(.*)$')
   if own then
-    if allows(name, 1) then queue.release_organization(own) else wake_later(name) end
     step()
+    if not queue.is_held(own) then return end
+    if allows(name, 1) then queue.release_organization(own) else wake_later(name) end
     return
   end
   local promised = 0
@@ -236,7 +253,8 @@ end
 
 -- Claims the first call of a lane. Returns false if no switch takes it now.
 local late = {}
-local turn = tonumber(redis.call('HGET', PACE, 'turn') or 0)
+local turn, last, seconds = unpack(redis.call('HMGET', PACE, 'turn', 'last', 'seconds'))
+turn = tonumber(turn or 0)
 local function serve(id, organization, own_turn, legs, takes)
   local till, fits, commands = unpack(cjson.decode(redis.call('HGET', prefix .. 'claims', id)))
   local state, version, stamp = unpack(redis.call('HMGET', hash(id), 'state', 'version', 'stamp'))
@@ -256,9 +274,11 @@ local function serve(id, organization, own_turn, legs, takes)
   claim(id, commands, legs, takes, switch)
   -- An organization that its own limits held is not given what others got meanwhile.
   turn = math.max(turn, own_turn)
-  local next_turn = string.format('%.0f', turn + legs)
-  redis.call('ZADD', TURNS, 'XX', next_turn, organization)
-  redis.call('ZADD', READY, 'XX', next_turn, organization)
+  if queue.others_wait then
+    local next_turn = string.format('%.0f', turn + legs)
+    redis.call('ZADD', TURNS, 'XX', next_turn, organization)
+    redis.call('ZADD', READY, 'XX', next_turn, organization)
+  end
   return true
 end
 
@@ -275,6 +295,11 @@ local function look()
   own_turn = tonumber(own_turn)
   local lane = redis.call('ZRANGE', prefix .. 'ready:' .. organization, 0, 0)[1]
   local _, legs, takes = queue.parts(lane)
+  local names = {}
+  for _, each in ipairs(takes) do
+    if limits[each[1]] == nil then names[#names + 1] = each[1] end
+  end
+  read_limits(names)
   if not allows(takes[1][1], takes[1][2]) then
     queue.hold_organization(organization, clock)
     wake_later(takes[1][1])
@@ -296,37 +321,39 @@ local function look()
 end
 
 local function look_at_limits()
-  while steps > 0 do
+  while steps > 0 and queue.holds_some() do
     local name = redis.call('SPOP', ROOM)
     if not name then return end
     wake(name)
   end
 end
 
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', WAKES, '-inf', clock, 'LIMIT', 0, STEPS)) do
-  redis.call('ZREM', WAKES, name)
-  redis.call('SADD', ROOM, name)
+local function find_room()
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', WAKES, '-inf', clock, 'LIMIT', 0, STEPS)) do
+    redis.call('ZREM', WAKES, name)
+    redis.call('SADD', ROOM, name)
+  end
+  -- If a wake was lost, it costs seconds.
+  local unseen = string.format('%.0f', now - RECHECK)
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', LOOKS, '-inf', unseen, 'LIMIT', 0, RECHECKED)) do
+    redis.call('ZADD', LOOKS, clock, name)
+    redis.call('SADD', ROOM, name)
+  end
 end
--- If a wake was lost, it costs seconds.
-local unseen = string.format('%.0f', now - RECHECK)
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', LOOKS, '-inf', unseen, 'LIMIT', 0, RECHECKED)) do
-  redis.call('ZADD', LOOKS, clock, name)
-  redis.call('SADD', ROOM, name)
-end
+if queue.holds_some() then find_room() end
 while may_claim and steps > 0 and #claimed < tonumber(ARGV[5]) do
   look_at_limits()
   if not look() then break end
   step()
 end
 if #claimed > 0 then
-  redis.call('HSET', PACE, 'turn', string.format('%.0f', turn))
   -- The seconds that one call takes, of the last ten or so.
-  local last, seconds = unpack(redis.call('HMGET', PACE, 'last', 'seconds'))
   local since = math.max(0, math.min((now - (last or now)) / 1000000, 60)) / #claimed
-  redis.call('HSET', PACE, 'last', clock, 'seconds', 0.9 * (seconds or since) + 0.1 * since)
+  redis.call('HSET', PACE, 'turn', string.format('%.0f', turn), 'last', clock,
+    'seconds', 0.9 * (seconds or since) + 0.1 * since)
 end
 redis.call('SET', ANSWERED, table.concat(ids, ','), 'EX', KEPT)
-local first_wake = redis.call('ZRANGE', WAKES, 0, 0, 'WITHSCORES')[2]
+local first_wake = queue.holds_some() and redis.call('ZRANGE', WAKES, 0, 0, 'WITHSCORES')[2]
 if first_wake then again = math.min(again, first_wake - now) end
 again = math.max(again, SOONEST)
 if steps <= 0 or #claimed >= tonumber(ARGV[5]) then again = 0 end

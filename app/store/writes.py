@@ -136,7 +136,7 @@ def commands(
         "organization": new.organization,
         "extension": new.extension,
         "app": new.app,
-        "changed": orjson.dumps(fields).decode() if is_known else marks.Json(fields),
+        "changed": orjson.dumps(fields).decode() if is_known else marks.json_of(fields),
     }
     call, timeline = keys.call(new.id), keys.timeline(new.id)
     yield _command("HSET", call, fields)
