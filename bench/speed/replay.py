@@ -28,6 +28,7 @@ from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
+from app.store.pace import Pacer
 from app.store.writes import Note
 from bench.speed.bare import NUMBER, call_to
 from bench.speed.meter import Meter
@@ -107,6 +108,7 @@ def _burst(
     redis, keys = connect(settings.require_redis()), Keys(settings.key_prefix)
     _until(lambda: bool(redis.hexists(keys.switch(SWITCH), "reconciled")))
     store = CallStore(redis, keys)
+    Pacer(store.redis, store.keys).set_limits({})
     ids = [_dialled(store) for _ in range(count)]
     frames = _frames(ids)
     meter = Meter({"listener": listener.pid, "redis": embedded.process.pid}, redis)
