@@ -282,7 +282,7 @@ def _call(organization: str, user: str, gateways: list[str], accepted: float) ->
 
 
 PROFILE = settings(
-    max_examples=100,
+    max_examples=40,
     derandomize=True,
     stateful_step_count=40,
     deadline=None,
