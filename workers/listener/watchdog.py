@@ -83,7 +83,7 @@ class Watchdog:
                 # Their claims did not fit their hashes.
                 self._store.put_in_line(strays)
                 for call in strays:
-                    self._store.note(call.id, Note("command", "put in line again"))
+                    self._store.note(call.id, Note("command", "queue again"))
             for call_id, found in calls.items():
                 if found is None or found.state is not State.QUEUED:
                     self._store.forget_deadline(call_id)
