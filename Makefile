@@ -17,9 +17,9 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.developer
 	$(PYTEST)
 
-# Unit and contract tests: all that needs no running stack, in under a minute.
+# Unit and contract tests: all that needs no running stack and searches no fault, in under a minute.
 test-fast: $(VENV)/.developer
-	$(PYTEST) -m "not stack"
+	$(PYTEST) -m "not stack and not search"
 
 # RQ's own tests, out of its source distribution, with our worker class; docs/internals/rq.md.
 # Port 6379 must be free.

@@ -264,6 +264,7 @@ FINDS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
 }
 
 
+@pytest.mark.search
 @pytest.mark.parametrize("break_it", FINDS, ids=lambda find: find.__name__.replace("_", " "))
 def test_the_model_finds_it_when(
     break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
