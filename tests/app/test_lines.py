@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -292,9 +293,11 @@ PROFILE = settings(
 )
 
 
+@pytest.mark.search
 def test_lanes_claim_what_a_full_scan_claims(redis: Redis) -> None:
     run_state_machine_as_test(machine(redis, large=False), settings=PROFILE)
 
 
+@pytest.mark.search
 def test_large_calls_are_found_where_a_full_scan_finds_any(redis: Redis) -> None:
     run_state_machine_as_test(machine(redis, large=True), settings=PROFILE)

@@ -147,6 +147,7 @@ def check(
     run_state_machine_as_test(seeded(number)(machine(choices, replicas)), settings=profile)
 
 
+@pytest.mark.search
 def test_the_promises_hold() -> None:
     check(phases=(Phase.generate, Phase.shrink))
 
