@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.store.calls import CallStore
 from app.store.client import connect, is_unavailable
 from app.store.keys import Keys
+from app.store.pace import Pacer
 from app.store.queue import ACTIONS, CALLS, workers
 from app.store.switches import Switch, SwitchStore
 
@@ -115,7 +116,7 @@ class ApiHealth:
         why = "Redis has no accounts yet, so the API refuses every request."
         yield "accounts", Part() if loaded else Part(Readiness.NOT_READY, why)
         why = "Redis has no limits of calls, so no call is accepted or dialled."
-        has_limits = self._store.redis.hexists(self._store.keys.limits, "mark")
+        has_limits = Pacer(self._store.redis, self._store.keys).has_limits()
         yield "limits", Part() if has_limits else Part(Readiness.NOT_READY, why)
         try:
             yield "workers", _workers_part(self._store)

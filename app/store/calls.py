@@ -161,10 +161,7 @@ class CallStore(CallReader):
         No other process gets these ids for QUEUED_LEFT seconds.
         """
         words = (2, self.keys.queued, self.keys.claims, QUEUED_LEFT, QUEUED_BATCH)
-        try:
-            reply: Any = self.redis.evalsha(scripts.QUEUED.sha, *words)
-        except NoScriptError:
-            reply = self.redis.eval(scripts.QUEUED.text, *words)
+        reply = scripts.run(self.redis, scripts.QUEUED, words)
         return reply[0], [call_id.decode() for call_id in reply[1]]
 
     def put_in_line(self, calls: Sequence[Call]) -> None:

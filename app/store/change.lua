@@ -22,6 +22,18 @@ local function carry_out(name, key, ...)
   return true
 end
 
+-- Carries out commands in order. read(command) returns the key and the further words of one.
+local function carry_out_all(commands, read)
+  local wanted = true
+  for _, command in ipairs(commands) do
+    if wanted then
+      wanted = carry_out(command[1], read(command))
+    else
+      wanted = true
+    end
+  end
+end
+
 -- accept.lua and scripts.py call this function.
 -- keys  1 the call's hash, then those that the commands name
 -- argv  1 the version the change was made from and its stamp, 'version:stamp', '' for a new call
@@ -35,13 +47,8 @@ local function change(keys, argv)
     if version then redis.call('HSET', keys[1], 'version', version) end
     return redis.call('HGETALL', keys[1])
   end
-  local wanted = true
-  for _, command in ipairs(cjson.decode(argv[2])) do
-    if wanted then
-      wanted = carry_out(command[1], keys[command[2]], unpack(command, 3))
-    else
-      wanted = true
-    end
-  end
+  carry_out_all(cjson.decode(argv[2]), function(command)
+    return keys[command[2]], unpack(command, 3)
+  end)
   return 1
 end

@@ -6,7 +6,6 @@ from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import NoScriptError
 
 from app.store import scripts
 from app.store.keys import Keys
@@ -39,11 +38,7 @@ def run(redis: Redis, keys: Keys, mark: str, commands: Iterable[Sequence[Any]]) 
 
     Raises an error of Redis. If Redis refused one command, the others have run.
     """
-    words = arguments(keys, mark, commands)
-    try:
-        redis.evalsha(scripts.ONCE.sha, *words)
-    except NoScriptError:
-        redis.eval(scripts.ONCE.text, *words)
+    scripts.run(redis, scripts.ONCE, arguments(keys, mark, commands))
 
 
 def gathered(pipeline: Pipeline) -> list[tuple[Any, ...]]:

@@ -235,16 +235,11 @@ local claimed, ids = {}, {}
 local function claim(id, commands, legs, takes, switch)
   local key = hash(id)
   local marks = {worker = ARGV[7], switch = switch, run = runs[switch], stamp = ARGV[8]}
-  local wanted = true
-  for _, command in ipairs(commands) do
-    if wanted then
-      local words = {}
-      for place = 2, #command do words[place - 1] = word(command[place], marks) end
-      wanted = carry_out(command[1], unpack(words))
-    else
-      wanted = true
-    end
-  end
+  carry_out_all(commands, function(command)
+    local words = {}
+    for place = 2, #command do words[place - 1] = word(command[place], marks) end
+    return unpack(words)
+  end)
   take('switch:' .. switch, legs)
   for _, each in ipairs(takes) do take(each[1], each[3]) end
   claimed[#claimed + 1] = redis.call('HGETALL', key)

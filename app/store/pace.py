@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import NoScriptError
 
 from app.calls import watch
 from app.calls.model import Call
@@ -150,11 +149,7 @@ class Pacer:
             *(4, keys.accounts, keys.limits, keys.room, keys.format),
             *(int(only_missing), mark, accounts, int(demo), FORMAT, json.dumps(texts)),
         )
-        try:
-            wrote: Any = self._redis.evalsha(scripts.LIMITS.sha, *words)
-        except NoScriptError:
-            wrote = self._redis.eval(scripts.LIMITS.text, *words)
-        return bool(wrote)
+        return bool(scripts.run(self._redis, scripts.LIMITS, words))
 
     def set_switch_limit(self, name: str, limit: Limit) -> None:
         """Set the limit of a switch. A switch without one gets no call."""
@@ -192,13 +187,8 @@ class Claims:
         """
         asking = self._lost.pop() if self._lost else Asking(secrets.token_hex(16))
         words = self.words(asking, switches, most)
-        redis = self._store.redis
         try:
-            try:
-                reply: Any = redis.evalsha(scripts.PACE.sha, *words)
-            except NoScriptError:
-                reply = redis.eval(scripts.PACE.text, *words)
-            return self.turn(asking, reply)
+            return self.turn(asking, scripts.run(self._store.redis, scripts.PACE, words))
         except BaseException:
             self.lost(asking)
             raise

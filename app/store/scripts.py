@@ -1,8 +1,13 @@
 """The Lua scripts of this folder, with the names that Redis gives them."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +16,15 @@ class Script:
 
     text: str
     sha: str
+
+
+def run(redis: Redis, script: Script, words: Sequence[Any]) -> Any:
+    """The reply of a script that Redis may not know yet. ``words`` are the number of keys, KEYS and
+    ARGV. Raises an error of Redis."""
+    try:
+        return redis.evalsha(script.sha, *words)
+    except NoScriptError:
+        return redis.eval(script.text, *words)
 
 
 def script(text: str) -> Script:
