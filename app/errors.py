@@ -1,14 +1,24 @@
 """The errors of the API: every code with its HTTP status and its usual sentence."""
 
+from typing import Any
+
 
 class ApiError(Exception):
-    """An error answer: an HTTP status, a stable code, a sentence for a developer."""
+    """An error answer: an HTTP status, a stable code, a sentence for a developer.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    ``details`` are further members of the error object, such as ``field`` and ``value``.
+    ``retry_after`` is the header Retry-After, in whole seconds.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, retry_after: int | None = None, **details: Any
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.retry_after = retry_after
+        self.details = details
 
 
 # The codes that any request may get.
@@ -152,11 +162,13 @@ _HTTP_CODES = {
 }
 
 
-def api_error(code: str, message: str | None = None) -> ApiError:
+def api_error(
+    code: str, message: str | None = None, retry_after: int | None = None, **details: Any
+) -> ApiError:
     """The error of a code, with its usual sentence unless another is given. Raises KeyError for
     an unknown code."""
     status, usual = CODES[code]
-    return ApiError(status, code, message or usual)
+    return ApiError(status, code, message or usual, retry_after, **details)
 
 
 def http_code(status: int) -> str:

@@ -24,8 +24,8 @@ class Json(DefaultJSONProvider):
         return Response(text, mimetype=self.mimetype)
 
 
-def error_response(status: int, code: str, message: str) -> Response:
-    response = jsonify({"error": {"code": code, "message": message}})
+def error_response(status: int, code: str, message: str, **details: Any) -> Response:
+    response = jsonify({"error": {"code": code, "message": message, **details}})
     response.status_code = status
     return response
 
@@ -62,7 +62,10 @@ def register_errors(app: Flask) -> None:
 
 
 def _answer(error: ApiError) -> Response:
-    return error_response(error.status, error.code, error.message)
+    response = error_response(error.status, error.code, error.message, **error.details)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def _retry_later(code: str) -> Response:
