@@ -53,6 +53,8 @@ CODES = COMMON | {
         400,
         "destination takes a list of extended or short extension numbers or public phone numbers.",
     ),
+    "pc_source_barred": (403, "The dial policy bars this source."),
+    "pc_destination_barred": (403, "The dial policy bars this destination."),
     "pc_callerid_invalid": (400, "A caller id takes the form John Doe <+3334444>."),
     "pc_nonce_invalid": (400, "nonce takes 1 to 255 printable characters."),
     "pc_phonecall_invalid": (400, "phoneCallId takes the id of a call."),

@@ -6,9 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
+from app.accounts.guard import Guard
 from app.calls import actions, transitions, watch
 from app.calls.actions import Request
-from app.calls.model import Action, Call, Leg
+from app.calls.model import Action, Call, Leg, NumberKind
 from app.calls.transitions import LegReport, Marks
 from app.store.writes import Note
 from app.telemetry import counting, tracing
@@ -81,6 +82,7 @@ class Actor:
             raise Refused("It was too late: no worker took the action in time.")
         if (why := actions.refusal(call, request)) is not None:
             raise Refused(why)
+        self._check_policy(call, request)
         connection = self.pool.reach(call.switch or "")
         if connection is None:
             raise Refused(actions.UNREACHABLE)
@@ -110,6 +112,17 @@ class Actor:
         if said.startswith("-"):
             raise Refused(f"The switch refused it: {said}")
         return said
+
+    def _check_policy(self, call: Call, request: Request) -> None:
+        """Check the target again: the accounts may have changed since the API did. Raises
+        Refused."""
+        if request.target is None or request.target.kind is not NumberKind.PUBLIC:
+            return
+        guard = Guard.of(self.runtime.accounts.latest(), call.extension, call.user, [call.app])
+        for number in (request.target.number, *(way.dialled for way in request.target.ways)):
+            if number is not None and (rule := guard.judge(number).barred) is not None:
+                counting.barred(rule.policy, rule.entry)
+                raise Refused(f"The dial policy bars this number ({rule.rule}). {rule.reason}")
 
     def _send(
         self,

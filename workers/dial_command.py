@@ -43,7 +43,7 @@ def _target(leg: Leg) -> str:
         return dialstring.check_target(leg.dial_string)
     if leg.kind is NumberKind.SANDBOX:
         return dialstring.sandbox_target(leg.number)
-    return dialstring.gateway_target(leg.gateway or "", leg.number)
+    return dialstring.gateway_target(leg.gateway or "", leg.dialled or leg.number)
 
 
 def caller_id(text: str | None, extension: str) -> dialstring.CallerId:

@@ -13,6 +13,7 @@ from gevent.event import Event as Flag
 from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
+from app.accounts.guard import barred
 from app.calls import transitions, watch
 from app.calls.model import Call
 from app.store.calls import Change
@@ -197,6 +198,7 @@ class Dispatcher:
         calls: Sequence[Call] = turn.calls
         if calls and self._store.replicas:
             calls = self._replicated(calls)
+        calls = self._allowed(calls)
         send_before = turn.asked + watch.SEND_WITHIN
         sends = [
             self._begin(self._send, connection, call, send_before)
@@ -211,6 +213,25 @@ class Dispatcher:
             self._change([Change(call, end, note) for call in late if call is not None])
         # A slow switch must not delay calls on other switches.
         gevent.joinall(sends, timeout=_PROMPT)
+
+    def _allowed(self, calls: Sequence[Call]) -> Sequence[Call]:
+        """The calls that the accounts allow now. They may have changed since the acceptance."""
+        accounts = self._runtime.accounts.latest()
+        found = {call.id: barred(accounts, call) for call in calls}
+        changes = []
+        for call in calls:
+            if (why := found[call.id]) is None:
+                continue
+            leg, rule = why
+            counting.barred(rule.policy, rule.entry)
+            counting.originate(call, call.switch or "", "not_sent")
+            data = f"{rule.rule}: {rule.reason}"
+            note = Note("event", transitions.BY_POLICY, leg=leg.id if leg else None, data=data)
+            end = partial(transitions.bar, worker=call.worker, claimed=call.claimed)
+            changes.append(Change(call, partial(end, at=self._store.now()), (note,)))
+        if changes:
+            self._change(changes)
+        return [call for call in calls if found[call.id] is None]
 
     def _change(self, changes: Sequence[Change]) -> list[Call | None]:
         """Make the changes through the store. A call whose change fails is logged and left out."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from app.accounts.store import AccountStore
 from app.settings import Settings, SettingsError
 from app.store.calls import CallStore
 from app.store.client import connect
@@ -19,6 +20,8 @@ from freeswitch.address import SwitchAddress, parse_list
 # The environment variable with the file descriptor by which a process tells `ringback up` that it
 # is ready.
 READY_FD = "RINGBACK_READY_FD"
+# Seconds after which a process sees a change of the accounts at the latest.
+ACCOUNTS_AGE = 0.1
 # The channel variable that carries the call's id on every leg.
 CALL_VARIABLE = "ringback_call"
 
@@ -34,6 +37,7 @@ class Runtime:
     claims: Claims
     # The host and the process, as RQ and the timelines show them.
     name: str
+    accounts: AccountStore
 
     @classmethod
     def create(cls, settings: Settings) -> "Runtime":
@@ -46,7 +50,9 @@ class Runtime:
         store = CallStore(redis, keys, settings.wait_replicas)
         name = f"{socket.gethostname()}-{os.getpid()}"
         pacer, claims = Pacer(redis, keys), Claims(store, name)
-        return cls(settings, redis, keys, store, JobQueue(redis, keys), pacer, claims, name)
+        queue = JobQueue(redis, keys)
+        accounts = AccountStore(redis, keys, max_age=ACCOUNTS_AGE)
+        return cls(settings, redis, keys, store, queue, pacer, claims, name, accounts)
 
 
 def tell_ready() -> None:

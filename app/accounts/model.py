@@ -5,6 +5,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from app.accounts.policy import Policy
+from app.numbers import NumberFormat
+
 
 class ExtensionType(StrEnum):
     PHONE_TERMINAL = "phone_terminal"
@@ -42,6 +45,13 @@ class Organization:
     # The limits of its calls; None for no limit.
     legs_per_second: float | None = None
     max_calls: int | None = None
+    # ISO 3166. With it public numbers have E.164 form; without it they stay as they are.
+    country: str | None = None
+    # The name of its dial policy.
+    policy: str | None = None
+    # The numbers that it may show as caller id, also as +1555012* and *; None for those of its
+    # extensions.
+    caller_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,8 @@ class User:
     organization: str
     name: str = ""
     max_calls: int | None = None
+    policy: str | None = None
+    caller_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,8 @@ class Extension:
     may_record: bool = True
     # The mailbox for TransferToVoicemail: ``box@domain``.
     voicemail: str | None = None
+    policy: str | None = None
+    caller_ids: tuple[str, ...] | None = None
 
     @property
     def organization(self) -> str:
@@ -100,6 +114,8 @@ class App:
     # The key that signs the messages of its call events, in the form of Standard Webhooks: whsec_
     # and base64.
     webhook_secret: str | None = field(default=None, repr=False)
+    policy: str | None = None
+    caller_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +134,9 @@ class Gateway:
     name: str
     legs_per_second: float | None = None
     max_legs: int | None = None
+    # The form in which it takes public numbers; None for E.164 where the organization has a
+    # country, and for the number as sent where it has none.
+    number_format: NumberFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +152,7 @@ class Accounts:
     clients: dict[str, App] = field(default_factory=dict)
     # The conferences by extension and number.
     conferences: dict[tuple[str, str], Conference] = field(default_factory=dict)
+    policies: dict[str, Policy] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -144,6 +164,7 @@ class Accounts:
         routes: Iterable[Route],
         gateways: Iterable[Gateway] = (),
         conferences: Iterable[Conference] = (),
+        policies: Iterable[Policy] = (),
     ) -> "Accounts":
         return cls(
             {o.number: o for o in organizations},
@@ -156,6 +177,7 @@ class Accounts:
             {a.token_sha256: a for a in apps if a.token_sha256},
             {a.client_id: a for a in apps if a.client_secret_sha256},
             {(c.extension, c.number): c for c in conferences},
+            {p.name: p for p in policies},
         )
 
     def app_of_token(self, token: str) -> App | None:
@@ -177,6 +199,11 @@ class Accounts:
             if digits.startswith(route.prefix):
                 return route.gateways
         return ()
+
+    def number_format(self, gateway: str, country: str | None) -> NumberFormat:
+        """The form in which a gateway takes the public numbers of an organization's country."""
+        found = next((g.number_format for g in self.gateways if g.name == gateway), None)
+        return found or (NumberFormat.E164 if country else NumberFormat.AS_SENT)
 
     def is_sandbox(self, number: str) -> bool:
         """Whether the extended number is one of an organization's ten sandbox numbers: one digit

@@ -3,7 +3,7 @@
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
-from marshmallow.validate import Length, Range, Regexp
+from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.accounts.model import (
     Accounts,
@@ -19,8 +19,10 @@ from app.accounts.model import (
     User,
     token_sha256,
 )
+from app.accounts.policy import TYPES, Policy
 from app.caller_id import parse_caller_id
 from app.calls.model import gateway_of
+from app.numbers import COUNTRIES, NumberFormat
 
 # The tokens and client secrets of the demo accounts. The documentation names them, so everybody
 # knows them.
@@ -57,20 +59,67 @@ def _most() -> fields.Integer:
     return fields.Integer(strict=True, validate=Range(1, 1_000_000))
 
 
-class OrganizationSchema(Schema):
+_PREFIX = Regexp(r"\A\+[1-9][0-9]{0,14}\Z", error="Takes a prefix in E.164 form: +4420.")
+_CALLER_ID = Regexp(
+    r"\A(\*|\+?[0-9*]{1,31}\*?)\Z",
+    error="Takes a number, the first digits of numbers with * at the end, or *.",
+)
+
+
+def _country() -> fields.String:
+    return fields.String(
+        validate=OneOf(sorted(COUNTRIES), error="Takes an ISO 3166 country code: US.")
+    )
+
+
+class Names(fields.List[str]):
+    """A list of texts, loaded as a tuple."""
+
+    def __init__(self, name: fields.String, most: int = 1000, **kwargs: Any) -> None:
+        super().__init__(name, validate=Length(0, most), **kwargs)
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        return tuple(super()._deserialize(*args, **kwargs))
+
+
+class GuardedSchema(Schema):
+    """The rules that organizations, users, extensions and apps may have."""
+
+    policy = fields.String(validate=_ID)
+    caller_ids = Names(fields.String(validate=_CALLER_ID))
+
+
+class PolicySchema(Schema):
+    name = fields.String(required=True, validate=_ID)
+    countries = Names(_country())
+    allow = Names(fields.String(validate=_PREFIX), 10_000)
+    deny = Names(fields.String(validate=_PREFIX), 10_000)
+    types = Names(fields.String(validate=OneOf(list(TYPES))))
+    emergency = fields.Boolean()
+    enforce = fields.Boolean()
+    calls_to_number_per_hour = fields.Integer(strict=True, validate=Range(1, 1_000_000))
+    new_countries_per_day = fields.Integer(strict=True, validate=Range(0, 1_000))
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Policy:
+        return Policy(**data)
+
+
+class OrganizationSchema(GuardedSchema):
     id = fields.String(required=True, validate=_ID)
     number = fields.String(required=True, validate=_NUMBER)
     name = _name()
     extension_digits = fields.Integer(validate=Range(1, 16))
     legs_per_second = _rate()
     max_calls = _most()
+    country = _country()
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Organization:
         return Organization(**data)
 
 
-class UserSchema(Schema):
+class UserSchema(GuardedSchema):
     id = fields.String(required=True, validate=_ID)
     organization = fields.String(required=True, validate=_NUMBER)
     name = _name(required=False)
@@ -81,7 +130,7 @@ class UserSchema(Schema):
         return User(**data)
 
 
-class ExtensionSchema(Schema):
+class ExtensionSchema(GuardedSchema):
     number = fields.String(required=True, validate=_EXTENDED)
     type = fields.Enum(ExtensionType, by_value=True, required=True)
     owner = fields.String(required=True, validate=_ID)
@@ -110,7 +159,7 @@ class ExtensionSchema(Schema):
         return Extension(**data)
 
 
-class AppSchema(Schema):
+class AppSchema(GuardedSchema):
     id = fields.String(required=True, validate=_ID)
     level = fields.Enum(Level, by_value=True, required=True)
     token = fields.String(validate=Regexp(r"\A[A-Za-z0-9_.-]{10,255}\Z"))
@@ -167,6 +216,7 @@ class GatewaySchema(Schema):
     name = fields.String(required=True, validate=_GATEWAY)
     legs_per_second = _rate()
     max_legs = _most()
+    number_format = fields.Enum(NumberFormat, by_value=True)
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Gateway:
@@ -197,6 +247,7 @@ class AccountsSchema(Schema):
     routes = fields.List(fields.Nested(RouteSchema), load_default=list)
     gateways = fields.List(fields.Nested(GatewaySchema), load_default=list)
     conferences = fields.List(fields.Nested(ConferenceSchema), load_default=list)
+    policies = fields.List(fields.Nested(PolicySchema), load_default=list)
 
     def __init__(self, *, demo: bool = False) -> None:
         super().__init__()
@@ -215,6 +266,12 @@ class AccountsSchema(Schema):
         errors.unique("apps", "client_id", data["apps"])
         errors.unique("routes", "prefix", data["routes"])
         errors.unique("gateways", "name", data["gateways"])
+        errors.unique("policies", "name", data["policies"])
+        policies = {policy.name for policy in data["policies"]}
+        for table in ("organizations", "users", "extensions", "apps"):
+            for index, row in enumerate(data[table]):
+                if row.policy is not None and row.policy not in policies:
+                    errors.add(table, index, "policy", "Is no policy's name.")
         routed = {gateway_of(extension.dial_string or "") for extension in data["extensions"]}
         routed.update(name for route in data["routes"] for name in route.gateways)
         for index, gateway in enumerate(data["gateways"]):

@@ -13,6 +13,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 from redis import Redis
+from redis.exceptions import RedisError
 
 from app.accounts.model import Accounts
 from app.accounts.schemas import AccountsSchema, without_unknown
@@ -104,10 +105,19 @@ class AccountStore:
             "routes": [asdict(r) for r in accounts.routes],
             "conferences": [_without_none(asdict(c)) for c in accounts.conferences.values()],
             "gateways": [_without_none(asdict(g)) for g in accounts.gateways],
+            "policies": [_without_none(asdict(p)) for p in accounts.policies.values()],
         }
         self._pacer.set_limits(
             _limits(accounts), json.dumps(document), demo=self._demo, only_missing=only_missing
         )
+
+    def latest(self) -> Accounts:
+        """The accounts in Redis, or while Redis is unavailable those that it had last."""
+        try:
+            return self.current()
+        except RedisError as error:
+            log.warning("the accounts cannot be read, go on with those known: %s", error)
+            return self._accounts
 
     def current(self) -> Accounts:
         """The accounts in Redis, read again only after a change."""

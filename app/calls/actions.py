@@ -40,6 +40,7 @@ class Way:
     gateway: str | None = None
     dial_string: str | None = None
     owner: str | None = None
+    dialled: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,7 @@ def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
             uuid=leg_uuid(call.id, Role.THIRD, party, attempt),
             gateway=way.gateway,
             dial_string=way.dial_string,
+            dialled=way.dialled,
             owner=way.owner,
             action=request.action,
             action_id=request.id,

@@ -117,6 +117,8 @@ class Leg:
     uuid: str
     gateway: str | None = None
     dial_string: str | None = None
+    # What the gateway gets in place of the number, if that differs.
+    dialled: str | None = None
     created: float | None = None
     early_media: float | None = None
     ringing: float | None = None

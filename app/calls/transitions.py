@@ -20,6 +20,8 @@ BY_THIRD_PARTY = "third_party"
 BY_TIMEOUT = "timeout"
 BY_DURATION = "duration"
 BY_SWITCH = "switch"
+# The dial policy, when a worker was about to dial the call.
+BY_POLICY = "policy"
 # ended_by: the faults. Ringback ended the call because it lost sight of it.
 QUEUE_TIMEOUT = "queue_timeout"
 WORKER_LOST = "worker_lost"
@@ -283,11 +285,18 @@ def _is_pointless(call: Call, leg: Leg) -> bool:
 
 
 def end(call: Call, fault: str, *, at: float, cause: str = "NORMAL_UNSPECIFIED") -> Call:
-    """End a call that no event will end. ``fault`` is one of :data:`FAULTS`."""
+    """End a call that no event will end. ``fault`` is one of :data:`FAULTS` or BY_POLICY."""
     if call.state is State.ENDED:
         return call
     by = BY_API if call.hangup_requested is not None else fault
     return _end(call, cause, by, at)
+
+
+def bar(call: Call, *, worker: str | None, claimed: float | None, at: float) -> Call:
+    """The dial policy bars a call that this worker has claimed and not sent."""
+    if (call.worker, call.claimed) != (worker, claimed) or call.sent is not None:
+        return call
+    return end(call, BY_POLICY, at=at, cause="OUTGOING_CALL_BARRED")
 
 
 def end_queued(call: Call, *, at: float) -> Call:

@@ -4,13 +4,14 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from app.accounts.caller import Caller
 from app.accounts.model import Level
 from app.cdr.store import CdrStore, Record
 from app.errors import api_error
+from app.numbers import canonical, same
 from app.settings import Settings
 from app.store.index import Span
 from app.web.listing import Filter, Kind, Listing
@@ -142,8 +143,12 @@ def _saved(record: Record) -> float:
 
 
 def _has_number(caller: Caller, name: str, number: str) -> _Test:
-    wanted = {number.lstrip("+"), caller.extended(number)}
-    return lambda record: any(other.lstrip("+") in wanted for other in record[name])
+    organization = caller.organization
+    wanted = {same(number), caller.extended(number)}
+    # A record may have a number that is none in that country.
+    with suppress(ValueError):
+        wanted.add(same(canonical(number, organization.country if organization else None)))
+    return lambda record: any(same(other) in wanted for other in record[name])
 
 
 def _is(name: str, value: int) -> _Test:

@@ -117,9 +117,11 @@ def _field2number(_: Any, field: fields.Field[Any], ret: dict[str, Any]) -> dict
 
 
 def _field2pattern(_: Any, field: fields.Field[Any], ret: dict[str, Any]) -> dict[str, Any]:
-    """A Python pattern in the form of JSON Schema."""
+    """A Python pattern in the form of JSON Schema. Numbers may have punctuation."""
     if "pattern" not in ret:
         return {}
+    if isinstance(field, (Number, Numbers)):
+        return {"pattern": r"^\s*([Tt][Ee][Ll]:)?[-+0-9*()./\[\]\s]+$|^Sandbox$"}
     return {"pattern": ret["pattern"].replace(r"\A", "^").replace(r"\Z", "$")}
 
 
@@ -292,9 +294,19 @@ def _error(status: int, sentences: dict[str, str], schema: dict[str, Any]) -> di
 
 
 def _api_error(codes: Iterable[str]) -> dict[str, Any]:
-    return _object(
-        error=_object(code={"enum": list(codes)}, message={"type": "string", "minLength": 1})
-    )
+    error = _object(code={"enum": list(codes)}, message={"type": "string", "minLength": 1})
+    error["properties"] |= _ERROR_DETAILS
+    return _object(error=error)
+
+
+# Members of an error object that not every error has.
+_ERROR_DETAILS = {
+    "field": {"type": "string", "description": "The field with the bad value."},
+    "value": {"description": "The bad value, as it was sent."},
+    "reason": {"type": "string", "description": "Why this value was refused."},
+    "policy": {"type": "string", "description": "The policy that bars, or built-in."},
+    "rule": {"type": "string", "description": "The entry of the policy that bars."},
+}
 
 
 def _oauth_error(codes: Iterable[str]) -> dict[str, Any]:

@@ -87,7 +87,10 @@ def _create(
         description,
         query=query,
         body=body,
-        codes=(*_OWNED, *_BODY, "pc_source_invalid", "outcome_unknown"),
+        codes=(
+            *(*_OWNED, *_BODY, "pc_source_invalid", "outcome_unknown"),
+            *("pc_source_barred", "pc_destination_barred"),
+        ),
         fields=CALL_FIELDS,
         example=example,
     )
@@ -173,6 +176,7 @@ _PHONE_CALLS = (
             *_BODY,
             "pc_phonecall_invalid",
             "pc_transfer_invalid",
+            "pc_destination_barred",
             "outcome_unknown",
             "switch_unreachable",
         ),

@@ -12,13 +12,14 @@ from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import OneOf, Range, Regexp
 
 from app.accounts.caller import Caller
+from app.accounts.guard import Guard
 from app.accounts.model import Extension, ExtensionType
 from app.calls import actions
 from app.calls.actions import Request, Target, Way
 from app.calls.model import Action, Call, Leg, NumberKind
 from app.errors import ApiError, api_error
 from app.phone_calls.schemas import CallerIdField
-from app.phone_calls.services import PhoneCalls
+from app.phone_calls.services import PhoneCalls, checked_caller_id, number_in
 from app.settings import Settings
 from app.store.calls import CallStore
 from app.store.queue import JobQueue
@@ -115,8 +116,11 @@ class PhoneCallActions:
 
     def _request(self, caller: Caller, extension: str, call: Call, body: dict[str, Any]) -> Request:
         action: Action = body["action"]
-        if "callerId" in body and not self._charged(caller, call).may_set_caller_id:
-            raise api_error("pc_callerid_invalid", "You are not allowed to set the callerId field.")
+        guard = Guard.of(caller.accounts, call.extension, call.user, [call.app, caller.app.id])
+        shown = call.caller_id
+        if "callerId" in body:
+            charged = self._charged(caller, call)
+            shown = checked_caller_id(guard, charged, body["callerId"], "callerId")
         leg, by = self._legs(caller, extension, call, body)
         target = mailbox = file = None
         if action is Action.PARK and by is not None:
@@ -130,7 +134,7 @@ class PhoneCallActions:
         elif action in _NEED_TARGET:
             if action is not Action.TRANSFER:
                 self._terminal(caller, call, body["sendCallTo"])
-            target = self._target(caller, body["sendCallTo"])
+            target = self._target(caller, guard, body["sendCallTo"])
             if action is Action.TRANSFER and not _may_transfer(call, target):
                 raise api_error(
                     "pc_transfer_invalid",
@@ -145,7 +149,7 @@ class PhoneCallActions:
             leg=leg.id,
             by=by.number if by else None,
             target=target,
-            caller_id=body.get("callerId", call.caller_id),
+            caller_id=shown,
             wait_for_pickup=body["waitForPickup"],
             max_in_parking=body["maxInParking"],
             private=body["private"],
@@ -160,7 +164,7 @@ class PhoneCallActions:
         """The leg that the action acts on, and for an action that moves it the leg that asks."""
         action: Action = body["action"]
         numbers = [
-            self._calls.of_number(caller, body[name], [call]) if name in body else None
+            (number_in(caller, body[name], call) or body[name]) if name in body else None
             for name in ("transferFromNumber", "transferNumber")
         ]
         if action in (Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL) and any(numbers):
@@ -199,8 +203,9 @@ class PhoneCallActions:
             )
         return leg
 
-    def _target(self, caller: Caller, number: str) -> Target:
-        (kind, number), ways = self._calls.ways(caller, number, "pc_sendcallto_invalid")
+    def _target(self, caller: Caller, guard: Guard, text: str) -> Target:
+        found = self._calls.ways(caller, guard, text, "pc_sendcallto_invalid", "sendCallTo")
+        (kind, number), ways = found
         return Target(number, kind, tuple(Way(**way) for way in ways))
 
     def _terminal(self, caller: Caller, call: Call, number: str) -> Extension:
@@ -241,7 +246,7 @@ class PhoneCallActions:
 
 def _back_to(call: Call, by: Leg) -> Target:
     """The way back to the party that parked the other one: the way that reached it before."""
-    way = Way(gateway=by.gateway, dial_string=by.dial_string, owner=by.owner)
+    way = Way(by.gateway, by.dial_string, by.owner, by.dialled)
     return Target(by.number, by.kind, (way,))
 
 

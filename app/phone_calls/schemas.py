@@ -5,8 +5,16 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, Range, Regexp
 
-from app.caller_id import NUMBER, parse_caller_id
-from app.web.fields import BaseQuery, BaseRequest, Number, WholeNumber, coded, extension_number
+from app.caller_id import parse_caller_id
+from app.web.fields import (
+    DIALLABLE,
+    BaseQuery,
+    BaseRequest,
+    Number,
+    WholeNumber,
+    coded,
+    extension_number,
+)
 
 # The most parties on one side of a call, and the most legs with all their gateways: the switch
 # dials at most 128 channels in one originate.
@@ -18,7 +26,7 @@ class Numbers(fields.List[str]):
     """A list of numbers, or one number by itself."""
 
     def __init__(self, **kwargs: Any) -> None:
-        number = Number(validate=Regexp(rf"\A{NUMBER}\Z"))
+        number = Number(validate=DIALLABLE)
         super().__init__(number, validate=Length(1, MAX_PARTIES), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:

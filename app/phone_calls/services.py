@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import secrets
 import time
@@ -9,11 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from app.accounts.caller import Caller, Scope
+from app.accounts.guard import CALLER_ID_ENTRY, Guard
 from app.accounts.model import Accounts, Extension, ExtensionType, User
 from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_id, leg_uuid
 from app.calls.watch import is_hang_up_pending
-from app.errors import api_error
+from app.errors import ApiError, api_error
+from app.numbers import same
 from app.phone_calls.schemas import MAX_LEGS
 from app.settings import Settings
 from app.store import index
@@ -24,7 +27,10 @@ from app.store.index import ALL
 from app.store.pace import Pacer, QueuePosition
 from app.store.queue import JobQueue
 from app.store.writes import Note
+from app.telemetry import counting
 from app.web.listing import Filter, Listing
+
+log = logging.getLogger(__name__)
 
 # Seconds for which this process remembers whether a switch is unreachable.
 _SWITCH_AGE = 0.1
@@ -67,10 +73,11 @@ class PhoneCalls:
         if extension.type is not _TYPES[kind]:
             raise api_error("extension_invalid")
         owner = caller.accounts.users[extension.owner]
-        nonce, digest = body.get("nonce"), _digest(kind, extension, query, body)
+        guard = Guard.of(caller.accounts, extension.number, owner.id, [caller.app.id])
+        nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
         calls = [
-            self._new_call(caller, owner, extension, kind, query, view, nonce, digest)
-            for view in body["phoneCallView"]
+            self._new_call(caller, guard, owner, extension, kind, query, view, at, nonce, digest)
+            for at, view in enumerate(body["phoneCallView"])
         ]
         nonce_app = None if caller.voipnow else caller.app.id
         accepted = self._acceptor.accept(calls, self._queue.place_call, nonce_app=nonce_app)
@@ -78,25 +85,56 @@ class PhoneCalls:
             raise api_error("pc_nonce_invalid", "This nonce was used for another request.")
         return accepted.calls
 
+    def _digest(
+        self,
+        caller: Caller,
+        guard: Guard,
+        extension: Extension,
+        kind: str,
+        query: dict[str, Any],
+        body: dict[str, Any],
+    ) -> str:
+        """The digest by which two requests are the same.
+
+        It covers what the client asked for, in one form: numbers as they are compared, and nothing
+        that is the default. So a retry is still the same after a route has changed.
+        """
+        defaults = {"fields_": query.get("fields_"), "callDuration": self._settings.call_duration}
+        asked = {n: value for n, value in query.items() if defaults.get(n) != value}
+        shown = extension.caller_id or f"<{extension.number}>"
+        views = [
+            {
+                name: [_key(caller, guard, n) for n in value] if isinstance(value, list) else value
+                for name, value in view.items()
+                if value != shown
+            }
+            for view in body["phoneCallView"]
+        ]
+        whole = [kind, extension.number, asked, views, body.get("nonce")]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
     def _new_call(
         self,
         caller: Caller,
+        guard: Guard,
         user: User,
         extension: Extension,
         kind: str,
         query: dict[str, Any],
         view: dict[str, Any],
+        at: int,
         nonce: str | None,
         digest: str,
     ) -> Call:
-        if not extension.may_set_caller_id and (
-            "callerId" in view or "callerIdDestination" in view
-        ):
-            raise api_error("pc_callerid_invalid", "You are not allowed to set the callerId field.")
+        shown = extension.caller_id or f"<{extension.number}>"
+        caller_ids = {}
+        for name in ("callerId", "callerIdDestination"):
+            if name in view:
+                field = f"phoneCallView[{at}].{name}"
+                caller_ids[name] = checked_caller_id(guard, extension, view[name], field)
         organization = caller.accounts.organizations[user.organization]
         # 20 hex digits, as in VoipNow.
         call_id = secrets.token_hex(10)
-        caller_id = extension.caller_id or f"<{extension.number}>"
         return Call(
             id=call_id,
             kind=kind,
@@ -114,34 +152,43 @@ class PhoneCalls:
             job_uuid=job_uuid(call_id),
             nonce=nonce,
             request_digest=digest,
-            caller_id=view.get("callerId", caller_id),
-            caller_id_destination=view.get("callerIdDestination", caller_id),
+            caller_id=caller_ids.get("callerId", shown),
+            caller_id_destination=caller_ids.get("callerIdDestination", shown),
             allow_public_transfer=query.get("allowPublicTransfer", False),
             video=query.get("video", False),
             conference=_room(caller.accounts, extension, query) if kind == INVITE else None,
-            legs=tuple(self._sides(caller, call_id, kind, view)),
+            legs=tuple(self._sides(caller, guard, call_id, kind, view, f"phoneCallView[{at}]")),
         )
 
     def _sides(
-        self, caller: Caller, call_id: str, kind: str, view: dict[str, Any]
+        self, caller: Caller, guard: Guard, call_id: str, kind: str, view: dict[str, Any], path: str
     ) -> Iterable[Leg]:
-        if kind == INVITE:
-            # The room is no leg, so the sources are the invited parties.
-            code = "pc_destination_invalid"
-            yield from self._legs(caller, call_id, Role.SOURCE, view["destination"], code)
-            return
-        for role in (Role.SOURCE, Role.DESTINATION):
-            code = f"pc_{role}_invalid"
-            yield from self._legs(caller, call_id, role, view[role], code)
+        # In a conference the room is no leg, so the sources are the invited parties.
+        sides = [(Role.SOURCE, "source"), (Role.DESTINATION, "destination")]
+        for role, name in [(Role.SOURCE, "destination")] if kind == INVITE else sides:
+            yield from self._legs(caller, guard, call_id, role, view[name], path, name)
 
     def _legs(
-        self, caller: Caller, call_id: str, role: Role, numbers: Iterable[str], code: str
+        self,
+        caller: Caller,
+        guard: Guard,
+        call_id: str,
+        role: Role,
+        numbers: Sequence[str],
+        path: str,
+        name: str,
     ) -> Iterable[Leg]:
-        # A repeated number would ring one phone twice.
-        ways = dict(self.ways(caller, number, code) for number in numbers)
-        if sum(map(len, ways.values())) > MAX_LEGS:
+        code = f"pc_{name}_invalid"
+        ways: dict[tuple[NumberKind, str], tuple[str, list[dict[str, str]]]] = {}
+        for at, text in enumerate(numbers):
+            found = self.ways(caller, guard, text, code, f"{path}.{name}[{at}]")
+            (kind, number), attempts = found
+            # A number written twice, or in two forms, would ring one phone twice.
+            ways.setdefault((kind, same(number)), (number, attempts))
+        if sum(len(attempts) for _, attempts in ways.values()) > MAX_LEGS:
             raise api_error(code, f"These numbers need more than {MAX_LEGS} legs.")
-        for party, ((kind, number), attempts) in enumerate(ways.items(), start=1):
+        parties = [(kind, *found) for (kind, _), found in ways.items()]
+        for party, (kind, number, attempts) in enumerate(parties, start=1):
             for attempt, way in enumerate(attempts, start=1):
                 yield Leg(
                     id=leg_id(role, party, attempt),
@@ -151,31 +198,72 @@ class PhoneCalls:
                     uuid=leg_uuid(call_id, role, party, attempt),
                     gateway=way.get("gateway"),
                     dial_string=way.get("dial_string"),
+                    dialled=way.get("dialled"),
                     owner=way.get("owner"),
                 )
 
     def ways(
-        self, caller: Caller, number: str, code: str
+        self, caller: Caller, guard: Guard, text: str, code: str, field: str
     ) -> tuple[tuple[NumberKind, str], list[dict[str, str]]]:
-        """The kind and full form of a number, and the ways to reach it in order. Raises ApiError
-        with ``code``."""
+        """The kind and full form of a number, and the ways to reach it in order.
+
+        Raises ApiError with ``code`` for what is no number that can be dialled, and for a number
+        that a policy bars. ``field`` names the field of the request.
+        """
+
+        def invalid(reason: str) -> ApiError:
+            return api_error(code, field=field, value=text, reason=reason)
+
         accounts = caller.accounts
-        extension = accounts.extensions.get(caller.extended(number))
+        extension = accounts.extensions.get(caller.extended(text))
         own = caller.organization
-        if "*" in number and own is not None and number.partition("*")[0] != own.number:
+        if "*" in text and own is not None and text.partition("*")[0] != own.number:
             # Never ring another organization's extension, nor tell whether it exists.
-            raise api_error(code)
+            raise invalid("There is no such extension.")
         if extension is not None and extension.type.rings:
             return (NumberKind.EXTENSION, extension.number), [
                 {"dial_string": extension.dial_string or "", "owner": extension.owner}
             ]
-        if accounts.is_sandbox(number):
-            return (NumberKind.SANDBOX, number), [{}]
-        if extension is None and "*" not in number:
-            gateways = accounts.gateways_to(number)
-            if gateways:
-                return (NumberKind.PUBLIC, number), [{"gateway": name} for name in gateways]
-        raise api_error(code)
+        if accounts.is_sandbox(text):
+            return (NumberKind.SANDBOX, text), [{}]
+        if extension is not None:
+            raise invalid("A callback extension pays for calls and has no phone.")
+        if "*" in text:
+            raise invalid("There is no such extension.")
+        try:
+            number = guard.canonical(text)
+        except ValueError as error:
+            raise invalid(str(error)) from error
+        gateways = accounts.gateways_to(number)
+        if not gateways:
+            raise invalid("No route leads to this number.")
+        ways = []
+        for name in gateways:
+            way = {"gateway": name}
+            if (digits := guard.dialled(name, number, text)) != number:
+                way["dialled"] = digits
+            ways.append(way)
+        for form in dict.fromkeys((number, *(way.get("dialled", number) for way in ways))):
+            self._check_policy(caller, guard, form, code, field, text)
+        return (NumberKind.PUBLIC, number), ways
+
+    def _check_policy(
+        self, caller: Caller, guard: Guard, number: str, code: str, field: str, text: str
+    ) -> None:
+        verdict = guard.judge(number)
+        for each in verdict.reported:
+            log.warning("%s of app %s would be barred: %s", field, caller.app.id, each.rule)
+            counting.barred(each.policy, each.entry, enforced=False)
+        if (rule := verdict.barred) is None:
+            return
+        log.info("%s of app %s is barred: %s", field, caller.app.id, rule.rule)
+        counting.barred(rule.policy, rule.entry)
+        if not caller.voipnow:
+            # Its clients take 403 for a token that has expired.
+            code = "pc_source_barred" if code == "pc_source_invalid" else "pc_destination_barred"
+        policy = rule.policy or "built-in"
+        about: dict[str, str] = {"policy": policy, "rule": rule.entry, "reason": rule.reason}
+        raise api_error(code, None, None, field=field, value=text, **about)
 
     # Find
 
@@ -285,19 +373,12 @@ class PhoneCalls:
     def hang_up(self, caller: Caller, calls: Sequence[Call], number: str | None) -> list[Call]:
         """Hang up the calls, or only the party with ``number`` in them. Returns these calls once
         the switch has done it, or after RINGBACK_ACTION_TIMEOUT."""
+        found = {call.id: number and number_in(caller, number, call) for call in calls}
         if number is not None:
-            number = self.of_number(caller, number, calls)
-            calls = [c for c in calls if any(leg.number == number for leg in c.legs)]
-        concerned = [self._request_hang_up(call, number) for call in calls]
+            calls = [call for call in calls if found[call.id] is not None]
+        concerned = [self._request_hang_up(call, found[call.id]) for call in calls]
         end = time.monotonic() + self._settings.action_timeout
         return [self._await(call, end - time.monotonic()) for call in concerned]
-
-    def of_number(self, caller: Caller, number: str, calls: Sequence[Call]) -> str:
-        """The number as the legs have it: a short number becomes an extended one if one of the
-        calls has that extension."""
-        extended = caller.extended(number)
-        known = {leg.number for call in calls for leg in call.legs}
-        return extended if extended in known else number
 
     def _request_hang_up(self, call: Call, number: str | None) -> Call:
         at = self._store.now()
@@ -352,9 +433,35 @@ def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> st
     return f"{name}-{number}"
 
 
-def _digest(kind: str, extension: Extension, query: dict[str, Any], body: dict[str, Any]) -> str:
-    """The digest by which two requests are the same. It covers only what the client sent, so that
-    a retry is still the same after a route or a setting has changed."""
-    answer = {name: value for name, value in query.items() if name != "fields_"}
-    asked = [kind, extension.number, answer, {**body, "extension": None}]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+def _key(caller: Caller, guard: Guard, number: str) -> str:
+    """The text by which two ways to write a number are one."""
+    if (extended := caller.extended(number)) in caller.accounts.extensions:
+        return extended
+    try:
+        return same(guard.canonical(number))
+    except ValueError:
+        return same(number)
+
+
+def number_in(caller: Caller, number: str, call: Call) -> str | None:
+    """The number as a leg of the call has it: a short number may mean an extension, and a public
+    number may be written in another way. None if no leg has it."""
+    guard = Guard.of(caller.accounts, call.extension, call.user, [])
+    wanted = {caller.extended(number), same(number), _key(caller, guard, number)}
+    found = (leg.number for leg in call.legs if {leg.number, same(leg.number)} & wanted)
+    return next(found, None)
+
+
+def checked_caller_id(guard: Guard, extension: Extension, text: str, field: str) -> str:
+    """The caller id of a request, in the form that is shown. Raises ApiError if the charged
+    extension may set none, or may not show this one."""
+    reason = None
+    if not extension.may_set_caller_id:
+        reason = f"Extension {extension.number} may not set a caller id."
+    elif not guard.may_show(text):
+        reason = "The accounts' caller_ids do not list this number."
+    if reason is not None:
+        counting.barred(None, CALLER_ID_ENTRY)
+        sentence = "You are not allowed to set the callerId field."
+        raise api_error("pc_callerid_invalid", sentence, field=field, value=text, reason=reason)
+    return guard.shown(text)

@@ -146,6 +146,7 @@ _originates = _By(_Count, registry.ORIGINATES)
 _replies = _By(_Spread, registry.ORIGINATE_REPLY)
 _jobs = _By(_Count, registry.JOBS)
 _actions = _By(_Count, registry.ACTIONS)
+_barred = _By(_Count, registry.BARRED)
 _events = _By(_Count, registry.SWITCH_EVENTS)
 _lag = _By(_Spread, registry.EVENT_LAG)
 _gone = _By(_Count, registry.EVENTS_SUSPECTED_LOST)
@@ -291,6 +292,13 @@ def _add(counts: _By[_Count], labels: tuple[str, ...], count: int) -> None:
 @_harmless
 def action(name: str, result: str) -> None:
     _actions[name, result].inc()
+
+
+@_harmless
+def barred(policy: str | None, entry: str, *, enforced: bool = True) -> None:
+    """A rule barred a number: a policy's, or with None a built-in one."""
+    rule = entry.partition(" ")[0]
+    _barred[policy or "built-in", rule, "yes" if enforced else "no"].inc()
 
 
 # Listeners

@@ -138,6 +138,14 @@ ACTIONS = _counter(
     "actions_total", "Actions on calls: done, refused, unknown (done or not)", "action", "result"
 )
 
+BARRED = _counter(
+    "numbers_barred_total",
+    "Numbers and caller ids that a rule barred, or would bar if its policy were enforced",
+    "policy",
+    "rule",
+    "enforced",
+)
+
 # Listeners
 
 SWITCH_EVENTS = _counter(

@@ -9,24 +9,31 @@ from marshmallow.validate import OneOf, Range, Regexp
 
 from app.caller_id import NUMBER
 from app.errors import api_error
+from app.numbers import without_punctuation
 
 # The last place in a list that a page may begin at.
 MAX_START = 5000
 
 
 class Number(fields.String):
-    """A phone or extension number, which clients also send as a JSON number."""
+    """A phone or extension number, loaded without punctuation. Clients also send a JSON number."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
-        return super()._deserialize(value, attr, data, **kwargs).strip()
+        return without_punctuation(super()._deserialize(value, attr, data, **kwargs))
+
+
+# What the numbers of phones and extensions hold once punctuation is dropped.
+DIALLABLE = Regexp(
+    rf"\A{NUMBER}\Z", error="A number takes at most 32 of the characters 0 to 9 and *, after a +."
+)
 
 
 def phone_number(code: str) -> Number:
     """A field for an extension number or a public phone number. ``code`` is the error code for
     any other value."""
-    return Number(validate=Regexp(rf"\A{NUMBER}\Z"), metadata=coded(code))
+    return Number(validate=DIALLABLE, metadata=coded(code))
 
 
 def extension_number() -> Number:
@@ -96,24 +103,59 @@ class ListQuery(BaseQuery):
 
 
 def load(schema: Schema, data: Any) -> dict[str, Any]:
-    """Load a part of a request. Raises ApiError 400 with the code of the first bad field, in the
-    schema's order."""
+    """Load a part of a request.
+
+    Raises ApiError 400 for the first bad field, in the schema's order: with its code, and with
+    ``field``, ``value`` and ``reason``.
+    """
     try:
         loaded: dict[str, Any] = schema.load(data)
     except ValidationError as error:
-        raise api_error(_code_of(schema, error.messages, "request_invalid")) from error
+        code, path, reason = _first(schema, error.messages, "request_invalid")
+        raise api_error(code, **_about(path, data, reason)) from error
     return loaded
 
 
-def _code_of(schema: Schema, messages: Any, default: str) -> str:
+def _first(schema: Schema, messages: Any, default: str) -> tuple[str, list[str | int], str]:
+    """The code, the path and the reason of the first bad field."""
     for name, field in schema.fields.items():
-        found = messages.get(field.data_key or name) if isinstance(messages, dict) else None
+        key = field.data_key or name
+        found = messages.get(key) if isinstance(messages, dict) else None
         if not found:
             continue
         code: str = field.metadata["code"]
+        path: list[str | int] = [key]
         inner = field.inner if isinstance(field, fields.List) else None
-        if isinstance(inner, fields.Nested) and isinstance(found, dict):
-            # In a list of views, the code comes from a field of the first bad view.
-            return _code_of(inner.schema, found[min(found)], code)
-        return code
-    return default
+        if isinstance(found, dict):
+            path.append(first := min(found))
+            found = found[first]
+            if isinstance(inner, fields.Nested):
+                # In a list of views, the code comes from a field of the first bad view.
+                code, below, reason = _first(inner.schema, found, code)
+                return code, [*path, *below], reason
+        return code, path, str(found[0]) if isinstance(found, list) else ""
+    texts = messages.get("_schema") if isinstance(messages, dict) else messages
+    return default, [], str(texts[0]) if isinstance(texts, list) and texts else ""
+
+
+def _about(path: list[str | int], data: Any, reason: str) -> dict[str, Any]:
+    """The members of the error object that say what is wrong with which value."""
+    if not path:
+        return {}
+    names = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    about: dict[str, Any] = {"field": "".join(names)[1:]}
+    value = data
+    for part in path:
+        # One number may stand in place of a list of them.
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part] if part < len(value) else None
+    if isinstance(value, (str, int, float)) and path[-1] not in _SECRET:
+        about["value"] = value[:_SHOWN] if isinstance(value, str) else value
+    return {**about, "reason": reason} if reason else about
+
+
+# Fields whose values no error repeats, and the most characters of any other.
+_SECRET = frozenset({"pin"})
+_SHOWN = 128

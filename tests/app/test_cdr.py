@@ -348,7 +348,7 @@ def test_one_request_at_a_time_reads_through_records(
             "cdr_invalid_date_parameters",
         ),
         ({"source": "Alice"}, "cdr_source_invalid"),
-        ({"destination": "1-2"}, "cdr_destination_invalid"),
+        ({"destination": "1x2"}, "cdr_destination_invalid"),
         ({"disposition": 6}, "cdr_disposition_invalid"),
         ({"disposition": "ANSWERED"}, "cdr_disposition_invalid"),
         ({"flow": 3}, "cdr_flow_invalid"),

@@ -30,6 +30,7 @@ from redis.exceptions import LockError, RedisError
 
 import freeswitch.commands
 import freeswitch.pool
+from app.accounts.model import Accounts
 from app.calls import watch
 from app.calls.model import (
     Call,
@@ -599,7 +600,9 @@ def _runtime(process: Process) -> Runtime:
     pacer: Any = Line(world.redis)
     claims = Claims(store, process.name)
     keys = world.redis.keys
-    return Runtime(world.settings, redis, keys, store, queue, pacer, claims, process.name)
+    # Without accounts: no policy, no country.
+    accounts: Any = SimpleNamespace(latest=Accounts)
+    return Runtime(world.settings, redis, keys, store, queue, pacer, claims, process.name, accounts)
 
 
 def _addresses() -> list[SwitchAddress]:

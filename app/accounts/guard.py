@@ -1,0 +1,134 @@
+"""The guard: what an account may have dialled, and which caller ids it may show.
+
+Every rule that applies must allow: that of the organization, of the charged user and extension, of
+the app that placed the call, and of the app and user that ask for an action. The API asks the guard
+before it accepts a call or an action, and a worker asks again before it dials.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from app.accounts.model import Accounts, App, Extension, Organization, User
+from app.accounts.policy import Barred, Policy, Verdict, judge
+from app.calls.model import Call, Leg, NumberKind
+from app.numbers import canonical, dialled, same
+
+CALLER_ID_ENTRY = "caller_ids"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The rules for one request."""
+
+    accounts: Accounts
+    organization: Organization | None
+    # The accounts whose rules apply, each once. A name such as ``user:12`` says which it is.
+    holders: tuple[tuple[str, Organization | User | Extension | App], ...]
+
+    @classmethod
+    def of(cls, accounts: Accounts, extension: str, user: str, apps: Iterable[str]) -> "Guard":
+        """The guard of a charged extension and user, and of the apps that ask, by their ids. An
+        account that is gone has no rules."""
+        organization = accounts.organizations.get(extension.partition("*")[0])
+        found = (
+            (f"organization:{organization.id}" if organization else "", organization),
+            (f"user:{user}", accounts.users.get(user)),
+            (f"extension:{extension}", accounts.extensions.get(extension)),
+            *((f"app:{app}", accounts.apps.get(app)) for app in dict.fromkeys(apps)),
+        )
+        holders = tuple((name, holder) for name, holder in found if holder is not None)
+        return cls(accounts, organization, holders)
+
+    @property
+    def country(self) -> str | None:
+        return self.organization.country if self.organization else None
+
+    @property
+    def policies(self) -> tuple[tuple[str, Policy], ...]:
+        """The policies that apply, each with the account that has it."""
+        return tuple(
+            (name, self.accounts.policies[holder.policy])
+            for name, holder in self.holders
+            if holder.policy is not None and holder.policy in self.accounts.policies
+        )
+
+    def canonical(self, number: str) -> str:
+        """The one form of a public number. Raises ValueError that says why it is none."""
+        return canonical(number, self.country)
+
+    def dialled(self, gateway: str, number: str, sent: str) -> str:
+        """The digits that a gateway gets for a number that the client wrote as ``sent``."""
+        form = self.accounts.number_format(gateway, self.country)
+        return dialled(number, sent, form, self.country)
+
+    def judge(self, number: str) -> Verdict:
+        """What the policies say of a public number."""
+        return judge(number, self.country, [policy for _, policy in self.policies])
+
+    def may_show(self, text: str) -> bool:
+        """Whether the caller id ``Name <number>`` may be shown."""
+        number = self._shown(text)
+        if any(number == same(own) for own in self._own()):
+            return True
+        lists = [h.caller_ids for _, h in self.holders if h.caller_ids is not None]
+        if not lists:
+            return number in self._of_organization()
+        return all(any(self._allows(each, number) for each in allowed) for allowed in lists)
+
+    def shown(self, text: str) -> str:
+        """The caller id ``Name <number>`` with its number in its one form."""
+        name, _, number = text.rpartition("<")
+        return f"{name}<{self._number(number.rstrip('>'))}>"
+
+    def _shown(self, text: str) -> str:
+        return same(self._number(text.rpartition("<")[2].rstrip(">")))
+
+    def _number(self, number: str) -> str:
+        if number in self._of_organization():
+            return number
+        try:
+            return self.canonical(number)
+        except ValueError:
+            return number
+
+    def _own(self) -> Iterator[str]:
+        for _, holder in self.holders:
+            if isinstance(holder, Extension):
+                yield holder.number
+                yield holder.number.partition("*")[2]
+                if holder.caller_id is not None:
+                    yield self._shown(holder.caller_id)
+
+    def _of_organization(self) -> set[str]:
+        own = self.organization.number if self.organization else None
+        extended = [n for n in self.accounts.extensions if n.partition("*")[0] == own]
+        return {*extended, *(number.partition("*")[2] for number in extended)}
+
+    def _allows(self, allowed: str, number: str) -> bool:
+        if allowed.endswith("*"):
+            return number.startswith(same(allowed[:-1]))
+        return number == self._shown(allowed)
+
+
+def barred(accounts: Accounts, call: Call) -> tuple[Leg | None, Barred] | None:
+    """The rule that bars a call that is about to be dialled, and the leg that it bars.
+
+    The leg is None if the caller id is barred.
+    """
+    guard = Guard.of(accounts, call.extension, call.user, [call.app])
+    for leg in call.legs:
+        if leg.hangup_requested is None and (rule := barred_leg(guard, leg)) is not None:
+            return leg, rule
+    if guard.holders:
+        for text in filter(None, (call.caller_id, call.caller_id_destination)):
+            if not guard.may_show(text):
+                return None, Barred(CALLER_ID_ENTRY, f"{text} must not be shown as caller id.")
+    return None
+
+
+def barred_leg(guard: Guard, leg: Leg) -> Barred | None:
+    """The rule that bars a leg to a public number, by the number and by what the gateway gets."""
+    if leg.kind is not NumberKind.PUBLIC:
+        return None
+    numbers = dict.fromkeys((leg.number, leg.dialled or leg.number))
+    return next((rule for n in numbers if (rule := guard.judge(n).barred) is not None), None)
