@@ -44,6 +44,11 @@ GATEWAY_FAILURES = (
     "SWITCH_CONGESTION",
     "RECOVERY_ON_TIMER_EXPIRE",
 )
+# On every leg, so that no far end chooses what is dialled: a 3xx ends the leg, and a REFER ends the
+# call's other leg. Otherwise the switch follows the 3xx, or runs its own dialplan at a number of
+# the far end's choice (seen on 1.10.12). No context has this name. It leaves transfers to the
+# dialplan `inline` alone.
+_NO_DETOUR = {"outbound_redirect_fatal": "true", "force_transfer_context": "ringback-none"}
 # The US ringing tone. A source hears it from its own answer until the destination's. A value in
 # quotes needs a backslash before each comma.
 _RINGBACK_TONE = r"'%(2000\,4000\,440\,480)'"
@@ -153,6 +158,7 @@ def originate(
             raise ValueError("a party needs at least one channel")
     of_source = {
         **ours,
+        **_NO_DETOUR,
         "ignore_early_media": "true",
         "originate_timeout": str(int(ring_timeout)),
         # This limits the destination's ringing. The switch looks at it only while it reads the
@@ -178,7 +184,7 @@ def originate(
     # with it a source that has answered, because this second has enough sessions. A paused switch
     # still rejects it. A destination may be parked or sent elsewhere later, and needs the timer
     # then.
-    of_destination = {**ours, **of_leg, "rtp_timer_name": "soft"}
+    of_destination = {**ours, **of_leg, **_NO_DETOUR, "rtp_timer_name": "soft"}
     dial_destinations = _dial(destinations, {"no_throttle_limits": "true"}, of_destination)
     return f"originate {_dial(sources, of_source, of_leg)} &bridge({dial_destinations})"
 
@@ -222,6 +228,7 @@ def _brought_in(
 ) -> dict[str, str]:
     return {
         **{name: _check(_VALUE, value, name) for name, value in variables.items()},
+        **_NO_DETOUR,
         "ignore_early_media": "true",
         "originate_timeout": str(int(ring_timeout)),
         "hangup_after_bridge": "true",
@@ -271,6 +278,7 @@ def bridge_inline(
     """
     of_leg = {
         **{name: _check(_VALUE, value, name) for name, value in variables.items()},
+        **_NO_DETOUR,
         "leg_timeout": str(int(ring_timeout)),
         "rtp_timer_name": "soft",
         **_caller_id("origination", CallerId(shows)),

@@ -109,7 +109,7 @@ def test_it_is_read_as_it_was_meant(
     assert inner.pop("no_throttle_limits") == "true"
     assert set(inner) <= {
         *("ringback_call", "absolute_codec_string", "fail_on_single_reject", "leg_timeout"),
-        "rtp_timer_name",
+        *("rtp_timer_name", "outbound_redirect_fatal", "force_transfer_context"),
     }
     assert "$" not in command and "\n" not in command and '"' not in command
 
