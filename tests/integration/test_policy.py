@@ -1,0 +1,91 @@
+"""The dial policy where calls are dialled: the accounts may have changed since the acceptance."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from app.accounts.model import Accounts
+from app.accounts.policy import Policy
+from app.accounts.store import AccountStore, read_accounts
+from app.calls.actions import Request, Target, Way
+from app.calls.model import Action, NumberKind, State
+from app.store.pace import SUSPENDED
+from app.store.queue import JobQueue
+from tests.integration.conftest import LIMIT, Ringback
+
+NOT_GERMANY = Policy("not-germany", deny=("+49",))
+
+
+@pytest.fixture
+def changing(mortal: Ringback) -> Iterator[Ringback]:
+    yield mortal
+    mortal.store.redis.delete(SUSPENDED)
+    AccountStore(mortal.store.redis, mortal.store.keys).replace(read_accounts(None), demo=True)
+    mortal.heal()
+
+
+def change(ringback: Ringback, accounts: Accounts) -> None:
+    AccountStore(ringback.store.redis, ringback.store.keys).replace(accounts, demo=True)
+
+
+def with_policy(policy: Policy) -> Accounts:
+    accounts = read_accounts(None)
+    organization = replace(accounts.organizations["0003"], policy=policy.name)
+    organizations = {organization.number: organization}
+    return replace(accounts, organizations=organizations, policies={policy.name: policy})
+
+
+def test_a_call_that_is_barred_while_it_waits_is_not_dialled(changing: Ringback) -> None:
+    redis = changing.store.redis
+    redis.set(SUSPENDED, 1)
+    barred = changing.place("15500", "4915550109")
+    dropped = changing.place(["15500", "4915550109"], "15509")
+    allowed = changing.place("15509", "15500")
+    # A party that is taken out of a waiting call bars nothing.
+    path = f"@me/@self/{dropped}?phoneNumber=4915550109"
+    assert changing.request("DELETE", path)[0] == 200
+    change(changing, with_policy(NOT_GERMANY))
+    redis.delete(SUSPENDED)
+    call = changing.ended(barred)
+    assert (call.ended_by, call.disposition) == ("policy", 5)
+    assert call.hangup_cause == "OUTGOING_CALL_BARRED"
+    (told,) = [
+        entry[b"data"].decode()
+        for _, entry in redis.xrange(changing.store.keys.timeline(barred))
+        if entry[b"name"] == b"policy"
+    ]
+    assert "not-germany: deny +49" in told and "+4915550109 begins with +49." in told
+    assert changing.ended(allowed).hangup_cause == "USER_BUSY"
+    assert changing.ended(dropped).ended_by != "policy"
+    dialled = {originate["job_uuid"] for originate in changing.originates()}
+    calls = {call_id: changing.store.get(call_id) for call_id in (barred, dropped, allowed)}
+    jobs = {call_id: call.job_uuid for call_id, call in calls.items() if call is not None}
+    assert {call_id for call_id, job in jobs.items() if job in dialled} == {dropped, allowed}
+
+
+def test_a_worker_judges_the_target_of_an_action_again(changing: Ringback) -> None:
+    call = changing.wait_state(changing.place("15500", "15600"), State.BRIDGED)
+    body = {"action": "Transfer", "transferFromNumber": "15500", "sendCallTo": "+19005551234"}
+    status, answer = changing.request("PUT", f"@me/@self/{call.id}", body)
+    assert (status, answer["error"]["code"]) == (403, "pc_destination_barred")
+    assert answer["error"]["field"] == "sendCallTo"
+    request = Request(
+        id=f"{call.id}_0123456789ab",
+        action=Action.MONITOR,
+        leg=call.legs[0].id,
+        by=None,
+        target=Target("+19005551234", NumberKind.PUBLIC, (Way(gateway="pstn"),)),
+        caller_id=None,
+        wait_for_pickup=25,
+        max_in_parking=30,
+        private=False,
+        file=None,
+        mailbox=None,
+        asked=changing.store.now(),
+    )
+    queue = JobQueue(changing.store.redis, changing.store.keys)
+    outcome = queue.outcome(queue.act(call, request), LIMIT)
+    assert outcome is not None and "The dial policy bars this number" in outcome
+    now = changing.store.get(call.id)
+    assert now is not None and len(now.legs) == 2
