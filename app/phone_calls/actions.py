@@ -97,7 +97,7 @@ class PhoneCallActions:
             raise api_error("pc_phonecall_invalid")
         end = time.monotonic() + self._settings.action_timeout
         call = found[0]
-        request = self._request(caller, extension, call, body)
+        request = self._request(caller, user, extension, call, body)
         if (why := actions.refusal(call, request)) is not None:
             raise api_error("pc_action_invalid", why)
         job = self._queue.act(call, request)
@@ -113,7 +113,9 @@ class PhoneCallActions:
         now = self._store.wait(call.id, done, max(0.0, end - time.monotonic())) or call
         return now, done(now)
 
-    def _request(self, caller: Caller, extension: str, call: Call, body: dict[str, Any]) -> Request:
+    def _request(
+        self, caller: Caller, user: str, extension: str, call: Call, body: dict[str, Any]
+    ) -> Request:
         action: Action = body["action"]
         if "callerId" in body and not self._charged(caller, call).may_set_caller_id:
             raise api_error("pc_callerid_invalid", "You are not allowed to set the callerId field.")
@@ -152,6 +154,8 @@ class PhoneCallActions:
             file=file,
             mailbox=mailbox,
             asked=self._store.now(),
+            app=caller.app.id,
+            user=caller.asking_user(user),
         )
 
     def _legs(
