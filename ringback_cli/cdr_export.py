@@ -2,10 +2,12 @@
 
 import csv
 import math
+import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -14,10 +16,12 @@ import click
 import orjson
 from redis import Redis
 
+from app.cdr.resource import asked_by
 from app.cdr.store import CdrStore, Record
 from app.store.index import Span
 from app.store.keys import Keys
 from app.web.listing import parse_date
+from ringback_cli.spreadsheet import cell
 
 # As app.calls.cdr.record names them, in the order of the CSV's columns.
 COLUMNS = (
@@ -26,10 +30,14 @@ COLUMNS = (
     *("published", "answered", "ended", "duration", "billed"),
     *("disposition", "hangup_cause", "ended_by"),
 )
-_TIMES = ("published", "answered", "ended")
-# Fields with text from clients, and the characters that begin a formula in a spreadsheet.
-_TEXTS = {"organization_name", "nonce", "caller_id", "caller_id_destination"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A line a leg: the call that it belongs to, then the leg as the record has it.
+_OF_CALL = ("id", "organization", "organization_name", "user", "extension", "app")
+_OF_LEG = (
+    *("number", "role", "gateway", "action", "created", "answered", "ended", "seconds"),
+    *("cause", "recording"),
+)
+LEG_COLUMNS = (*_OF_CALL, "leg", *_OF_LEG, "asked_by_user", "asked_by_app")
+_TIMES = ("published", "created", "answered", "ended")
 # Seconds between two lines about the progress.
 _TELL = 1.0
 
@@ -39,74 +47,119 @@ def span(first: str | None, last: str | None) -> Span:
     return Span(_time(first, "--from", -math.inf), _time(last, "--to", math.inf))
 
 
-def run_export(redis: Redis, keys: Keys, key: str, times: Span, form: str, output: str) -> int:
+def run_export(
+    redis: Redis, keys: Keys, key: str, times: Span, form: str, output: str, *, legs: bool = False
+) -> int:
     """Write the records of the index ``key`` that were accepted within ``times``, oldest first, to
-    the file ``output`` (``-``: standard output). Returns their number.
+    the file ``output`` (``-``: standard output). Returns their number, or with ``legs`` the number
+    of their legs, which get a line each.
 
     The file is there when all is written, or not at all. Raises OSError and errors of Redis.
     """
     store = CdrStore(redis, keys)
     total = store.count(key, times)
-    with _opened(output) as file:
-        return write(store.walk(key, times, newest_first=False), file, form, _teller(total))
+    with opened(output) as file:
+        parts = store.walk(key, times, newest_first=False)
+        return write(parts, file, form, _teller(total), legs=legs)
 
 
 @contextmanager
-def _opened(output: str) -> Iterator[IO[str]]:
-    """The file under another name, which it loses when all is written."""
+def opened(output: str) -> Iterator[IO[str]]:
+    """The file ``output``, ``-`` for standard output.
+
+    A regular file has another name until all is written, and keeps its permissions. A link stays a
+    link. A pipe or a device is written to as it is.
+    """
     if output == "-":
         yield sys.stdout
         sys.stdout.flush()
         return
-    part = Path(f"{output}.part")
+    target = Path(os.path.realpath(output))
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8") as file:
+            yield file
+        return
+    part = Path(f"{target}.part")
     try:
         with part.open("w", encoding="utf-8") as file:
+            with suppress(FileNotFoundError):
+                was = target.stat()
+                part.chmod(stat.S_IMODE(was.st_mode))
+                with suppress(PermissionError):
+                    os.chown(part, was.st_uid, was.st_gid)
             yield file
-        part.replace(output)
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
 
 def write(
-    parts: Iterable[list[Record]], file: IO[str], form: str, tell: Callable[[int], None]
+    parts: Iterable[list[Record]],
+    file: IO[str],
+    form: str,
+    tell: Callable[[int], None],
+    *,
+    legs: bool = False,
 ) -> int:
-    """Write the records as ``csv`` or ``jsonl``, a part at a time. Returns their number.
+    """Write the records as ``csv`` or ``jsonl``, a part at a time. Returns the number of lines.
 
-    In CSV a list becomes text with spaces between, and a ``'`` stands before a text that would be a
-    formula. Times are UTC to the millisecond in both.
+    In CSV a list becomes text with spaces between, and a ``'`` stands before a text that a
+    spreadsheet could take for a formula. Times are UTC to the millisecond in both. With ``legs``
+    there is a line for each leg; a record of an older version has none.
     """
-    table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    columns = LEG_COLUMNS if legs else COLUMNS
+    table = csv.DictWriter(file, columns, lineterminator="\n")
     if form == "csv":
         table.writeheader()
-    written = 0
+    lines = done = 0
     for part in parts:
-        rows = map(_row, part)
+        rows = [row for record in part for row in (_legs(record) if legs else [_row(record)])]
         if form == "csv":
-            table.writerows(map(_flat, rows))
+            table.writerows(
+                {name: cell(value) for name, value in row.items() if name in columns}
+                for row in rows
+            )
         else:
             file.writelines(f"{orjson.dumps(row).decode()}\n" for row in rows)
-        written += len(part)
-        tell(written)
-    return written
+        lines += len(rows)
+        done += len(part)
+        tell(done)
+    return lines
 
 
 def _row(record: Record) -> dict[str, Any]:
+    """The record as JSON lines have it. CSV leaves out its legs and actions."""
     row = {name: record[name] for name in COLUMNS if name in record}
-    for name in _TIMES:
+    if "legs" in record:
+        row["legs"] = [
+            _dated(leg, _TIMES) | {"asked_by": asked_by(record, leg)} for leg in record["legs"]
+        ]
+    if "actions" in record:
+        row["actions"] = [_dated(asked, ("at",)) for asked in record["actions"]]
+    return _dated(row, _TIMES)
+
+
+def _legs(record: Record) -> list[dict[str, Any]]:
+    of_call = {name: record[name] for name in _OF_CALL}
+    return [
+        {
+            **of_call,
+            "leg": leg["id"],
+            **_dated({name: leg[name] for name in _OF_LEG if name in leg}, _TIMES),
+            **{f"asked_by_{name}": text for name, text in asked_by(record, leg).items()},
+        }
+        for leg in record.get("legs", ())
+    ]
+
+
+def _dated(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The row with its times as text."""
+    found = {}
+    for name in names:
         if name in row:
             at = datetime.fromtimestamp(row[name], UTC).isoformat(timespec="milliseconds")
-            row[name] = at.replace("+00:00", "Z")
-    return row
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: _cell(name, value) for name, value in row.items()}
-
-
-def _cell(name: str, value: Any) -> Any:
-    if isinstance(value, list):
-        return " ".join(value)
-    return f"'{value}" if name in _TEXTS and value.startswith(_FORMULA) else value
+            found[name] = at.replace("+00:00", "Z")
+    return row | found
 
 
 def _time(text: str | None, option: str, default: float) -> float:

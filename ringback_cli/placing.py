@@ -16,7 +16,7 @@ from app.calls.model import Call, State, changed_fields
 from app.phone_calls.schemas import CreateQuery, CreateSchema
 from app.web.fields import load
 from ringback_cli import screen, words
-from ringback_cli.session import Session
+from ringback_cli.session import Session, who
 
 # The app in the call's record. No app of the accounts can have this id.
 APP = "@command-line"
@@ -49,8 +49,9 @@ def caller(
     if organization is None and len(accounts.organizations) == 1:
         (organization,) = accounts.organizations
     if organization not in accounts.organizations:
-        return Caller(App(APP, Level.ADMINISTRATOR), accounts)
-    return Caller(App(APP, Level.ORGANIZATION, organization=organization), accounts)
+        return Caller(App(APP, Level.ADMINISTRATOR), accounts, operator=who())
+    app = App(APP, Level.ORGANIZATION, organization=organization)
+    return Caller(app, accounts, operator=who())
 
 
 def place(

@@ -39,6 +39,7 @@ def document(call: Call) -> dict[str, Any]:
     """The call for JSON: the names of the Redis hash, times in epoch seconds."""
     row = without_none(asdict(call))
     row["legs"] = [without_none(leg) for leg in row["legs"]]
+    row["actions"] = [without_none(asked) for asked in row["actions"]]
     return row
 
 

@@ -50,18 +50,31 @@ class Actor:
                 said = self._carry_out(call, request)
         except Refused as error:
             counting.action(request.action, "refused")
-            store.note(call_id, Note("reply", request.action, data=f"refused: {error}"))
+            note = Note("reply", request.action, data=f"refused: {error}")
+            self._settle(call_id, request, "refused", note)
             return str(error)
         except EventSocketError as error:
             # The switch may have carried it out or not: the events will tell.
             counting.action(request.action, "unknown")
             about = {"call": call_id, "leg": request.leg}
             log.warning("call %s, %s: %s", call_id, request.action, error, extra=about)
-            store.note(call_id, Note("reply", request.action, data=f"unknown: {error}"))
+            note = Note("reply", request.action, data=f"unknown: {error}")
+            self._settle(call_id, request, "unknown", note)
             return None
         counting.action(request.action, "done")
-        store.note(call_id, Note("command", request.action, leg=request.leg, data=said))
+        note = Note("command", request.action, leg=request.leg, data=said)
+        self._settle(call_id, request, "done", note)
         return ""
+
+    def _settle(self, call_id: str, request: Request, result: str, note: Note) -> None:
+        """Write the result into the call if the request was begun, and else only the note."""
+        store = self.runtime.store
+        settle = partial(actions.settle, request=request, result=result)
+        call = store.get(call_id)
+        if call is None or settle(call) is call:
+            store.note(call_id, note)
+        else:
+            store.change(call, settle, note)
 
     def _traced(self, call: Call, request: Request) -> AbstractContextManager[None]:
         about = {

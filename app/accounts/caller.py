@@ -24,10 +24,13 @@ SELF = "@self"
 
 @dataclass(frozen=True)
 class Caller:
-    """The app of a request, with the accounts at the time of the request."""
+    """The app of a request, with the accounts at the time of the request, and who uses the app:
+    from which address, or which user of the operating system at the command line."""
 
     app: App
     accounts: Accounts
+    address: str | None = None
+    operator: str | None = None
 
     @property
     def organization(self) -> Organization | None:
@@ -55,6 +58,12 @@ class Caller:
         if user is None or not self.may_act_for(user):
             raise api_error("user_invalid")
         return user
+
+    def asking_user(self, name: str) -> str | None:
+        """The id of the user that a request with the user ``name`` in its URI acts for; None if it
+        acts for all. At the command line this is the user of the operating system."""
+        user = self.user(name)
+        return self.operator or (user.id if user is not None else self.app.user)
 
     def extended(self, number: str) -> str:
         """The extended form of a short extension number, if the app may use short numbers."""

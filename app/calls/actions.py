@@ -6,11 +6,13 @@ the call as it is by then, before it tells the switch.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
+from app.calls import transitions
 from app.calls.model import (
     LISTENING,
     Action,
+    Asked,
     Call,
     Leg,
     NumberKind,
@@ -27,6 +29,8 @@ TOO_LATE = 10.0
 UNREACHABLE = "The call's switch is unreachable."
 # The most third parties of one call: their uuids have two digits for the number of the party.
 MAX_THIRDS = 99
+# The most actions of one call. The call and its record hold each of them.
+MAX_ACTIONS = 500
 # The actions that move a party away from the party that it talks to.
 MOVING = frozenset({Action.PARK, Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL})
 # The actions that ring a phone and bring it in.
@@ -75,6 +79,9 @@ class Request:
     mailbox: str | None = None
     # The time of the PUT, in epoch seconds. TOO_LATE counts from here.
     asked: float = 0.0
+    # The app and the user that ask.
+    app: str | None = None
+    user: str | None = None
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -149,21 +156,58 @@ def refusal(call: Call, request: Request) -> str | None:
         return "That party is already being recorded."
     if request.target is not None and _next_party(call) > MAX_THIRDS:
         return f"A call takes at most {MAX_THIRDS} third parties."
+    if len(call.actions) >= MAX_ACTIONS and not _was_asked(call, request):
+        return f"A call takes at most {MAX_ACTIONS} actions."
     return None
 
 
 def begin(call: Call, request: Request, *, at: float) -> Call:
-    """A worker begins the request before it tells the switch: the legs that the request brings in
-    belong to the call from now on. The call stays unchanged if the request was begun before, or
-    must be refused."""
+    """A worker begins the request before it tells the switch: the call says from now on who asked
+    for what, and has the legs that the request brings in. The call stays unchanged if the request
+    was begun before, or must be refused."""
     moved = call.leg_named(request.leg)
     if moved is None or is_begun(call, request) or refusal(call, request) is not None:
+        return call
+    if _was_asked(call, request):
+        # A second run of a job that brings in nobody.
         return call
     if request.action is Action.PARK:
         call = call.with_leg(evolve(moved, parked_by=request.by))
     elif request.action is Action.TRANSFER_TO_VOICEMAIL:
         call = call.with_leg(evolve(moved, voicemail=at, action_id=request.id))
-    return evolve(call, legs=(*call.legs, *_new_legs(call, request, at)))
+    target = request.target
+    asked = Asked(
+        id=request.id,
+        action=request.action,
+        at=at,
+        app=request.app,
+        user=request.user,
+        leg=request.leg,
+        number=target.number if target else request.mailbox,
+        file=request.file,
+    )
+    return evolve(
+        call,
+        legs=(*call.legs, *_new_legs(call, request, at)),
+        actions=(*call.actions, asked),
+    )
+
+
+def hang_up(call: Call, number: str | None, asked: Asked) -> Call:
+    """The call after a client asked to hang up the party with ``number``, or with None the call.
+    What was asked before, and what concerns no party, changes nothing."""
+    found = transitions.hang_up_number(call, number, at=asked.at)
+    return call if found is call else evolve(found, actions=(*found.actions, asked))
+
+
+def settle(call: Call, request: Request, result: str) -> Call:
+    """The call after the switch answered the request, or was not heard. ``result`` is ``done``,
+    ``refused`` or ``unknown``. A request that was not begun, or has a result, changes nothing."""
+    actions = tuple(
+        replace(asked, result=result) if asked.id == request.id and not asked.result else asked
+        for asked in call.actions
+    )
+    return call if actions == call.actions else evolve(call, actions=actions)
 
 
 def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
@@ -185,6 +229,8 @@ def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
             action_id=request.id,
             of=request.leg,
             brought=at,
+            asked_app=request.app,
+            asked_user=request.user,
         )
         for attempt, way in enumerate(target.ways, start=1)
     ]
@@ -192,6 +238,10 @@ def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
 
 def _next_party(call: Call) -> int:
     return max((int(leg.party[1:]) for leg in call.thirds), default=0) + 1
+
+
+def _was_asked(call: Call, request: Request) -> bool:
+    return any(asked.id == request.id for asked in call.actions)
 
 
 def is_begun(call: Call, request: Request) -> bool:

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from app.calls.model import Call, Leg, NumberKind
+from app.calls.model import Asked, Call, Leg, NumberKind
 
 # flow says which side is a public number (docs/internals/uapi.md#phonecallview).
 LOCAL, OUTGOING, INCOMING = 2, 4, 8
@@ -14,7 +14,8 @@ def record(call: Call) -> dict[str, Any]:
 
     Times are epoch seconds. ``duration`` counts from the source's answer, ``billed`` from the
     bridge of source and destination. Both round up to whole seconds. ``extension`` pays for the
-    call, with its ``user`` and ``organization``.
+    call, with its ``user`` and ``organization``. ``legs`` has an object for each leg,
+    ``actions`` one for each thing that a client asked of the call, in their order.
     """
     found = {
         "id": call.id,
@@ -38,19 +39,87 @@ def record(call: Call) -> dict[str, Any]:
         "nonce": call.nonce,
         "caller_id": call.caller_id,
         "caller_id_destination": call.caller_id_destination,
+        "legs": [_leg(call, leg) for leg in call.legs],
+        "actions": [_action(call, asked) for asked in call.actions] or None,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return _without_none(found)
+
+
+def _leg(call: Call, leg: Leg) -> dict[str, Any]:
+    """One leg in the record. ``asked_by`` says who asked for a third party; the app and the user of
+    the call asked for all others.
+
+    ``seconds`` counts from the leg's own answer to its own end as the switch's ``billsec`` does:
+    whole seconds of the clock. A leg that ended without a ``cause`` ended unheard: ``ended`` is
+    when Ringback noticed, or when the call ended.
+    """
+    ended = leg.ended
+    if ended is None and leg.live and call.ended is not None:
+        # The last event of a leg may come after the end of the call. It changes the record then.
+        ended = max(call.ended, leg.answered or 0.0)
+    return _without_none(
+        {
+            "id": leg.id,
+            "number": shown_number(leg),
+            "role": leg.role.value,
+            "gateway": leg.trunk,
+            "action": leg.action and leg.action.value,
+            "asked_by": _asker(leg.asked_app, leg.asked_user),
+            "created": leg.created,
+            "answered": leg.answered,
+            "ended": ended,
+            "seconds": _whole_seconds(leg.answered, ended),
+            "cause": leg.cause,
+            "recording": leg.recording_file,
+        }
+    )
+
+
+def _action(call: Call, asked: Asked) -> dict[str, Any]:
+    leg = call.leg_named(asked.leg)
+    return _without_none(
+        {
+            "action": asked.action,
+            "at": asked.at,
+            "asked_by": _asker(asked.app, asked.user),
+            "leg": asked.leg,
+            # The party that it concerned, and the number that it brought in or hung up.
+            "party": leg and shown_number(leg),
+            "number": asked.number,
+            "recording": asked.file,
+            "result": asked.result,
+        }
+    )
+
+
+def _asker(app: str | None, user: str | None) -> dict[str, str] | None:
+    return _without_none({"user": user, "app": app}) or None
+
+
+def _without_none(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def _seconds(begun: float | None, ended: float | None) -> int:
     return 0 if begun is None or ended is None else max(0, math.ceil(ended - begun))
 
 
+def _whole_seconds(begun: float | None, ended: float | None) -> int:
+    """The seconds as FreeSWITCH counts ``billsec`` (switch_channel_set_timestamps): the second of
+    the end minus the second of the answer, each without its fraction."""
+    if begun is None or ended is None:
+        return 0
+    return max(0, math.floor(ended) - math.floor(begun))
+
+
 def numbers(legs: tuple[Leg, ...]) -> list[str]:
     """The number of the leg that answered, or the numbers of all legs."""
     won = tuple(leg for leg in legs if leg.won)
-    shown = ("Sandbox" if leg.kind is NumberKind.SANDBOX else leg.number for leg in won or legs)
-    return list(dict.fromkeys(shown))
+    return list(dict.fromkeys(map(shown_number, won or legs)))
+
+
+def shown_number(leg: Leg) -> str:
+    return "Sandbox" if leg.kind is NumberKind.SANDBOX else leg.number
 
 
 def flow(call: Call) -> int:

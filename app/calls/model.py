@@ -4,15 +4,20 @@ Times are seconds since the epoch as floats with microseconds, as the switch
 stamps its events. A field without a value is left out of the Redis hash.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, TypeVar
 
 # The names of a leg's hash fields begin with this: leg:a1:uuid, leg:a1:ringing.
 LEG_PREFIX = "leg:"
+# The hash fields of what clients asked begin with this: actions:1, actions:2.
+ACTIONS_PREFIX = "actions:"
+# The name of a client's request to hang up, beside those of Action.
+HANG_UP = "HangUp"
 
 
 class State(StrEnum):
@@ -152,6 +157,9 @@ class Leg:
     recording_file: str | None = None
     # When the party was sent to a mailbox.
     voicemail: float | None = None
+    # For a third party: the app and the user that asked for it.
+    asked_app: str | None = None
+    asked_user: str | None = None
 
     @property
     def party(self) -> str:
@@ -207,6 +215,27 @@ def _lasts(begun: float | None, over: float | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a client asked of a call that it had placed or found: an action, or a hang-up."""
+
+    # The id of the request.
+    id: str
+    # The name of the action, or HANG_UP.
+    action: str
+    # When a worker began it, in epoch seconds; for a hang-up, when the client asked.
+    at: float
+    app: str | None = None
+    user: str | None = None
+    # The leg that it concerns, and the number that it brings in or hangs up.
+    leg: str | None = None
+    number: str | None = None
+    # The file of a recording.
+    file: str | None = None
+    # ``done``, ``refused`` by the switch, or ``unknown``. None until a worker has heard.
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """One phone call, from its acceptance to its end."""
 
@@ -256,6 +285,7 @@ class Call:
     hangup_cause: str | None = None
     ended_by: str | None = None
     disposition: int | None = None
+    actions: tuple[Asked, ...] = ()
 
     @property
     def sources(self) -> tuple[Leg, ...]:
@@ -367,7 +397,8 @@ def is_leg_uuid(uuid: str) -> bool:
 
 _LEG_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}0{7}[abc][0-9]{4}")
 _LEG_FIELDS = tuple(f.name for f in fields(Leg) if f.name != "id")
-_CALL_FIELDS = tuple(f.name for f in fields(Call) if f.name != "legs")
+_CALL_FIELDS = tuple(f.name for f in fields(Call) if f.name not in ("legs", "actions"))
+_ASKED_NAMES = frozenset(f.name for f in fields(Asked))
 _LEG_NAMES, _CALL_NAMES = frozenset(_LEG_FIELDS), frozenset(_CALL_FIELDS)
 _leg_values, _call_values = attrgetter(*_LEG_FIELDS), attrgetter(*_CALL_FIELDS)
 _FLOATS = """
@@ -409,12 +440,25 @@ def to_hash(call: Call) -> dict[str, str]:
         for name in _LEG_FIELDS:
             if (value := getattr(leg, name)) is not None:
                 flat[f"{LEG_PREFIX}{leg.id}:{name}"] = _dump(value)
+    for number, asked in enumerate(call.actions, start=1):
+        flat[f"{ACTIONS_PREFIX}{number}"] = _dump_asked(asked)
     return flat
+
+
+def _dump_asked(asked: Asked) -> str:
+    row = {name: value for name, value in asdict(asked).items() if value is not None}
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+
+def _load_asked(text: str) -> Asked:
+    # A newer version may have written fields that this one does not know.
+    return Asked(**{name: v for name, v in json.loads(text).items() if name in _ASKED_NAMES})
 
 
 def from_hash(flat: Mapping[str, str]) -> Call:
     """The call in a Redis hash that :func:`to_hash` wrote. Unknown fields are ignored."""
     values: dict[str, Any] = {}
+    asked: dict[int, Asked] = {}
     of_legs: dict[str, dict[str, Any]] = {
         leg_id: {"id": leg_id} for leg_id in flat["legs"].split(",") if leg_id
     }
@@ -426,11 +470,18 @@ def from_hash(flat: Mapping[str, str]) -> Call:
                 continue
         elif name in _CALL_NAMES:
             into = values
+        elif name.startswith(ACTIONS_PREFIX):
+            asked[int(name.removeprefix(ACTIONS_PREFIX))] = _load_asked(text)
+            continue
         else:
             continue
         load = _LOADERS.get(name)
         into[name] = text if load is None else load(text)
-    return Call(**values, legs=tuple(Leg(**leg) for leg in of_legs.values()))
+    return Call(
+        **values,
+        legs=tuple(Leg(**leg) for leg in of_legs.values()),
+        actions=tuple(asked[number] for number in sorted(asked)),
+    )
 
 
 def changed_fields(old: Call | None, new: Call) -> dict[str, str]:
@@ -454,4 +505,8 @@ def changed_fields(old: Call | None, new: Call) -> dict[str, str]:
                     changed[f"{LEG_PREFIX}{leg.id}:{name}"] = _dump(value)
     if len(new.legs) != len(old.legs):
         changed["legs"] = ",".join(leg.id for leg in new.legs)
+    if new.actions is not old.actions:
+        for number, asked in enumerate(new.actions, start=1):
+            if number > len(old.actions) or asked != old.actions[number - 1]:
+                changed[f"{ACTIONS_PREFIX}{number}"] = _dump_asked(asked)
     return changed

@@ -158,6 +158,9 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
         for name in _MERGED
         if (value := getattr(report, name)) is not None and getattr(leg, name) is None
     }
+    if leg.ended is not None and leg.cause is None and report.cause and report.ended is not None:
+        # Ringback noticed the end by a look. Now the switch says when it was, and why.
+        found["ended"] = report.ended
     for name in ("created", "answered"):
         # A time that came from another leg's event is later than the leg's own time.
         at, before = getattr(report, name), getattr(leg, name)
@@ -289,7 +292,19 @@ def end(call: Call, fault: str, *, at: float, cause: str = "NORMAL_UNSPECIFIED")
     if call.state is State.ENDED:
         return call
     by = BY_API if call.hangup_requested is not None else fault
-    return _end(call, cause, by, at)
+    return _end(_without_live_legs(call, at), cause, by, at)
+
+
+def _without_live_legs(call: Call, at: float) -> Call:
+    """The call after the channels of all its legs went unheard, at ``at`` at the latest: the switch
+    itself ends a call after ``call_duration``. These legs get no cause."""
+    if call.answered is not None:
+        at = min(at, call.answered + call.call_duration)
+    legs = tuple(
+        evolve(leg, ended=max(filter(None, (at, *_times(leg))))) if leg.live else leg
+        for leg in call.legs
+    )
+    return evolve(call, legs=legs)
 
 
 def bar(call: Call, *, worker: str | None, claimed: float | None, at: float) -> Call:

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+from app.calls.model import Role
 from app.web.resource import date, without_none
 
 FIELDS = frozenset(
     """
         id extension ownerId ownerName published answered nonce phoneCallView userId app kind ended
-        duration billed hangupCause endedBy callerId callerIdDestination
+        duration billed hangupCause endedBy callerId callerIdDestination legs actions
     """.split()
 )
 
@@ -16,7 +17,8 @@ def phone_call_record(record: dict[str, Any]) -> dict[str, Any]:
     """The PhoneCallRecord resource without the fields that have no value.
 
     ``userId``, ``app``, ``kind``, ``ended``, ``duration`` and ``billed`` (seconds),
-    ``hangupCause``, ``endedBy`` and the caller ids are ours.
+    ``hangupCause``, ``endedBy``, the caller ids, ``legs`` and ``actions`` are ours. A record that
+    an older version wrote has no legs.
     """
     answered = date(record.get("answered"))
     view = {
@@ -50,5 +52,27 @@ def phone_call_record(record: dict[str, Any]) -> dict[str, Any]:
             "endedBy": record.get("ended_by"),
             "callerId": record.get("caller_id"),
             "callerIdDestination": record.get("caller_id_destination"),
+            "legs": [_leg(record, leg) for leg in record["legs"]] if "legs" in record else None,
+            "actions": list(map(_action, record["actions"])) if "actions" in record else None,
         }
     )
+
+
+def asked_by(record: dict[str, Any], leg: dict[str, Any]) -> dict[str, str]:
+    """The app and the user that asked for a leg of the record: of a third party its own, else
+    those of the call."""
+    found: dict[str, str] | None = leg.get("asked_by")
+    if found is None and leg["role"] == Role.THIRD:
+        # The API that asked is older than this record.
+        return {}
+    return found or {"user": record["user"], "app": record["app"]}
+
+
+def _leg(record: dict[str, Any], leg: dict[str, Any]) -> dict[str, Any]:
+    dates = {name: date(leg.get(name)) for name in ("created", "answered", "ended")}
+    return without_none({**leg, **dates, "asked_by": None, "askedBy": asked_by(record, leg)})
+
+
+def _action(asked: dict[str, Any]) -> dict[str, Any]:
+    row = {**asked, "at": date(asked["at"]), "askedBy": asked.get("asked_by", {})}
+    return without_none({**row, "asked_by": None})

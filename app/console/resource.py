@@ -22,7 +22,7 @@ _CALL_INSIDE = "switch core_uuid worker job_uuid claimed sent originate_error".s
 _LEG = """
     created early_media ringing answered bridged ended cause hangup_requested sip_disposition
     originate_disposition action of brought held unheld parked unparked parked_pos parked_by
-    recording recorded voicemail
+    recording recorded voicemail asked_app asked_user
 """.split()
 _LEG_INSIDE = "uuid gateway dial_string recording_file".split()
 

@@ -142,6 +142,39 @@ class PhoneCallRecordView(Answer):
     disposition = _disposition()
 
 
+class AskedBy(Answer):
+    user = _text("The id of the user that asked, if the request named one.", examples=["12"])
+    app = _text("The id of the app that asked.")
+
+
+class PhoneCallRecordLeg(Answer):
+    id = _text("`a1` is a source, `b1` a destination, `c1` a third party.", examples=["c1"])
+    number = _text("The number that was dialled, or would have been.", examples=["15550100"])
+    role = _text("source, destination or third.")
+    gateway = _text("The gateway that the leg goes through.")
+    action = _text("The name of the action that brought in a third party.")
+    askedBy = fields.Nested(AskedBy)
+    created = _date("When the switch began to dial the leg; missing if it never did.")
+    answered = _date("When the phone answered.")
+    ended = _date("When the leg ended.")
+    seconds = _number(
+        "Seconds from the leg's own answer to its own end, counted as FreeSWITCH's `billsec`."
+    )
+    cause = _text("FreeSWITCH's name of the cause. Missing if no event told how the leg ended.")
+    recording = _text("The file of the leg's last recording, on the switch's host.")
+
+
+class PhoneCallRecordAction(Answer):
+    action = _text("The name of the action, or HangUp.")
+    at = _date("When a worker began it. For HangUp: when the app asked.")
+    askedBy = fields.Nested(AskedBy)
+    leg = _text("The id of the leg that the action concerned.")
+    party = _text("The number of that leg.")
+    number = _text("The number that the action brought in or hung up.")
+    recording = _text("The file of the recording that the action began.")
+    result = _text("done, refused or unknown. Missing for HangUp.")
+
+
 class PhoneCallRecord(Answer):
     id = _text("The id of the call.")
     extension = _text("The extension that was charged.")
@@ -161,6 +194,8 @@ class PhoneCallRecord(Answer):
     endedBy = _text("The party, client, limit or fault that ended the call.")
     callerId = _text("The caller id that the source saw.")
     callerIdDestination = _text("The caller id that the destination saw.")
+    legs = fields.List(fields.Nested(PhoneCallRecordLeg))
+    actions = fields.List(fields.Nested(PhoneCallRecordAction))
 
 
 class PhoneCallRecordCollection(Collection):

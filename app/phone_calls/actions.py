@@ -98,7 +98,7 @@ class PhoneCallActions:
             raise api_error("pc_phonecall_invalid")
         end = time.monotonic() + self._settings.action_timeout
         call = found[0]
-        request = self._request(caller, extension, call, body)
+        request = self._request(caller, user, extension, call, body)
         if (why := actions.refusal(call, request)) is not None:
             raise api_error("pc_action_invalid", why)
         job = self._queue.act(call, request)
@@ -114,7 +114,9 @@ class PhoneCallActions:
         now = self._store.wait(call.id, done, max(0.0, end - time.monotonic())) or call
         return now, done(now)
 
-    def _request(self, caller: Caller, extension: str, call: Call, body: dict[str, Any]) -> Request:
+    def _request(
+        self, caller: Caller, user: str, extension: str, call: Call, body: dict[str, Any]
+    ) -> Request:
         action: Action = body["action"]
         guard = Guard.of(caller.accounts, call.extension, call.user, [call.app, caller.app.id])
         shown = call.caller_id
@@ -156,6 +158,8 @@ class PhoneCallActions:
             file=file,
             mailbox=mailbox,
             asked=self._store.now(),
+            app=caller.app.id,
+            user=caller.asking_user(user),
         )
 
     def _legs(

@@ -9,11 +9,22 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from app.accounts.caller import Caller, Scope
+from app.accounts.caller import OWNER, Caller, Scope
 from app.accounts.guard import CALLER_ID_ENTRY, Guard
 from app.accounts.model import Accounts, Extension, ExtensionType, User
-from app.calls import transitions
-from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_id, leg_uuid
+from app.calls import actions
+from app.calls.model import (
+    HANG_UP,
+    Asked,
+    Call,
+    Leg,
+    NumberKind,
+    Role,
+    State,
+    job_uuid,
+    leg_id,
+    leg_uuid,
+)
 from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError, api_error
 from app.numbers import same
@@ -370,22 +381,29 @@ class PhoneCalls:
 
     # Hang up
 
-    def hang_up(self, caller: Caller, calls: Sequence[Call], number: str | None) -> list[Call]:
+    def hang_up(
+        self, caller: Caller, calls: Sequence[Call], number: str | None, *, user_name: str = OWNER
+    ) -> list[Call]:
         """Hang up the calls, or only the party with ``number`` in them. Returns these calls once
-        the switch has done it, or after RINGBACK_ACTION_TIMEOUT."""
+        the switch has done it, or after RINGBACK_ACTION_TIMEOUT. ``user_name`` is the user in the
+        URI of the request."""
         found = {call.id: number and number_in(caller, number, call) for call in calls}
         if number is not None:
             calls = [call for call in calls if found[call.id] is not None]
-        concerned = [self._request_hang_up(call, found[call.id]) for call in calls]
+        user = caller.asking_user(user_name)
+        concerned = [
+            self._request_hang_up(call, found[call.id], caller.app.id, user) for call in calls
+        ]
         end = time.monotonic() + self._settings.action_timeout
         return [self._await(call, end - time.monotonic()) for call in concerned]
 
-    def _request_hang_up(self, call: Call, number: str | None) -> Call:
+    def _request_hang_up(self, call: Call, number: str | None, app: str, user: str | None) -> Call:
         at = self._store.now()
+        asked = Asked(secrets.token_hex(6), HANG_UP, at, app, user, number=number)
         note = Note("request", "hang up", data=number)
 
         def transition(current: Call) -> Call:
-            return transitions.hang_up_number(current, number, at=at)
+            return actions.hang_up(current, number, asked)
 
         try:
             # A client relies on this answer as on the acceptance of the call.

@@ -25,9 +25,11 @@ def command() -> None:
 @click.option("--to", "last", help="Only calls accepted before this time.")
 @click.option("--organization", help="Only calls that the organization with this number pays.")
 @click.option("--user", help="Only calls that the user with this id pays.")
+@click.option("--legs", is_flag=True, help="Write a line for each leg of the calls.")
 @click.option("--output", default="-", help="The file to write; standard output by default.")
 def export(
     form: str,
+    legs: bool,
     output: str,
     first: str | None,
     last: str | None,
@@ -50,5 +52,5 @@ def export(
         key = keys.organization_records(organization)
     elif user is not None:
         key = keys.user_records(user)
-    written = run_export(session.redis, keys, key, times, form, output)
-    click.echo(f"{written} records written", err=True)
+    written = run_export(session.redis, keys, key, times, form, output, legs=legs)
+    click.echo(f"{written} {'legs' if legs else 'records'} written", err=True)

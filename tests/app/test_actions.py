@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from app.calls import actions, transitions, watch
 from app.calls.actions import Request, Target, Way
 from app.calls.model import (
+    HANG_UP,
     Action,
+    Asked,
     Call,
     Leg,
     NumberKind,
     Role,
     State,
+    changed_fields,
     from_hash,
     leg_uuid,
     to_hash,
@@ -85,6 +88,45 @@ def test_whom_an_action_brings_in_belongs_to_the_call_once() -> None:
     assert from_hash(to_hash(once)) == once
     again = actions.begin(once, replace(asked, id="another"), at=22.0)
     assert [each.id for each in again.thirds] == ["c1", "c2"]
+
+
+@pytest.mark.parametrize("target", [None, DESK])
+def test_what_is_asked_is_in_the_call_once(target: Target | None) -> None:
+    action = Action.TRANSFER if target else Action.ON_HOLD
+    asked = request(action, target=target, app="boss-app", user="7")
+    once = actions.begin(talking(), asked, at=20.0)
+    assert actions.begin(once, asked, at=21.0) is once
+    (said,) = once.actions
+    assert said == Asked(
+        asked.id, action, 20.0, "boss-app", "7", leg="b1", number=target and target.number
+    )
+    assert [(leg.asked_app, leg.asked_user) for leg in once.thirds] == (
+        [("boss-app", "7")] if target else []
+    )
+    assert from_hash(to_hash(once)) == once
+    # The hash gets one field, however many there are.
+    twice = actions.begin(once, replace(asked, id="2"), at=22.0)
+    assert [n for n in changed_fields(once, twice) if n.startswith("actions:")] == ["actions:2"]
+    done = actions.settle(twice, asked, "done")
+    assert [each.result for each in done.actions] == ["done", None]
+    assert actions.settle(done, asked, "unknown") is done
+    assert actions.settle(talking(), asked, "done") == talking()
+
+
+def test_a_call_takes_so_many_actions() -> None:
+    call = talking()
+    for number in range(actions.MAX_ACTIONS):
+        call = actions.begin(call, replace(request(Action.ON_HOLD), id=str(number)), at=20.0)
+    last = replace(request(Action.ON_HOLD), id=str(actions.MAX_ACTIONS - 1))
+    assert actions.refusal(call, last) is None
+    more = replace(last, id="more")
+    assert "500 actions" in (actions.refusal(call, more) or "")
+    assert actions.begin(call, more, at=21.0) is call
+    # A hang-up is never refused.
+    asked = Asked("h", HANG_UP, 30.0, "app")
+    ended = actions.hang_up(call, None, asked)
+    assert ended.hangup_requested == 30.0 and ended.actions[-1] == asked
+    assert actions.hang_up(ended, None, replace(asked, at=31.0)) is ended
 
 
 def test_a_call_does_not_live_on_for_who_listens() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from app.calls import cdr, transitions
-from app.calls.model import Call, State, evolve
+from app.calls.model import Call, Role, State, evolve
 from app.calls.transitions import LegReport
 from app.cdr.services import CallReports
 from app.store import index
@@ -94,6 +94,27 @@ def test_the_record_of_a_call_that_talked(ask: Ask, store: CallStore) -> None:
     assert parse_date(times[1]) - parse_date(times[0]) in (65, 66)
     (view,) = record["phoneCallView"]
     assert record.pop("answered") == view.pop("answered")
+    won, lost, called = record.pop("legs")
+    asked_by = {"app": "demo-user", "user": "12"}
+    assert won.pop("created") <= won.pop("answered") <= won.pop("ended")
+    assert 63 <= won.pop("seconds") <= 64
+    assert won == {
+        "id": "a1",
+        "number": "5354353",
+        "role": "source",
+        "gateway": "pstn",
+        "askedBy": asked_by,
+        "cause": "NORMAL_CLEARING",
+    }
+    # The switch never dialled it.
+    assert {name: lost[name] for name in ("number", "seconds", "askedBy")} == {
+        "number": "5302040",
+        "seconds": 0,
+        "askedBy": asked_by,
+    }
+    assert "answered" not in lost and "created" not in lost
+    assert (called["role"], called["number"]) == ("destination", "3235742879")
+    assert 60 <= called["seconds"] <= 61
     assert record == {
         "id": call.id,
         "extension": "0003*210",
@@ -191,8 +212,8 @@ def test_nothing_is_written_again_that_is_the_same(
 ) -> None:
     call = make(store, cancelled, recent)
     redis.delete(store.keys.record(call.id))
-    # What fills in a leg's times only.
-    late = LegReport(call.legs[0].uuid, created=recent + 1)
+    # What the record does not tell.
+    late = LegReport(call.legs[0].uuid, ringing=recent + 1)
     store.change(call, lambda c: transitions.report_leg(c, late), NOTE)
     assert not redis.exists(store.keys.record(call.id))
 
@@ -217,8 +238,68 @@ def test_a_record_outlives_its_call_and_goes_in_its_time(
 
 def read(redis: Redis, store: CallStore, call: Call) -> Any:
     text: Any = redis.get(store.keys.record(call.id))
-    assert len(text) < 700
+    assert len(text) < 1100
     return orjson.loads(text)
+
+
+def test_what_a_client_asked_is_in_the_record(ask: Ask, store: CallStore) -> None:
+    (created,) = ask("POST", SIMPLE, BODY).json
+    path = f"/uapi/phoneCalls/@me/210/{created['id']}"
+    # The organization's app hangs up one of two sources, then the user's app the call.
+    dropped = f"/uapi/phoneCalls/12/210/{created['id']}?phoneNumber=5302040"
+    for _ in range(2):
+        ask("DELETE", dropped, token=ORGANIZATION)
+    ask("DELETE", path)
+    ask("DELETE", path)
+    record = ask("GET", CDR).json["entry"][created["id"]]
+    assert all(parse_date(asked.pop("at")) for asked in record["actions"])
+    assert record["actions"] == [
+        {
+            "action": "HangUp",
+            "number": "5302040",
+            "askedBy": {"app": "demo-organization", "user": "12"},
+        },
+        {"action": "HangUp", "askedBy": {"app": "demo-user", "user": "12"}},
+    ]
+    assert record["endedBy"] == "api"
+    (picked,) = ask("GET", CDR, fields="id,actions").json["entry"].values()
+    assert (picked["id"], len(picked["actions"]), len(picked)) == (created["id"], 2, 2)
+
+
+def test_a_record_of_an_older_version_has_no_legs(
+    ask: Ask, store: CallStore, redis: Redis, recent: float
+) -> None:
+    call = make(store, cancelled, recent)
+    older = {name: value for name, value in read(redis, store, call).items() if name != "legs"}
+    redis.set(store.keys.record(call.id), orjson.dumps(older))
+    (record,) = ask("GET", CDR).json["entry"].values()
+    assert "legs" not in record and record["id"] == call.id
+
+
+def test_a_leg_counts_the_seconds_of_the_clock() -> None:
+    """As FreeSWITCH's billsec: 0.2 s over the change of a second are one, 0.9 s within none."""
+    call = talked(evolve(new_call(), accepted=1000.0))
+    source, _ = call.legs
+
+    def seconds(answered: float | None, ended: float | None) -> int:
+        leg = evolve(source, answered=answered, ended=ended)
+        return int(cdr.record(call.with_leg(leg))["legs"][0]["seconds"])
+
+    assert seconds(1001.9, 1002.1) == 1
+    assert seconds(1001.05, 1001.95) == 0
+    assert seconds(1001.5, 1061.4) == 60
+    assert seconds(None, 1061.4) == 0
+
+
+def test_a_leg_whose_end_is_not_heard_yet_ends_with_its_call() -> None:
+    call = talked(evolve(new_call(), accepted=1000.0))
+    listener = evolve(
+        call.legs[0], id="c1", role=Role.THIRD, answered=1020.0, ended=None, cause=None
+    )
+    call = evolve(call, legs=(*call.legs, listener))
+    leg = cdr.record(call)["legs"][-1]
+    assert (leg["ended"], leg["seconds"]) == (call.ended, 45)
+    assert "cause" not in leg
 
 
 def test_a_conference_calls_those_who_are_invited() -> None:

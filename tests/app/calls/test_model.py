@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from app.calls.model import (
     LOST_THE_RACE,
     Action,
+    Asked,
     Call,
     Leg,
     NumberKind,
@@ -59,10 +60,15 @@ def legs(draw: st.DrawFn, name: str) -> Leg:
     return Leg(name, **drawn)
 
 
+asked = st.builds(Asked, **{f.name: values(f, absent=True) for f in fields(Asked)})
+
+
 @st.composite
 def calls(draw: st.DrawFn) -> Call:
     names = draw(st.lists(st.sampled_from(["a1", "a1.2", "a2", "b1", "c12"]), unique=True))
-    drawn = {f.name: draw(values(f, absent=True)) for f in fields(Call) if f.name != "legs"}
+    own = [f for f in fields(Call) if f.name not in ("legs", "actions")]
+    drawn = {f.name: draw(values(f, absent=True)) for f in own}
+    drawn["actions"] = tuple(draw(st.lists(asked, max_size=12)))
     return Call(**drawn, legs=tuple(draw(legs(name)) for name in names))
 
 
@@ -81,7 +87,7 @@ def test_every_field_survives_by_itself(of: type[Any]) -> None:
     samples |= {"State": State.ANSWERED, "Role": Role.THIRD, "NumberKind": NumberKind.SANDBOX}
     samples["Action"] = Action.PICK_UP
     for field in fields(of):
-        if field.name in ("legs", "id"):
+        if field.name in ("legs", "actions", "id"):
             continue
         name = getattr(field.type, "__args__", (field.type,))[0].__name__
         change = {field.name: samples[name]}
@@ -120,7 +126,7 @@ def test_what_changed_makes_the_new_hash_of_the_old(data: st.DataObject) -> None
     old = data.draw(calls())
     changes = {}
     for field in fields(Call):
-        if field.name not in ("id", "legs") and data.draw(st.booleans()):
+        if field.name not in ("id", "legs", "actions") and data.draw(st.booleans()):
             changes[field.name] = data.draw(values(field, absent=False))
     found = list(old.legs)
     for place, leg in enumerate(found):
@@ -129,7 +135,11 @@ def test_what_changed_makes_the_new_hash_of_the_old(data: st.DataObject) -> None
             found[place] = replace(leg, **{field.name: data.draw(values(field, absent=False))})
     if data.draw(st.booleans()):
         found.append(data.draw(legs("c99")))
-    new = replace(old, **changes, legs=tuple(found))
+    said = list(old.actions)
+    if said and data.draw(st.booleans()):
+        said[-1] = replace(said[-1], result=data.draw(WORDS))
+    said += data.draw(st.lists(asked, max_size=2))
+    new = replace(old, **changes, legs=tuple(found), actions=tuple(said))
     changed = changed_fields(old, new)
     assert to_hash(old) | changed == to_hash(new)
     assert all(to_hash(old).get(name) != text for name, text in changed.items())
@@ -146,7 +156,8 @@ def test_all_of_a_new_call_is_changed() -> None:
 def test_to_evolve_is_to_replace(call: Call, data: st.DataObject) -> None:
     for value in (call, *call.legs):
         field = data.draw(st.sampled_from(fields(value)))
-        other = data.draw(st.just(()) if field.name == "legs" else values(field, absent=True))
+        several = field.name in ("legs", "actions")
+        other = data.draw(st.just(()) if several else values(field, absent=True))
         assert evolve(value, **{field.name: other}) == replace(value, **{field.name: other})
 
 

@@ -456,6 +456,25 @@ def test_what_is_ended_without_an_event(fault: str) -> None:
     assert transitions.end(dialled(), fault, at=1010.0, cause="X").hangup_cause == "X"
 
 
+def test_the_legs_of_a_call_out_of_sight_end_until_the_switch_says_when() -> None:
+    call = report(dialled(), "a1", created=1003.0, answered=1004.0)
+    call = transitions.end(call, "events_lost", at=1100.0)
+    source, destination = call.legs
+    # The destination never had a channel.
+    assert (source.ended, source.cause, destination.ended) == (1100.0, None, None)
+    # A look that says no more than that the channel is gone changes nothing.
+    assert report(call, "a1", ended=1101.0) == call
+    told = report(call, "a1", ended=1050.0, cause="NORMAL_CLEARING")
+    assert (told.legs[0].ended, told.legs[0].cause) == (1050.0, "NORMAL_CLEARING")
+    assert report(told, "a1", ended=1060.0, cause="USER_BUSY") == told
+    # The switch itself ends a call after its duration, 600 seconds here.
+    late = transitions.end(report(dialled(), "a1", answered=1004.0, created=1003.0), "x", at=9e3)
+    assert (late.legs[0].ended, late.ended) == (1604.0, 9e3)
+    later = report(dialled(), "a1", created=1003.0, answered=1004.0)
+    later = report(later, "b1", created=1700.0)
+    assert transitions.end(later, "events_lost", at=9e3).legs[1].ended == 1700.0
+
+
 def test_only_a_queued_call_is_too_late_for_its_turn() -> None:
     assert ended(end_queued(make_call(), at=1060.0))[2:] == ("queue_timeout", FAILED)
     claimed = dialled()
