@@ -292,9 +292,20 @@ def _error(status: int, sentences: dict[str, str], schema: dict[str, Any]) -> di
 
 
 def _api_error(codes: Iterable[str]) -> dict[str, Any]:
-    return _object(
-        error=_object(code={"enum": list(codes)}, message={"type": "string", "minLength": 1})
-    )
+    known = list(codes)
+    error = _object(code={"enum": known}, message={"type": "string", "minLength": 1})
+    if "quota_exceeded" in known:
+        error["properties"] |= _OF_QUOTA
+    return _object(error=error)
+
+
+# The further members of the error that a cap refuses with.
+_OF_QUOTA = {
+    "cap": {"type": "string", "description": "The cap that has no room."},
+    "limit": {"type": "number"},
+    "used": {"type": "number"},
+    "freeAt": {"type": "string", "format": "date-time"},
+}
 
 
 def _oauth_error(codes: Iterable[str]) -> dict[str, Any]:

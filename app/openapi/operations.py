@@ -87,7 +87,7 @@ def _create(
         description,
         query=query,
         body=body,
-        codes=(*_OWNED, *_BODY, "pc_source_invalid", "outcome_unknown"),
+        codes=(*_OWNED, *_BODY, "pc_source_invalid", "quota_exceeded", "outcome_unknown"),
         fields=CALL_FIELDS,
         example=example,
     )
@@ -173,6 +173,7 @@ _PHONE_CALLS = (
             *_BODY,
             "pc_phonecall_invalid",
             "pc_transfer_invalid",
+            "quota_exceeded",
             "outcome_unknown",
             "switch_unreachable",
         ),

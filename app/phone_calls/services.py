@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from app.accounts import caps
 from app.accounts.caller import Caller, Scope
 from app.accounts.model import Accounts, Extension, ExtensionType, User
 from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, State, job_uuid, leg_id, leg_uuid
+from app.calls.quota import QuotaExceeded
 from app.calls.watch import is_hang_up_pending
 from app.errors import api_error
 from app.phone_calls.schemas import MAX_LEGS
@@ -25,6 +27,7 @@ from app.store.pace import Pacer, QueuePosition
 from app.store.queue import JobQueue
 from app.store.writes import Note
 from app.web.listing import Filter, Listing
+from app.web.quota import quota_error
 
 # Seconds for which this process remembers whether a switch is unreachable.
 _SWITCH_AGE = 0.1
@@ -73,7 +76,13 @@ class PhoneCalls:
             for view in body["phoneCallView"]
         ]
         nonce_app = None if caller.voipnow else caller.app.id
-        accepted = self._acceptor.accept(calls, self._queue.place_call, nonce_app=nonce_app)
+        checks = caps.checks(caps.holders(caller.accounts, caller.app, owner), calls)
+        try:
+            accepted = self._acceptor.accept(
+                calls, self._queue.place_call, nonce_app=nonce_app, checks=checks
+            )
+        except QuotaExceeded as error:
+            raise quota_error(error.refusal, self._store.now()) from error
         if not accepted.new and accepted.calls[0].request_digest != digest:
             raise api_error("pc_nonce_invalid", "This nonce was used for another request.")
         return accepted.calls
@@ -112,6 +121,7 @@ class PhoneCalls:
             retention=self._settings.retention,
             cdr_retention=self._settings.cdr_retention,
             job_uuid=job_uuid(call_id),
+            counted=caps.counted(caps.holders(caller.accounts, caller.app, user)),
             nonce=nonce,
             request_digest=digest,
             caller_id=view.get("callerId", caller_id),
