@@ -137,6 +137,8 @@ CODES = COMMON | {
     "pce_status_invalid": (400, "status takes 0 (disabled) or 1 (enabled)."),
     "pce_note_invalid": (400, "note takes at most 1024 characters."),
     "pce_limit_exceeded": (400, "An extension has at most 100 events."),
+    # Caps.
+    "quota_exceeded": (429, "A cap has no room for the request."),
     # The stream.
     "stream_limit_exceeded": (429, "Too many streams are open. Retry later."),
 }

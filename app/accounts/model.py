@@ -35,16 +35,34 @@ class Compatibility(StrEnum):
     VOIPNOW = "voipnow"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capped:
+    """What an organization, a user and an app may take; None for no limit. Calls beyond
+    ``max_calls`` wait, the others refuse."""
+
+    max_calls: int | None = None
+    # Legs at a time, those of waiting calls included.
+    max_legs: int | None = None
+    calls_per_minute: int | None = None
+    # Of a day in UTC.
+    calls_per_day: int | None = None
+    minutes_per_day: int | None = None
+    # A decimal number, in the currency of the rates.
+    cost_per_day: str | None = None
+    # Calls that wait at a time.
+    max_waiting: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
-class Organization:
+class Organization(Capped):
     id: str
     # The part of an extended extension number before its ``*``.
     number: str
     name: str
     extension_digits: int = 3
-    # The limits of its calls; None for no limit.
+    # The limit of its calls; None for no limit.
     legs_per_second: float | None = None
-    max_calls: int | None = None
+    max_waiting: int | None = field(default=10_000, kw_only=True)
     # ISO 3166. With it public numbers have E.164 form; without it they stay as they are.
     country: str | None = None
     # The name of its dial policy.
@@ -55,12 +73,11 @@ class Organization:
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class User(Capped):
     id: str
     # The number of the user's organization.
     organization: str
     name: str = ""
-    max_calls: int | None = None
     policy: str | None = None
     caller_ids: tuple[str, ...] | None = None
 
@@ -100,7 +117,7 @@ class Conference:
 
 
 @dataclass(frozen=True, slots=True)
-class App:
+class App(Capped):
     id: str
     level: Level
     # SHA-256 of its permanent bearer token, in hex. None for an app that requests tokens instead.

@@ -1,5 +1,6 @@
 """The form of the accounts file, and the rules between its parts."""
 
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
@@ -21,6 +22,7 @@ from app.accounts.model import (
 )
 from app.accounts.policy import TYPES, Policy
 from app.caller_id import parse_caller_id
+from app.calls.cost import MILLION, decimal
 from app.calls.model import gateway_of
 from app.numbers import COUNTRIES, NumberFormat
 
@@ -105,13 +107,41 @@ class PolicySchema(Schema):
         return Policy(**data)
 
 
-class OrganizationSchema(GuardedSchema):
+class Money(fields.Field[str]):
+    """An amount of money, kept as a decimal number without loss."""
+
+    default_error_messages = {  # noqa: RUF012
+        "invalid": "Takes a number of 0 to 1000000000 with at most 6 decimals."
+    }
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        try:
+            amount = Decimal(str(value))
+        except InvalidOperation:
+            raise self.make_error("invalid") from None
+        if isinstance(value, bool) or not amount.is_finite() or not 0 <= amount <= 1_000_000_000:
+            raise self.make_error("invalid")
+        if (micros := amount * MILLION) != int(micros):
+            raise self.make_error("invalid")
+        return decimal(int(micros))
+
+
+class CappedSchema(Schema):
+    max_calls = _most()
+    max_legs = _most()
+    calls_per_minute = _most()
+    calls_per_day = _most()
+    minutes_per_day = _most()
+    cost_per_day = Money()
+    max_waiting = _most()
+
+
+class OrganizationSchema(GuardedSchema, CappedSchema):
     id = fields.String(required=True, validate=_ID)
     number = fields.String(required=True, validate=_NUMBER)
     name = _name()
     extension_digits = fields.Integer(validate=Range(1, 16))
     legs_per_second = _rate()
-    max_calls = _most()
     country = _country()
 
     @post_load
@@ -119,11 +149,10 @@ class OrganizationSchema(GuardedSchema):
         return Organization(**data)
 
 
-class UserSchema(GuardedSchema):
+class UserSchema(GuardedSchema, CappedSchema):
     id = fields.String(required=True, validate=_ID)
     organization = fields.String(required=True, validate=_NUMBER)
     name = _name(required=False)
-    max_calls = _most()
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> User:
@@ -159,7 +188,7 @@ class ExtensionSchema(GuardedSchema):
         return Extension(**data)
 
 
-class AppSchema(GuardedSchema):
+class AppSchema(GuardedSchema, CappedSchema):
     id = fields.String(required=True, validate=_ID)
     level = fields.Enum(Level, by_value=True, required=True)
     token = fields.String(validate=Regexp(r"\A[A-Za-z0-9_.-]{10,255}\Z"))

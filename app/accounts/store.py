@@ -157,6 +157,7 @@ def _limits(accounts: Accounts) -> dict[str, Limit]:
             for o in accounts.organizations.values()
         },
         **{f"user:{u.id}": Limit(most=u.max_calls or 0) for u in accounts.users.values()},
+        **{f"app:{a.id}": Limit(most=a.max_calls or 0) for a in accounts.apps.values()},
         **{
             f"gateway:{g.name}": Limit(g.legs_per_second or 0, g.max_legs or 0)
             for g in accounts.gateways

@@ -145,6 +145,8 @@ class Leg:
     action_id: str | None = None
     of: str | None = None
     brought: float | None = None
+    # What a public number costs: per minute, per call, seconds of an increment, currency.
+    rate: str | None = None
     held: float | None = None
     unheld: float | None = None
     parked: float | None = None
@@ -251,6 +253,8 @@ class Call:
     call_duration: int
     queue_timeout: int
     job_uuid: str
+    # What counts the call for caps, words with commas between (app.accounts.caps).
+    counted: str | None = None
     legs: tuple[Leg, ...] = ()
     state: State = State.QUEUED
     version: int = 0

@@ -306,6 +306,10 @@ _ERROR_DETAILS = {
     "reason": {"type": "string", "description": "Why this value was refused."},
     "policy": {"type": "string", "description": "The policy that bars, or built-in."},
     "rule": {"type": "string", "description": "The entry of the policy that bars."},
+    "cap": {"type": "string", "description": "The cap that has no room."},
+    "limit": {"type": "number"},
+    "used": {"type": "number"},
+    "freeAt": {"type": "string", "format": "date-time"},
 }
 
 

@@ -88,7 +88,7 @@ def _create(
         query=query,
         body=body,
         codes=(
-            *(*_OWNED, *_BODY, "pc_source_invalid", "outcome_unknown"),
+            *(*_OWNED, *_BODY, "pc_source_invalid", "quota_exceeded", "outcome_unknown"),
             *("pc_source_barred", "pc_destination_barred"),
         ),
         fields=CALL_FIELDS,
@@ -177,6 +177,7 @@ _PHONE_CALLS = (
             "pc_phonecall_invalid",
             "pc_transfer_invalid",
             "pc_destination_barred",
+            "quota_exceeded",
             "outcome_unknown",
             "switch_unreachable",
         ),

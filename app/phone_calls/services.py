@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from app.accounts import caps
 from app.accounts.caller import OWNER, Caller, Scope
 from app.accounts.guard import CALLER_ID_ENTRY, Guard
 from app.accounts.model import Accounts, Extension, ExtensionType, User
@@ -25,6 +26,7 @@ from app.calls.model import (
     leg_id,
     leg_uuid,
 )
+from app.calls.quota import QuotaExceeded
 from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError, api_error
 from app.numbers import same
@@ -40,6 +42,7 @@ from app.store.queue import JobQueue
 from app.store.writes import Note
 from app.telemetry import counting
 from app.web.listing import Filter, Listing
+from app.web.quota import quota_error
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +94,13 @@ class PhoneCalls:
             for at, view in enumerate(body["phoneCallView"])
         ]
         nonce_app = None if caller.voipnow else caller.app.id
-        accepted = self._acceptor.accept(calls, self._queue.place_call, nonce_app=nonce_app)
+        checks = caps.checks(caps.holders(caller.accounts, caller.app, owner), calls)
+        try:
+            accepted = self._acceptor.accept(
+                calls, self._queue.place_call, nonce_app=nonce_app, checks=checks
+            )
+        except QuotaExceeded as error:
+            raise quota_error(error.refusal, self._store.now()) from error
         if not accepted.new and accepted.calls[0].request_digest != digest:
             raise api_error("pc_nonce_invalid", "This nonce was used for another request.")
         return accepted.calls
@@ -161,6 +170,7 @@ class PhoneCalls:
             retention=self._settings.retention,
             cdr_retention=self._settings.cdr_retention,
             job_uuid=job_uuid(call_id),
+            counted=caps.counted(caps.holders(caller.accounts, caller.app, user)),
             nonce=nonce,
             request_digest=digest,
             caller_id=caller_ids.get("callerId", shown),

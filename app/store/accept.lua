@@ -5,9 +5,12 @@
 --       2 a nonce's value that no longer counts: its calls are not kept any more
 --       3 the nonce's new value, the calls' ids
 --       4 for each call how many keys it has and its argv, a JSON array of {n, argv}
---       5.. the commands that enqueue the jobs, each after the number of its words
+--       5 the checks of caps (quota.lua), '' for none
+--       6.. the commands that enqueue the jobs, each after the number of its words
 -- Returns {'accepted' | 'late' | 'unlimited', the clock} or {'seen', the clock, the nonce's value};
--- 'unlimited' where the limits are missing: nothing is accepted then.
+-- 'unlimited' where the limits are missing: nothing is accepted then. After 'accepted' come the
+-- crossings of caps that are news. If a cap has no room: {'quota', the clock, the place of its check,
+-- what is used, the microsecond at which there is room}.
 local now = redis.call('TIME')
 now = now[1] * 1000000 + now[2]
 local clock = string.format('%.0f', now)
@@ -30,11 +33,14 @@ for _, call in ipairs(calls) do
 end
 if now > tonumber(ARGV[1]) then return {'late', clock} end
 if redis.call('HEXISTS', KEYS[2], 'mark') == 0 then return {'unlimited', clock} end
+local prefix = string.sub(KEYS[2], 1, -1 - #'limits')
+local full, news, free = take_quota(prefix, now, ARGV[5])
+if full then return {'quota', clock, full, string.format('%.0f', news), string.format('%.0f', free)} end
 first = 3
 for _, call in ipairs(calls) do
   change({unpack(KEYS, first, first + call[1] - 1)}, call[2])
   first = first + call[1]
 end
 if KEYS[1] ~= '' then redis.call('SET', KEYS[1], ARGV[3]) end
-each_command(ARGV, 5, redis.call)
-return {'accepted', clock}
+each_command(ARGV, 6, redis.call)
+return {'accepted', clock, unpack(news)}

@@ -13,7 +13,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.calls.model import Call, evolve
-from app.store import once, scripts, writes
+from app.calls.quota import Check, QuotaExceeded
+from app.store import once, quotas, scripts, writes
 from app.store.calls import REPLICAS_LIMIT, CallStore
 from app.store.errors import LimitsMissing, OutcomeUnknown
 from app.store.writes import Note
@@ -50,13 +51,16 @@ class Acceptor:
         enqueue: Callable[[Call, Pipeline], None],
         *,
         nonce_app: str | None = None,
+        checks: Sequence[Check] = (),
     ) -> Accepted:
         """Write new calls with their jobs, all or none, within ACCEPT_LIMIT seconds.
 
         With ``nonce_app`` the calls' nonce makes the request idempotent among that app's
         requests: where the nonce is known, nothing is written, and the calls made with it are
-        returned. Raises an error of Redis (LimitsMissing is one) where nothing was written nor will
-        be, and OutcomeUnknown where the process lost Redis in the middle.
+        returned. ``checks`` are what all the calls together take from caps; a known nonce takes
+        nothing.
+        Raises an error of Redis (LimitsMissing is one) where nothing was written nor will be,
+        QuotaExceeded, and OutcomeUnknown where the process lost Redis in the middle.
         """
         nonce = calls[0].nonce
         key = self._store.keys.nonce(nonce_app, nonce) if nonce_app and nonce else ""
@@ -64,7 +68,7 @@ class Acceptor:
         logs.bind(call=",".join(ids))
         traced = tracing.carried(ids, self._store.now)
         new = tuple(evolve(call, version=1, stamp=writes.stamp(), **traced) for call in calls)
-        keys, arguments = self._words(new, key, enqueue)
+        keys, arguments = self._words(new, key, checks, enqueue)
         forgotten = b""
         end = time.monotonic() + ACCEPT_LIMIT
         # Whether an attempt was lost after it was sent.
@@ -75,7 +79,7 @@ class Acceptor:
                     self._hear_clock(connection, end)
                     try:
                         words = keys, [forgotten, *arguments]
-                        reply, seen = self._accept_on(connection, end, *words)
+                        reply, *said = self._accept_on(connection, end, *words)
                     except _LOST:
                         counting.redis_error()
                         unsure = True
@@ -94,22 +98,29 @@ class Acceptor:
                     return _accepted(new)
                 raise
             if reply == b"accepted":
+                quotas.tell(quotas.crossings(checks, said))
                 return _accepted(new)
+            if reply == b"quota":
+                raise QuotaExceeded(quotas.refusal(checks, said))
             if reply == b"unlimited":
                 raise LimitsMissing("the limits of calls are missing")
             if reply == b"seen":
-                if (known := self._store.of_nonce(seen)) is not None:
+                if (known := self._store.of_nonce(said[0])) is not None:
                     if known[0].id == new[0].id:
                         return _accepted(known)
                     return Accepted(known, new=False)
-                forgotten = seen
+                forgotten = said[0]
             elif time.monotonic() >= end:
                 raise RedisTimeoutError(f"not accepted within {ACCEPT_LIMIT} s")
             else:
                 time.sleep(_PAUSE)
 
     def _words(
-        self, calls: Sequence[Call], nonce_key: str, enqueue: Callable[[Call, Pipeline], None]
+        self,
+        calls: Sequence[Call],
+        nonce_key: str,
+        checks: Sequence[Check],
+        enqueue: Callable[[Call, Pipeline], None],
     ) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV of accept.lua, but for the last moment and the forgotten nonce."""
         keys, changes = [nonce_key, self._store.keys.limits], []
@@ -127,6 +138,7 @@ class Acceptor:
         return keys, [
             ",".join(call.id for call in calls),
             orjson.dumps(changes).decode(),
+            quotas.dumps(checks),
             *commands,
         ]
 
@@ -154,9 +166,9 @@ class Acceptor:
 
     def _accept_on(
         self, connection: Any, end: float, keys: list[str], arguments: list[Any]
-    ) -> tuple[bytes, bytes]:
-        """Make one attempt, answered before the monotonic ``end``. Returns what accept.lua says,
-        and the nonce's value."""
+    ) -> list[Any]:
+        """Make one attempt, answered before the monotonic ``end``. Returns what accept.lua says
+        without the clock."""
         asked = time.monotonic()
         last = f"{self._clock.moment(end):.0f}"
         words = (len(keys), *keys, last, *arguments)
@@ -171,7 +183,7 @@ class Acceptor:
             limit = int(REPLICAS_LIMIT * 1000)
             if (replicas := _ask(connection, end, "WAIT", wanted, limit)) < wanted:
                 raise OutcomeUnknown(f"{replicas} of {wanted} replicas have it")
-        return reply[0], reply[2] if len(reply) > 2 else b""
+        return [reply[0], *reply[2:]]
 
     def _is_kept(self, calls: Sequence[Call]) -> bool:
         try:

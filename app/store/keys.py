@@ -17,6 +17,7 @@ class Keys:
         self.room = f"{prefix}room"
         self.queued = f"{prefix}calls:queued"
         self.turns = f"{prefix}turns"
+        self.alerts = f"{prefix}alerts"
         self.limits = f"{prefix}limits"
         self.pace = f"{prefix}pace"
         # The extensions that have webhooks, and the call events for them.
@@ -63,6 +64,14 @@ class Keys:
     def taken(self, of: str) -> str:
         """The live calls or legs that a limit counts."""
         return self.prefix + "live:" + of
+
+    def quota(self, day: int, holder: str) -> str:
+        """What the holder of caps has used on a day (UTC, counted from 1970)."""
+        return f"{self.prefix}quota:{day}:{holder}"
+
+    def running(self, holder: str) -> str:
+        """The legs that talk now and count towards the holder's minutes and cost."""
+        return f"{self.prefix}running:{holder}"
 
     def turn(self, token: str) -> str:
         """The answer to a worker's request for calls."""

@@ -38,7 +38,7 @@ def lua(name: str) -> str:
 
 _CHANGE = lua("lines") + lua("change")
 CHANGE = script(f"{_CHANGE}return change(KEYS, ARGV)\n")
-ACCEPT = script(_CHANGE + lua("commands") + lua("accept"))
+ACCEPT = script(_CHANGE + lua("commands") + lua("quota") + lua("accept"))
 PACE = script(_CHANGE + lua("pace"))
 ONCE = script(lua("commands") + lua("once"))
 QUEUED = script(lua("queued"))

@@ -14,7 +14,7 @@ import orjson
 
 from app.calls import call_events, cdr, transitions, watch
 from app.calls.model import Call, Leg, State, changed_fields, evolve
-from app.store import marks
+from app.store import counted, marks
 from app.store.keys import Keys
 
 # A command of Redis or of change.lua, its key and its further words.
@@ -97,13 +97,15 @@ def lane_of(call: Call) -> str:
     legs its claim dials, and what it takes of which limit but its switch's.
 
     Of each limit it has the name, how much is taken of what is live at a time (calls of an
-    organization and a user, legs of a gateway), and how many legs of what is dialled per second.
+    organization, a user and an app that has a limit, legs of a gateway), and how many legs of what
+    is dialled per second.
     """
     legs = [leg for leg in call.legs if _is_dialled(leg)]
     gateways = Counter(leg.trunk for leg in legs if leg.trunk is not None)
     limits = [
         (f"organization:{call.organization}", 1, len(legs)),
         (f"user:{call.user}", 1, len(legs)),
+        *((name, 1, len(legs)) for name in counted.holders(call, "calls")),
         *((f"gateway:{name}", count, count) for name, count in sorted(gateways.items())),
     ]
     return orjson.dumps([call.organization, len(legs), limits]).decode()
@@ -184,6 +186,7 @@ def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
             if key not in known:
                 yield "ZADD", key, str(new.accepted), new.id
     yield from _places(keys, old, new)
+    yield from counted.commands(keys, old, new)
 
 
 def indexes(keys: Keys, call: Call) -> list[str]:
@@ -231,7 +234,8 @@ def _places(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
     begun = old.switch != new.switch and not ended
     if begun or ended:
         take = "SADD" if begun else "SREM"
-        for name in (f"organization:{new.organization}", f"user:{new.user}"):
+        own = (f"organization:{new.organization}", f"user:{new.user}")
+        for name in (*own, *counted.holders(new, "calls")):
             yield take, keys.taken(name), new.id
             if ended:
                 yield "ROOM", keys.waiting, name

@@ -135,6 +135,9 @@ class _Capped:
 _requests = _By(_Count, registry.HTTP_REQUESTS)
 _durations = _By(_Spread, registry.HTTP_DURATION)
 _accepted = _By(_Count, registry.CALLS_ACCEPTED)
+_refused = _By(_Count, registry.QUOTA_REFUSED)
+_reached = _By(_Count, registry.QUOTA_REACHED)
+_counts_lost = _Count(registry.QUOTA_COUNTS_LOST)
 _entered = {state: _Count(registry.CALLS_ENTERED.labels(state.value)) for state in State}
 _ended = _By(_Count, registry.CALLS_ENDED)
 _organizations_ended = _By(_Count, registry.ORGANIZATION_CALLS_ENDED)
@@ -221,6 +224,24 @@ def accepted(calls: Sequence[Call]) -> None:
     for call in calls:
         _accepted[(_organizations.label(call.organization),)].inc()
     _entered[State.QUEUED].inc(len(calls))
+
+
+@_harmless
+def cap_refused(holder: str, cap: str) -> None:
+    """Count a request that a cap refused. ``holder`` is such as ``organization:3``."""
+    _refused[holder.partition(":")[0], cap].inc()
+
+
+@_harmless
+def cap_reached(holder: str, cap: str, percent: int) -> None:
+    """Count that so many percent of a cap are used."""
+    _reached[holder.partition(":")[0], cap, str(percent)].inc()
+
+
+@_harmless
+def counts_lost() -> None:
+    """Count that the counts of caps began anew."""
+    _counts_lost.inc()
 
 
 @_harmless

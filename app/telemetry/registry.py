@@ -87,6 +87,22 @@ HTTP_DURATION = _histogram(
     buckets=_SHORT,
 )
 
+# Caps of organizations, users, apps and policies
+
+QUOTA_REFUSED = _counter(
+    "quota_refused_total",
+    "Requests that a cap refused, by the kind of its holder",
+    *("holder", "cap"),
+)
+QUOTA_REACHED = _counter(
+    "quota_reached_total",
+    "Caps of which 80 or 100 percent were used, once a day or window each",
+    *("holder", "cap", "percent"),
+)
+QUOTA_COUNTS_LOST = _counter(
+    "quota_counts_lost_total", "Times that Redis came back empty and all counts of caps began anew"
+)
+
 # Calls: the process that applies a change counts it
 
 CALLS_ACCEPTED = _counter("calls_accepted_total", "Calls that were accepted", "organization")
