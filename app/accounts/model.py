@@ -51,6 +51,9 @@ class User:
     organization: str
     name: str = ""
     max_calls: int | None = None
+    # Patterns of the charged extensions whose calls all apps of the user supervise
+    # (app.accounts.rights): ``0003*2*``.
+    supervise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class App:
     # The key that signs the messages of its call events, in the form of Standard Webhooks: whsec_
     # and base64.
     webhook_secret: str | None = field(default=None, repr=False)
+    # As a user's, for this app alone.
+    supervise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The form of the accounts file, and the rules between its parts."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
@@ -38,6 +39,10 @@ DEMO_TOKENS = (
 _ID = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
 _NUMBER = Regexp(r"\A\d{1,16}\Z", error="Takes digits.")
 _EXTENDED = Regexp(r"\A\d{1,16}\*\d{1,16}\Z", error="Takes an extended number: 0003*210.")
+_PATTERN = Regexp(
+    r"\A[0-9]{1,16}\*[0-9]{0,16}\*?\Z",
+    error="Takes extended numbers, with * at the end for any: 0003*2*.",
+)
 _GATEWAY = Regexp(r"\A[A-Za-z0-9_.-]{1,64}\Z", error="Takes letters, digits, . _ and -.")
 _DIAL_STRING = Regexp(
     r"\A(?!.*:_:)[A-Za-z0-9_]+(/[A-Za-z0-9_.@:;=+*#%~-]+)+\Z",
@@ -55,6 +60,10 @@ def _rate() -> fields.Float:
 
 def _most() -> fields.Integer:
     return fields.Integer(strict=True, validate=Range(1, 1_000_000))
+
+
+def _supervise() -> fields.List[str]:
+    return fields.List(fields.String(validate=_PATTERN), validate=Length(0, 100))
 
 
 class OrganizationSchema(Schema):
@@ -75,10 +84,11 @@ class UserSchema(Schema):
     organization = fields.String(required=True, validate=_NUMBER)
     name = _name(required=False)
     max_calls = _most()
+    supervise = _supervise()
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> User:
-        return User(**data)
+        return User(**data | {"supervise": tuple(data.get("supervise", ()))})
 
 
 class ExtensionSchema(Schema):
@@ -131,8 +141,13 @@ class AppSchema(Schema):
         )
     )
 
+    supervise = _supervise()
+
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("supervise") and data["level"] is Level.ADMINISTRATOR:
+            text = "Is not taken at level administrator, which supervises all calls."
+            raise ValidationError(text, "supervise")
         for name in ("token", "client_secret"):
             if name in data and f"{name}_sha256" in data:
                 raise ValidationError(f"Give either {name} or {name}_sha256, not both.", name)
@@ -150,6 +165,7 @@ class AppSchema(Schema):
         for name in ("token", "client_secret"):
             if text := data.pop(name, None):
                 data[f"{name}_sha256"] = token_sha256(text)
+        data["supervise"] = tuple(data.get("supervise", ()))
         return App(**{"client_id": data["id"], **data})
 
 
@@ -225,6 +241,7 @@ class AccountsSchema(Schema):
         for index, user in enumerate(data["users"]):
             if user.organization not in organizations:
                 errors.add("users", index, "organization", "Is no organization's number.")
+            errors.supervise("users", index, user.supervise, user.organization)
         for index, extension in enumerate(data["extensions"]):
             owner = users.get(extension.owner)
             if owner is None:
@@ -250,6 +267,9 @@ class AccountsSchema(Schema):
                 errors.add("apps", index, "user", "Is no user's id.")
             if app.organization is not None and app.organization not in organizations:
                 errors.add("apps", index, "organization", "Is no organization's number.")
+            user = users.get(app.user or "")
+            own = user.organization if user is not None else app.organization
+            errors.supervise("apps", index, app.supervise, own or "")
             for name in ("token", "client_secret"):
                 if getattr(app, f"{name}_sha256") in demo and not self._demo:
                     text = "Is one of the demo's, which everybody knows: choose another."
@@ -287,3 +307,10 @@ class _Errors:
             if (value := getattr(row, key)) is not None and value in seen:
                 self.add(table, index, key, "Is taken by an earlier one.")
             seen.add(value)
+
+    def supervise(self, table: str, index: int, named: Iterable[str], organization: str) -> None:
+        """Check that patterns name extensions of the row's own organization."""
+        for pattern in named:
+            if pattern.partition("*")[0] != organization:
+                text = f"{pattern} is not of its own organization, {organization}."
+                self.add(table, index, "supervise", text)
