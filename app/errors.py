@@ -24,6 +24,7 @@ class ApiError(Exception):
 # The codes that any request may get.
 COMMON = {
     "user_invalid": (400, "userId takes @me, @viewer or @owner of a user's app, or an id."),
+    "rights_insufficient": (403, "You may see this call, but not do this with it."),
     "access_denied": (401, "You are not authorized to use this request."),
     "internal_server_error": (500, "Ringback met an unexpected fault and logged it."),
     "request_not_implemented": (501, "This request is not implemented."),

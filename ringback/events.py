@@ -30,6 +30,8 @@ class Event:
     # Epoch seconds.
     at: float
     call: PhoneCall
+    # The user's phone has left a call of somebody else. The call may go on without it.
+    left: bool = False
 
     @classmethod
     def of(cls, event_id: str, data: Mapping[str, Any]) -> "Event":
@@ -40,6 +42,7 @@ class Event:
             version=data["version"],
             at=data["at"],
             call=PhoneCall.of(data["phoneCall"]),
+            left=data.get("left", False),
         )
 
 

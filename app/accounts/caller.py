@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.accounts import rights
 from app.accounts.model import (
     Accounts,
     App,
@@ -11,8 +12,9 @@ from app.accounts.model import (
     Organization,
     User,
 )
-from app.calls.model import Call, State
-from app.errors import api_error
+from app.calls import sight
+from app.calls.model import Call, Leg, State
+from app.errors import ApiError, api_error
 from app.store.keys import Keys
 
 # Words that a URI may have: two for the authenticated user, one for the owner of the extension,
@@ -86,6 +88,30 @@ class Caller:
                 return extension
         raise api_error("extension_invalid")
 
+    def sees(self, call: Call) -> bool:
+        return rights.sees(self.app, self.accounts, call)
+
+    def acts(self, call: Call, leg: Leg) -> bool:
+        return rights.acts(self.app, self.accounts, call, leg)
+
+    def supervises(self, call: Call) -> bool:
+        return rights.supervises(self.app, self.accounts, call)
+
+    def supervised(self) -> list[str]:
+        """The extensions of others that the app supervises."""
+        named = rights.patterns(self.app, self.accounts)
+        return (
+            [n for n in self.accounts.extensions if rights.is_supervised(named, n)] if named else []
+        )
+
+    def refusal(self, code: str, message: str | None = None) -> ApiError:
+        """The error for a right that the app lacks. Programs written for VoipNow take 403 for a
+        token that has expired."""
+        error = api_error(code, message)
+        if not self.voipnow:
+            return error
+        return api_error("pc_action_invalid", error.message, reason=code)
+
     def scope(self, user_name: str, extension: str) -> "Scope":
         """The scope of calls that a URI names. Raises ApiError."""
         user = self.user(user_name)
@@ -94,38 +120,54 @@ class Caller:
 
 @dataclass(frozen=True)
 class Scope:
-    """A scope of calls: of an extension, of a user, or (both None) of all users that the app may
-    act for."""
+    """A scope of calls: of an extension, of a user, or (both None) of all that the app may see.
+
+    It never holds a call that the app may not see (app.accounts.rights).
+    """
 
     caller: Caller
     user: User | None = None
     extension: Extension | None = None
 
     def includes(self, call: Call) -> bool:
-        """Whether the call belongs to the scope: to its extension, else to an extension of its
-        user, else to an extension of any user that the app may act for."""
+        """Whether the call belongs to the scope now."""
         if self.extension is not None:
-            return self.extension.number in call.extensions
-        accounts = self.caller.accounts
-        owners = [accounts.extensions[n].owner for n in call.extensions if n in accounts.extensions]
-        owned = (accounts.users[o] for o in (*owners, call.user) if o in accounts.users)
+            return self.extension.number in sight.extensions(call)
+        if self.user is not None and self.caller.app.level is not Level.USER:
+            return self.user.id in sight.users(call)
+        return self.caller.sees(call)
+
+    def left(self, call: Call) -> tuple[Leg, ...]:
+        """The legs of the scope that have rung and ended, if the call left the scope with them."""
+        if self.includes(call):
+            return ()
+        legs = rights.left(self.caller.app, call)
+        if self.extension is not None:
+            legs = tuple(leg for leg in legs if leg.number == self.extension.number)
         if self.user is not None:
-            return any(user == self.user for user in owned)
-        return any(map(self.caller.may_act_for, owned))
+            legs = tuple(leg for leg in legs if leg.owner == self.user.id)
+        return legs
 
     def shows(self, call: Call) -> bool:
         """Whether the app finds the call by its id. Programs written for VoipNow understand a
         call that is not found as one that has ended."""
         return self.includes(call) and not (self.caller.voipnow and call.state is State.ENDED)
 
-    def index(self, keys: Keys) -> str:
-        """The key of the index that holds the live calls of the scope."""
+    def indexes(self, keys: Keys) -> tuple[str, ...]:
+        """The keys of the indexes that together hold the live calls of the scope."""
         caller = self.caller
         if self.extension is not None:
-            return keys.extension_calls(self.extension.number)
-        if self.user is not None:
-            return keys.user_calls(self.user.id)
+            return (keys.extension_calls(self.extension.number),)
         if caller.app.level is Level.USER:
-            return keys.user_calls(caller.app.user or "")
+            supervised = map(keys.charged_calls, caller.supervised())
+            return keys.user_calls(caller.app.user or ""), *supervised
+        if self.user is not None:
+            return (keys.user_calls(self.user.id),)
         organization = caller.organization
-        return keys.organization_calls(organization.number) if organization else keys.calls
+        return (keys.organization_calls(organization.number) if organization else keys.calls,)
+
+    def topic(self, keys: Keys) -> str:
+        """The topic of the feed (app.stream.feed) that holds all changes of the scope's calls."""
+        first, *more = self.indexes(keys)
+        organization = self.caller.organization
+        return keys.organization_calls(organization.number) if more and organization else first

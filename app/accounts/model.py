@@ -80,6 +80,9 @@ class User(Capped):
     name: str = ""
     policy: str | None = None
     caller_ids: tuple[str, ...] | None = None
+    # Patterns of the charged extensions whose calls all apps of the user supervise
+    # (app.accounts.rights): ``0003*2*``.
+    supervise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,8 @@ class App(Capped):
     webhook_secret: str | None = field(default=None, repr=False)
     policy: str | None = None
     caller_ids: tuple[str, ...] | None = None
+    # As a user's, for this app alone.
+    supervise: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The form of the accounts file, and the rules between its parts."""
 
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -42,6 +43,10 @@ DEMO_TOKENS = (
 _ID = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
 _NUMBER = Regexp(r"\A\d{1,16}\Z", error="Takes digits.")
 _EXTENDED = Regexp(r"\A\d{1,16}\*\d{1,16}\Z", error="Takes an extended number: 0003*210.")
+_PATTERN = Regexp(
+    r"\A[0-9]{1,16}\*[0-9]{0,16}\*?\Z",
+    error="Takes extended numbers, with * at the end for any: 0003*2*.",
+)
 _GATEWAY = Regexp(r"\A[A-Za-z0-9_.-]{1,64}\Z", error="Takes letters, digits, . _ and -.")
 _DIAL_STRING = Regexp(
     r"\A(?!.*:_:)[A-Za-z0-9_]+(/[A-Za-z0-9_.@:;=+*#%~-]+)+\Z",
@@ -136,6 +141,10 @@ class CappedSchema(Schema):
     max_waiting = _most()
 
 
+def _supervise() -> fields.List[str]:
+    return fields.List(fields.String(validate=_PATTERN), validate=Length(0, 100))
+
+
 class OrganizationSchema(GuardedSchema, CappedSchema):
     id = fields.String(required=True, validate=_ID)
     number = fields.String(required=True, validate=_NUMBER)
@@ -153,10 +162,11 @@ class UserSchema(GuardedSchema, CappedSchema):
     id = fields.String(required=True, validate=_ID)
     organization = fields.String(required=True, validate=_NUMBER)
     name = _name(required=False)
+    supervise = _supervise()
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> User:
-        return User(**data)
+        return User(**data | {"supervise": tuple(data.get("supervise", ()))})
 
 
 class ExtensionSchema(GuardedSchema):
@@ -209,8 +219,13 @@ class AppSchema(GuardedSchema, CappedSchema):
         )
     )
 
+    supervise = _supervise()
+
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("supervise") and data["level"] is Level.ADMINISTRATOR:
+            text = "Is not taken at level administrator, which supervises all calls."
+            raise ValidationError(text, "supervise")
         for name in ("token", "client_secret"):
             if name in data and f"{name}_sha256" in data:
                 raise ValidationError(f"Give either {name} or {name}_sha256, not both.", name)
@@ -228,6 +243,7 @@ class AppSchema(GuardedSchema, CappedSchema):
         for name in ("token", "client_secret"):
             if text := data.pop(name, None):
                 data[f"{name}_sha256"] = token_sha256(text)
+        data["supervise"] = tuple(data.get("supervise", ()))
         return App(**{"client_id": data["id"], **data})
 
 
@@ -311,6 +327,7 @@ class AccountsSchema(Schema):
         for index, user in enumerate(data["users"]):
             if user.organization not in organizations:
                 errors.add("users", index, "organization", "Is no organization's number.")
+            errors.supervise("users", index, user.supervise, user.organization)
         for index, extension in enumerate(data["extensions"]):
             owner = users.get(extension.owner)
             if owner is None:
@@ -336,6 +353,9 @@ class AccountsSchema(Schema):
                 errors.add("apps", index, "user", "Is no user's id.")
             if app.organization is not None and app.organization not in organizations:
                 errors.add("apps", index, "organization", "Is no organization's number.")
+            user = users.get(app.user or "")
+            own = user.organization if user is not None else app.organization
+            errors.supervise("apps", index, app.supervise, own or "")
             for name in ("token", "client_secret"):
                 if getattr(app, f"{name}_sha256") in demo and not self._demo:
                     text = "Is one of the demo's, which everybody knows: choose another."
@@ -373,3 +393,10 @@ class _Errors:
             if (value := getattr(row, key)) is not None and value in seen:
                 self.add(table, index, key, "Is taken by an earlier one.")
             seen.add(value)
+
+    def supervise(self, table: str, index: int, named: Iterable[str], organization: str) -> None:
+        """Check that patterns name extensions of the row's own organization."""
+        for pattern in named:
+            if pattern.partition("*")[0] != organization:
+                text = f"{pattern} is not of its own organization, {organization}."
+                self.add(table, index, "supervise", text)

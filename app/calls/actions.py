@@ -22,6 +22,7 @@ from app.calls.model import (
     leg_id,
     leg_uuid,
 )
+from app.calls.sight import legs_in
 
 # Seconds after which a worker no longer begins an action: the client has given up.
 TOO_LATE = 10.0
@@ -35,6 +36,8 @@ MAX_ACTIONS = 500
 MOVING = frozenset({Action.PARK, Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL})
 # The actions that ring a phone and bring it in.
 RINGING = frozenset({Action.UN_PARK, Action.PICK_UP, *LISTENING})
+# The actions that bring in a party that a recording of the call hears.
+_HEARD = (RINGING | {Action.TRANSFER}) - {Action.MONITOR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Target:
     number: str
     kind: NumberKind
     ways: tuple[Way, ...]
+    # Whether a call that is being recorded may bring the number in.
+    may_record: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,13 @@ class Request:
     # The app and the user that ask.
     app: str | None = None
     user: str | None = None
+    # The leg on which the right to the action rests: that of the party that asks for it. None if
+    # the app supervises the call.
+    own: str | None = None
+    # The user that pays for a public target, if it is not the call's own.
+    charged: str | None = None
+    # StartRecording: the numbers of the parties in the call, all of which allow it.
+    recorded: tuple[str, ...] = ()
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -95,7 +107,10 @@ class Request:
         values = {name: value for name, value in json.loads(text).items() if name in known}
         if (target := values["target"]) is not None:
             ways = tuple(Way(**way) for way in target["ways"])
-            values["target"] = Target(target["number"], NumberKind(target["kind"]), ways)
+            values["target"] = Target(
+                target["number"], NumberKind(target["kind"]), ways, target.get("may_record", True)
+            )
+        values["recorded"] = tuple(values.get("recorded", ()))
         return cls(**{**values, "action": Action(values["action"])})
 
 
@@ -124,6 +139,11 @@ def other_party(call: Call, leg: Leg) -> Leg | None:
     return others[0] if len(others) == 1 else None
 
 
+def heard(call: Call) -> list[Leg]:
+    """The legs in the call that a recording hears: all but those that only listen."""
+    return [leg for leg in call.legs if _is_in(leg) and leg.action is not Action.MONITOR]
+
+
 def _is_in(leg: Leg) -> bool:
     return leg.answered is not None and leg.ended is None
 
@@ -135,6 +155,10 @@ def refusal(call: Call, request: Request) -> str | None:
         return "The call has ended."
     if leg is None or not _is_in(leg):
         return "That party is not in the call."
+    if request.own is not None:
+        own = next((each for each in legs_in(call) if each.id == request.own), None)
+        if own is None or (own.answered is None and request.action is not Action.PICK_UP):
+            return "Your own party has left the call."
     action = request.action
     if action is Action.PICK_UP:
         if call.state is not State.ANSWERED or leg.role is not Role.SOURCE:
@@ -154,6 +178,11 @@ def refusal(call: Call, request: Request) -> str | None:
         return "That party is not being recorded."
     if action is Action.START_RECORDING and leg.is_recorded:
         return "That party is already being recorded."
+    if request.recorded and not {each.number for each in heard(call)} <= set(request.recorded):
+        return "The parties of the call have changed."
+    silent = request.target is not None and not request.target.may_record and action in _HEARD
+    if silent and any(each.is_recorded and each.ended is None for each in call.legs):
+        return "sendCallTo must not be recorded, and the call is being recorded."
     if request.target is not None and _next_party(call) > MAX_THIRDS:
         return f"A call takes at most {MAX_THIRDS} third parties."
     if len(call.actions) >= MAX_ACTIONS and not _was_asked(call, request):
@@ -225,6 +254,7 @@ def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
             dial_string=way.dial_string,
             dialled=way.dialled,
             owner=way.owner,
+            charged=request.charged,
             action=request.action,
             action_id=request.id,
             of=request.leg,

@@ -139,6 +139,8 @@ class Leg:
     originate_disposition: str | None = None
     # The id of the user that owns the extension.
     owner: str | None = None
+    # The id of the user that pays for a public third party, if it is not the call's own.
+    charged: str | None = None
     # For a third party: the action that brought it in, the request's id, the leg that the action
     # concerns, and the time.
     action: Action | None = None
@@ -316,19 +318,20 @@ class Call:
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """The extensions in the call, the charged one first."""
+        """The extensions that are, were or will be in the call, the charged one first.
+        ``app.calls.sight`` says which are in it now."""
         parties = (leg.number for leg in self.legs if leg.kind is NumberKind.EXTENSION)
         return tuple(dict.fromkeys((self.extension, *parties)))
 
     @property
     def users(self) -> tuple[str, ...]:
-        """The users whose extensions are in the call, the charged one first."""
+        """The users of these extensions, the charged one first."""
         owners = (leg.owner for leg in self.legs if leg.owner is not None)
         return tuple(dict.fromkeys((self.user, *owners)))
 
     @property
     def organizations(self) -> tuple[str, ...]:
-        """The numbers of the organizations whose extensions are in the call."""
+        """The numbers of the organizations of these extensions."""
         return tuple(dict.fromkeys(number.partition("*")[0] for number in self.extensions))
 
     @property

@@ -70,9 +70,9 @@ class Console:
     def named(self, caller: Caller, ids: Sequence[str]) -> dict[str, Any]:
         """The calls with these ids that Redis keeps and the app may see, and the number of live
         calls."""
-        _, live = self._indexes(caller)
         rows = self.rows(caller, self._of(caller, "id", ids))
-        return {"calls": rows, "total": self.redis.zcard(live), "now": self.store.now()}
+        _, total = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=0))
+        return {"calls": rows, "total": total, "now": self.store.now()}
 
     def search(self, caller: Caller, text: str) -> dict[str, Any]:
         """The calls whose id or nonce is the text, and of the newest live and ended calls those
@@ -114,7 +114,11 @@ class Console:
             ),
             inside=_is_inside(caller),
         )
-        return shown | {"now": self.store.now()}
+        # The page offers what the app may do: all with a call that it supervises, else something
+        # with its own legs.
+        own = [leg.id for leg in found[0].legs if caller.acts(found[0], leg)]
+        may = {"supervises": caller.supervises(found[0]), "own": own}
+        return shown | may | {"now": self.store.now()}
 
     def rows(self, caller: Caller, calls: Sequence[Call]) -> list[dict[str, Any]]:
         unreachable, places = self.phone_calls.unreachable(calls), self.phone_calls.places(calls)

@@ -270,7 +270,7 @@ class ChangedCalls(Topic):
     def texts(self, changes: Iterable[CallChange], after: Place) -> bytes:
         known = {}
         for change in changes:
-            if change.place > after and self.scope.includes(change.call):
+            if change.place > after and self.text(change):
                 known[change.call.id] = change.place
         return b"".join(
             b'id: %b\nevent: call\ndata: {"id":"%b"}\n\n' % (place_text(at).encode(), one.encode())

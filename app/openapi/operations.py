@@ -128,7 +128,7 @@ _PHONE_CALLS = (
         "get",
         _CALLS_OF,
         "PhoneCalls",
-        "The live calls that an extension is in",
+        "The live calls that an extension pays for, or in which its phone rings or talks",
         {200: ("The calls, newest first.", schemas.PhoneCallCollection)},
         query=ListQuery,
         codes=_OWNED,
@@ -178,6 +178,7 @@ _PHONE_CALLS = (
             "pc_transfer_invalid",
             "pc_destination_barred",
             "quota_exceeded",
+            "rights_insufficient",
             "outcome_unknown",
             "switch_unreachable",
         ),
@@ -194,7 +195,7 @@ _PHONE_CALLS = (
             202: ("The switch has not ended all of them yet.", [schemas.PhoneCallSchema]),
         },
         query=HangUpQuery,
-        codes=(*_OWNED, "outcome_unknown"),
+        codes=(*_OWNED, "rights_insufficient", "outcome_unknown"),
         fields=CALL_FIELDS,
     ),
     Operation(
@@ -207,7 +208,7 @@ _PHONE_CALLS = (
             202: ("The switch has not ended the call yet.", [schemas.PhoneCallSchema]),
         },
         query=HangUpQuery,
-        codes=(*_OWNED, "pc_phonecall_invalid", "outcome_unknown"),
+        codes=(*_OWNED, "pc_phonecall_invalid", "rights_insufficient", "outcome_unknown"),
         fields=CALL_FIELDS,
     ),
     Operation(
@@ -218,7 +219,8 @@ _PHONE_CALLS = (
         {200: ("The stream. It goes on until one side ends it.", "text/event-stream")},
         "The data of an event `call` is a JSON object: the call's `id`, its `state` and `version` "
         "after the change, `at` in epoch seconds, and `phoneCall`, the present PhoneCall without "
-        "links. With the header `Last-Event-ID` the stream begins after that event. An event "
+        "links. `left` says that the user's phone has left a call of somebody else. With the "
+        "header `Last-Event-ID` the stream begins after that event. An event "
         "`reset` says that some changes since then are no longer kept.",
         query=stream.StreamQuery,
         codes=("user_invalid", "stream_limit_exceeded"),

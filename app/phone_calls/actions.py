@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import OneOf, Range, Regexp
 
+from app.accounts import rights
 from app.accounts.caller import Caller
 from app.accounts.guard import Guard
 from app.accounts.model import Extension, ExtensionType
 from app.calls import actions
 from app.calls.actions import Request, Target, Way
 from app.calls.model import Action, Call, Leg, NumberKind
+from app.calls.sight import organization_of
 from app.errors import ApiError, api_error
 from app.phone_calls.schemas import CallerIdField
 from app.phone_calls.services import PhoneCalls, checked_caller_id, number_in
@@ -39,6 +41,16 @@ _NEED_VIEW = frozenset(
 _NEED_TARGET = actions.RINGING | {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
 # File extensions by format. FreeSWITCH writes no WAV around GSM (wav49), so a .gsm file holds it.
 _EXTENSIONS = {"wav": "wav", "wav49": "gsm"}
+
+
+_NOT_OWN = (
+    "You may act only on your own party while it is in the call. To act on others needs the right "
+    "to supervise the call."
+)
+_NO_PUBLIC_TARGET = (
+    "You may transfer your own party only to an extension. A public number needs the right to "
+    "supervise the call."
+)
 
 
 class ActionSchema(BaseRequest):
@@ -118,13 +130,15 @@ class PhoneCallActions:
         self, caller: Caller, user: str, extension: str, call: Call, body: dict[str, Any]
     ) -> Request:
         action: Action = body["action"]
+        leg, by, asks = self._legs(caller, extension, call, body)
+        own = None if caller.supervises(call) else _own_leg(caller, call, action, asks)
         guard = Guard.of(caller.accounts, call.extension, call.user, [call.app, caller.app.id])
         shown = call.caller_id
         if "callerId" in body:
             charged = self._charged(caller, call)
             shown = checked_caller_id(guard, charged, body["callerId"], "callerId")
-        leg, by = self._legs(caller, extension, call, body)
         target = mailbox = file = None
+        recorded: tuple[str, ...] = ()
         if action is Action.PARK and by is not None:
             target = _back_to(call, by)
         elif action is Action.TRANSFER_TO_VOICEMAIL:
@@ -137,13 +151,16 @@ class PhoneCallActions:
             if action is not Action.TRANSFER:
                 self._terminal(caller, call, body["sendCallTo"])
             target = self._target(caller, guard, body["sendCallTo"])
+            if own is not None and target.kind is NumberKind.PUBLIC:
+                raise caller.refusal("rights_insufficient", _NO_PUBLIC_TARGET)
             if action is Action.TRANSFER and not _may_transfer(call, target):
                 raise api_error(
                     "pc_transfer_invalid",
                     "A transfer from one public number to another needs allowPublicTransfer=true.",
                 )
         elif action is Action.START_RECORDING:
-            file = self._file(caller, call, leg, body["format"])
+            recorded = self._recorded(caller, call)
+            file = self._file(call, leg, body["format"])
         return Request(
             # A job's id takes only letters, digits, - and _ in RQ.
             id=f"{call.id}_{secrets.token_hex(6)}",
@@ -160,12 +177,16 @@ class PhoneCallActions:
             asked=self._store.now(),
             app=caller.app.id,
             user=caller.asking_user(user),
+            own=own.id if own else None,
+            charged=_charged_user(caller, call, target),
+            recorded=recorded,
         )
 
     def _legs(
         self, caller: Caller, extension: str, call: Call, body: dict[str, Any]
-    ) -> tuple[Leg, Leg | None]:
-        """The leg that the action acts on, and for an action that moves it the leg that asks."""
+    ) -> tuple[Leg, Leg | None, Leg]:
+        """The leg that the action acts on; for an action that moves it the leg that asks; and the
+        leg of the party in whose name the request speaks."""
         action: Action = body["action"]
         numbers = [
             (number_in(caller, body[name], call) or body[name]) if name in body else None
@@ -180,7 +201,7 @@ class PhoneCallActions:
             moved = moved or (by and actions.other_party(call, by))
             if not by or not moved or by is moved:
                 raise api_error("pc_transfernumber_invalid")
-            return moved, by
+            return moved, by, by if numbers[0] else moved
         leg = self._of_view(caller, extension, call, body.get("phoneCallViewId"))
         if action is Action.PICK_UP:
             # The view of the ringing phone names the same party.
@@ -189,11 +210,11 @@ class PhoneCallActions:
             other = actions.other_party(call, leg)
             if other is None:
                 raise api_error("pc_action_invalid", "That party does not talk to one other party.")
-            return other, leg
+            return other, leg, leg
         if action is Action.UN_PARK and not leg.in_lot:
             # The view of the party that parked it names the same party.
             leg = next((each for each in call.parties if each.in_lot and not each.ended), leg)
-        return leg, None
+        return leg, None, leg
 
     def _of_view(self, caller: Caller, extension: str, call: Call, view: str | None) -> Leg:
         if view is None:
@@ -210,16 +231,17 @@ class PhoneCallActions:
     def _target(self, caller: Caller, guard: Guard, text: str) -> Target:
         found = self._calls.ways(caller, guard, text, "pc_sendcallto_invalid", "sendCallTo")
         (kind, number), ways = found
-        return Target(number, kind, tuple(Way(**way) for way in ways))
+        extension = caller.accounts.extensions.get(number)
+        may_record = extension is None or extension.may_record
+        return Target(number, kind, tuple(Way(**way) for way in ways), may_record)
 
     def _terminal(self, caller: Caller, call: Call, number: str) -> Extension:
         """The phone terminal with a number in the call's organization. Raises ApiError."""
         extension = caller.accounts.extensions.get(caller.extended(number))
-        charged = self._charged(caller, call)
         if (
             extension is None
             or extension.type is not ExtensionType.PHONE_TERMINAL
-            or extension.organization != charged.organization
+            or extension.organization != organization_of(call.extension)
         ):
             raise api_error(
                 "pc_sendcallto_invalid", "sendCallTo takes a phone terminal of the organization."
@@ -232,10 +254,19 @@ class PhoneCallActions:
             raise ApiError(400, "extension_invalid", "The accounts no longer have the extension.")
         return extension
 
-    def _file(self, caller: Caller, call: Call, leg: Leg, name: str) -> str:
-        recorded = caller.accounts.extensions.get(leg.number, self._charged(caller, call))
-        if not recorded.may_record:
-            raise api_error("pc_action_invalid", "This extension must not be recorded.")
+    def _recorded(self, caller: Caller, call: Call) -> tuple[str, ...]:
+        """The numbers of the parties that a recording hears. Raises ApiError if one of them must
+        not be recorded. Where none is an extension, the charged extension decides."""
+        numbers = tuple(leg.number for leg in actions.heard(call))
+        known = caller.accounts.extensions
+        found = [known[number] for number in numbers if number in known]
+        for extension in found or [self._charged(caller, call)]:
+            if not extension.may_record:
+                text = f"Extension {extension.number} must not be recorded."
+                raise api_error("pc_action_invalid", text)
+        return numbers
+
+    def _file(self, call: Call, leg: Leg, name: str) -> str:
         now = datetime.fromtimestamp(self._store.now(), UTC)
         return self._settings.recordings.format(
             organization=call.organization,
@@ -246,6 +277,26 @@ class PhoneCallActions:
             time=f"{now:%H%M%S%f}",
             format=_EXTENSIONS[name],
         )
+
+
+def _own_leg(caller: Caller, call: Call, action: Action, asks: Leg) -> Leg:
+    """The app's own leg on which its right to an action rests, where it does not supervise the
+    call. Raises ApiError if there is none."""
+    if action in rights.SUPERVISING:
+        raise caller.refusal("rights_insufficient", f"{action} needs the right to supervise.")
+    # PickUp needs only sight of the call, which any leg of one's own gives.
+    legs = call.legs if action is Action.PICK_UP else (asks,)
+    own = next((leg for leg in legs if caller.acts(call, leg)), None)
+    if own is None:
+        raise caller.refusal("rights_insufficient", _NOT_OWN)
+    return own
+
+
+def _charged_user(caller: Caller, call: Call, target: Target | None) -> str | None:
+    """The user that pays for a public target in place of the call's own: the one that asks."""
+    user = caller.app.user
+    public = target is not None and target.kind is NumberKind.PUBLIC
+    return user if public and user != call.user else None
 
 
 def _back_to(call: Call, by: Leg) -> Target:

@@ -7,10 +7,11 @@ import math
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from app.accounts import caps
-from app.accounts.caller import OWNER, Caller, Scope
+from app.accounts.caller import OWNER, SELF, Caller, Scope
 from app.accounts.guard import CALLER_ID_ENTRY, Guard
 from app.accounts.model import Accounts, Extension, ExtensionType, User
 from app.calls import actions
@@ -50,6 +51,10 @@ log = logging.getLogger(__name__)
 _SWITCH_AGE = 0.1
 
 INVITE = "conferenceInvite"
+_OWN_LEGS = (
+    "You may hang up only your own party of this call. To hang up others needs the right to "
+    "supervise it."
+)
 _TYPES = {
     "simple": ExtensionType.PHONE_TERMINAL,
     "callback": ExtensionType.CALLBACK,
@@ -297,7 +302,7 @@ class PhoneCalls:
         if call_id is not None:
             return _visible(scope, [self._store.get(call_id)])
         found: list[Call] = []
-        for some in index.walk(self._store.redis, scope.index(self._store.keys)):
+        for some in index.walk_of(self._store.redis, scope.indexes(self._store.keys)):
             found += self._live(scope, [call_id for call_id, _ in some])
         return found
 
@@ -319,7 +324,7 @@ class PhoneCalls:
                 calls = [call for call in calls if asked.filter.matches(_value(asked.filter, call))]
             calls.sort(key=lambda call: call.accepted, reverse=asked.newest_first)
             return asked.cut(calls), len(calls)
-        ids, total = self._page_of_live(scope.index(self._store.keys), asked)
+        ids, total = self._page_of_live(scope.indexes(self._store.keys), asked)
         calls = self._live(scope, ids)
         # A call that ended after the index was read does not count.
         return calls, total - (len(ids) - len(calls))
@@ -339,20 +344,20 @@ class PhoneCalls:
             return [call for n in nonces for call in self._store.by_nonce(caller.app.id, n)]
         return None
 
-    def _page_of_live(self, key: str, asked: Listing) -> tuple[list[str], int]:
-        """A page of ids from the index, and their number. It reads only what the request needs as
-        far as the order of the index allows."""
+    def _page_of_live(self, keys: Sequence[str], asked: Listing) -> tuple[list[str], int]:
+        """A page of ids from the indexes, and their number. It reads only what the request needs
+        as far as the order of one index allows."""
         redis, by = self._store.redis, asked.filter
         span = ALL if by is None else by.span if by.by == "published" else None
         if span is None and by is not None and by.by == "id" and by.op == "present":
             span = ALL
         if span is not None:
-            return index.page(
-                *(redis, key, span, asked.start, asked.count), newest_first=asked.newest_first
+            return index.page_of(
+                *(redis, keys, span, asked.start, asked.count), newest_first=asked.newest_first
             )
         assert by is not None
         found: list[str] = []
-        for some in index.walk(redis, key, newest_first=asked.newest_first):
+        for some in index.walk_of(redis, keys, newest_first=asked.newest_first):
             ids = [call_id for call_id, _ in some]
             values: Iterable[str | float | None] = ids
             if by.by == "nonce":
@@ -392,28 +397,55 @@ class PhoneCalls:
     # Hang up
 
     def hang_up(
-        self, caller: Caller, calls: Sequence[Call], number: str | None, *, user_name: str = OWNER
+        self,
+        caller: Caller,
+        calls: Sequence[Call],
+        number: str | None,
+        extension: str = SELF,
+        *,
+        user_name: str = OWNER,
     ) -> list[Call]:
         """Hang up the calls, or only the party with ``number`` in them. Returns these calls once
-        the switch has done it, or after RINGBACK_ACTION_TIMEOUT. ``user_name`` is the user in the
-        URI of the request."""
+        the switch has done it, or after RINGBACK_ACTION_TIMEOUT.
+
+        Of a call that the app does not supervise, this hangs up only its own legs, and of these
+        only the ones of ``extension``. ``user_name`` is the user in the URI of the request. Raises
+        ApiError if the app may hang up nothing.
+        """
         found = {call.id: number and number_in(caller, number, call) for call in calls}
         if number is not None:
             calls = [call for call in calls if found[call.id] is not None]
+        only = None if extension == SELF else caller.extended(extension)
+        may = [call for call in calls if _may_hang_up(caller, call, found[call.id], only)]
+        if calls and not may:
+            raise caller.refusal("rights_insufficient", _OWN_LEGS)
         user = caller.asking_user(user_name)
         concerned = [
-            self._request_hang_up(call, found[call.id], caller.app.id, user) for call in calls
+            self._request_hang_up(caller, user, call, found[call.id], only) for call in may
         ]
         end = time.monotonic() + self._settings.action_timeout
         return [self._await(call, end - time.monotonic()) for call in concerned]
 
-    def _request_hang_up(self, call: Call, number: str | None, app: str, user: str | None) -> Call:
+    def _request_hang_up(
+        self,
+        caller: Caller,
+        user: str | None,
+        call: Call,
+        number: str | None,
+        extension: str | None,
+    ) -> Call:
         at = self._store.now()
-        asked = Asked(secrets.token_hex(6), HANG_UP, at, app, user, number=number)
+        asked = Asked(secrets.token_hex(6), HANG_UP, at, caller.app.id, user, number=number)
         note = Note("request", "hang up", data=number)
 
         def transition(current: Call) -> Call:
-            return actions.hang_up(current, number, asked)
+            if caller.supervises(current):
+                return actions.hang_up(current, number, asked)
+            # The legs as they are now: one that has lost the race meanwhile is none of them.
+            own = _own_legs(caller, current, number, extension)
+            for each in dict.fromkeys(leg.number for leg in own):
+                current = actions.hang_up(current, each, replace(asked, number=each))
+            return current
 
         try:
             # A client relies on this answer as on the acceptance of the call.
@@ -435,6 +467,25 @@ class PhoneCalls:
 
 def _visible(scope: Scope, calls: Iterable[Call | None]) -> list[Call]:
     return [call for call in calls if call is not None and scope.shows(call)]
+
+
+def _own_legs(caller: Caller, call: Call, number: str | None, extension: str | None) -> list[Leg]:
+    """The live legs of the app's own account, with the number and of the extension if given."""
+    return [
+        leg
+        for leg in call.legs
+        if caller.acts(call, leg)
+        and number in (None, leg.number)
+        and extension in (None, leg.number)
+    ]
+
+
+def _may_hang_up(caller: Caller, call: Call, number: str | None, extension: str | None) -> bool:
+    return (
+        caller.supervises(call)
+        or call.state is State.ENDED
+        or bool(_own_legs(caller, call, number, extension))
+    )
 
 
 def _value(by: Filter, call: Call) -> str | float | None:

@@ -85,7 +85,8 @@ def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Resp
     calls = phone_calls.find(caller, user, extension, call_id)
     if call_id is not None and not calls and not caller.voipnow:
         raise api_error("pc_phonecall_invalid")
-    concerned = phone_calls.hang_up(caller, calls, query.get("phoneNumber"), user_name=user)
+    asked = query.get("phoneNumber")
+    concerned = phone_calls.hang_up(caller, calls, asked, extension, user_name=user)
     pending = any(map(is_hang_up_pending, concerned))
     answer = picked(_resources(phone_calls, concerned, user, extension), names)
     return jsonify(answer), 202 if pending else 200

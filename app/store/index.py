@@ -1,7 +1,7 @@
 """Indexes: sorted sets of calls by the time of acceptance, read by pages or chunks."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,3 +73,30 @@ def walk(
             high = str(at)
         else:
             low = str(at)
+
+
+def page_of(
+    redis: Redis, keys: Sequence[str], span: Span, start: int, count: int, *, newest_first: bool
+) -> tuple[list[str], int]:
+    """As :func:`page`, of all ids that are in any of the indexes."""
+    if len(keys) == 1:
+        return page(redis, keys[0], span, start, count, newest_first=newest_first)
+    ids = [i for i, at in _union(redis, keys, newest_first) if span.low <= at < span.high]
+    return ids[start : start + count], len(ids)
+
+
+def walk_of(
+    redis: Redis, keys: Sequence[str], *, newest_first: bool = True
+) -> Iterator[list[tuple[str, float]]]:
+    """As :func:`walk`, of all ids that are in any of the indexes."""
+    if len(keys) == 1:
+        yield from walk(redis, keys[0], newest_first=newest_first)
+        return
+    found = _union(redis, keys, newest_first)
+    for first in range(0, len(found), CHUNK):
+        yield found[first : first + CHUNK]
+
+
+def _union(redis: Redis, keys: Sequence[str], newest_first: bool) -> list[tuple[str, float]]:
+    found: Any = redis.zunion(keys, aggregate="MAX", withscores=True)
+    return [(i.decode(), at) for i, at in (reversed(found) if newest_first else found)]

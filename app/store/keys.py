@@ -54,6 +54,9 @@ class Keys:
     def extension_calls(self, extension: str) -> str:
         return f"{self.prefix}calls:extension:{extension}"
 
+    def charged_calls(self, extension: str) -> str:
+        return f"{self.prefix}calls:charged:{extension}"
+
     def switch_calls(self, switch: str) -> str:
         # Joined by +, as in taken(): in a stored claim the switch is a mark (app.store.marks).
         return self.prefix + "calls:switch:" + switch

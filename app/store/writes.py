@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from app.calls import call_events, cdr, transitions, watch
+from app.calls import call_events, cdr, sight, transitions, watch
 from app.calls.model import Call, Leg, State, changed_fields, evolve
 from app.store import counted, marks
 from app.store.keys import Keys
@@ -175,24 +175,50 @@ def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
         # A claim's deadline is a mark.
         text: Any = str(deadline) if isinstance(deadline, float) else deadline
         yield "ZADD", deadlines, text, new.id
-    # The indexes change when the call begins, is claimed, gets another leg and ends.
+    # The indexes change when the call begins, is claimed, gets another leg, when a leg rings or
+    # ends, and when the call ends.
     if deadline is None:
         if old is None or old.state is not State.ENDED:
-            for key in indexes(keys, new):
+            for key in every_index(keys, new):
                 yield "ZREM", key, new.id
-    elif old is None or old.switch != new.switch or len(old.legs) != len(new.legs):
-        known = indexes(keys, old) if old is not None else ()
-        for key in indexes(keys, new):
+    elif old is None or old.switch != new.switch or _shows_to_others(old, new):
+        known = indexes(keys, old) if old is not None else []
+        now = indexes(keys, new)
+        for key in now:
             if key not in known:
                 yield "ZADD", key, str(new.accepted), new.id
+        for key in known:
+            if key not in now:
+                yield "ZREM", key, new.id
     yield from _places(keys, old, new)
     yield from counted.commands(keys, old, new)
 
 
+def _shows_to_others(old: Call, new: Call) -> bool:
+    """Whether the call shows to others than before. Only its legs decide that."""
+    if old.legs is new.legs:
+        return False
+    there = [[leg.id for leg in sight.legs_in(call)] for call in (old, new)]
+    return len(old.legs) != len(new.legs) or there[0] != there[1]
+
+
 def indexes(keys: Keys, call: Call) -> list[str]:
-    """The keys of the indexes that hold the call while it is live."""
+    """The keys of the indexes that hold a live call now."""
     return [
         keys.calls,
+        keys.charged_calls(call.extension),
+        *map(keys.organization_calls, sight.organizations(call)),
+        *map(keys.user_calls, sight.users(call)),
+        *map(keys.extension_calls, sight.extensions(call)),
+        *([keys.switch_calls(call.switch)] if call.switch else ()),
+    ]
+
+
+def every_index(keys: Keys, call: Call) -> list[str]:
+    """The keys of all indexes that may ever have held the call."""
+    return [
+        keys.calls,
+        keys.charged_calls(call.extension),
         *map(keys.organization_calls, call.organizations),
         *map(keys.user_calls, call.users),
         *map(keys.extension_calls, call.extensions),

@@ -245,9 +245,12 @@ class Feed:
             topics = self._topics.get(call_id, ())
             if call is not None and any(topic in wanted for topic in topics):
                 state, version = fields[b"state"].decode(), int(fields[b"version"])
-                yield topics, CallChange(_place(entry), state, version, float(fields[b"at"]), call)
+                at, changed = float(fields[b"at"]), fields[b"changed"]
+                yield topics, CallChange(_place(entry), state, version, at, call, changed)
 
     def _topics_of(self, call: Call) -> tuple[str, ...]:
+        """The topics of all that the call may ever show to. A subscriber's scope decides what it
+        shows now."""
         keys = self._store.keys
         return (
             keys.calls,

@@ -6,7 +6,8 @@ from functools import cached_property
 
 import orjson
 
-from app.calls.model import Call
+from app.calls.model import Call, Leg, State
+from app.calls.sight import as_left
 from app.web.phone_call import phone_call
 
 # The place of an entry in Redis' stream: milliseconds, and its number within that one.
@@ -38,17 +39,32 @@ class CallChange:
     # Epoch seconds by Redis' clock.
     at: float
     call: Call
+    # The changed fields of the hash, as JSON.
+    changed: bytes = b""
 
     @cached_property
     def text(self) -> bytes:
         """The text of the event, made once for all subscribers."""
-        resource = phone_call(self.call, "")
+        return self._text(self.call, self.state)
+
+    def ends(self, legs: tuple[Leg, ...]) -> bool:
+        """Whether this is the change with which the last of these legs ended."""
+        return bool(legs) and any(f'"leg:{leg.id}:ended":'.encode() in self.changed for leg in legs)
+
+    def text_for_left(self, legs: tuple[Leg, ...]) -> bytes:
+        """The text that tells the owner of these legs of their end. It says nothing of what became
+        of the call."""
+        return self._text(as_left(self.call, legs), State.ENDED, left=True)
+
+    def _text(self, call: Call, state: str, **more: bool) -> bytes:
+        resource = phone_call(call, "")
         data = orjson.dumps(
             {
-                "id": self.call.id,
-                "state": self.state,
+                "id": call.id,
+                "state": state,
                 "version": self.version,
                 "at": self.at,
+                **more,
                 "phoneCall": {n: v for n, v in resource.items() if n not in _LEFT_OUT},
             }
         )

@@ -26,18 +26,22 @@ _RESET = "Some changes after that event are no longer kept. Read the calls again
 
 @dataclass(frozen=True)
 class Topic:
-    """A client's topic: the changes of a topic of the feed that the scope includes."""
+    """A client's topic: the changes of a topic of the feed that the scope includes, and the end of
+    the scope's own legs in calls of others."""
 
     name: str
     scope: Scope
 
     def texts(self, changes: Iterable[CallChange], after: Place) -> bytes:
         """The events that come after a place."""
-        return b"".join(
-            change.text
-            for change in changes
-            if change.place > after and self.scope.includes(change.call)
-        )
+        return b"".join(self.text(change) for change in changes if change.place > after)
+
+    def text(self, change: CallChange) -> bytes:
+        """The event for a change; empty if the scope is told nothing of it."""
+        if self.scope.includes(change.call):
+            return change.text
+        legs = self.scope.left(change.call)
+        return change.text_for_left(legs) if change.ends(legs) else b""
 
 
 class CallStream:
@@ -52,7 +56,7 @@ class CallStream:
         scope = caller.scope(user, extension or SELF)
         keys = self._store.keys
         if call_id is None:
-            return Topic(scope.index(keys), scope)
+            return Topic(scope.topic(keys), scope)
         call = self._store.get(call_id)
         if call is None or not scope.shows(call):
             raise api_error("pc_phonecall_invalid")

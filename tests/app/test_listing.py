@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,6 +16,7 @@ from redis import Redis
 
 from app.calls import transitions
 from app.calls.model import Call, Leg, NumberKind, Role, evolve, leg_uuid
+from app.calls.transitions import LegReport
 from app.store import index
 from app.store.accepting import Acceptor
 from app.store.calls import CallStore
@@ -198,12 +200,22 @@ def test_every_call_of_an_extension_a_user_and_an_organization(
     )
     far = evolve(third, id="c2", number="0004*100", uuid=leg_uuid(call_id, Role.DESTINATION, 8, 1))
     call = store.change(call, lambda c: evolve(c, legs=(*c.legs, third, far)), NOTE)
-    assert ids(ask("GET", "/uapi/phoneCalls/@me/024")) == [call_id]
     keys = store.keys
     late = keys.user_calls("13"), keys.extension_calls("0004*100"), keys.organization_calls("0004")
+    # The call shows to others only while their legs ring or talk.
+    assert ids(ask("GET", "/uapi/phoneCalls/@me/024")) == []
+    assert not redis.exists(*late)
+    ringing = LegReport(third.uuid, created=2.0), LegReport(far.uuid, created=2.0)
+    for report in ringing:
+        call = store.change(call, partial(transitions.report_leg, report=report), NOTE)
+    assert ids(ask("GET", "/uapi/phoneCalls/@me/024")) == [call_id]
     for key in late:
         assert redis.zrange(key, 0, -1) == [call_id.encode()]
-    end(store, call_id)
+    over = LegReport(far.uuid, ended=3.0, cause="LOSE_RACE")
+    store.change(call, partial(transitions.report_leg, report=over), NOTE)
+    assert redis.zrange(late[0], 0, -1) == [call_id.encode()]
+    assert not redis.exists(*late[1:])
+    store.change(call, lambda c: transitions.end(c, "events_lost", at=4.0), NOTE)
     assert redis.keys("ringback:calls:*") == []
 
 

@@ -18,8 +18,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.accounts.caller import Caller
-from app.accounts.model import App
+from app.accounts.model import App, Level
 from app.accounts.store import AccountStore
+from app.calls.sight import organization_of
 from app.phone_call_events.model import ENABLED, POST, port
 from app.settings import Settings, parse_networks
 from app.store.client import BLOCK_LIMIT
@@ -190,8 +191,13 @@ class Delivery:
         app, extension = accounts.apps.get(app_id), accounts.extensions.get(number)
         if app is None:
             raise Failed(f"app {app_id} no longer exists", final=True)
-        owner = accounts.users[extension.owner] if extension is not None else None
-        if owner is None or not Caller(app, accounts).may_act_for(owner):
+        caller, owner = Caller(app, accounts), None
+        if extension is not None:
+            owner = accounts.users[extension.owner]
+        elif app.level is not Level.USER and app.organization in (None, organization_of(number)):
+            # The extension has left the accounts. Its calls still show to these apps.
+            return app
+        if owner is None or not caller.may_act_for(owner):
             raise Failed(f"app {app_id} may no longer see {number}", final=True)
         return app
 

@@ -77,22 +77,47 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
   }
 
   async function hangUp(number) {
-    const sure = await askFor(number ? `Hang up ${number}?` : 'Hang up this call?', null, 'Hang up', { danger: true });
+    const sure = await askFor(number ? `Hang up ${number}?` : call.supervises ? 'Hang up this call?' : 'Hang up your party?', null, 'Hang up', { danger: true });
     if (sure) await run('Hang up', () => ask('DELETE', number ? `${path}?phoneNumber=${encodeURIComponent(number)}` : path));
   }
 
   const button = (text, press, props) => h('button', { onclick: press, ...props }, text);
 
+  // The server refuses what the app has no right to: these buttons are left out.
   function buttons(leg, talking) {
+    if (call.supervises) return all(leg, talking);
+    const own = (each) => call.own.includes(each.id);
+    const other = talking.filter((each) => each !== leg && !each.listens);
+    const view = { phoneCallViewId: leg.view };
+    if (call.state === 'answered' && leg.role === 'source' && call.own.length) {
+      return [button('Pick up …', () => actTo('PickUp', leg, {})), own(leg) && hangsUp(leg)];
+    }
+    if (call.state === 'bridged' && other.length === 1 && own(other[0]) && leg.lot === undefined) {
+      return [
+        button('Park', () => act('Park', { phoneCallViewId: other[0].view }), { title: 'This party waits in the parking lot; your party leaves' }),
+        button('Transfer …', () => actTo('Transfer', leg, { transferNumber: leg.number, transferFromNumber: other[0].number }), { title: 'This party goes to an extension; your party leaves' }),
+      ];
+    }
+    if (!own(leg)) return [];
+    return [
+      leg.lot !== undefined && button('Unpark …', () => actTo('UnPark', leg, view)),
+      leg.lot === undefined && call.state === 'bridged' && (leg.hold ? button('Resume', () => act('OffHold', view)) : button('Hold', () => act('OnHold', view), { title: 'This party puts the other on hold' })),
+      hangsUp(leg),
+    ];
+  }
+
+  const hangsUp = (leg) => button('Hang up', () => hangUp(leg.number), { class: 'danger' });
+
+  function all(leg, talking) {
     const view = { phoneCallViewId: leg.view };
     const other = talking.filter((each) => each !== leg && !each.listens);
     if (leg.lot !== undefined) {
-      return [button('Unpark …', () => actTo('UnPark', leg, view)), button('Hang up', () => hangUp(leg.number), { class: 'danger' })];
+      return [button('Unpark …', () => actTo('UnPark', leg, view)), hangsUp(leg)];
     }
     if (call.state === 'answered' && leg.role === 'source') {
-      return [button('Pick up …', () => actTo('PickUp', leg, {})), button('Hang up', () => hangUp(leg.number), { class: 'danger' })];
+      return [button('Pick up …', () => actTo('PickUp', leg, {})), hangsUp(leg)];
     }
-    if (call.state !== 'bridged') return [button('Hang up', () => hangUp(leg.number), { class: 'danger' })];
+    if (call.state !== 'bridged') return [hangsUp(leg)];
     return [
       leg.hold ? button('Resume', () => act('OffHold', view)) : button('Hold', () => act('OnHold', view), { title: 'This party puts the other on hold' }),
       other.length === 1 && button('Park', () => act('Park', { phoneCallViewId: other[0].view }), { title: 'This party waits in the parking lot; the other party leaves' }),
@@ -101,7 +126,7 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
       button('Monitor …', () => actTo('Monitor', leg, view)),
       button('Whisper …', () => actTo('Whisper', leg, view)),
       button('Barge in …', () => actTo('BargeIn', leg, view)),
-      button('Hang up', () => hangUp(leg.number), { class: 'danger' }),
+      hangsUp(leg),
     ];
   }
 
@@ -111,7 +136,7 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
 
   function drawParties() {
     const there = call.legs.filter((leg) => !leg.ended && (leg.created || leg.id.indexOf('.') < 0 && leg.role !== 'third'));
-    const key = JSON.stringify([call.state, there.map((leg) => [leg.id, leg.state, leg.hold, leg.lot, leg.rec])]);
+    const key = JSON.stringify([call.state, call.supervises, call.own, there.map((leg) => [leg.id, leg.state, leg.hold, leg.lot, leg.rec])]);
     if (key === drawn) return;
     drawn = key;
     const focus = parties.contains(document.activeElement) ? document.activeElement.textContent : null;
@@ -122,8 +147,9 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
       h('p', null, h('span', { class: `state ${legState(leg).class}` }, legState(leg).text),
         leg.hold && h('b', { class: 'mark hold' }, 'holds the other'),
         leg.rec && h('b', { class: 'mark recorded' }, 'recorded')),
-      leg.answered && h('div', { class: 'buttons' }, leg.listens ? [button('Hang up', () => hangUp(leg.number), { class: 'danger' })] : buttons(leg, talking)))));
-    whole.hidden = call.state === 'ended';
+      leg.answered && h('div', { class: 'buttons' }, leg.listens ? [(call.supervises || call.own.includes(leg.id)) && hangsUp(leg)] : buttons(leg, talking)))));
+    whole.hidden = call.state === 'ended' || !(call.supervises || call.own.length);
+    setText(whole, call.supervises ? 'Hang up the call' : 'Hang up your party');
     if (focus) [...parties.querySelectorAll('button')].find((each) => each.textContent === focus)?.focus();
   }
 
@@ -173,7 +199,7 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
     setText(time, duration((call.ended ?? now) - (call.ended ? call.accepted : call.bridged ?? call.accepted)));
   }
 
-  Object.assign(keys, { x: () => { if (!call.ended) hangUp(); }, Escape: () => go('/console') });
+  Object.assign(keys, { x: () => { if (!whole.hidden) hangUp(); }, Escape: () => go('/console') });
   listen(live, signal, { open: load, calls: (ids) => { if (ids.includes(id)) load(); } });
   const ticking = setInterval(() => { if (!call.ended) { drawing.draw(call); tick(); } }, 1000);
   const sizes = new ResizeObserver(() => drawing.draw());

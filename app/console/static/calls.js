@@ -79,6 +79,9 @@ export async function open(root, { live, signal, keys, go }) {
       if (signal.aborted) return;
       const words = text();
       if (!words) total = found.total;
+      const told = new Set(found.calls.map((call) => call.id));
+      // A call of somebody else that the own phone has left is shown no longer.
+      for (const id of ids) if (!told.has(id)) rows.delete(id);
       for (const call of found.calls) {
         // A new call that has already ended is shown too.
         const recent = !call.ended || clock() - call.ended < LINGER;
