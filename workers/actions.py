@@ -131,7 +131,8 @@ class Actor:
         Refused."""
         if request.target is None or request.target.kind is not NumberKind.PUBLIC:
             return
-        guard = Guard.of(self.runtime.accounts.latest(), call.extension, call.user, [call.app])
+        users, apps = [call.user, request.user], [call.app, request.app or ""]
+        guard = Guard.of(self.runtime.accounts.latest(), call.extension, users, apps)
         for number in (request.target.number, *(way.dialled for way in request.target.ways)):
             if number is not None and (rule := guard.judge(number).barred) is not None:
                 counting.barred(rule.policy, rule.entry)

@@ -5,15 +5,18 @@ the app that placed the call, and of the app and user that ask for an action. Th
 before it accepts a call or an action, and a worker asks again before it dials.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from app.accounts.model import Accounts, App, Extension, Organization, User
-from app.accounts.policy import Barred, Policy, Verdict, judge
+from app.accounts.policy import Barred, Policy, Verdict, countries_of, judge
 from app.calls.model import Call, Leg, NumberKind
+from app.calls.quota import Check, Count
 from app.numbers import canonical, dialled, same
 
 CALLER_ID_ENTRY = "caller_ids"
+# Seconds.
+HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +29,15 @@ class Guard:
     holders: tuple[tuple[str, Organization | User | Extension | App], ...]
 
     @classmethod
-    def of(cls, accounts: Accounts, extension: str, user: str, apps: Iterable[str]) -> "Guard":
-        """The guard of a charged extension and user, and of the apps that ask, by their ids. An
-        account that is gone has no rules."""
+    def of(
+        cls, accounts: Accounts, extension: str, users: Iterable[str | None], apps: Iterable[str]
+    ) -> "Guard":
+        """The guard of a charged extension, and of the charged user and the users and apps that
+        ask, by their ids. An account that is gone has no rules."""
         organization = accounts.organizations.get(extension.partition("*")[0])
         found = (
             (f"organization:{organization.id}" if organization else "", organization),
-            (f"user:{user}", accounts.users.get(user)),
+            *((f"user:{user}", accounts.users.get(user or "")) for user in dict.fromkeys(users)),
             (f"extension:{extension}", accounts.extensions.get(extension)),
             *((f"app:{app}", accounts.apps.get(app)) for app in dict.fromkeys(apps)),
         )
@@ -110,12 +115,47 @@ class Guard:
         return number == self._shown(allowed)
 
 
+def checks(guard: Guard, dialled: Mapping[str, Iterable[str]]) -> list[Check]:
+    """What public numbers take from the counts of policies: ``calls_to_number_per_hour`` and
+    ``new_countries_per_day``. Each account that has the policy counts by itself.
+
+    ``dialled`` has the numbers by the id of the call or action that dials them.
+    """
+    ids: dict[str, list[str]] = {}
+    for name, numbers in dialled.items():
+        for number in dict.fromkeys(numbers):
+            ids.setdefault(number, []).append(name)
+    found = []
+    for holder, policy in guard.policies:
+        if policy.enforce and (most := policy.calls_to_number_per_hour) is not None:
+            cap = "calls_to_number_per_hour"
+            found += [
+                Check(holder, cap, Count.WINDOW, most, same(number), HOUR, members=tuple(of))
+                for number, of in ids.items()
+            ]
+        if policy.enforce and (most := policy.new_countries_per_day) is not None:
+            countries = {each for n in ids for each in countries_of(n, guard.country)}
+            if countries:
+                members = tuple(sorted(countries))
+                cap = "new_countries_per_day"
+                found.append(Check(holder, cap, Count.NEW, most, members=members))
+    return found
+
+
+def checks_of_calls(guard: Guard, calls: Iterable[Call]) -> list[Check]:
+    """What new calls of one request take from the counts of policies."""
+    return checks(
+        guard,
+        {c.id: [leg.number for leg in c.legs if leg.kind is NumberKind.PUBLIC] for c in calls},
+    )
+
+
 def barred(accounts: Accounts, call: Call) -> tuple[Leg | None, Barred] | None:
     """The rule that bars a call that is about to be dialled, and the leg that it bars.
 
     The leg is None if the caller id is barred.
     """
-    guard = Guard.of(accounts, call.extension, call.user, [call.app])
+    guard = Guard.of(accounts, call.extension, [call.user], [call.app])
     for leg in call.legs:
         if leg.hangup_requested is None and (rule := barred_leg(guard, leg)) is not None:
             return leg, rule

@@ -132,7 +132,8 @@ class PhoneCallActions:
         action: Action = body["action"]
         leg, by, asks = self._legs(caller, extension, call, body)
         own = None if caller.supervises(call) else _own_leg(caller, call, action, asks)
-        guard = Guard.of(caller.accounts, call.extension, call.user, [call.app, caller.app.id])
+        users, apps = [call.user, caller.asking_user(user)], [call.app, caller.app.id]
+        guard = Guard.of(caller.accounts, call.extension, users, apps)
         shown = call.caller_id
         if "callerId" in body:
             charged = self._charged(caller, call)

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.accounts import caps
 from app.accounts.caller import OWNER, SELF, Caller, Scope
-from app.accounts.guard import CALLER_ID_ENTRY, Guard
+from app.accounts.guard import CALLER_ID_ENTRY, Guard, checks_of_calls
 from app.accounts.model import Accounts, Extension, ExtensionType, User
 from app.calls import actions
 from app.calls.model import (
@@ -92,14 +92,15 @@ class PhoneCalls:
         if extension.type is not _TYPES[kind]:
             raise api_error("extension_invalid")
         owner = caller.accounts.users[extension.owner]
-        guard = Guard.of(caller.accounts, extension.number, owner.id, [caller.app.id])
+        guard = Guard.of(caller.accounts, extension.number, [owner.id], [caller.app.id])
         nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
         calls = [
             self._new_call(caller, guard, owner, extension, kind, query, view, at, nonce, digest)
             for at, view in enumerate(body["phoneCallView"])
         ]
         nonce_app = None if caller.voipnow else caller.app.id
-        checks = caps.checks(caps.holders(caller.accounts, caller.app, owner), calls)
+        holders = caps.holders(caller.accounts, caller.app, owner)
+        checks = [*caps.checks(holders, calls), *checks_of_calls(guard, calls)]
         try:
             accepted = self._acceptor.accept(
                 calls, self._queue.place_call, nonce_app=nonce_app, checks=checks
@@ -525,7 +526,7 @@ def _key(caller: Caller, guard: Guard, number: str) -> str:
 def number_in(caller: Caller, number: str, call: Call) -> str | None:
     """The number as a leg of the call has it: a short number may mean an extension, and a public
     number may be written in another way. None if no leg has it."""
-    guard = Guard.of(caller.accounts, call.extension, call.user, [])
+    guard = Guard.of(caller.accounts, call.extension, [], [])
     wanted = {caller.extended(number), same(number), _key(caller, guard, number)}
     found = (leg.number for leg in call.legs if {leg.number, same(leg.number)} & wanted)
     return next(found, None)

@@ -270,6 +270,39 @@ def test_a_policy_that_is_not_enforced_lets_pass_and_reports(
     barred(post(client, destination=PREMIUM), "premium_rate")
 
 
+def quota(answer: Any, cap: str) -> None:
+    is_error(answer, 429, "quota_exceeded")
+    assert answer.json["error"]["cap"] == cap
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_calls_to_one_number_are_counted(serve: Any, redis: Redis) -> None:
+    more = OFFICE.replace('countries = ["US"]', "calls_to_number_per_hour = 2")
+    client = serve(accounts(organization=f"{US}\n{NAMED}", more=more))
+    cap = "organization:3 calls_to_number_per_hour"
+    assert post(client, destination=LONDON).status_code == 202
+    # In another form, as a source, and within one call twice.
+    both = post(client, source="+442079460958", destination="011 44 20 7946 0958")
+    assert both.status_code == 202
+    quota(post(client, destination=["210", "+44 20 7946 0958"]), cap)
+    assert post(client, destination="+442079460959").status_code == 202
+    # Two calls of one request.
+    view = {"source": "210", "destination": "+442079460957"}
+    headers = {"Authorization": "Bearer other-user-token"}
+    three = {"extension": "210", "phoneCallView": [view] * 3}
+    quota(client.post(SIMPLE, json=three, headers=headers), cap)
+    assert post(client, destination="+442079460957").status_code == 202
+
+
+def test_new_countries_are_counted(serve: Any) -> None:
+    more = OFFICE.replace('countries = ["US"]', "new_countries_per_day = 2")
+    client = serve(accounts(organization=US, user=NAMED, more=more))
+    for number in (LONDON, "+4930123456", "+442079460959", "+4930123457"):
+        assert post(client, destination=number).status_code == 202
+    quota(post(client, destination="+33142685300"), "user:12 new_countries_per_day")
+    assert post(client, destination=LONDON).status_code == 202
+
+
 # Caller ids
 
 

@@ -983,7 +983,8 @@ class Redis:
             self.change(of_call, arguments)
         if keys[0]:
             self.data.strings[keys[0]] = argv[2].encode()
-        words = deque(argv[4:])
+        # The calls of the model have no caps.
+        words = deque(argv[5:])
         while words:
             _, key, job_id = [words.popleft() for _ in range(words.popleft())]
             self.data.lists.setdefault(key, []).append(job_id)
