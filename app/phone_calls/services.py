@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -422,22 +422,24 @@ class PhoneCalls:
             raise caller.refusal("rights_insufficient", _OWN_LEGS)
         user = caller.asking_user(user_name)
         concerned = [
-            self._request_hang_up(caller, user, call, found[call.id], only) for call in may
+            self.request_hang_up(
+                call, self._hang_up_by(caller, user, found[call.id], only), found[call.id]
+            )
+            for call in may
         ]
         end = time.monotonic() + self._settings.action_timeout
         return [self._await(call, end - time.monotonic()) for call in concerned]
 
-    def _request_hang_up(
+    def _hang_up_by(
         self,
         caller: Caller,
         user: str | None,
-        call: Call,
         number: str | None,
         extension: str | None,
-    ) -> Call:
+    ) -> Callable[[Call], Call]:
+        """The transition by which an app hangs up what it may of a call."""
         at = self._store.now()
         asked = Asked(secrets.token_hex(6), HANG_UP, at, caller.app.id, user, number=number)
-        note = Note("request", "hang up", data=number)
 
         def transition(current: Call) -> Call:
             if caller.supervises(current):
@@ -448,6 +450,14 @@ class PhoneCalls:
                 current = actions.hang_up(current, each, replace(asked, number=each))
             return current
 
+        return transition
+
+    def request_hang_up(
+        self, call: Call, transition: Callable[[Call], Call], number: str | None
+    ) -> Call:
+        """Note that a client wants the call, or its party with ``number``, hung up, and have a
+        worker do it. Returns the call after that."""
+        note = Note("request", "hang up", data=number)
         try:
             # A client relies on this answer as on the acceptance of the call.
             changed = self._store.change(call, transition, note, replicated=True)

@@ -31,7 +31,7 @@ from redis.exceptions import LockError, RedisError
 import freeswitch.commands
 import freeswitch.pool
 from app.accounts.model import Accounts
-from app.calls import watch
+from app.calls import transitions, watch
 from app.calls.model import (
     Call,
     Leg,
@@ -447,7 +447,9 @@ class World:
             store, _, service = self.process.context
             with contextlib.suppress(RedisError, OutcomeUnknown):
                 if (call := store.get(call_id)) is not None:
-                    service._request_hang_up(call, number)
+                    at = store.now()
+                    end = partial(transitions.hang_up_number, number=number, at=at)
+                    service.request_hang_up(call, end, number)
                     if number is None:
                         self.hung_up.add(call_id)
 
