@@ -8,11 +8,13 @@ before it accepts a call or an action, and a worker asks again before it dials.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from app.accounts.judging import countries_of, judge
 from app.accounts.model import Accounts, App, Extension, Organization, User
-from app.accounts.policy import Barred, Policy, Verdict, countries_of, judge
+from app.accounts.policy import Barred, Policy, Verdict
 from app.calls.model import Call, Leg, NumberKind
 from app.calls.quota import Check, Count
-from app.numbers import canonical, dialled, same
+from app.number_plans import canonical, dialled
+from app.numbers import same
 
 CALLER_ID_ENTRY = "caller_ids"
 # Seconds.

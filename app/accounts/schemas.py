@@ -25,7 +25,8 @@ from app.accounts.policy import TYPES, Policy
 from app.caller_id import parse_caller_id
 from app.calls.cost import MILLION, decimal
 from app.calls.model import gateway_of
-from app.numbers import COUNTRIES, NumberFormat
+from app.number_plans import COUNTRIES
+from app.numbers import NumberFormat
 
 # The tokens and client secrets of the demo accounts. The documentation names them, so everybody
 # knows them.

@@ -11,7 +11,8 @@ from app.accounts.caller import Caller
 from app.accounts.model import Level
 from app.cdr.store import CdrStore, Record
 from app.errors import api_error
-from app.numbers import canonical, same
+from app.number_plans import canonical
+from app.numbers import same
 from app.settings import Settings
 from app.store.index import Span
 from app.web.listing import Filter, Kind, Listing

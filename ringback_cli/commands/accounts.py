@@ -6,19 +6,25 @@ import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.accounts.model import Level, token_sha256
+from app.accounts.policy import TYPES
 from ringback_cli import complete, words
 from ringback_cli.session import Session, as_json, put_json, tell
 
 if TYPE_CHECKING:
     from app.accounts.model import Accounts
+    from app.accounts.policy import Policy
 
-_TABLES = (*("organizations", "users", "extensions", "conferences", "apps", "routes", "gateways"),)
+_TABLES = (
+    *("organizations", "users", "extensions", "conferences", "apps", "routes", "gateways"),
+    "policies",
+)
 # Fields that are never shown, even if they are hashes.
 _SECRET = ("token_sha256", "client_secret_sha256", "webhook_secret", "pin")
 _AT_START = (
@@ -53,14 +59,49 @@ def command() -> None:
 @_file
 @as_json
 def check(file: Path, as_json: bool) -> None:
-    """Check an accounts file, and name its errors."""
+    """Check an accounts file, name its errors, and show what may be dialled."""
     accounts = _read(file)
     counts = {name: len(getattr(accounts, name)) for name in _TABLES}
     if as_json:
-        put_json(counts)
-    else:
-        told = ", ".join(f"{count} {name}" for name, count in counts.items())
-        click.echo(f"{file} is valid: {told}")
+        rules = [_rules(accounts, policy) for policy in accounts.policies.values()]
+        put_json({**counts, "rules": rules})
+        return
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    click.echo(f"{file} is valid: {told}")
+    for policy in accounts.policies.values():
+        words = [f"{name} {_said(value)}" for name, value in _rules(accounts, policy).items()]
+        click.echo(f"policy {', '.join(words).removeprefix('name ')}")
+    click.echo(f"barred unless a policy allows it: emergency, {', '.join(TYPES)}")
+    for organization in accounts.organizations.values():
+        if organization.country is None:
+            click.echo(
+                f"organization {organization.number} has no country: national forms of numbers "
+                "cannot be told apart, so set one"
+            )
+
+
+def _rules(accounts: "Accounts", policy: "Policy") -> dict[str, Any]:
+    """The entries of a policy that say something, and the accounts that have it."""
+    rows: dict[str, dict[str, Any]] = {
+        "organization": accounts.organizations,
+        "user": accounts.users,
+        "extension": accounts.extensions,
+        "app": accounts.apps,
+    }
+    used = [
+        f"{kind} {name}"
+        for kind, table in rows.items()
+        for name, row in table.items()
+        if row.policy == policy.name
+    ]
+    said = {name: value for name, value in asdict(policy).items() if value not in (None, (), False)}
+    return {**said, "used by": used}
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " ".join(value) or "nothing"
+    return "yes" if value is True else str(value)
 
 
 @command.command("import")

@@ -6,16 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
-from app.accounts.policy import Policy, judge
-from app.numbers import (
+from app.accounts.judging import judge
+from app.accounts.policy import Policy
+from app.number_plans import (
     COUNTRIES,
-    Kind,
-    NumberFormat,
     canonical,
     dialled,
     readings,
-    without_punctuation,
 )
+from app.numbers import Kind, NumberFormat, without_punctuation
 
 
 @pytest.mark.parametrize(

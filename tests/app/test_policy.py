@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.accounts.policy import REVENUE_SHARE_RANGES, TYPES, Policy, judge
+from app.accounts.judging import REVENUE_SHARE_RANGES, judge
+from app.accounts.policy import TYPES, Policy
 from app.accounts.policy import Barred as Rule
 
 BERLIN, LONDON, PARIS = "+4930123456", "+442079460958", "+33142685300"
