@@ -26,6 +26,8 @@ from app.numbers import Kind, NumberFormat
 # The longest number that emergency services have.
 _EMERGENCY_LENGTH = 6
 _NUMBER_CACHE = 4096
+# So many first digits of a number that fits no plan say nothing of its kind.
+_TELLING = 2
 
 COUNTRIES = frozenset(phonenumbers.SUPPORTED_REGIONS)
 
@@ -131,9 +133,7 @@ def readings(number: str, country: str | None) -> tuple[Reading, ...]:
         ways += [digits.removeprefix(prefix) for prefix in ("00", "011")]
     for way in dict.fromkeys(ways):
         if way and way[0] != "0" and way.isdecimal():
-            found.append(_reading(f"+{way}"))
-            if way != digits and is_emergency(way, country):
-                found.append(Reading(way, frozenset({Kind.EMERGENCY})))
+            found.append(_reading(f"+{way}", whole=way == number))
     return tuple(found)
 
 
@@ -147,8 +147,12 @@ def is_emergency(number: str, country: str | None) -> bool:
     return any(shortnumberinfo.is_emergency_number(number, each) for each in countries)
 
 
-def _reading(number: str) -> Reading:
-    """The reading of a text in E.164 form, also where it is too short or too long."""
+def _reading(number: str, *, whole: bool) -> Reading:
+    """The reading of a text in E.164 form, also where it is too short or too long.
+
+    ``whole`` says that the text came as digits alone. Digits that are too short for their country
+    code are a number of another form then, such as a local one.
+    """
     if (of_itu := _CODES.get(number[1:4])) is not None:
         return Reading(number, frozenset({of_itu}))
     code, rest = _country_code(number)
@@ -162,11 +166,11 @@ def _reading(number: str) -> Reading:
     country = phonenumbers.region_code_for_number(parsed) or _region(code, rest)
     number_type = phonenumbers.number_type(parsed)
     kinds = {_COSTLY[number_type]} if number_type in _COSTLY else set()
-    if number_type == PhoneNumberType.UNKNOWN and (kind := _costly_prefix(country, code, rest)):
-        kinds.add(kind)
-    # 1 911 and 49 112: a gateway could dial what follows the country code.
-    if country in COUNTRIES and is_emergency(rest, country):
-        kinds.add(Kind.EMERGENCY)
+    length = phonenumbers.is_possible_number_with_reason(parsed)
+    short = (ValidationResult.TOO_SHORT, ValidationResult.IS_POSSIBLE_LOCAL_ONLY)
+    if number_type == PhoneNumberType.UNKNOWN and not (whole and length in short):
+        kind = _costly_prefix(country, code, rest)
+        kinds |= {kind} if kind else set()
     return Reading(number, frozenset(kinds), country if country in COUNTRIES else None)
 
 
@@ -201,7 +205,7 @@ def _metadata(region: str, code: int) -> PhoneMetadata:
 
 def _costly_prefix(region: str, code: int, rest: str) -> Kind | None:
     """The kind of a number that fits no plan, by the plan that more of its first digits fit than
-    those of any other. A tie counts as costly."""
+    that of any other kind."""
     of, found = _metadata(region, code), dict[Kind | None, int]()
     for kind, plan in (
         (Kind.PREMIUM_RATE, of.premium_rate),
@@ -213,8 +217,7 @@ def _costly_prefix(region: str, code: int, rest: str) -> Kind | None:
             found[kind] = max(found.get(kind, 0), fits)
     ordinary = found.pop(None, 0)
     costly = max(found, key=lambda kind: found[kind], default=None)
-    # One digit says nothing.
-    return costly if costly and found[costly] >= max(ordinary, 2) else None
+    return costly if costly and found[costly] > max(ordinary, _TELLING) else None
 
 
 def _fitting(pattern: str, digits: str) -> int:

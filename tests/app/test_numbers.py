@@ -93,7 +93,6 @@ def kinds(number: str, country: str | None = None) -> set[str]:
     [
         ("19005551234", "premium_rate"),
         # Fits no plan: too short, too long, an exchange that does not exist.
-        ("1900555", "premium_rate"),
         ("190055512345678", "premium_rate"),
         ("19001234567", "premium_rate"),
         ("49900123456", "premium_rate"),
@@ -107,12 +106,17 @@ def kinds(number: str, country: str | None = None) -> set[str]:
         ("8835100", "international"),
         ("8881", "international"),
         ("979123456789", "international"),
-        ("1911", "emergency"),
-        ("49112", "emergency"),
     ],
 )
 def test_every_reading_has_its_kind(prefix: str, digits: str, kind: str) -> None:
     assert kind in kinds(prefix + digits)
+
+
+@pytest.mark.parametrize("number", ["+1900555", "001900555", "+4490912", "01144909"])
+def test_a_number_that_is_too_short_has_the_kind_of_its_first_digits(number: str) -> None:
+    assert kinds(number) == {"premium_rate"}
+    # As digits alone it is a number of another form.
+    assert kinds(number.removeprefix("+").removeprefix("00").removeprefix("011")) == set()
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,6 @@ def test_every_reading_has_its_kind(prefix: str, digits: str, kind: str) -> None
         ("112", "US", True),
         ("911", None, True),
         ("+911", None, True),
-        ("00112", None, True),
         ("999", None, True),
         ("999", "US", False),
         # Exactly these.
@@ -130,13 +133,18 @@ def test_every_reading_has_its_kind(prefix: str, digits: str, kind: str) -> None
         ("9119", None, False),
         ("9112345", None, False),
         ("1120000", None, False),
+        ("1911", None, False),
+        ("00112", None, False),
+        ("9911", None, False),
     ],
 )
 def test_emergency_numbers(number: str, country: str | None, is_one: bool) -> None:
     assert (Kind.EMERGENCY.value in kinds(number, country)) is is_one
 
 
-@pytest.mark.parametrize("number", ["5302040", "3235742879", "15500", "+4915550108", "0003210"])
+@pytest.mark.parametrize(
+    "number", ["5550109", "5354353", "5302040", "3235742879", "15500", "+4915550108", "0003210"]
+)
 def test_the_numbers_of_the_demo_are_ordinary(number: str) -> None:
     assert kinds(number) == set()
     assert judge(number, None, []).barred is None
