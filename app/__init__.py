@@ -33,6 +33,7 @@ def create_app(settings: "Settings") -> "Flask":
     from app.stream.views import blueprint as stream
     from app.telemetry import logs, tracing
     from app.web.answers import Json, register_errors
+    from app.web.auditing import audit_requests
     from app.web.services import EXTENSION
 
     app = Flask("ringback", static_folder=None)
@@ -46,6 +47,7 @@ def create_app(settings: "Settings") -> "Flask":
     logs.bind_request(app)
     tracing.trace_requests(app)
     count_requests(app)
+    audit_requests(app)
     # The second prefix is the old name; 4PSA's own samples use it.
     for name in ("uapi", "unifiedapi"):
         for blueprint in (

@@ -25,6 +25,7 @@ from app.store.pace import Pacer
 from app.store.queue import JobQueue
 from app.stream.services import CallStream
 from app.telemetry import counting
+from app.web.auditing import Auditor
 from app.web.auth import Authenticator
 
 # Seconds after which a change of the accounts counts at the latest.
@@ -66,6 +67,7 @@ def create_services(settings: Settings) -> list[Any]:
         PhoneCallActions(settings, phone_calls, calls, queue),
         Console.create(calls, queue, phone_calls),
         CallStream(calls),
+        Auditor(calls, settings.audit_retention),
         ApiHealth(impatient, store),
         RedisGauges(impatient),
     ]

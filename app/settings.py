@@ -39,6 +39,7 @@ class Settings:
     call_duration: int
     retention: int
     cdr_retention: int
+    audit_retention: int
     reconcile_interval: float
     token_lifetime: int
     stop_timeout: float
@@ -126,6 +127,7 @@ def load_settings() -> Settings:
         retention=_read("RETENTION", 86_400, _whole(1)),
         # Not less than the longest call with its waiting may last.
         cdr_retention=_read("CDR_RETENTION", 7_776_000, _whole(259_200)),
+        audit_retention=_read("AUDIT_RETENTION", 7_776_000, _whole(60)),
         reconcile_interval=_read("RECONCILE_INTERVAL", 30.0, _number(0.1, 3_600)),
         token_lifetime=_read("TOKEN_LIFETIME", 3_600, _whole(60, 86_400)),
         stop_timeout=_read("STOP_TIMEOUT", 10.0, _number(0, 3_600)),

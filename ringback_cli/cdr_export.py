@@ -42,9 +42,15 @@ _TIMES = ("published", "created", "answered", "ended")
 _TELL = 1.0
 
 
-def span(first: str | None, last: str | None) -> Span:
-    """The times from ``first`` on and before ``last``, XML Schema dates. Raises BadParameter."""
-    return Span(_time(first, "--from", -math.inf), _time(last, "--to", math.inf))
+def span(first: str | None, last: str | None, begin: str = "--from", end: str = "--to") -> Span:
+    """The times from ``first`` on and before ``last``, XML Schema dates. ``begin`` and ``end`` are
+    the options that gave them. Raises BadParameter."""
+    return Span(_time(first, begin, -math.inf), _time(last, end, math.inf))
+
+
+def instant(at: float) -> str:
+    """A time in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def run_export(
@@ -154,12 +160,7 @@ def _legs(record: Record) -> list[dict[str, Any]]:
 
 def _dated(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """The row with its times as text."""
-    found = {}
-    for name in names:
-        if name in row:
-            at = datetime.fromtimestamp(row[name], UTC).isoformat(timespec="milliseconds")
-            found[name] = at.replace("+00:00", "Z")
-    return row | found
+    return row | {name: instant(row[name]) for name in names if name in row}
 
 
 def _time(text: str | None, option: str, default: float) -> float:

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 COMMANDS = {
     "accounts": "Check, import and show accounts; add apps; rotate secrets.",
     "api": "Serve the HTTP API.",
+    "audit": "Show who asked for what, oldest first.",
     "call": "Place a call and follow it.",
     "calls": "List, show, hang up and watch calls.",
     "cdr": "Export call detail records.",

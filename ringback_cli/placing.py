@@ -16,10 +16,8 @@ from app.calls.model import Call, State, changed_fields
 from app.phone_calls.schemas import CreateQuery, CreateSchema
 from app.web.fields import load
 from ringback_cli import screen, words
-from ringback_cli.session import Session, who
+from ringback_cli.session import APP, Session, who
 
-# The app in the call's record. No app of the accounts can have this id.
-APP = "@command-line"
 # The exit status is 0 for an answered call, else this plus the disposition's number (11 busy, …).
 _NOT_ANSWERED = 10
 # Seconds between two looks at the clock while nothing changes.

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from app.store.switches import SwitchStore
 
 
+# The app of what a command asks for. No app of the accounts can have this id.
+APP = "@command-line"
+
+
 class Session:
     """The Redis of one command, and the stores that read and change it."""
 
@@ -80,6 +84,14 @@ class Session:
     def now(self) -> float:
         """Epoch seconds by Redis' clock."""
         return self.calls.now()
+
+    def audit(self, what: str, on: str | None = None, data: str | None = None) -> None:
+        """Note in the audit what this command has changed."""
+        from app.store.audit import Entry, Who, command
+
+        redis: Any = self.redis
+        entry = Entry(Who("operator", APP, who()), what, on, data=data)
+        redis.execute_command(*command(self.keys, entry, self.now(), self.settings.audit_retention))
 
     def phone_calls(self) -> "PhoneCalls":
         """The service of the API, which does not wait for the switch here."""

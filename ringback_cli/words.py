@@ -68,6 +68,15 @@ def offset(at: float | None, begin: float) -> str:
     return "" if at is None else f"{at - begin:.2f}"
 
 
+def asker(entry: Mapping[str, str]) -> str:
+    """Who asked, of an entry of a timeline or of the audit: ``by app boss (user 12) from
+    192.0.2.7``; '' where the entry does not say."""
+    said = [f"by app {entry['app']}"] if "app" in entry else []
+    said += [f"(user {entry['user']})"] if "user" in entry else []
+    said += [f"from {entry['address']}"] if "address" in entry else []
+    return " ".join(said)
+
+
 def disposition(call: Call) -> str:
     return "ended" if call.disposition is None else DISPOSITIONS[call.disposition]
 

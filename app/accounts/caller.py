@@ -15,6 +15,7 @@ from app.accounts.model import (
 from app.calls import sight
 from app.calls.model import Call, Leg, State
 from app.errors import ApiError, api_error
+from app.store.audit import Who
 from app.store.keys import Keys
 
 # Words that a URI may have: two for the authenticated user, one for the owner of the extension,
@@ -26,12 +27,14 @@ SELF = "@self"
 
 @dataclass(frozen=True)
 class Caller:
-    """The app of a request, with the accounts at the time of the request, and who uses the app:
-    from which address, or which user of the operating system at the command line."""
+    """The app of a request, with the accounts at the time of the request, and who uses it: from
+    which address, in a session of the console, or which user of the operating system at the command
+    line."""
 
     app: App
     accounts: Accounts
     address: str | None = None
+    session: bool = False
     operator: str | None = None
 
     @property
@@ -66,6 +69,13 @@ class Caller:
         acts for all. At the command line this is the user of the operating system."""
         user = self.user(name)
         return self.operator or (user.id if user is not None else self.app.user)
+
+    def who(self, user: str | None = None) -> Who:
+        """The one that asks, for the audit and for timelines. ``user`` is an asking_user."""
+        kind = "user" if self.app.level is Level.USER else "app"
+        if self.operator is not None:
+            return Who("operator", self.app.id, self.operator)
+        return Who("session" if self.session else kind, self.app.id, user, self.address)
 
     def extended(self, number: str) -> str:
         """The extended form of a short extension number, if the app may use short numbers."""

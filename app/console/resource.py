@@ -126,10 +126,13 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
 
 
 def _entry(entry: dict[str, str], inside: bool) -> dict[str, Any]:
-    """An entry of the timeline. Only administrators see the commands to the switch."""
+    """An entry of the timeline. Only administrators see the commands to the switch, and from which
+    address a request came."""
     shown: dict[str, Any] = {**entry, "at": float(entry["at"])}
-    if not inside and entry["kind"] in ("command", "reply"):
-        shown.pop("data", None)
+    if not inside:
+        shown.pop("address", None)
+        if entry["kind"] in ("command", "reply"):
+            shown.pop("data", None)
     return {name: _clean(value) for name, value in shown.items()}
 
 

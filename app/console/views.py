@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from flask import (
     Blueprint,
     Response,
+    g,
     jsonify,
     request,
 )
@@ -160,6 +161,7 @@ def log_in() -> tuple[Response, int]:
         if known:
             tokens.note_failure(counted, address)
         raise ApiError(401, "access_denied", "There is no app with these credentials.")
+    g.caller = Caller(app, accounts, address, session=True)
     response = jsonify(_who(app, accounts))
     response.set_cookie(
         _COOKIE,
@@ -175,6 +177,9 @@ def log_in() -> tuple[Response, int]:
 
 def log_out() -> tuple[Response, int]:
     if (name := request.cookies.get(_COOKIE)) is not None:
+        app, accounts = _app()
+        if app is not None:
+            g.caller = Caller(app, accounts, client_address(), session=True)
         service(Console).sessions.end(name)
     response = jsonify({})
     response.delete_cookie(_COOKIE, path="/console", httponly=True, samesite="Strict")
@@ -320,7 +325,8 @@ def _caller() -> tuple[Caller, Console]:
         raise api_error("access_denied")
     # The console ignores the app's compatibility: it is for old programs, not for people.
     plain = replace(app, compatibility=Compatibility.DEFAULT)
-    return Caller(plain, accounts), service(Console)
+    caller = g.caller = Caller(plain, accounts, client_address(), session=True)
+    return caller, service(Console)
 
 
 def _app() -> tuple[App | None, Accounts]:

@@ -3,8 +3,9 @@
 import hmac
 from urllib.parse import unquote_plus
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
+from app.accounts.caller import Caller
 from app.accounts.model import App, token_sha256
 from app.accounts.store import AccountStore
 from app.errors import OAUTH_CODES
@@ -31,8 +32,12 @@ def token() -> Response:
         return _error("invalid_request")
     pairs = _credentials()
     client_id, address = pairs[0][0], client_address()
-    clients = service(AccountStore).current().clients
-    known = client_id in clients
+    accounts = service(AccountStore).current()
+    clients = accounts.clients
+    if (named := clients.get(client_id)) is not None:
+        # For the audit.
+        g.caller = Caller(named, accounts, address)
+    known = named is not None
     if known and tokens.is_barred(client_id, address):
         return _error("slow_down")
     client = next(filter(None, [_client(clients, *pair) for pair in pairs]), None)
@@ -82,6 +87,7 @@ def _tokens(issued: Issued) -> Response:
 
 
 def _error(code: str) -> Response:
+    g.refusal = code
     status, description = OAUTH_CODES[code]
     response = _uncached(jsonify({"error": code, "error_description": description}))
     response.status_code = status

@@ -5,6 +5,7 @@ Each action is a job. The answer waits for the switch, at most RINGBACK_ACTION_T
 
 import secrets
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -23,8 +24,10 @@ from app.errors import ApiError, api_error
 from app.phone_calls.schemas import CallerIdField
 from app.phone_calls.services import PhoneCalls, checked_caller_id, number_in
 from app.settings import Settings
+from app.store.audit import Entry, command, plain
 from app.store.calls import CallStore
 from app.store.queue import JobQueue
+from app.store.writes import Note, note_command
 from app.web.fields import BaseQuery, BaseRequest, WholeNumber, coded, phone_number
 
 _NEED_VIEW = frozenset(
@@ -113,7 +116,7 @@ class PhoneCallActions:
         request = self._request(caller, user, extension, call, body)
         if (why := actions.refusal(call, request)) is not None:
             raise api_error("pc_action_invalid", why)
-        job = self._queue.act(call, request)
+        job = self._queue.act(call, request, self._asked(caller, call, request))
         outcome = self._queue.outcome(job, end - time.monotonic())
         if outcome == actions.UNREACHABLE:
             raise api_error("switch_unreachable")
@@ -125,6 +128,22 @@ class PhoneCallActions:
 
         now = self._store.wait(call.id, done, max(0.0, end - time.monotonic())) or call
         return now, done(now)
+
+    def _asked(self, caller: Caller, call: Call, request: Request) -> Sequence[Sequence[str]]:
+        """The commands that note the request in the call's timeline and in the audit."""
+        who, keys, at = caller.who(request.user), self._store.keys, request.asked
+        number = request.target.number if request.target else request.mailbox
+        note = Note("request", request.action, leg=request.leg, data=number, who=who)
+        party = call.leg_named(request.leg)
+        about = [text for text in (party.number if party else None, number) if text]
+        entry = Entry(
+            *(who, request.action, call.id, call.extension.partition("*")[0]),
+            data=plain(" > ".join(about)) or None,
+        )
+        return (
+            note_command(keys, call.id, note, f"{at:.6f}"),
+            command(keys, entry, at, self._settings.audit_retention),
+        )
 
     def _request(
         self, caller: Caller, user: str, extension: str, call: Call, body: dict[str, Any]

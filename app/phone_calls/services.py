@@ -33,8 +33,9 @@ from app.errors import ApiError, api_error
 from app.numbers import same
 from app.phone_calls.schemas import MAX_LEGS
 from app.settings import Settings
-from app.store import index
+from app.store import audit, index
 from app.store.accepting import Acceptor
+from app.store.audit import Who
 from app.store.calls import CallStore
 from app.store.errors import NotReplicated, OutcomeUnknown
 from app.store.index import ALL
@@ -101,9 +102,10 @@ class PhoneCalls:
         nonce_app = None if caller.voipnow else caller.app.id
         holders = caps.holders(caller.accounts, caller.app, owner)
         checks = [*caps.checks(holders, calls), *checks_of_calls(guard, calls)]
+        who = caller.who(caller.asking_user(user_name))
         try:
             accepted = self._acceptor.accept(
-                calls, self._queue.place_call, nonce_app=nonce_app, checks=checks
+                calls, self._queue.place_call, nonce_app=nonce_app, checks=checks, who=who
             )
         except QuotaExceeded as error:
             raise quota_error(error.refusal, self._store.now()) from error
@@ -420,10 +422,10 @@ class PhoneCalls:
         may = [call for call in calls if _may_hang_up(caller, call, found[call.id], only)]
         if calls and not may:
             raise caller.refusal("rights_insufficient", _OWN_LEGS)
-        user = caller.asking_user(user_name)
+        who = caller.who(caller.asking_user(user_name))
         concerned = [
             self.request_hang_up(
-                call, self._hang_up_by(caller, user, found[call.id], only), found[call.id]
+                call, self._hang_up_by(caller, who, found[call.id], only), found[call.id], who
             )
             for call in may
         ]
@@ -433,13 +435,13 @@ class PhoneCalls:
     def _hang_up_by(
         self,
         caller: Caller,
-        user: str | None,
+        who: Who,
         number: str | None,
         extension: str | None,
     ) -> Callable[[Call], Call]:
         """The transition by which an app hangs up what it may of a call."""
         at = self._store.now()
-        asked = Asked(secrets.token_hex(6), HANG_UP, at, caller.app.id, user, number=number)
+        asked = Asked(secrets.token_hex(6), HANG_UP, at, who.app, who.user, number=number)
 
         def transition(current: Call) -> Call:
             if caller.supervises(current):
@@ -453,11 +455,15 @@ class PhoneCalls:
         return transition
 
     def request_hang_up(
-        self, call: Call, transition: Callable[[Call], Call], number: str | None
+        self,
+        call: Call,
+        transition: Callable[[Call], Call],
+        number: str | None,
+        who: Who | None = None,
     ) -> Call:
-        """Note that a client wants the call, or its party with ``number``, hung up, and have a
-        worker do it. Returns the call after that."""
-        note = Note("request", "hang up", data=number)
+        """Note that a client (``who``) wants the call, or its party with ``number``, hung up, and
+        have a worker do it. Returns the call after that."""
+        note = Note("request", "hang up", data=number, who=who, audited=audit.HANG_UP)
         try:
             # A client relies on this answer as on the acceptance of the call.
             changed = self._store.change(call, transition, note, replicated=True)

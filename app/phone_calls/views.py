@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from app.accounts.caller import Caller
 from app.calls.model import Call
@@ -83,8 +83,11 @@ def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Resp
     query = load(_hang_up_query, request.args)
     names = field_names(query, FIELDS)
     calls = phone_calls.find(caller, user, extension, call_id)
-    if call_id is not None and not calls and not caller.voipnow:
-        raise api_error("pc_phonecall_invalid")
+    if call_id is not None and not calls:
+        if not caller.voipnow:
+            raise api_error("pc_phonecall_invalid")
+        # The answer is an empty list. The audit has the refusal.
+        g.refusal = "pc_phonecall_invalid"
     asked = query.get("phoneNumber")
     concerned = phone_calls.hang_up(caller, calls, asked, extension, user_name=user)
     pending = any(map(is_hang_up_pending, concerned))

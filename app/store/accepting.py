@@ -12,9 +12,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from app.calls.cdr import numbers
 from app.calls.model import Call, evolve
 from app.calls.quota import Check, QuotaExceeded
 from app.store import once, quotas, scripts, writes
+from app.store.audit import PLACE, Who, plain
 from app.store.calls import REPLICAS_LIMIT, CallStore
 from app.store.errors import LimitsMissing, OutcomeUnknown
 from app.store.writes import Note
@@ -52,13 +54,14 @@ class Acceptor:
         *,
         nonce_app: str | None = None,
         checks: Sequence[Check] = (),
+        who: Who | None = None,
     ) -> Accepted:
         """Write new calls with their jobs, all or none, within ACCEPT_LIMIT seconds.
 
         With ``nonce_app`` the calls' nonce makes the request idempotent among that app's
         requests: where the nonce is known, nothing is written, and the calls made with it are
         returned. ``checks`` are what all the calls together take from caps; a known nonce takes
-        nothing.
+        nothing. ``who`` asks; the timeline and the audit say so.
         Raises an error of Redis (LimitsMissing is one) where nothing was written nor will be,
         QuotaExceeded, and OutcomeUnknown where the process lost Redis in the middle.
         """
@@ -68,7 +71,7 @@ class Acceptor:
         logs.bind(call=",".join(ids))
         traced = tracing.carried(ids, self._store.now)
         new = tuple(evolve(call, version=1, stamp=writes.stamp(), **traced) for call in calls)
-        keys, arguments = self._words(new, key, checks, enqueue)
+        keys, arguments = self._words(new, key, checks, enqueue, who)
         forgotten = b""
         end = time.monotonic() + ACCEPT_LIMIT
         # Whether an attempt was lost after it was sent.
@@ -121,13 +124,15 @@ class Acceptor:
         nonce_key: str,
         checks: Sequence[Check],
         enqueue: Callable[[Call, Pipeline], None],
+        who: Who | None,
     ) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV of accept.lua, but for the last moment and the forgotten nonce."""
         keys, changes = [nonce_key, self._store.keys.limits], []
         # RQ writes its commands into a pipeline that is never executed.
         jobs = self._store.redis.pipeline()
-        notes = (Note("request", "accepted"),)
         for call in calls:
+            data = " > ".join(",".join(numbers(side)) for side in (call.sources, call.far_end))
+            notes = (Note("request", "accepted", data=plain(data), who=who, audited=PLACE),)
             of_call, arguments = writes.arguments(
                 self._store.keys, None, call, notes, self._store.now()
             )

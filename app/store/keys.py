@@ -26,6 +26,9 @@ class Keys:
         self.webhooks = f"{prefix}webhooks:"
         self.webhook_targets = f"{self.webhooks}targets"
         self.dead_letters = f"{self.webhooks}dead"
+        # Who asked for what: all but the placing and hanging up of calls, and these.
+        self.audit = f"{prefix}audit"
+        self.audit_calls = f"{prefix}audit:calls"
 
     def call(self, call_id: str) -> str:
         return f"{self.prefix}call:{{{call_id}}}"

@@ -2,6 +2,7 @@
 
 import time
 import zlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -75,13 +76,24 @@ class JobQueue:
         """Have a worker hang up what the call's marks ask for."""
         self._enqueue(self.actions, HANG_UP, call.id, timeout=_JOB_MARGIN)
 
-    def act(self, call: Call, request: Request) -> Job:
-        """Have a worker carry out a request; the job's result is why it was refused, or ''."""
+    def act(self, call: Call, request: Request, also: Sequence[Sequence[Any]] = ()) -> Job:
+        """Have a worker carry out a request; the job's result is why it was refused, or ''. Redis
+        carries out the commands ``also`` together with it."""
         return self._enqueue(
-            self.actions, ACT, call.id, request.dumps(), job_id=request.id, timeout=_JOB_MARGIN
+            *(self.actions, ACT, call.id, request.dumps()),
+            also=also,
+            job_id=request.id,
+            timeout=_JOB_MARGIN,
         )
 
-    def _enqueue(self, queue: Queue, job: str, *args: str, **options: Any) -> Job:
+    def _enqueue(
+        self,
+        queue: Queue,
+        job: str,
+        *args: str,
+        also: Sequence[Sequence[Any]] = (),
+        **options: Any,
+    ) -> Job:
         """Write what RQ writes to enqueue a job, once: RQ's own RPUSH, sent again, is another."""
         # RQ writes its commands into a pipeline that is never executed.
         pipe = self._redis.pipeline()
@@ -93,7 +105,7 @@ class JobQueue:
             pipeline=pipe,
             **options,
         )
-        once.run(self._redis, self._keys, once.new_mark(), once.gathered(pipe))
+        once.run(self._redis, self._keys, once.new_mark(), [*also, *once.gathered(pipe)])
         return enqueued
 
     def outcome(self, job: Job, limit: float) -> str | None:

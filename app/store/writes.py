@@ -14,7 +14,8 @@ import orjson
 
 from app.calls import call_events, cdr, sight, transitions, watch
 from app.calls.model import Call, Leg, State, changed_fields, evolve
-from app.store import counted, marks
+from app.store import audit, counted, marks
+from app.store.audit import Who
 from app.store.keys import Keys
 
 # A command of Redis or of change.lua, its key and its further words.
@@ -30,12 +31,17 @@ _TIMELINE_OPTIONS = ("MAXLEN", "~", str(TIMELINE_KEPT), "*")
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A note in a timeline: ``kind`` is command, reply, event or request."""
+    """A note in a timeline: ``kind`` is command, reply, event or request. A request says who asked.
+
+    With ``audited`` the change that the note is about is in the audit under that name too.
+    """
 
     kind: str
     name: str
     leg: str | None = None
     data: str | None = None
+    who: Who | None = None
+    audited: str | None = None
 
 
 def stamp() -> str:
@@ -51,6 +57,8 @@ def version_of(call: Call | None) -> str:
 def entry(note: Note, at: Any) -> dict[str, str]:
     """The fields of a timeline entry. ``at`` is epoch seconds as text, or the mark of a time."""
     fields = {"at": at, "kind": note.kind, "name": note.name, "leg": note.leg, "data": note.data}
+    if (who := note.who) is not None:
+        fields |= {"app": who.app, "user": who.user, "address": who.address}
     return {name: text for name, text in fields.items() if text}
 
 
@@ -148,6 +156,11 @@ def commands(
     for each in entries:
         yield _command("XADD", timeline, each, _TIMELINE_OPTIONS)
     yield _command("XADD", keys.events, event, _EVENTS_OPTIONS)
+    for note in notes:
+        if note.audited and note.who is not None:
+            number = new.extension.partition("*")[0]
+            made = audit.Entry(note.who, note.audited, new.id, number, data=note.data)
+            yield audit.command(keys, made, now, new.retention)
     yield from _index(keys, old, new)
     for extension, told in call_events.outbox(old, new):
         yield "HOOK", keys.hooked, extension

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import orjson
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, g, jsonify
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
@@ -25,6 +25,8 @@ class Json(DefaultJSONProvider):
 
 
 def error_response(status: int, code: str, message: str, **details: Any) -> Response:
+    # For the audit.
+    g.refusal = code
     response = jsonify({"error": {"code": code, "message": message, **details}})
     response.status_code = status
     return response

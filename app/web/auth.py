@@ -4,9 +4,10 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 
-from flask import Request, request
+from flask import Request, g, request
 
 from app.accounts.caller import Caller
 from app.accounts.model import Accounts, App
@@ -28,7 +29,7 @@ class Authenticator:
     def caller(self, request: Request) -> Caller:
         """The app whose token the request carries. Raises ApiError 401."""
         accounts = self.accounts.current()
-        return Caller(self._app(request, accounts), accounts)
+        return Caller(self._app(request, accounts), accounts, client_address())
 
     def _app(self, request: Request, accounts: Accounts) -> App:
         header = request.headers.get("Authorization", "")
@@ -51,7 +52,11 @@ class Authenticator:
 
 def current_caller() -> Caller:
     """The app whose token the present request carries. Raises ApiError 401."""
-    return service(Authenticator).caller(request)
+    caller = g.caller = service(Authenticator).caller(request)
+    return caller
+
+
+_networks = cache(parse_networks)
 
 
 def client_address() -> str:
@@ -61,7 +66,7 @@ def client_address() -> str:
     proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
     try:
         address = ip_address(peer)
-        if "*" in proxies or any(address in network for network in parse_networks(proxies)):
+        if "*" in proxies or any(address in network for network in _networks(proxies)):
             return str(ip_address([peer, *request.access_route][-1]))
     except ValueError:
         # The proxy names no address.

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from flask import request
+from flask import g, request
 
 from app.errors import api_error
 
@@ -23,4 +23,6 @@ def json_body() -> Any:
         raise api_error("request_invalid") from error
     if not isinstance(document, dict):
         raise api_error("request_invalid")
+    # For the audit, should the request be refused.
+    g.body = document
     return document

@@ -116,6 +116,8 @@ def import_(file: Path, as_json: bool) -> None:
     before = session.accounts
     AccountStore(session.redis, session.keys).replace(accounts)
     changes = _changes(before, accounts)
+    counts = (f"{name} +{n} ~{c} -{g}" for name, (n, c, g) in changes.items() if n or c or g)
+    session.audit("import_accounts", None, ", ".join(counts) or "no change")
     if as_json:
         put_json(changes)
     else:
@@ -213,7 +215,7 @@ def add_app(
             )
         apps.append(row)
 
-    _change(add, file)
+    _change(add, file, "add_app", app, given)
     _print(app, given, row, file, as_json)
 
 
@@ -250,7 +252,7 @@ def rotate_secret(
             row.pop(name, None)
         row.update(_kept(given))
 
-    _change(rotate, file)
+    _change(rotate, file, "rotate_secret", app, given)
     _print(app, given, {"id": app, **_kept(given)}, file, as_json)
 
 
@@ -330,11 +332,15 @@ def _kept(given: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _change(change: Callable[[Any], None], file: Path | None) -> None:
-    """Change the apps in Redis and in the file, if both stay valid."""
+def _change(
+    change: Callable[[Any], None], file: Path | None, what: str, app: str, given: dict[str, str]
+) -> None:
+    """Change the apps in Redis and in the file, if both stay valid. The audit says which secrets an
+    app got, and no secret."""
     session = Session.open()
     with session.redis.lock(f"{session.keys.accounts}:change", timeout=30):
         _change_locked(session, change, file)
+    session.audit(what, app, ", ".join(given))
 
 
 def _change_locked(session: Session, change: Callable[[Any], None], file: Path | None) -> None:

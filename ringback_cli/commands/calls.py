@@ -346,7 +346,7 @@ def _happened(call: Call, notes: Sequence[dict[str, str]]) -> "Table":
             note["kind"],
             note["name"],
             note.get("leg", ""),
-            note.get("data", ""),
+            "  ".join(filter(None, (note.get("data"), words.asker(note)))),
             style=styles.get(note["kind"], "dim"),
         )
     return made

@@ -1,6 +1,5 @@
 """`ringback deadletter`: call events that no receiver took."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -58,8 +57,8 @@ def show(letter: str) -> None:
 @click.option("--all", "every", is_flag=True, help="Replay all dead letters.")
 def replay(letters: tuple[str, ...], every: bool) -> None:
     """Send dead letters again."""
-    messages = _messages()
-    _each(messages, letters, every, messages.replay, "sent again")
+    session, messages = _open()
+    _each(session, messages, letters, every, "dead_letter_replay")
 
 
 @command.command()
@@ -67,28 +66,32 @@ def replay(letters: tuple[str, ...], every: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="Drop all dead letters.")
 def drop(letters: tuple[str, ...], every: bool) -> None:
     """Drop dead letters for good."""
-    messages = _messages()
-    _each(messages, letters, every, messages.drop, "dropped")
+    session, messages = _open()
+    _each(session, messages, letters, every, "dead_letter_drop")
 
 
 def _each(
-    messages: "Messages",
-    letters: tuple[str, ...],
-    every: bool,
-    act: Callable[[str], bool],
-    what: str,
+    session: Session, messages: "Messages", letters: tuple[str, ...], every: bool, what: str
 ) -> None:
     if bool(letters) == every:
         raise click.UsageError("Give the ids of dead letters, or --all.")
+    replays = what == "dead_letter_replay"
+    act = messages.replay if replays else messages.drop
     ids = [letter.id for letter in messages.dead_letters()] if every else letters
     gone = [letter_id for letter_id in ids if not act(letter_id)]
-    click.echo(f"{len(ids) - len(gone)} {what}")
+    if done := len(ids) - len(gone):
+        session.audit(what, "all" if every else ",".join(ids), f"{done} done")
+    click.echo(f"{done} {'sent again' if replays else 'dropped'}")
     if gone:
         raise click.ClickException(f"There is no dead letter {', '.join(gone)}.")
 
 
 def _messages() -> "Messages":
+    return _open()[1]
+
+
+def _open() -> "tuple[Session, Messages]":
     from workers.webhooks.messages import Messages
 
     session = Session.open()
-    return Messages(session.redis, session.keys)
+    return session, Messages(session.redis, session.keys)

@@ -124,6 +124,8 @@ def retry(ids: tuple[str, ...], every: bool, as_json: bool) -> None:
                 again.append(job.id)
         else:
             refused.append(job.id)
+    if again:
+        Session.open().audit("job_retry", "all" if every else ",".join(again), f"{len(again)} done")
     put_json({"retried": again, "refused": refused}) if as_json else click.echo(
         f"{len(again)} enqueued again"
     )
@@ -146,6 +148,9 @@ def drop(ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     jobs = _chosen(ids, every)
     for job in jobs:
         _registry(job).remove(job, delete_job=True)
+    if jobs:
+        on = "all" if every else ",".join(job.id for job in jobs)
+        Session.open().audit("job_drop", on, f"{len(jobs)} done")
     put_json({"dropped": [job.id for job in jobs]}) if as_json else click.echo(
         f"{len(jobs)} dropped"
     )

@@ -118,6 +118,8 @@ def resume(name: str, as_json: bool) -> None:
     session = Session.open()
     _check(session, name)
     was = session.switches.resume(name)
+    if was:
+        session.audit("resume", name)
     _answer(session, name, as_json, "gets new calls again." if was else "was not paused.")
 
 
@@ -138,6 +140,7 @@ def forget(name: str, as_json: bool) -> None:
             "First drain it, and remove it from RINGBACK_SWITCHES."
         )
     session.switches.forget(name)
+    session.audit("forget", name)
     _answer(session, name, as_json, "is forgotten.")
 
 
@@ -185,6 +188,7 @@ def _pause(session: Session, name: str, why: str, *, drain: bool) -> None:
 
     _check(session, name)
     session.switches.pause(name, Pause(who(), session.now(), why, drain))
+    session.audit("drain" if drain else "pause", name, why or None)
 
 
 def _drained(session: Session, name: str, limit: float | None) -> int:

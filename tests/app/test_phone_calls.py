@@ -64,8 +64,9 @@ def body(**view: Any) -> dict[str, Any]:
 
 
 def written(redis: Redis) -> set[bytes]:
-    """Every key but those that the API writes when it starts."""
-    return set(redis.keys("*")) - {*(b"ringback:accounts", b"ringback:format", b"ringback:limits")}
+    """Every key but those that the API writes when it starts, and the audit of what is refused."""
+    own = {*(b"ringback:accounts", b"ringback:format", b"ringback:limits", b"ringback:audit")}
+    return set(redis.keys("*")) - own
 
 
 def only_call(redis: Redis, store: CallStore) -> Any:
