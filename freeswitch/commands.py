@@ -5,7 +5,7 @@ import re
 import gevent
 
 from freeswitch.connection import SwitchConnection
-from freeswitch.dialstring import check_word
+from freeswitch.dialstring import QUOTA_CAUSE, check_word
 from freeswitch.event_socket import CORE_UUID
 from freeswitch.events import Event
 
@@ -92,6 +92,18 @@ def limit_duration(connection: SwitchConnection, uuid: str, seconds: int) -> str
     """Have the switch itself hang up a channel in so many seconds, even if Ringback is gone."""
     left = max(1, seconds)
     return connection.api(f"sched_hangup +{left} {check_word(uuid)} ALLOTTED_TIMEOUT").strip()
+
+
+def limit_quota(connection: SwitchConnection, uuid: str, seconds: int) -> str:
+    """Have the switch itself hang up a channel once it has used up a cap, in so many seconds. The
+    first of several timers counts; 0 is now."""
+    cause = QUOTA_CAUSE.upper()
+    return connection.api(f"sched_hangup +{seconds} {check_word(uuid)} {cause}").strip()
+
+
+def lift_limits(connection: SwitchConnection, uuid: str) -> str:
+    """Delete all timers of a channel."""
+    return connection.api(f"sched_del {check_word(uuid)}").strip()
 
 
 def core_uuid(connection: SwitchConnection) -> str:

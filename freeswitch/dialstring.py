@@ -49,6 +49,8 @@ GATEWAY_FAILURES = (
 # the far end's choice (seen on 1.10.12). No context has this name. It leaves transfers to the
 # dialplan `inline` alone.
 _NO_DETOUR = {"outbound_redirect_fatal": "true", "force_transfer_context": "ringback-none"}
+# The cause with which the switch's own timer ends a leg that has used up a cap.
+QUOTA_CAUSE = "facility_not_subscribed"
 # The US ringing tone. A source hears it from its own answer until the destination's. A value in
 # quotes needs a backslash before each comma.
 _RINGBACK_TONE = r"'%(2000\,4000\,440\,480)'"
@@ -139,6 +141,8 @@ def originate(
     source_sees: CallerId,
     destination_sees: CallerId,
     video_codecs: str | None = None,
+    source_left: int | None = None,
+    destination_left: int | None = None,
 ) -> str:
     """The one command that holds a whole call.
 
@@ -146,7 +150,9 @@ def originate(
     answers. ``ring_timeout`` (seconds) limits the ringing of the sources, and again that of the
     destinations. ``duration`` (seconds) counts from the source's answer. Every leg gets
     ``variables``. ``video_codecs``, comma-separated and with the audio codecs, replace the offer
-    of the profile. Raises ValueError for a value that cannot stand in a dial string as it is.
+    of the profile. ``source_left`` and ``destination_left`` are the seconds that caps leave to a
+    leg of that side, from its own answer; the switch then ends it with QUOTA_CAUSE. Raises
+    ValueError for a value that cannot stand in a dial string as it is.
     """
     if not sources or not destinations:
         raise ValueError("a call needs at least one source and one destination")
@@ -167,10 +173,14 @@ def originate(
         "rtp_timer_name": "soft",
         "hangup_after_bridge": "true",
         "transfer_ringback": _RINGBACK_TONE,
-        "execute_on_answer": f"'sched_hangup +{int(duration)} allotted_timeout'",
+        "execute_on_answer": _limit(duration, source_left),
         **_caller_id("origination", source_sees),
         **_caller_id("effective", destination_sees),
     }
+    if destination_left is not None and destination_left < duration:
+        # The switch runs this on the destination when it bridges the two, at its answer.
+        app, data = limit_of_next(destination_left)
+        of_source |= {BRIDGE_APP: app, BRIDGE_DATA: f"'{data}'"}
     if video_codecs:
         # The ^^: makes the colon the separator of this one value.
         codecs = _check(_CODECS, video_codecs, "codecs").replace(",", ":")
@@ -197,10 +207,11 @@ def conference_invite(
     ring_timeout: int,
     duration: int,
     shows: CallerId,
+    left: int | None = None,
 ) -> str:
     """Ring all parties, and put the first that answers into a conference room of the profile
-    ``default``. Raises ValueError."""
-    of_party = _brought_in(variables, ring_timeout, duration, shows)
+    ``default``. ``left`` is what caps leave to a party (:func:`originate`). Raises ValueError."""
+    of_party = _brought_in(variables, ring_timeout, duration, shows, left)
     room = check_word(room, "conference room")
     return f"originate {_dial(parties, of_party, {})} &conference({room}@default)"
 
@@ -224,7 +235,11 @@ def bring_in(
 
 
 def _brought_in(
-    variables: Mapping[str, str], ring_timeout: int, duration: int, shows: CallerId
+    variables: Mapping[str, str],
+    ring_timeout: int,
+    duration: int,
+    shows: CallerId,
+    left: int | None = None,
 ) -> dict[str, str]:
     return {
         **{name: _check(_VALUE, value, name) for name, value in variables.items()},
@@ -236,9 +251,26 @@ def _brought_in(
         "rtp_timer_name": "soft",
         # A party of a call that is up must not wait behind new calls.
         "no_throttle_limits": "true",
-        "execute_on_answer": f"'sched_hangup +{int(duration)} allotted_timeout'",
+        "execute_on_answer": _limit(duration, left),
         **_caller_id("origination", shows),
     }
+
+
+# The variables of a channel with the application that the switch runs on who it is bridged to.
+BRIDGE_APP, BRIDGE_DATA = "bridge_pre_execute_bleg_app", "bridge_pre_execute_bleg_data"
+
+
+def limit_of_next(left: int) -> tuple[str, str]:
+    """The values of BRIDGE_APP and BRIDGE_DATA that limit who a channel is bridged to next."""
+    return "sched_hangup", f"+{max(1, int(left))} {QUOTA_CAUSE}"
+
+
+def _limit(duration: int, left: int | None) -> str:
+    """What a leg executes on its answer: the timer of the call, or of the caps if that is
+    sooner."""
+    if left is not None and left < duration:
+        return f"'sched_hangup +{max(1, int(left))} {QUOTA_CAUSE}'"
+    return f"'sched_hangup +{int(duration)} allotted_timeout'"
 
 
 def intercept(uuid: str) -> Application:

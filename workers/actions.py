@@ -18,6 +18,7 @@ from freeswitch.connection import SwitchConnection
 from freeswitch.errors import EventSocketError
 from freeswitch.pool import SwitchPool
 from workers.dial_command import caller_id, parties
+from workers.quota import left_for
 from workers.runtime import CALL_VARIABLE, Runtime
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,8 @@ class Actor:
         # The source has a call_timeout for its destination, which would limit this ringing too.
         limit = str(request.wait_for_pickup)
         commands.set_variable(connection, leg.uuid, "call_timeout", limit)
+        if call.counted is not None:
+            self._limit_next(connection, call, leg, brought)
         if request.action is Action.PARK:
             # The switch knows the way back, so that it needs no process of Ringback.
             for name, value in (
@@ -215,6 +218,19 @@ class Actor:
             # If the lot is full, the party goes back at once.
             there = f"{parked},{there}"
         return commands.transfer(connection, leg.uuid, there)
+
+    def _limit_next(
+        self, connection: SwitchConnection, call: Call, leg: Leg, brought: tuple[Leg, ...]
+    ) -> None:
+        """Have the switch limit who the leg is bridged to next to what caps leave. What the leg was
+        dialled with is about another party."""
+        left = left_for(self.runtime.store, call, brought)
+        if left == 0:
+            raise Refused("The caps on minutes or cost leave nothing for this party.")
+        values = dialstring.limit_of_next(left) if left is not None else ("", "")
+        names = dialstring.BRIDGE_APP, dialstring.BRIDGE_DATA
+        for name, value in zip(names, values, strict=True):
+            commands.set_variable(connection, leg.uuid, name, value)
 
     def _left(self, call: Call) -> int:
         """The seconds until the end of the call's time."""

@@ -2,11 +2,13 @@
 
 from app.calls.model import Call, Leg, NumberKind
 from freeswitch import dialstring
+from workers.quota import NO_CAP, Left
 from workers.runtime import CALL_VARIABLE
 
 
-def originate_command(call: Call, video_codecs: str) -> str:
-    """The originate command of a call. Raises ValueError if the call cannot be dialled."""
+def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str:
+    """The originate command of a call, with what caps leave to it. Raises ValueError if the call
+    cannot be dialled."""
     if call.conference is not None:
         return dialstring.conference_invite(
             parties(call.sources),
@@ -15,6 +17,7 @@ def originate_command(call: Call, video_codecs: str) -> str:
             ring_timeout=call.wait_for_pickup,
             duration=call.call_duration,
             shows=caller_id(call.caller_id, call.extension),
+            left=left.source,
         )
     return dialstring.originate(
         parties(call.sources),
@@ -25,6 +28,8 @@ def originate_command(call: Call, video_codecs: str) -> str:
         source_sees=caller_id(call.caller_id, call.extension),
         destination_sees=caller_id(call.caller_id_destination, call.extension),
         video_codecs=video_codecs if call.video else None,
+        source_left=left.source,
+        destination_left=left.destination,
     )
 
 

@@ -26,6 +26,7 @@ from freeswitch.errors import CommandRefused, EventSocketError
 from freeswitch.pool import SwitchPool
 from workers.dial_command import originate_command
 from workers.hang_up import try_to_hang_up
+from workers.quota import what_is_left
 from workers.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -269,8 +270,15 @@ class Dispatcher:
 
     def _originate(self, connection: SwitchConnection, call: Call, send_before: float) -> None:
         switch = connection.address.name
+        left = what_is_left(self._store, call)
+        if left is None:
+            log.warning("call %s: its caps leave nothing, so it is not dialled", call.id)
+            counting.originate(call, switch, "not_sent")
+            end = partial(transitions.end_for_quota, at=self._store.now())
+            self._store.change(call, end, Note("event", transitions.BY_QUOTA))
+            return
         try:
-            command = originate_command(call, self._runtime.settings.video_codecs)
+            command = originate_command(call, self._runtime.settings.video_codecs, left)
         except ValueError as error:
             # Refused before it was queued, unless somebody wrote the call past the API.
             log.error("call %s cannot be dialled: %s", call.id, error)

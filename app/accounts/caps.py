@@ -12,6 +12,13 @@ from app.calls import cost
 from app.calls.model import Call
 from app.calls.quota import Check, Count
 
+# The caps that refuse.
+NAMES = (
+    *("max_legs", "calls_per_minute", "calls_per_day", "minutes_per_day", "cost_per_day"),
+    "max_waiting",
+)
+# The caps that workers and listeners look at.
+LOOKED_AT = ("max_legs", "minutes_per_day", "cost_per_day")
 # An account that may have caps, with its name among all.
 Holder = tuple[str, Capped]
 
@@ -24,6 +31,25 @@ def holders(accounts: Accounts, app: App, user: User) -> list[Holder]:
         (f"user:{user.id}", user),
         (f"app:{app.id}", app),
     ]
+
+
+def all_holders(accounts: Accounts) -> list[Holder]:
+    """All accounts that may have caps."""
+    return [
+        *((f"organization:{o.id}", o) for o in accounts.organizations.values()),
+        *((f"user:{u.id}", u) for u in accounts.users.values()),
+        *((f"app:{a.id}", a) for a in accounts.apps.values()),
+    ]
+
+
+def are_counted(accounts: Accounts) -> bool:
+    """Whether Redis counts anything for caps, but for the line of an organization's calls."""
+    return any(
+        getattr(of, name) is not None
+        for _, of in all_holders(accounts)
+        for name in NAMES
+        if not (name == "max_waiting" and isinstance(of, Organization))
+    )
 
 
 def counted(of: Sequence[Holder]) -> str | None:

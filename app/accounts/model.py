@@ -161,6 +161,24 @@ class Gateway:
     number_format: NumberFormat | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PriceOf:
+    """The price of public numbers that begin with the digits of ``prefix``. The amounts are
+    decimal numbers."""
+
+    prefix: str
+    per_minute: str
+    per_call: str = "0"
+    # The seconds that the answered time is rounded up to.
+    increment: int = 1
+    currency: str = ""
+
+    @property
+    def rate(self) -> str:
+        """The rate as a leg keeps it."""
+        return f"{self.per_minute} {self.per_call} {self.increment} {self.currency}"
+
+
 @dataclass(frozen=True)
 class Accounts:
     organizations: dict[str, Organization] = field(default_factory=dict)
@@ -169,6 +187,7 @@ class Accounts:
     apps: dict[str, App] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     gateways: tuple[Gateway, ...] = ()
+    rates: dict[str, PriceOf] = field(default_factory=dict)
     # The apps by the hash of their tokens, and the apps that may request tokens, by client id.
     tokens: dict[str, App] = field(default_factory=dict)
     clients: dict[str, App] = field(default_factory=dict)
@@ -187,6 +206,7 @@ class Accounts:
         gateways: Iterable[Gateway] = (),
         conferences: Iterable[Conference] = (),
         policies: Iterable[Policy] = (),
+        rates: Iterable[PriceOf] = (),
     ) -> "Accounts":
         return cls(
             {o.number: o for o in organizations},
@@ -196,6 +216,7 @@ class Accounts:
             # The longest prefix comes first.
             tuple(sorted(routes, key=lambda route: len(route.prefix), reverse=True)),
             tuple(gateways),
+            {r.prefix: r for r in rates},
             {a.token_sha256: a for a in apps if a.token_sha256},
             {a.client_id: a for a in apps if a.client_secret_sha256},
             {(c.extension, c.number): c for c in conferences},
@@ -226,6 +247,15 @@ class Accounts:
         """The form in which a gateway takes the public numbers of an organization's country."""
         found = next((g.number_format for g in self.gateways if g.name == gateway), None)
         return found or (NumberFormat.E164 if country else NumberFormat.AS_SENT)
+
+    def rate_to(self, number: str) -> str | None:
+        """The rate of the longest prefix of a public number, as a leg keeps it; None if no rate
+        has one."""
+        digits = number.lstrip("+")
+        if not self.rates:
+            return None
+        found = (self.rates.get(digits[:length]) for length in range(len(digits), -1, -1))
+        return next((price.rate for price in found if price is not None), None)
 
     def is_sandbox(self, number: str) -> bool:
         """Whether the extended number is one of an organization's ten sandbox numbers: one digit

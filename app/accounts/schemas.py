@@ -17,6 +17,7 @@ from app.accounts.model import (
     Gateway,
     Level,
     Organization,
+    PriceOf,
     Route,
     User,
     token_sha256,
@@ -283,6 +284,20 @@ class RouteSchema(Schema):
         return Route(data["prefix"].lstrip("+"), tuple(data["gateways"]))
 
 
+class PriceSchema(Schema):
+    prefix = fields.String(required=True, validate=Regexp(r"\A\+?\d{0,32}\Z"))
+    per_minute = Money(required=True)
+    per_call = Money()
+    increment = fields.Integer(strict=True, validate=Range(1, 3600))
+    currency = fields.String(
+        required=True, validate=Regexp(r"\A[A-Z]{3}\Z", error="Takes a code of ISO 4217: USD.")
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> PriceOf:
+        return PriceOf(**{**data, "prefix": data["prefix"].lstrip("+")})
+
+
 class AccountsSchema(Schema):
     """The schema of the whole file. ``demo`` allows the demo's tokens."""
 
@@ -294,6 +309,7 @@ class AccountsSchema(Schema):
     gateways = fields.List(fields.Nested(GatewaySchema), load_default=list)
     conferences = fields.List(fields.Nested(ConferenceSchema), load_default=list)
     policies = fields.List(fields.Nested(PolicySchema), load_default=list)
+    rates = fields.List(fields.Nested(PriceSchema), load_default=list)
 
     def __init__(self, *, demo: bool = False) -> None:
         super().__init__()
@@ -318,6 +334,16 @@ class AccountsSchema(Schema):
             for index, row in enumerate(data[table]):
                 if row.policy is not None and row.policy not in policies:
                     errors.add(table, index, "policy", "Is no policy's name.")
+        errors.unique("rates", "prefix", data["rates"])
+        for index, price in enumerate(data["rates"]):
+            if price.currency != data["rates"][0].currency:
+                errors.add("rates", index, "currency", "All rates take one currency.")
+        if not any(price.prefix == "" for price in data["rates"]):
+            for table in ("organizations", "users", "apps"):
+                for index, each in enumerate(data[table]):
+                    if each.cost_per_day is not None:
+                        text = 'Needs a rate for every number: [[rates]] with prefix = "".'
+                        errors.add(table, index, "cost_per_day", text)
         routed = {gateway_of(extension.dial_string or "") for extension in data["extensions"]}
         routed.update(name for route in data["routes"] for name in route.gateways)
         for index, gateway in enumerate(data["gateways"]):

@@ -15,11 +15,13 @@ from marshmallow import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from app.accounts import caps
 from app.accounts.model import Accounts
 from app.accounts.schemas import AccountsSchema, without_unknown
 from app.settings import SettingsError
 from app.store.keys import Keys
 from app.store.pace import Limit, Pacer
+from app.telemetry import counting
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +106,20 @@ class AccountStore:
             "apps": [_without_none(asdict(a)) for a in accounts.apps.values()],
             "routes": [asdict(r) for r in accounts.routes],
             "conferences": [_without_none(asdict(c)) for c in accounts.conferences.values()],
+            "rates": [asdict(r) for r in accounts.rates.values()],
             "gateways": [_without_none(asdict(g)) for g in accounts.gateways],
             "policies": [_without_none(asdict(p)) for p in accounts.policies.values()],
         }
-        self._pacer.set_limits(
-            _limits(accounts), json.dumps(document), demo=self._demo, only_missing=only_missing
+        wrote = self._pacer.set_limits(
+            _limits(accounts),
+            json.dumps(document),
+            caps=_caps(accounts),
+            demo=self._demo,
+            only_missing=only_missing,
         )
+        if only_missing and wrote and caps.are_counted(accounts):
+            log.error("Redis came back empty: the counts of all caps begin anew")
+            counting.counts_lost()
 
     def latest(self) -> Accounts:
         """The accounts in Redis, or while Redis is unavailable those that it had last."""
@@ -163,6 +173,15 @@ def _limits(accounts: Accounts) -> dict[str, Limit]:
             for g in accounts.gateways
         },
     }
+
+
+def _caps(accounts: Accounts) -> dict[str, dict[str, int | str]]:
+    """The caps that workers and listeners look at, by holder."""
+    found = {
+        name: {cap: value for cap in caps.LOOKED_AT if (value := getattr(of, cap)) is not None}
+        for name, of in caps.all_holders(accounts)
+    }
+    return {name: known for name, known in found.items() if known}
 
 
 def _without_none(row: dict[str, Any]) -> dict[str, Any]:

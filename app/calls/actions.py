@@ -59,6 +59,8 @@ class Target:
     ways: tuple[Way, ...]
     # Whether a call that is being recorded may bring the number in.
     may_record: bool = True
+    # What it costs, as a leg has it.
+    rate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,11 @@ class Request:
         if (target := values["target"]) is not None:
             ways = tuple(Way(**way) for way in target["ways"])
             values["target"] = Target(
-                target["number"], NumberKind(target["kind"]), ways, target.get("may_record", True)
+                target["number"],
+                NumberKind(target["kind"]),
+                ways,
+                target.get("may_record", True),
+                target.get("rate"),
             )
         values["recorded"] = tuple(values.get("recorded", ()))
         return cls(**{**values, "action": Action(values["action"])})
@@ -255,6 +261,7 @@ def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
             dialled=way.dialled,
             owner=way.owner,
             charged=request.charged,
+            rate=target.rate,
             action=request.action,
             action_id=request.id,
             of=request.leg,

@@ -118,7 +118,7 @@ def moment(
     low, high = min(now, until), until
     if over(low):
         return low
-    while high - low > 0.01:
+    while high - low > 1e-6:
         middle = (low + high) / 2
         low, high = (low, middle) if over(middle) else (middle, high)
     return low

@@ -19,6 +19,9 @@ BY_DESTINATION = "destination"
 BY_THIRD_PARTY = "third_party"
 BY_TIMEOUT = "timeout"
 BY_DURATION = "duration"
+# A cap on minutes or cost was reached. The switch's timer ends the leg with this cause.
+BY_QUOTA = "quota"
+QUOTA_CAUSE = "FACILITY_NOT_SUBSCRIBED"
 BY_SWITCH = "switch"
 # The dial policy, when a worker was about to dial the call.
 BY_POLICY = "policy"
@@ -314,6 +317,14 @@ def bar(call: Call, *, worker: str | None, claimed: float | None, at: float) -> 
     return end(call, BY_POLICY, at=at, cause="OUTGOING_CALL_BARRED")
 
 
+def end_for_quota(call: Call, *, at: float) -> Call:
+    """End a claimed call that is not dialled: caps leave nothing for it."""
+    if call.state is State.ENDED:
+        return call
+    by = BY_API if call.hangup_requested is not None else BY_QUOTA
+    return _end(call, QUOTA_CAUSE, by, at)
+
+
 def end_queued(call: Call, *, at: float) -> Call:
     """End a call that no worker claimed in time. A claimed call stays unchanged."""
     return end(call, QUEUE_TIMEOUT, at=at) if call.state is State.QUEUED else call
@@ -375,8 +386,16 @@ def _finish(call: Call, at: float) -> Call:
     return _end(call, cause, _ended_by(call, cause), ended)
 
 
+def _is_out_of_quota(call: Call) -> bool:
+    """Whether the switch's timer ended a leg. A far end may give the same cause."""
+    ended = [leg for leg in call.parties if leg.cause == QUOTA_CAUSE and leg.answered is not None]
+    return bool(ended) and not any(leg.sip_disposition == "recv_bye" for leg in ended)
+
+
 def _cause(call: Call) -> str:
     winner = call.winner
+    if _is_out_of_quota(call):
+        return QUOTA_CAUSE
     if (last := _last_of_others(call)) is not None:
         called = _called_in_vain(call)
         return (called.cause if called else last.cause) or "NORMAL_UNSPECIFIED"
@@ -404,6 +423,8 @@ def _cause(call: Call) -> str:
 def _ended_by(call: Call, cause: str) -> str:
     if call.hangup_requested is not None:
         return BY_API
+    if _is_out_of_quota(call):
+        return BY_QUOTA
     winner = call.winner
     if winner is None:
         # Only the cause is sure: the switch's reply may come before the legs' events.
@@ -479,6 +500,8 @@ def _end(call: Call, cause: str, by: str, at: float) -> Call:
         disposition = ANSWERED
     elif by in FAULTS:
         disposition = FAILED if by in (QUEUE_TIMEOUT, NOT_REPLICATED) else UNKNOWN
+    elif by == BY_QUOTA:
+        disposition = NOT_ALLOWED
     elif by == BY_API:
         disposition = NO_ANSWER
     else:

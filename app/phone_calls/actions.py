@@ -253,7 +253,8 @@ class PhoneCallActions:
         (kind, number), ways = found
         extension = caller.accounts.extensions.get(number)
         may_record = extension is None or extension.may_record
-        return Target(number, kind, tuple(Way(**way) for way in ways), may_record)
+        rate = caller.accounts.rate_to(number) if kind is NumberKind.PUBLIC else None
+        return Target(number, kind, tuple(Way(**way) for way in ways), may_record, rate)
 
     def _terminal(self, caller: Caller, call: Call, number: str) -> Extension:
         """The phone terminal with a number in the call's organization. Raises ApiError."""
@@ -322,7 +323,7 @@ def _charged_user(caller: Caller, call: Call, target: Target | None) -> str | No
 def _back_to(call: Call, by: Leg) -> Target:
     """The way back to the party that parked the other one: the way that reached it before."""
     way = Way(by.gateway, by.dial_string, by.owner, by.dialled)
-    return Target(by.number, by.kind, (way,))
+    return Target(by.number, by.kind, (way,), rate=by.rate)
 
 
 def _may_transfer(call: Call, target: Target) -> bool:

@@ -21,8 +21,10 @@ for name, text in pairs(given) do
   redis.call('HSET', LIMITS, name, text)
   changed[#changed + 1] = name
 end
--- What is held there may have room now.
-for _, name in ipairs(changed) do redis.call('SADD', ROOM, name) end
+-- What is held there may have room now. Nothing is held at a cap (caps:HOLDER).
+for _, name in ipairs(changed) do
+  if string.sub(name, 1, 5) ~= 'caps:' then redis.call('SADD', ROOM, name) end
+end
 redis.call('HSET', LIMITS, 'mark', ARGV[2])
 if ARGV[3] ~= '' then
   redis.call('HSET', ACCOUNTS, 'document', ARGV[3], 'demo', ARGV[4], 'version', ARGV[2])

@@ -133,17 +133,20 @@ class Pacer:
         limits: Mapping[str, Limit],
         accounts: str = "",
         *,
+        caps: Mapping[str, Mapping[str, int | str]] | None = None,
         demo: bool = False,
         only_missing: bool = False,
     ) -> bool:
         """Set the limits of all but switches, by names such as ``organization:3``, and the accounts
         (a JSON document; "" leaves them as they are), in one step. Returns whether it wrote.
+        ``caps`` are those that workers and listeners look at, by holder.
 
         A new mark stands beside the limits. Where a Redis that came back empty has none, no call is
         accepted or claimed; ``only_missing`` writes nothing where it has one.
         """
         keys = self._keys
         texts = {name: _text(limit) for name, limit in limits.items() if limit != Limit()}
+        texts |= {f"caps:{name}": json.dumps(of) for name, of in (caps or {}).items()}
         mark = secrets.token_hex(8)
         words: tuple[Any, ...] = (
             *(4, keys.accounts, keys.limits, keys.room, keys.format),

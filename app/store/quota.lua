@@ -29,15 +29,15 @@ end
 
 local function whole(number) return string.format('%.0f', number) end
 
--- Says once for its day or window that so many percent of a cap are used. Returns whether it is news.
+-- Says once for its day or window that so many percent of a cap are used. Returns 1 if it is news.
 local function alert(prefix, now, check, percent, used, lasts)
   local mark = prefix .. 'quota:alert:' .. percent .. ':' .. check.holder .. ' ' .. check.name
   if check.of ~= '' then mark = mark .. ' ' .. check.of end
-  if not redis.call('SET', mark, 1, 'NX', 'EX', lasts) then return false end
+  if not redis.call('SET', mark, 1, 'NX', 'EX', lasts) then return end
   redis.call('XADD', prefix .. 'alerts', 'MAXLEN', '~', ALERTS_KEPT, '*',
     'at', string.format('%.6f', now / 1000000), 'holder', check.holder, 'cap', check.name,
     'of', check.of, 'percent', percent, 'used', whole(used), 'limit', whole(check.limit))
-  return true
+  return 1
 end
 
 -- Takes what all checks ask for, or nothing.

@@ -40,6 +40,10 @@ _CHANGE = lua("lines") + lua("change")
 CHANGE = script(f"{_CHANGE}return change(KEYS, ARGV)\n")
 ACCEPT = script(_CHANGE + lua("commands") + lua("quota") + lua("accept"))
 PACE = script(_CHANGE + lua("pace"))
+ALERT = script(
+    lua("quota")
+    + "return alert(ARGV[1], tonumber(ARGV[2]), cjson.decode(ARGV[3]), ARGV[4], ARGV[5], ARGV[6])\n"
+)
 ONCE = script(lua("commands") + lua("once"))
 QUEUED = script(lua("queued"))
 LIMITS = script(lua("limits"))

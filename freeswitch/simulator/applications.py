@@ -71,14 +71,26 @@ async def sched_hangup(channel: Channel, argument: str) -> None:
 
 
 def schedule_hangup(channel: Channel, when: str, cause: str = "ALLOTTED_TIMEOUT") -> None:
-    """Hang up after `+N` seconds, at once for `+0`, or at a time in seconds since 1970."""
+    """Hang up after `+N` seconds, at once for `+0`, or at a time in seconds since 1970.
+
+    A task more replaces none of before: the first one that is due hangs up.
+    """
     clock = channel.switch.clock
     seconds = whole_number(when.removeprefix("+"))
     if not seconds:
         channel.hangup(causes.named(cause))
         return
     second = seconds + (clock.second() if when.startswith("+") else 0)
-    clock.call_at_second(second, lambda: channel.hangup(causes.named(cause)))
+    tasks = channel.switch.scheduled.setdefault(channel.uuid, [])
+
+    def due() -> None:
+        tasks.remove(task)
+        if not tasks:
+            channel.switch.scheduled.pop(channel.uuid, None)
+        channel.hangup(causes.named(cause))
+
+    task = clock.call_at_second(second, due)
+    tasks.append(task)
 
 
 async def eavesdrop(channel: Channel, argument: str) -> None:

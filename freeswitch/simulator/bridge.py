@@ -24,6 +24,9 @@ async def bridge(channel: Channel, argument: str) -> None:
         handle_failure(channel, cause)
         return
     try:
+        if application := channel.get("bridge_pre_execute_bleg_app"):
+            data = channel.get("bridge_pre_execute_bleg_data") or ""
+            channel.switch.execute_on_answer(peer, f"{application} {data}")
         await _joined(channel, peer)
     finally:
         peer.release()

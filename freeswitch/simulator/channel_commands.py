@@ -79,6 +79,14 @@ def _sched_hangup(switch: SwitchCore[Channel], argument: str) -> str:
     return "+OK\n"
 
 
+def _sched_del(switch: SwitchCore[Channel], argument: str) -> str:
+    # The group of a scheduled hang-up is the channel's uuid. The simulator gives tasks no numbers.
+    tasks = switch.scheduled.pop(argument, [])
+    for task in tasks:
+        task.cancel()
+    return f"+OK Deleted: {len(tasks)}\n"
+
+
 def _uuid_setvar_multi(switch: SwitchCore[Channel], argument: str) -> str:
     channel_uuid, space, variables = argument.partition(" ")
     if not space:
@@ -193,6 +201,7 @@ def _uuid_audio(switch: SwitchCore[Channel], argument: str) -> str:
 
 
 COMMANDS: Mapping[str, ApiCommand[Channel]] = {
+    "sched_del": _sched_del,
     "sched_hangup": _sched_hangup,
     "uuid_audio": _uuid_audio,
     "uuid_bridge": _uuid_bridge,

@@ -9,7 +9,6 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
 from app.calls import transitions
 from app.calls.model import State
@@ -42,20 +41,9 @@ def cap(client: FlaskClient) -> Cap:
             "user": accounts.users,
             "app": accounts.apps,
         }
-        changed = [replace(each, **caps) for each in tables[of].values()]
-        parts = {
-            "organizations": accounts.organizations.values(),
-            "users": accounts.users.values(),
-            "apps": accounts.apps.values(),
-            f"{of}s": changed,
-        }
-        new = Accounts.of(
-            **{name: list(rows) for name, rows in parts.items()},
-            extensions=accounts.extensions.values(),
-            routes=accounts.routes,
-            gateways=accounts.gateways,
-            conferences=accounts.conferences.values(),
-        )
+        changed = {name: replace(each, **caps) for name, each in tables[of].items()}
+        new = replace(accounts, **{f"{of}s": changed})
+        new = replace(new, tokens={app.token_sha256 or "": app for app in new.apps.values()})
         client.application.extensions[EXTENSION][AccountStore].replace(new, demo=True)
 
     return _cap

@@ -82,6 +82,36 @@ def expected(parties: list[list[Attempt]]) -> list[list[tuple[str, str]]]:
     return [[(channel.uuid, channel.target) for channel in party] for party in parties]
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "timer", "next_timer"),
+    [
+        (None, None, "+600 allotted_timeout", None),
+        (30, None, "+30 facility_not_subscribed", None),
+        (600, 20, "+600 allotted_timeout", "+20 facility_not_subscribed"),
+        (0, 900, "+1 facility_not_subscribed", None),
+    ],
+)
+def test_the_sooner_of_call_and_cap_is_the_timer(
+    source: int | None, destination: int | None, timer: str, next_timer: str | None
+) -> None:
+    command = originate(
+        [[Attempt(str(uuid4()), "user/210")]],
+        [[Attempt(str(uuid4()), "user/211")]],
+        variables={},
+        ring_timeout=25,
+        duration=600,
+        source_sees=CallerId("1"),
+        destination_sees=CallerId("2"),
+        source_left=source,
+        destination_left=destination,
+    )
+    _, dialled, _ = split(command, " ", 8)
+    variables, _ = read(dialled)
+    assert variables["execute_on_answer"] == f"sched_hangup {timer}"
+    assert variables.get("bridge_pre_execute_bleg_data") == next_timer
+    assert ("bridge_pre_execute_bleg_app" in variables) is (next_timer is not None)
+
+
 @given(PARTIES, PARTIES, NAMES)
 def test_it_is_read_as_it_was_meant(
     sources: list[list[Attempt]], destinations: list[list[Attempt]], name: str

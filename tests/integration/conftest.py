@@ -140,8 +140,12 @@ def started(switches: str | None, **changes: Any) -> Iterator[Ringback]:
         load_settings(),
         switches=switches,
         http=f"127.0.0.1:{free_port()}",
-        simulator_speed=SPEED,
-        **{"log_level": "ERROR", "action_timeout": LIMIT, **changes},
+        **{
+            "simulator_speed": SPEED,
+            "log_level": "ERROR",
+            "action_timeout": LIMIT,
+            **changes,
+        },
     )
     with running(settings, Ports()) as stack:
         redis = connect(stack.settings.require_redis())

@@ -118,6 +118,11 @@ class Folding:
         # second round trip: the script compares versions.
         self._calls: dict[str, Call] = {}
         self._ended: deque[str] = deque()
+        # The known calls whose minutes or cost caps count, live ones and those that have just
+        # ended.
+        self._timed: dict[str, Call] = {}
+        # Set when one of them has changed.
+        self.timed_changed = Flag()
 
     @property
     def known(self) -> Collection[str]:
@@ -127,6 +132,18 @@ class Folding:
     def keep(self, live: Collection[str]) -> None:
         """Forget the calls that are no longer live: another process has ended them."""
         self._calls = {i: call for i, call in self._calls.items() if i in live}
+        self._timed = {i: call for i, call in self._timed.items() if i in live}
+
+    @property
+    def has_timed(self) -> bool:
+        """Whether caps count minutes or cost of a known call."""
+        return bool(self._timed)
+
+    def take_timed(self) -> list[Call]:
+        """The calls whose minutes or cost caps count. One that has ended is given once."""
+        found = list(self._timed.values())
+        self._timed = {c.id: c for c in found if c.state is not State.ENDED}
+        return found
 
     def take_over(self, live: Iterable[Call], begun: float) -> None:
         """Apply what is in the buffer, as far as the last leader may not have, then lead.
@@ -134,6 +151,9 @@ class Folding:
         ``live`` are the live calls of the switch, read since ``begun`` (monotonic).
         """
         self._calls = {call.id: call for call in live}
+        self._timed = {}
+        for call in self._calls.values():
+            self._note_timed(call)
         with self._order:
             # The last leader has ended a call that is not among the live ones, or a worker has
             # claimed it since.
@@ -321,8 +341,14 @@ class Folding:
             for one in fold.rest:
                 again.take(one, at)
 
+    def _note_timed(self, call: Call) -> None:
+        if call.counted is not None and "time:" in call.counted:
+            self._timed[call.id] = call
+            self.timed_changed.set()
+
     def _remember(self, call: Call) -> None:
         self._calls[call.id] = call
+        self._note_timed(call)
         if call.state is State.ENDED:
             self._ended.append(call.id)
             if len(self._ended) > ENDED_KEPT:

@@ -22,6 +22,8 @@ from freeswitch.event_socket import Batching
 from workers.listener.failures import guarded, patiently
 from workers.listener.folding import MAX_BATCH, Folding
 from workers.listener.heard import EVENTS, FILTERS
+from workers.listener.quota import LOOK as QUOTA_LOOK
+from workers.listener.quota import QuotaTimers
 from workers.listener.reconcile import SECOND_LOOK, Reconciler
 from workers.listener.switch_record import SwitchRecord
 from workers.listener.watchdog import Watchdog
@@ -83,6 +85,7 @@ class SwitchListener:
         self._reconciler = Reconciler(
             runtime, self._events, self._link, self._folding, self._record
         )
+        self._timers = QuotaTimers(runtime, self._link, self._folding)
         self._watchdog = Watchdog(
             runtime, self._link, self._folding, self._record, self._reconciler
         )
@@ -143,7 +146,7 @@ class SwitchListener:
             # The take-over may last longer than a lease: the lease is renewed meanwhile.
             patiently(self._stopping, self._take_over)
             self._look.set()
-            loops = self._write_loop, self._reconcile_loop, self._watchdog_loop
+            loops = self._write_loop, self._reconcile_loop, self._watchdog_loop, self._quota_loop
             helpers += [gevent.spawn(loop) for loop in loops]
             gevent.wait([over, self._stopping], count=1)
             if not over.is_set():
@@ -159,6 +162,7 @@ class SwitchListener:
     def _take_over(self) -> None:
         begun = time.monotonic()
         self._reconciler.begin()
+        self._timers.begin()
         self._folding.take_over(self._reconciler.live_calls(), begun)
 
     def _keep_lease(self, over: Flag) -> None:
@@ -237,6 +241,15 @@ class SwitchListener:
             gevent.sleep(WATCHDOG_INTERVAL)
             self._guarded(self._keep_limit)
             self._guarded(self._watchdog.watch)
+
+    def _quota_loop(self) -> None:
+        logs.bind(switch=self._name)
+        changed = self._folding.timed_changed
+        while True:
+            changed.wait(QUOTA_LOOK if self._folding.has_timed else None)
+            changed.clear()
+            if self._link.up:
+                self._guarded(self._timers.look)
 
     def _keep_limit(self) -> None:
         if self._record.keep_limit():

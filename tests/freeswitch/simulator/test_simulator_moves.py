@@ -92,6 +92,19 @@ def test_a_scheduled_hangup_outlives_a_transfer(client: Client) -> None:
     assert client.named("CHANNEL_HANGUP", "a")["Hangup-Cause"] == "NORMAL_CLEARING"
 
 
+def test_scheduled_hangups_add_up_until_they_are_deleted(client: Client) -> None:
+    # As a switch does (1.10.12): none replaces another, and sched_del deletes all of a channel.
+    talk(client)
+    for when in ("+2", "+60"):
+        assert client.command(f"api sched_hangup {when} b facility_not_subscribed") == "+OK\n"
+    assert client.command("api sched_del b") == "+OK Deleted: 2\n"
+    assert client.command("api sched_del b") == "+OK Deleted: 0\n"
+    assert client.command("api sched_hangup +60 b") == "+OK\n"
+    assert client.command("api sched_hangup +2 b facility_not_subscribed") == "+OK\n"
+    assert client.named("CHANNEL_HANGUP", "b")["Hangup-Cause"] == "FACILITY_NOT_SUBSCRIBED"
+    assert client.named("CHANNEL_HANGUP", "a")["Hangup-Cause"] == "FACILITY_NOT_SUBSCRIBED"
+
+
 def test_a_recording_has_its_limit(client: Client) -> None:
     talk(client)
     assert client.command("api uuid_record a start /var/lib/call.wav 3") == "+OK Success\n"

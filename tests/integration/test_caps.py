@@ -1,0 +1,138 @@
+"""Calls are cut off when a cap on minutes or cost is reached, by the switch itself."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.accounts.model import PriceOf
+from app.accounts.store import AccountStore, read_accounts
+from app.calls import cost
+from app.calls.model import Call, State
+from app.store.counted import DAY
+from tests.conftest import Stacks, eventually
+from tests.integration.conftest import Ringback
+
+MINUTE = 60
+HOLDER = "organization:3"
+
+
+@pytest.fixture
+def real_time(stacks: Stacks) -> Iterator[Ringback]:
+    """A stack whose switch counts real seconds."""
+    ringback = stacks(None, simulator_speed=1.0, reconcile_interval=0.5)
+    yield ringback
+    redis, keys = ringback.store.redis, ringback.store.keys
+    AccountStore(redis, keys).replace(read_accounts(None), demo=True)
+    redis.delete(*redis.keys("ringback:quota:*") or ["-"])
+    ringback.heal()
+
+
+def capped(ringback: Ringback, rates: tuple[PriceOf, ...] = (), **caps: Any) -> None:
+    accounts = read_accounts(None)
+    organizations = {n: replace(o, **caps) for n, o in accounts.organizations.items()}
+    new = replace(
+        accounts, organizations=organizations, rates={each.prefix: each for each in rates}
+    )
+    store = AccountStore(ringback.store.redis, ringback.store.keys)
+    store.replace(new, demo=True)
+    # The API has seen them once it counts a call.
+    while True:
+        call = ringback.store.get(ringback.place("15509", "15500"))
+        assert call is not None
+        ringback.ended(call.id)
+        if call.counted:
+            break
+
+
+def have_used(ringback: Ringback, field: str, amount: int) -> None:
+    day = int(ringback.store.now() // DAY)
+    ringback.store.redis.hset(ringback.store.keys.quota(day, HOLDER), field, amount)
+
+
+def used(ringback: Ringback, field: str, at: float) -> int:
+    found: Any = ringback.store.redis.hget(ringback.store.keys.quota(int(at // DAY), HOLDER), field)
+    return int(found or 0)
+
+
+def talked(call: Call) -> float:
+    leg = call.destinations[0]
+    assert leg.answered is not None and leg.ended is not None
+    return leg.ended - leg.answered
+
+
+def cut_off(call: Call) -> Call:
+    assert (call.ended_by, call.hangup_cause, call.disposition) == (
+        "quota",
+        "FACILITY_NOT_SUBSCRIBED",
+        0,
+    ), call
+    return call
+
+
+def test_a_call_ends_when_the_minutes_of_the_day_are_used(real_time: Ringback) -> None:
+    capped(real_time, minutes_per_day=1)
+    have_used(real_time, "seconds", MINUTE - 4)
+    call = cut_off(real_time.ended(real_time.place("0003*210", "15500")))
+    assert 2.9 <= talked(call) <= 5.0
+    assert used(real_time, "seconds", call.ended or 0) == MINUTE - 4 + -int(-talked(call) // 1)
+    redis = real_time.store.redis
+    assert redis.hlen(real_time.store.keys.running(HOLDER)) == 0
+
+
+def test_a_call_ends_when_the_money_of_the_day_is_used(real_time: Ringback) -> None:
+    # 0.01 for the call, and 0.002 a second: the fifth second costs more than is left.
+    price = PriceOf("", per_minute="0.12", per_call="0.01", increment=1, currency="USD")
+    capped(real_time, (price,), cost_per_day="1")
+    have_used(real_time, "cost", cost.MILLION - 18_000)
+    call = cut_off(real_time.ended(real_time.place("0003*210", "15500")))
+    assert 2.9 <= talked(call) <= 5.0
+    leg = call.destinations[0]
+    assert leg.rate == "0.12 0.01 1 USD"
+    assert cost.cost(call, leg) in ("0.016", "0.018", "0.02")
+    assert call.sources[0].rate is None
+    before = cost.MILLION - 18_000
+    assert used(real_time, "cost", call.ended or 0) == before + cost.used(call, leg)[1]
+
+
+def test_calls_that_share_a_cap_end_when_their_sum_reaches_it(real_time: Ringback) -> None:
+    """Even if no process of Ringback is left by then."""
+    capped(real_time, minutes_per_day=1)
+    have_used(real_time, "seconds", MINUTE - 16)
+    ids = [real_time.place("0003*210", "15500") for _ in range(4)]
+    calls = [real_time.wait_state(call_id, State.BRIDGED) for call_id in ids]
+    # Each alone would talk for 16 seconds.
+    for call in calls:
+        dialled = real_time.api(f"uuid_getvar {call.sources[0].uuid} bridge_pre_execute_bleg_data")
+        assert dialled in ("+15 facility_not_subscribed", "+16 facility_not_subscribed")
+    eventually(lambda: all(2 <= timer(real_time, call) <= 4 for call in calls))
+    for name in ("api", "worker", "listener"):
+        real_time.kill(name)
+    uuids = [call.destinations[0].uuid for call in calls]
+    eventually(lambda: all(real_time.api(f"uuid_exists {uuid}") == "false" for uuid in uuids))
+    over = real_time.store.now()
+    begun = [real_time.store.get(call_id) for call_id in ids]
+    answered = [call.destinations[0].answered or 0.0 for call in begun if call is not None]
+    # The sum of four legs that talk at once, in seconds.
+    assert 16.0 - 4.0 <= sum(over - at for at in answered) <= 16.0 + 6.0
+    for name in ("api", "worker", "listener"):
+        real_time.start(name)
+    for call_id in ids:
+        real_time.ended(call_id)
+    eventually(lambda: listens(real_time))
+
+
+def listens(ringback: Ringback) -> bool:
+    try:
+        socket.create_connection(ringback.stack.settings.http_address).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def timer(ringback: Ringback, call: Call) -> int:
+    """The seconds of the timer that was set last for the call, by its timeline."""
+    timers = [e["data"] for e in ringback.store.timeline(call.id) if e["name"] == "sched_hangup"]
+    return int(timers[-1].split(" ")[0]) if timers else 0
