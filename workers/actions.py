@@ -134,10 +134,9 @@ class Actor:
             return
         users, apps = [call.user, request.user], [call.app, request.app or ""]
         guard = Guard.of(self.runtime.accounts.latest(), call.extension, users, apps)
-        for number in (request.target.number, *(way.dialled for way in request.target.ways)):
-            if number is not None and (rule := guard.judge(number).barred) is not None:
-                counting.barred(rule.policy, rule.entry)
-                raise Refused(f"The dial policy bars this number ({rule.rule}). {rule.reason}")
+        if (rule := guard.judge(request.target.number).barred) is not None:
+            counting.barred(rule.policy, rule.entry)
+            raise Refused(f"The dial policy bars this number ({rule.rule}). {rule.reason}")
 
     def _send(
         self,

@@ -169,8 +169,5 @@ def barred(accounts: Accounts, call: Call) -> tuple[Leg | None, Barred] | None:
 
 
 def barred_leg(guard: Guard, leg: Leg) -> Barred | None:
-    """The rule that bars a leg to a public number, by the number and by what the gateway gets."""
-    if leg.kind is not NumberKind.PUBLIC:
-        return None
-    numbers = dict.fromkeys((leg.number, leg.dialled or leg.number))
-    return next((rule for n in numbers if (rule := guard.judge(n).barred) is not None), None)
+    """The rule that bars a leg to a public number."""
+    return guard.judge(leg.number).barred if leg.kind is NumberKind.PUBLIC else None

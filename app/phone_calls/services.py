@@ -273,8 +273,7 @@ class PhoneCalls:
             if (digits := guard.dialled(name, number, text)) != number:
                 way["dialled"] = digits
             ways.append(way)
-        for form in dict.fromkeys((number, *(way.get("dialled", number) for way in ways))):
-            self._check_policy(caller, guard, form, code, field, text)
+        self._check_policy(caller, guard, number, code, field, text)
         return (NumberKind.PUBLIC, number), ways
 
     def _check_policy(

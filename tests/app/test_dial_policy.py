@@ -115,6 +115,17 @@ def test_a_gateway_has_a_number_format(
     assert legs(store, post(client, destination="011 44 20 7946 0958")) == [(LONDON, dialled)]
 
 
+@pytest.mark.parametrize("form", ["digits", "national", "as_sent"])
+def test_a_policy_judges_the_number_and_not_its_form(
+    serve: Any, store: CallStore, form: str
+) -> None:
+    # 2015550123 would be a number of Egypt, 442079460958 one of no country that is allowed.
+    gateway = f'\n[[gateways]]\nname = "pstn"\nnumber_format = "{form}"\n'
+    client = serve(accounts(organization=f"{US}\n{NAMED}", more=OFFICE + gateway))
+    assert legs(store, post(client, destination="(201) 555-0123"))[0][0] == "+12015550123"
+    barred(post(client, destination="011 20 155 501 23"), "countries", policy="office")
+
+
 def test_what_is_no_number_says_why(serve: Any, redis: Redis) -> None:
     client = serve(accounts(organization=US))
     for side, number, reason in (
