@@ -14,6 +14,8 @@ MAX_BODY = 64 * 1024
 def create_app(settings: "Settings") -> "Flask":
     """The WSGI application. Raises SettingsError."""
     # Imported here, so that programs import the model of a call without a web server's packages.
+    import atexit
+
     from flask import Flask
 
     from app import not_implemented
@@ -33,7 +35,7 @@ def create_app(settings: "Settings") -> "Flask":
     from app.stream.views import blueprint as stream
     from app.telemetry import logs, tracing
     from app.web.answers import Json, register_errors
-    from app.web.auditing import audit_requests
+    from app.web.auditing import Auditor, audit_requests
     from app.web.services import EXTENSION
 
     app = Flask("ringback", static_folder=None)
@@ -48,6 +50,7 @@ def create_app(settings: "Settings") -> "Flask":
     tracing.trace_requests(app)
     count_requests(app)
     audit_requests(app)
+    atexit.register(services[Auditor].flush)
     # The second prefix is the old name; 4PSA's own samples use it.
     for name in ("uapi", "unifiedapi"):
         for blueprint in (

@@ -25,6 +25,11 @@ class ApiError(Exception):
 COMMON = {
     "user_invalid": (400, "userId takes @me, @viewer or @owner of a user's app, or an id."),
     "rights_insufficient": (403, "You may see this call, but not do this with it."),
+    "app_disabled": (403, "The app is disabled."),
+    "organization_suspended": (
+        403,
+        "The organization is suspended. It may read and hang up, and nothing else.",
+    ),
     "access_denied": (401, "You are not authorized to use this request."),
     "internal_server_error": (500, "Ringback met an unexpected fault and logged it."),
     "request_not_implemented": (501, "This request is not implemented."),
@@ -151,6 +156,7 @@ OAUTH_CODES = {
         400,
         "The refresh token is unknown, used or expired, or belongs to another client.",
     ),
+    "unauthorized_client": (400, "The app is disabled."),
     "unsupported_grant_type": (400, "grant_type takes client_credentials or refresh_token."),
     "slow_down": (429, "There were too many wrong secrets. Retry in a minute."),
 }

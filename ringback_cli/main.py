@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 COMMANDS = {
     "accounts": "Check, import and show accounts; add apps; rotate secrets.",
     "api": "Serve the HTTP API.",
+    "apps": "List, disable and enable apps.",
     "audit": "Show who asked for what, oldest first.",
     "call": "Place a call and follow it.",
     "calls": "List, show, hang up and watch calls.",
@@ -21,6 +22,7 @@ COMMANDS = {
     "doctor": "Check all that Ringback needs, and say what to do.",
     "events": "Follow the changes of calls.",
     "listener": "Follow the events of the switches.",
+    "organizations": "List, suspend and resume organizations.",
     "queue": "Show jobs, workers and the calls that wait.",
     "simulator": "Run a simulated FreeSWITCH with telephones.",
     "switch": "List, pause, drain, resume and forget switches.",

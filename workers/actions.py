@@ -96,6 +96,10 @@ class Actor:
             raise Refused("It was too late: no worker took the action in time.")
         if (why := actions.refusal(call, request)) is not None:
             raise Refused(why)
+        accounts = self.runtime.accounts.latest()
+        if (why := accounts.barred(call.extension, request.app or "")) is not None:
+            # Suspended since the API let the request in.
+            raise Refused(why)
         self._check_policy(call, request)
         connection = self.pool.reach(call.switch or "")
         if connection is None:

@@ -122,6 +122,16 @@ class Caller:
             return error
         return api_error("pc_action_invalid", error.message, reason=code)
 
+    def check_suspended(self, organization: str, voipnow: str) -> None:
+        """Raise ApiError if the organization that pays, or the app's own, is suspended. ``voipnow``
+        is the code for programs written for VoipNow, which take 403 for a token that has
+        expired."""
+        own = self.organization
+        for number in (organization, own.number if own is not None else organization):
+            if self.accounts.is_suspended(number):
+                code, text = "organization_suspended", f"The organization {number} is suspended."
+                raise api_error(voipnow, text, reason=code) if self.voipnow else api_error(code)
+
     def scope(self, user_name: str, extension: str) -> "Scope":
         """The scope of calls that a URI names. Raises ApiError."""
         user = self.user(user_name)

@@ -155,8 +155,10 @@ def checks_of_calls(guard: Guard, calls: Iterable[Call]) -> list[Check]:
 def barred(accounts: Accounts, call: Call) -> tuple[Leg | None, Barred] | None:
     """The rule that bars a call that is about to be dialled, and the leg that it bars.
 
-    The leg is None if the caller id is barred.
+    The leg is None if the caller id is barred, the app disabled or the organization suspended.
     """
+    if (why := accounts.barred(call.extension, call.app)) is not None:
+        return None, Barred("suspended", why)
     guard = Guard.of(accounts, call.extension, [call.user], [call.app])
     for leg in call.legs:
         if leg.hangup_requested is None and (rule := barred_leg(guard, leg)) is not None:

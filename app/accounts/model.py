@@ -179,6 +179,15 @@ class PriceOf:
         return f"{self.per_minute} {self.per_call} {self.increment} {self.currency}"
 
 
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """The suspension of an organization or an app: by whom, when (epoch seconds), and why."""
+
+    by: str
+    at: float
+    why: str = ""
+
+
 @dataclass(frozen=True)
 class Accounts:
     organizations: dict[str, Organization] = field(default_factory=dict)
@@ -194,6 +203,8 @@ class Accounts:
     # The conferences by extension and number.
     conferences: dict[tuple[str, str], Conference] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
+    # The suspended organizations and the disabled apps: ``organization:0003``, ``app:back-end``.
+    suspended: dict[str, Suspension] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -222,6 +233,20 @@ class Accounts:
             {(c.extension, c.number): c for c in conferences},
             {p.name: p for p in policies},
         )
+
+    def is_disabled(self, app: str) -> bool:
+        return f"app:{app}" in self.suspended
+
+    def is_suspended(self, organization: str) -> bool:
+        """Whether the organization with this number is suspended."""
+        return f"organization:{organization}" in self.suspended
+
+    def barred(self, extension: str, app: str) -> str | None:
+        """The reason why the app may do nothing that an extension pays for; None if it may."""
+        if self.is_disabled(app):
+            return f"The app {app} is disabled."
+        number = extension.partition("*")[0]
+        return f"The organization {number} is suspended." if self.is_suspended(number) else None
 
     def app_of_token(self, token: str) -> App | None:
         return self.tokens.get(token_sha256(token))

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from app.accounts import caps
 from app.accounts.model import Accounts
 from app.accounts.schemas import AccountsSchema, without_unknown
+from app.accounts.suspension import Suspensions, is_lost, parsed
 from app.settings import SettingsError
 from app.store.keys import Keys
 from app.store.pace import Limit, Pacer
@@ -81,6 +82,10 @@ class AccountStore:
         self._version: bytes | None = None
         self._accounts = Accounts()
         self._demo = False
+        # The suspended organizations and disabled apps, as Redis has them.
+        self._suspensions = Suspensions(redis, keys)
+        self._suspended_key = keys.suspended
+        self._suspended: dict[str, str] = {}
 
     def replace(self, accounts: Accounts, *, demo: bool = False) -> None:
         """Replace the accounts in Redis. Tokens are stored as hashes.
@@ -88,7 +93,7 @@ class AccountStore:
         Raises SettingsError if the demo accounts would replace others.
         """
         # This process keeps its accounts if Redis comes back empty.
-        self._accounts = accounts
+        self._accounts = replace(accounts, suspended=self._accounts.suspended)
         if demo and self._redis.hget(self._key, "demo") == b"0":
             raise SettingsError(
                 "RINGBACK_ACCOUNTS is not set, and the accounts in Redis are not the demo's: set "
@@ -140,14 +145,28 @@ class AccountStore:
         version: Any = self._redis.hget(self._key, "version")
         if version is None and self._accounts.apps:
             log.warning("Redis came back empty: write the accounts and the limits of calls again")
+            if self._suspended:
+                # First, so that no process sees these accounts without what is suspended.
+                self._suspensions.restore(self._suspended)
             self._write(only_missing=True)
         if version is None or version != self._version:
-            found: Any = self._redis.hmget(self._key, "version", "document", "demo")
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hmget(self._key, "version", "document", "demo")
+                pipe.hgetall(self._suspended_key)
+                found, suspended = pipe.execute()
             if found[1] is not None:
                 self._read(found[1])
                 self._demo = found[2] == b"1"
+            self._suspend({name.decode(): text.decode() for name, text in suspended.items()})
             self._version = found[0]
         return self._accounts
+
+    def _suspend(self, found: dict[str, str]) -> None:
+        if is_lost(self._suspended, found):
+            self._suspensions.restore(self._suspended)
+        else:
+            self._suspended = found
+        self._accounts = replace(self._accounts, suspended=parsed(self._suspended))
 
     def _read(self, document: bytes) -> None:
         known = without_unknown(json.loads(document))

@@ -162,6 +162,8 @@ def log_in() -> tuple[Response, int]:
             tokens.note_failure(counted, address)
         raise ApiError(401, "access_denied", "There is no app with these credentials.")
     g.caller = Caller(app, accounts, address, session=True)
+    if accounts.is_disabled(app.id):
+        raise api_error("app_disabled")
     response = jsonify(_who(app, accounts))
     response.set_cookie(
         _COOKIE,
@@ -189,7 +191,8 @@ def log_out() -> tuple[Response, int]:
 def who() -> Response:
     """The app of the session, or null: a page asks before anybody has logged in."""
     app, accounts = _app()
-    return jsonify(_who(app, accounts) if app else {"app": None})
+    known = app is not None and not accounts.is_disabled(app.id)
+    return jsonify(_who(app, accounts) if app is not None and known else {"app": None})
 
 
 def _who(app: App, accounts: Accounts) -> dict[str, Any]:
@@ -326,6 +329,8 @@ def _caller() -> tuple[Caller, Console]:
     # The console ignores the app's compatibility: it is for old programs, not for people.
     plain = replace(app, compatibility=Compatibility.DEFAULT)
     caller = g.caller = Caller(plain, accounts, client_address(), session=True)
+    if accounts.is_disabled(app.id):
+        raise api_error("app_disabled")
     return caller, service(Console)
 
 

@@ -45,6 +45,8 @@ def token() -> Response:
         if known:
             tokens.note_failure(client_id, address)
         return _error("invalid_client")
+    if accounts.is_disabled(client.id):
+        return _error("unauthorized_client")
     if grant == "client_credentials":
         # A client with the secret needs no refresh token (RFC 6749 section 4.4.3). It can ask for
         # one in the words of OpenID Connect (Core 1.0 section 11).

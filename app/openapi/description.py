@@ -47,6 +47,7 @@ _PATH = {
 # The codes that are, in most operations, the only codes of their status.
 _ALONE = (
     "access_denied",
+    "app_disabled",
     "request_not_found",
     "request_too_large",
     "internal_server_error",
@@ -243,7 +244,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     codes = [*_codes_of(operation.query), *_codes_of(operation.body), *operation.codes]
     codes += ["internal_server_error", "service_unavailable"]
     if operation.tag != "OAuth":
-        codes += ["access_denied", "request_not_found"]
+        codes += ["access_denied", "app_disabled", "request_not_found"]
     errors = [error_of(operation, code) for code in dict.fromkeys(codes)]
     found = _by_status((error.code, error.status, str(error)) for error in errors)
     for status, sentences in sorted(found.items()):

@@ -89,7 +89,7 @@ def _create(
         body=body,
         codes=(
             *(*_OWNED, *_BODY, "pc_source_invalid", "quota_exceeded", "outcome_unknown"),
-            *("pc_source_barred", "pc_destination_barred"),
+            *("pc_source_barred", "pc_destination_barred", "organization_suspended"),
         ),
         fields=CALL_FIELDS,
         example=example,
@@ -179,6 +179,7 @@ _PHONE_CALLS = (
             "pc_destination_barred",
             "quota_exceeded",
             "rights_insufficient",
+            "organization_suspended",
             "outcome_unknown",
             "switch_unreachable",
         ),

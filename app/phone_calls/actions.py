@@ -113,6 +113,7 @@ class PhoneCallActions:
             raise api_error("pc_phonecall_invalid")
         end = time.monotonic() + self._settings.action_timeout
         call = found[0]
+        caller.check_suspended(call.extension.partition("*")[0], "pc_action_invalid")
         request = self._request(caller, user, extension, call, body)
         if (why := actions.refusal(call, request)) is not None:
             raise api_error("pc_action_invalid", why)

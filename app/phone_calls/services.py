@@ -90,6 +90,7 @@ class PhoneCalls:
                 raise api_error("extension_invalid")
             number = body["phoneCallView"][0]["source"][0]
         extension = caller.extension(number, user)
+        caller.check_suspended(extension.organization, "extension_invalid")
         if extension.type is not _TYPES[kind]:
             raise api_error("extension_invalid")
         owner = caller.accounts.users[extension.owner]

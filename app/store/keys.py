@@ -12,6 +12,7 @@ class Keys:
         self.calls = f"{prefix}calls:all"
         self.records = f"{prefix}cdr:all"
         self.accounts = f"{prefix}accounts"
+        self.suspended = f"{prefix}suspended"
         self.waiting = f"{prefix}waiting"
         self.claims = f"{prefix}claims"
         self.room = f"{prefix}room"

@@ -100,6 +100,15 @@ class Auditor:
         self.write(entry)
         self._later(key, _SHARED_FOR)
 
+    def flush(self) -> None:
+        """Write the entries that wait for more requests to share them. A process does so at its
+        end."""
+        with self._lock:
+            held = [each for each in self._held.values() if each.count]
+            self._held.clear()
+        for each in held:
+            self.write(replace(each.entry, count=each.count))
+
     def _later(self, key: _Key, seconds: float) -> None:
         timer = threading.Timer(seconds, self._share, [key])
         timer.daemon = True
@@ -107,7 +116,9 @@ class Auditor:
 
     def _share(self, key: _Key) -> None:
         with self._lock:
-            held = self._held[key]
+            held = self._held.get(key)
+            if held is None:
+                return
             if not held.count:
                 del self._held[key]
                 return

@@ -51,8 +51,11 @@ class Authenticator:
 
 
 def current_caller() -> Caller:
-    """The app whose token the present request carries. Raises ApiError 401."""
+    """The app whose token the present request carries. Raises ApiError 401, or 403 for an app
+    that is disabled."""
     caller = g.caller = service(Authenticator).caller(request)
+    if caller.accounts.is_disabled(caller.app.id):
+        raise api_error("app_disabled")
     return caller
 
 

@@ -137,12 +137,17 @@ def hangup(
         if not sys.stdin.isatty():
             raise click.UsageError(f"{len(chosen)} calls match. Add --yes to hang them up.")
         click.confirm(f"Hang up {len(chosen)} calls?", abort=True, err=True)
-    left = _hang_up(session, chosen)
+    left = hang_up(session, chosen)
     if as_json:
         ended = [call.id for call in chosen if call.id not in left]
         put_json({"ended": ended, "pending": left})
     else:
         click.echo(f"{len(chosen) - len(left)} ended")
+    check_ended(left)
+
+
+def check_ended(left: Sequence[str]) -> None:
+    """Raise ClickException if calls are left that did not end in time."""
     if left:
         raise click.ClickException(
             f"{len(left)} calls have not ended within {_HANG_UP_LIMIT:.0f} seconds. They end when "
@@ -255,7 +260,7 @@ def _unknown(ids: Sequence[str]) -> str:
     )
 
 
-def _hang_up(session: Session, chosen: Sequence[Call]) -> list[str]:
+def hang_up(session: Session, chosen: Sequence[Call]) -> list[str]:
     """Request a hang-up of all calls, then wait for each. Returns the ids of the calls that have
     not ended in time."""
     from ringback_cli.placing import caller

@@ -1,7 +1,7 @@
 """The API against a real Redis, and the demo's tokens."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from app.settings import Settings, load_settings
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
+from app.web.auditing import Auditor
 from app.web.services import EXTENSION
 
 USER = "demo-user-token"
@@ -35,11 +36,14 @@ def routes(redis_url: str) -> Flask:
 
 
 @pytest.fixture
-def client(routes: Flask, settings: Settings, redis: Redis) -> FlaskClient:
+def client(routes: Flask, settings: Settings, redis: Redis) -> Iterator[FlaskClient]:
     """The API as it has just started, on an empty database; its health page is an older one's."""
     quick = replace(settings, action_timeout=0.05)
-    routes.extensions[EXTENSION] = {type(each): each for each in create_services(quick)}
-    return routes.test_client()
+    services = {type(each): each for each in create_services(quick)}
+    routes.extensions[EXTENSION] = services
+    yield routes.test_client()
+    # Nothing of this test goes into the next one's audit.
+    services[Auditor].flush()
 
 
 @pytest.fixture
