@@ -402,7 +402,7 @@ class Client:
         try:
             # Of events it is not read yet.
             error = json.loads(response.data)["error"]
-            raise RingbackError(response.status, error["code"], error["message"])
+            raise RingbackError(response.status, **error)
         except (ValueError, LookupError, TypeError) as strange:
             message = f"The answer to {method} {path} is none of Ringback's."
             raise RingbackError(response.status, "answer_invalid", message) from strange
@@ -440,7 +440,7 @@ def _refused_token(response: urllib3.BaseHTTPResponse) -> RingbackError:
         error = answer["error"]
         if isinstance(error, str):
             return RingbackError(response.status, error, answer.get("error_description", ""))
-        return RingbackError(response.status, error["code"], error["message"])
+        return RingbackError(response.status, **error)
     except (ValueError, LookupError, TypeError):
         message = "The answer to a request for a token is none of Ringback's."
         return RingbackError(response.status, "answer_invalid", message)

@@ -171,7 +171,8 @@ def explained(error: Exception) -> click.ClickException | None:
     from app.store.errors import OutcomeUnknown
 
     if isinstance(error, ApiError):
-        return click.ClickException(f"{error.message} ({error.code})")
+        words = (error.message, error.details.get("reason"), f"({error.code})")
+        return click.ClickException(" ".join(filter(None, words)))
     if isinstance(error, OutcomeUnknown):
         return click.ClickException(
             f"The outcome is unknown: {error}. `ringback calls list` shows whether it was done."

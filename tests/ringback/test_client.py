@@ -227,3 +227,14 @@ def test_a_stream_that_is_refused_for_good_says_so() -> None:
     assert list(events) == []
     assert [headers.get("Last-Event-ID") for _, _, headers, _ in asked] == [None, "1-0", "1-0"]
     assert asked[0][1] == "/uapi/phoneCalls/@me/events?phoneCallId=b817"
+
+
+def test_an_error_about_a_value_says_which_and_why() -> None:
+    details = {"field": "phoneCallView[0].source[0]", "value": "911", "reason": "No emergencies."}
+    barred = {"code": "pc_source_barred", "message": "The dial policy bars it.", **details}
+    answer = (403, {}, {"error": barred})
+    with answering(answer) as (url, _), pytest.raises(RingbackError) as raised:
+        Client(url, "token").simple("210", "911", "1")
+    assert (raised.value.status, raised.value.code) == (403, "pc_source_barred")
+    assert raised.value.details == details
+    assert str(raised.value) == "pc_source_barred: The dial policy bars it. No emergencies."

@@ -25,8 +25,8 @@ export async function ask(method, path, body) {
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
     if (response.status === 401 && path !== 'session') dispatchEvent(new Event('logged-out'));
-    const { code, message } = answer.error ?? {};
-    throw new Refused(response.status, code, message ?? `The server answered ${response.status}.`);
+    const { code, message = `The server answered ${response.status}.`, reason } = answer.error ?? {};
+    throw new Refused(response.status, code, [message, reason].filter(Boolean).join(' '));
   }
   if (answer.now) setClock(answer.now);
   return { ...answer, status: response.status };

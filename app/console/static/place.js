@@ -11,7 +11,7 @@ const KINDS = {
 // The field that an error code is about.
 const FIELDS = {
   extension_invalid: 'extension', pc_source_invalid: 'source', pc_destination_invalid: 'destination', pc_callerid_invalid: 'callerId',
-  pc_nonce_invalid: 'nonce', pc_timeout_invalid: 'waitForPickup', pc_duration_invalid: 'callDuration',
+  pc_source_barred: 'source', pc_destination_barred: 'destination', pc_nonce_invalid: 'nonce', pc_timeout_invalid: 'waitForPickup', pc_duration_invalid: 'callDuration',
   pc_number_invalid: 'number', pc_pin_invalid: 'pin',
 };
 
