@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from app.accounts.model import Accounts
+from app.accounts.model import Accounts, Gateway
 from app.accounts.policy import Policy
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.actions import Request, Target, Way
 from app.calls.model import Action, NumberKind, State
+from app.numbers import NumberFormat
 from app.store.pace import SUSPENDED
 from app.store.queue import JobQueue
+from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, Ringback
 
 NOT_GERMANY = Policy("not-germany", deny=("+49",))
@@ -89,3 +91,30 @@ def test_a_worker_judges_the_target_of_an_action_again(changing: Ringback) -> No
     assert outcome is not None and "The dial policy bars this number" in outcome
     now = changing.store.get(call.id)
     assert now is not None and len(now.legs) == 2
+
+
+def test_the_switch_dials_the_form_of_the_gateway_and_nothing_barred(changing: Ringback) -> None:
+    accounts = with_policy(NOT_GERMANY)
+    organization = replace(accounts.organizations["0003"], country="US")
+    gateway = Gateway("pstn", number_format=NumberFormat.NATIONAL)
+    organizations = {organization.number: organization}
+    change(changing, replace(accounts, organizations=organizations, gateways=(gateway,)))
+
+    def status(number: str) -> int:
+        view = {"source": "210", "destination": number}
+        return changing.request(
+            "POST", "@me/simple", {"extension": "210", "phoneCallView": [view]}
+        )[0]
+
+    # The API sees the accounts within 0.1 s.
+    eventually(lambda: status("011 49 30 12345609") == 403)
+    assert [status(number) for number in ("911", "1 900 555 0109", "+870 773 111 609")] == [403] * 3
+    call = changing.ended(changing.place("tel:+1-530-204-0009", "011 44 (0)20 7946 0909"))
+    assert [leg.number for leg in call.legs] == ["+15302040009", "+442079460909"]
+    dialled = {
+        originate["job_uuid"]: [leg["number"] for leg in originate["legs"]]
+        for originate in changing.originates()
+    }
+    assert dialled[call.job_uuid] == ["5302040009"]
+    numbers = {number for all_ in dialled.values() for number in all_}
+    assert not numbers & {"911", "19005550109", "9005550109", "+870773111609", "870773111609"}
