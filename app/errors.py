@@ -19,12 +19,15 @@ class ApiError(Exception):
         self.message = message
         self.retry_after = retry_after
         self.details = details
+        # Further headers of the answer.
+        self.headers: dict[str, str] = {}
 
 
 # The codes that any request may get.
 COMMON = {
     "user_invalid": (400, "userId takes @me, @viewer or @owner of a user's app, or an id."),
     "rights_insufficient": (403, "You may see this call, but not do this with it."),
+    "scope_insufficient": (403, "The app or its token lacks the scope that this needs."),
     "access_denied": (401, "You are not authorized to use this request."),
     "internal_server_error": (500, "Ringback met an unexpected fault and logged it."),
     "request_not_implemented": (501, "This request is not implemented."),
@@ -147,6 +150,7 @@ CODES = COMMON | {
 OAUTH_CODES = {
     "invalid_request": (400, "A parameter is missing or has a wrong form."),
     "invalid_client": (401, "The client id is unknown, or the secret is wrong."),
+    "invalid_scope": (400, "scope takes scopes that the client has."),
     "invalid_grant": (
         400,
         "The refresh token is unknown, used or expired, or belongs to another client.",
