@@ -19,6 +19,8 @@ class ApiError(Exception):
         self.message = message
         self.retry_after = retry_after
         self.details = details
+        # Further headers of the answer.
+        self.headers: dict[str, str] = {}
 
 
 # The codes that any request may get.
@@ -30,6 +32,7 @@ COMMON = {
         403,
         "The organization is suspended. It may read and hang up, and nothing else.",
     ),
+    "scope_insufficient": (403, "The app or its token lacks the scope that this needs."),
     "access_denied": (401, "You are not authorized to use this request."),
     "internal_server_error": (500, "Ringback met an unexpected fault and logged it."),
     "request_not_implemented": (501, "This request is not implemented."),
@@ -152,6 +155,7 @@ CODES = COMMON | {
 OAUTH_CODES = {
     "invalid_request": (400, "A parameter is missing or has a wrong form."),
     "invalid_client": (401, "The client id is unknown, or the secret is wrong."),
+    "invalid_scope": (400, "scope takes scopes that the client has."),
     "invalid_grant": (
         400,
         "The refresh token is unknown, used or expired, or belongs to another client.",

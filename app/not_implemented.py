@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 
 from app.errors import api_error
 from app.web.auth import current_caller
+from app.web.needs import needs
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # The paths, each with its meaning (docs/internals/uapi.md#other-methods; a queue's agents in both
@@ -28,7 +29,7 @@ def blueprint(name: str) -> Blueprint:
     """The routes of these paths; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_neighbours", __name__)
     for path in PATHS:
-        blue.route(path, methods=METHODS)(not_implemented)
+        blue.route(path, methods=METHODS)(needs(None)(not_implemented))
     return blue
 
 

@@ -53,14 +53,14 @@ def create_services(settings: Settings) -> list[Any]:
     calls = CallStore(redis, keys, settings.wait_replicas)
     queue = JobQueue(redis, keys)
     phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
-    tokens = Tokens(redis, keys, settings.token_lifetime)
+    tokens = Tokens(redis, keys, settings.token_lifetime, calls.now)
     counting.tell_apart(settings.metrics_organizations)
     impatient = impatient_store(settings)
     return [
         store,
         phone_calls,
         tokens,
-        Authenticator(store, tokens.app_of),
+        Authenticator(store, tokens.app_of, calls.now),
         PhoneCallEvents(calls),
         CallReports(settings, CdrStore(redis, keys), calls.now),
         PresenceService(calls),

@@ -19,6 +19,7 @@ _OF_ALL = {
     "internal_server_error",
     "request_not_found",
     "request_too_large",
+    "scope_insufficient",
     "service_unavailable",
 }
 _CODE = re.compile(r"^- `(\w+)`: (.*)$", re.MULTILINE)

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
+from app.accounts import rights
 from app.accounts.guard import Guard
 from app.calls import actions, transitions, watch
 from app.calls.actions import Request
@@ -100,6 +101,7 @@ class Actor:
         if (why := accounts.barred(call.extension, request.app or "")) is not None:
             # Suspended since the API let the request in.
             raise Refused(why)
+        self._check_rights(call, request)
         self._check_policy(call, request)
         connection = self.pool.reach(call.switch or "")
         if connection is None:
@@ -130,6 +132,19 @@ class Actor:
         if said.startswith("-"):
             raise Refused(f"The switch refused it: {said}")
         return said
+
+    def _check_rights(self, call: Call, request: Request) -> None:
+        """Check the app's right again: the accounts may have changed since the API did. A right
+        that rests on a leg was checked with the call. Raises Refused."""
+        accounts = self.runtime.accounts.latest()
+        app = accounts.apps.get(request.app or "")
+        if request.app is None:
+            # An older API sent the request.
+            return
+        if app is None or not app.counts(self.runtime.store.now):
+            raise Refused("The app that asked for it is no longer in the accounts.")
+        if request.own is None and not rights.supervises(app, accounts, call):
+            raise Refused("The app has no right to supervise the call any more.")
 
     def _check_policy(self, call: Call, request: Request) -> None:
         """Check the target again: the accounts may have changed since the API did. Raises

@@ -12,6 +12,7 @@ from app.accounts.model import (
     Organization,
     User,
 )
+from app.accounts.scopes import AppScope
 from app.calls import sight
 from app.calls.model import Call, Leg, State
 from app.errors import ApiError, api_error
@@ -102,10 +103,12 @@ class Caller:
         return rights.sees(self.app, self.accounts, call)
 
     def acts(self, call: Call, leg: Leg) -> bool:
-        return rights.acts(self.app, self.accounts, call, leg)
+        return self.supervises(call) or rights.acts_on_own(self.app, call, leg)
 
     def supervises(self, call: Call) -> bool:
-        return rights.supervises(self.app, self.accounts, call)
+        """Whether the app has the right to supervise the call, and the scope for it."""
+        has_scope = AppScope.CALLS_SUPERVISE in self.app.granted
+        return has_scope and rights.supervises(self.app, self.accounts, call)
 
     def supervised(self) -> list[str]:
         """The extensions of others that the app supervises."""
@@ -114,13 +117,31 @@ class Caller:
             [n for n in self.accounts.extensions if rights.is_supervised(named, n)] if named else []
         )
 
-    def refusal(self, code: str, message: str | None = None) -> ApiError:
-        """The error for a right that the app lacks. Programs written for VoipNow take 403 for a
-        token that has expired."""
-        error = api_error(code, message)
-        if not self.voipnow:
-            return error
-        return api_error("pc_action_invalid", error.message, reason=code)
+    def lacks_right(self, call: Call, message: str) -> ApiError:
+        """The error for an action that needs a right to the call that the app lacks, or the scope
+        for it."""
+        if rights.supervises(self.app, self.accounts, call):
+            return self.lacks_scope(AppScope.CALLS_SUPERVISE)
+        return self._refusal("rights_insufficient", "pc_action_invalid", message)
+
+    def lacks_scope(self, scope: AppScope) -> ApiError:
+        of_calls = scope in (AppScope.CALLS_ACT, AppScope.CALLS_SUPERVISE)
+        error = self._refusal(
+            "scope_insufficient",
+            "pc_action_invalid" if of_calls else "request_invalid",
+            f"This needs the scope {scope}, which the app or its token lacks.",
+        )
+        if error.status == 403:
+            # RFC 6750, section 3.1.
+            challenge = f'Bearer realm="ringback", error="insufficient_scope", scope="{scope}"'
+            error.headers["WWW-Authenticate"] = challenge
+        return error
+
+    def _refusal(self, code: str, for_voipnow: str, message: str) -> ApiError:
+        """Programs written for VoipNow take 403 for a token that has expired, so they get 400."""
+        if self.voipnow:
+            return api_error(for_voipnow, message, reason=code)
+        return api_error(code, message)
 
     def check_suspended(self, organization: str, voipnow: str) -> None:
         """Raise ApiError if the organization that pays, or the app's own, is suspended. ``voipnow``

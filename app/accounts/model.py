@@ -1,11 +1,15 @@
 """Accounts as plain values, with their look-ups."""
 
-import hashlib
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from app.accounts import scopes
+from app.accounts.credentials import Credential, is_between
+from app.accounts.credentials import token_sha256 as token_sha256
 from app.accounts.policy import Policy
+from app.accounts.scopes import AppScope
 from app.numbers import NumberFormat
 
 
@@ -138,6 +142,43 @@ class App(Capped):
     caller_ids: tuple[str, ...] | None = None
     # As a user's, for this app alone.
     supervise: tuple[str, ...] = ()
+    # None for those of its level.
+    scopes: tuple[AppScope, ...] | None = None
+    # More tokens and client secrets, each with its dates.
+    tokens: tuple[Credential, ...] = ()
+    client_secrets: tuple[Credential, ...] = ()
+    # When the app ends, in epoch seconds.
+    expires: float | None = None
+    # Whether a request may have a token in its query. None for the default of the compatibility.
+    token_in_query: bool | None = None
+
+    @property
+    def all_tokens(self) -> tuple[Credential, ...]:
+        return (*_credential(self.token_sha256), *self.tokens)
+
+    @property
+    def all_client_secrets(self) -> tuple[Credential, ...]:
+        return (*_credential(self.client_secret_sha256), *self.client_secrets)
+
+    @property
+    def granted(self) -> tuple[AppScope, ...]:
+        if self.scopes is not None:
+            return self.scopes
+        return scopes.ALL if self.level is Level.ADMINISTRATOR else scopes.DEFAULT
+
+    @property
+    def takes_token_in_query(self) -> bool:
+        if self.token_in_query is not None:
+            return self.token_in_query
+        return self.compatibility is Compatibility.VOIPNOW
+
+    def counts(self, now: Callable[[], float] = time.time) -> bool:
+        """Whether the app has not ended yet."""
+        return is_between(None, self.expires, now)
+
+
+def _credential(sha256: str | None) -> tuple[Credential, ...]:
+    return () if sha256 is None else (Credential(sha256),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +269,8 @@ class Accounts:
             tuple(sorted(routes, key=lambda route: len(route.prefix), reverse=True)),
             tuple(gateways),
             {r.prefix: r for r in rates},
-            {a.token_sha256: a for a in apps if a.token_sha256},
-            {a.client_id: a for a in apps if a.client_secret_sha256},
+            {token.sha256: a for a in apps for token in a.all_tokens},
+            {a.client_id: a for a in apps if a.all_client_secrets},
             {(c.extension, c.number): c for c in conferences},
             {p.name: p for p in policies},
         )
@@ -248,8 +289,14 @@ class Accounts:
         number = extension.partition("*")[0]
         return f"The organization {number} is suspended." if self.is_suspended(number) else None
 
-    def app_of_token(self, token: str) -> App | None:
-        return self.tokens.get(token_sha256(token))
+    def app_of_token(self, token: str, now: Callable[[], float] = time.time) -> App | None:
+        """The app of a permanent token, if both count now."""
+        digest = token_sha256(token)
+        app = self.tokens.get(digest)
+        if app is None or not app.counts(now):
+            return None
+        found = next(each for each in app.all_tokens if each.sha256 == digest)
+        return app if found.counts(now) else None
 
     def organization_of(self, app: App) -> Organization | None:
         """The organization whose short numbers the app may use; None for an administrator's."""
@@ -292,9 +339,3 @@ class Accounts:
             return False
         zeros = "0" * (organization.extension_digits - 2)
         return len(short) == len(zeros) + 1 and short.startswith(zeros) and short.isdecimal()
-
-
-def token_sha256(token: str) -> str:
-    """The hash that is stored for a token or a client secret. Both are long and random, so that a
-    plain hash is enough."""
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -43,7 +43,8 @@ def owns(app: App, leg: Leg) -> bool:
     if app.level is Level.ORGANIZATION:
         extension = leg.kind is NumberKind.EXTENSION
         return extension and sight.organization_of(leg.number) == app.organization
-    return True
+    # An administrator has no leg.
+    return False
 
 
 def is_charged(app: App, call: Call) -> bool:
@@ -85,10 +86,8 @@ def sees(app: App, accounts: Accounts, call: Call) -> bool:
     return supervises(app, accounts, call) or any(owns(app, leg) for leg in sight.legs_in(call))
 
 
-def acts(app: App, accounts: Accounts, call: Call, leg: Leg) -> bool:
-    """Whether the app may act on one leg of the call."""
-    if supervises(app, accounts, call):
-        return True
+def acts_on_own(app: App, call: Call, leg: Leg) -> bool:
+    """Whether the leg is one that the app may act on though it does not supervise the call."""
     return owns(app, leg) and leg.live and leg in sight.legs_in(call)
 
 

@@ -7,6 +7,16 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
+from app.accounts import credentials
+from app.accounts.credential_schemas import (
+    DEMO_TOKENS,
+    HASH,
+    SECRET,
+    TOKEN,
+    ClientSecretSchema,
+    Moment,
+    TokenSchema,
+)
 from app.accounts.model import (
     Accounts,
     App,
@@ -23,24 +33,12 @@ from app.accounts.model import (
     token_sha256,
 )
 from app.accounts.policy import TYPES, Policy
+from app.accounts.scopes import AppScope
 from app.caller_id import parse_caller_id
 from app.calls.cost import MILLION, decimal
 from app.calls.model import gateway_of
 from app.number_plans import COUNTRIES
 from app.numbers import NumberFormat
-
-# The tokens and client secrets of the demo accounts. The documentation names them, so everybody
-# knows them.
-DEMO_TOKENS = (
-    "demo-user-token",
-    "demo-organization-token",
-    "demo-administrator-token",
-    "demo-voipnow-token",
-    "demo-user-secret",
-    "demo-organization-secret",
-    "demo-administrator-secret",
-    "demo-voipnow-secret",
-)
 
 _ID = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
 _NUMBER = Regexp(r"\A\d{1,16}\Z", error="Takes digits.")
@@ -86,6 +84,16 @@ class Names(fields.List[str]):
 
     def __init__(self, name: fields.String, most: int = 1000, **kwargs: Any) -> None:
         super().__init__(name, validate=Length(0, most), **kwargs)
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        return tuple(super()._deserialize(*args, **kwargs))
+
+
+class Rows(fields.List[Any]):
+    """A list that is loaded as a tuple."""
+
+    def __init__(self, row: fields.Field[Any], most: int, *, least: int = 0) -> None:
+        super().__init__(row, validate=Length(least, most))
 
     def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
         return tuple(super()._deserialize(*args, **kwargs))
@@ -203,15 +211,20 @@ class ExtensionSchema(GuardedSchema):
 class AppSchema(GuardedSchema, CappedSchema):
     id = fields.String(required=True, validate=_ID)
     level = fields.Enum(Level, by_value=True, required=True)
-    token = fields.String(validate=Regexp(r"\A[A-Za-z0-9_.-]{10,255}\Z"))
-    token_sha256 = fields.String(validate=Regexp(r"\A[0-9a-f]{64}\Z"))
+    token = fields.String(validate=TOKEN)
+    token_sha256 = fields.String(validate=HASH)
+    tokens = Rows(fields.Nested(TokenSchema), credentials.MOST)
     user = fields.String(validate=_ID)
     organization = fields.String(validate=_NUMBER)
     compatibility = fields.Enum(Compatibility, by_value=True)
     # Printable characters (RFC 6749, appendix A); a colon would end the id in HTTP Basic.
     client_id = fields.String(validate=Regexp(r"\A[!-9;-~]{1,128}\Z"))
-    client_secret = fields.String(validate=Regexp(r"\A[!-~]{16,255}\Z"))
-    client_secret_sha256 = fields.String(validate=Regexp(r"\A[0-9a-f]{64}\Z"))
+    client_secret = fields.String(validate=SECRET)
+    client_secret_sha256 = fields.String(validate=HASH)
+    client_secrets = Rows(fields.Nested(ClientSecretSchema), credentials.MOST)
+    expires = Moment()
+    scopes = Rows(fields.Enum(AppScope, by_value=True), len(AppScope), least=1)
+    token_in_query = fields.Boolean()
     # 24 to 64 bytes.
     webhook_secret = fields.String(
         validate=Regexp(
@@ -231,7 +244,14 @@ class AppSchema(GuardedSchema, CappedSchema):
         for name in ("token", "client_secret"):
             if name in data and f"{name}_sha256" in data:
                 raise ValidationError(f"Give either {name} or {name}_sha256, not both.", name)
-        if not data.keys() & {"token", "token_sha256", "client_secret", "client_secret_sha256"}:
+            one = bool({name, f"{name}_sha256"} & data.keys())
+            if one + len(data.get(f"{name}s", ())) > credentials.MOST:
+                text = f"An app has at most {credentials.MOST} of these, with {name}."
+                raise ValidationError(text, f"{name}s")
+        if AppScope.ADMIN in data.get("scopes", ()) and data["level"] is not Level.ADMINISTRATOR:
+            raise ValidationError("admin is only taken at level administrator.", "scopes")
+        given = {"token", "token_sha256", "client_secret", "client_secret_sha256"} & data.keys()
+        if not given and not data.get("tokens") and not data.get("client_secrets"):
             raise ValidationError("Give a token, a client_secret or both.", "token")
         needed = {Level.USER: {"user"}, Level.ORGANIZATION: {"organization"}}
         given = {"user", "organization"} & data.keys()
@@ -324,7 +344,7 @@ class AccountsSchema(Schema):
         errors.unique("users", "id", data["users"])
         errors.unique("extensions", "number", data["extensions"])
         errors.unique("apps", "id", data["apps"])
-        errors.unique("apps", "token_sha256", data["apps"])
+        errors.tokens(data["apps"])
         errors.unique("apps", "client_id", data["apps"])
         errors.unique("routes", "prefix", data["routes"])
         errors.unique("gateways", "name", data["gateways"])
@@ -384,7 +404,8 @@ class AccountsSchema(Schema):
             own = user.organization if user is not None else app.organization
             errors.supervise("apps", index, app.supervise, own or "")
             for name in ("token", "client_secret"):
-                if getattr(app, f"{name}_sha256") in demo and not self._demo:
+                known = {each.sha256 for each in getattr(app, f"all_{name}s")}
+                if known & demo and not self._demo:
                     text = "Is one of the demo's, which everybody knows: choose another."
                     errors.add("apps", index, name, text)
         if errors.found:
@@ -420,6 +441,15 @@ class _Errors:
             if (value := getattr(row, key)) is not None and value in seen:
                 self.add(table, index, key, "Is taken by an earlier one.")
             seen.add(value)
+
+    def tokens(self, apps: list[App]) -> None:
+        """Check that no token is of two apps, or twice of one."""
+        seen: set[str] = set()
+        for index, app in enumerate(apps):
+            for token in app.all_tokens:
+                if token.sha256 in seen:
+                    self.add("apps", index, "token", "Is taken by an earlier one.")
+                seen.add(token.sha256)
 
     def supervise(self, table: str, index: int, named: Iterable[str], organization: str) -> None:
         """Check that patterns name extensions of the row's own organization."""

@@ -16,7 +16,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.accounts import caps
-from app.accounts.model import Accounts
+from app.accounts.credential_schemas import moment_text
+from app.accounts.model import Accounts, App
 from app.accounts.schemas import AccountsSchema, without_unknown
 from app.accounts.suspension import Suspensions, is_lost, parsed
 from app.settings import SettingsError
@@ -108,7 +109,7 @@ class AccountStore:
             "organizations": [_without_none(asdict(o)) for o in accounts.organizations.values()],
             "users": [_without_none(asdict(u)) for u in accounts.users.values()],
             "extensions": [_without_none(asdict(e)) for e in accounts.extensions.values()],
-            "apps": [_without_none(asdict(a)) for a in accounts.apps.values()],
+            "apps": [_app_row(app) for app in accounts.apps.values()],
             "routes": [asdict(r) for r in accounts.routes],
             "conferences": [_without_none(asdict(c)) for c in accounts.conferences.values()],
             "rates": [asdict(r) for r in accounts.rates.values()],
@@ -205,3 +206,22 @@ def _caps(accounts: Accounts) -> dict[str, dict[str, int | str]]:
 
 def _without_none(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if value is not None}
+
+
+def _app_row(app: App) -> dict[str, Any]:
+    """The app as the accounts file has it. A field that it does not use is left out: an older
+    Ringback may read this in a rolling update."""
+    row = _without_none(asdict(app))
+    if app.expires is not None:
+        row["expires"] = moment_text(app.expires)
+    for name, of in (("tokens", "token"), ("client_secrets", "client_secret")):
+        row[name] = [
+            {f"{of}_sha256": each.sha256}
+            | {
+                when: moment_text(at)
+                for when in ("not_before", "expires")
+                if (at := getattr(each, when)) is not None
+            }
+            for each in getattr(app, name)
+        ]
+    return {name: value for name, value in row.items() if value != [] and value != ()}

@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Response, jsonify
 
+from app.accounts.scopes import AppScope
 from app.cdr.resource import FIELDS, phone_call_record
 from app.cdr.schemas import CdrQuery
 from app.cdr.services import FILTERS, CallReports, TooManyReports
@@ -9,6 +10,7 @@ from app.web.answers import error_response
 from app.web.auth import current_caller
 from app.web.fields import load
 from app.web.listing import arguments, collection, listing, picked
+from app.web.needs import needs
 from app.web.services import service
 
 _query = CdrQuery()
@@ -17,8 +19,8 @@ _query = CdrQuery()
 def blueprint(name: str) -> Blueprint:
     """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_cdr", __name__)
-    blue.get("/cdr")(list_records)
-    blue.get("/cdr/<user>")(list_records)
+    blue.get("/cdr")(needs(AppScope.CDR_READ)(list_records))
+    blue.get("/cdr/<user>")(needs(AppScope.CDR_READ)(list_records))
     return blue
 
 

@@ -9,6 +9,7 @@ from redis import Redis
 
 from app.accounts.caller import OWNER, SELF, Caller
 from app.accounts.model import Level
+from app.accounts.scopes import AppScope
 from app.calls.model import Call
 from app.cdr.store import CdrStore, Record
 from app.console.charts import Charts
@@ -96,7 +97,8 @@ class Console:
                 break
         known = {call.id: call for call in (*named, *live)}
         rows = self.rows(caller, list(known.values())[:PAGE])
-        ended = [record_row(r) for r in self._ended(caller, text) if r["id"] not in known]
+        records = self._ended(caller, text) if AppScope.CDR_READ in caller.app.granted else ()
+        ended = [record_row(r) for r in records if r["id"] not in known]
         return {"calls": [*rows, *ended], "now": self.store.now()}
 
     def detail(self, caller: Caller, call_id: str) -> dict[str, Any]:
@@ -116,8 +118,9 @@ class Console:
         )
         # The page offers what the app may do: all with a call that it supervises, else something
         # with its own legs.
-        own = [leg.id for leg in found[0].legs if caller.acts(found[0], leg)]
-        may = {"supervises": caller.supervises(found[0]), "own": own}
+        acts = AppScope.CALLS_ACT in caller.app.granted
+        own = [leg.id for leg in found[0].legs if acts and caller.acts(found[0], leg)]
+        may = {"supervises": acts and caller.supervises(found[0]), "own": own}
         return shown | may | {"now": self.store.now()}
 
     def rows(self, caller: Caller, calls: Sequence[Call]) -> list[dict[str, Any]]:

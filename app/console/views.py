@@ -24,11 +24,12 @@ from flask import (
 
 from app.accounts.caller import OWNER, SELF, Caller
 from app.accounts.model import Accounts, App, Compatibility, Level
+from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore
 from app.calls.watch import is_hang_up_pending
 from app.console.charts import SPANS
 from app.console.services import Console
-from app.console.sessions import LIFETIME, app_of_secret
+from app.console.sessions import LIFETIME, app_of_secret, app_of_token
 from app.errors import ApiError, api_error
 from app.oauth.services import Tokens
 from app.phone_calls.actions import ActionSchema, PhoneCallActions
@@ -39,10 +40,11 @@ from app.store.switches import Pause
 from app.stream.model import CallChange, Place, place_text
 from app.stream.services import CallStream, Topic
 from app.stream.views import serve
-from app.web.auth import client_address
+from app.web.auth import check_scope, client_address
 from app.web.body import json_body
 from app.web.fields import load
 from app.web.listing import MAX_VALUES
+from app.web.needs import needs
 from app.web.services import service
 
 _STATIC = Path(__file__).parent / "static"
@@ -70,23 +72,27 @@ def blueprint() -> Blueprint:
     blue = Blueprint("console", __name__, url_prefix="/console")
     blue.before_request(_guard)
     blue.after_request(_headers)
-    blue.get("")(page)
-    blue.get("/<any(login, place, switches, queues, charts):_>")(page)
-    blue.get("/calls/<_>")(page)
-    blue.get("/static/<path:name>")(static)
-    blue.post("/api/session")(log_in)
-    blue.delete("/api/session")(log_out)
-    blue.get("/api/session")(who)
-    blue.get("/api/calls")(calls)
-    blue.post("/api/calls/<any(simple, callback, conferenceInvite):kind>")(create)
-    blue.get("/api/events")(events)
-    blue.get("/api/calls/<call_id>")(call)
-    blue.put("/api/calls/<call_id>")(act)
-    blue.delete("/api/calls/<call_id>")(hang_up)
-    blue.get("/api/charts/<any({}):span>".format(", ".join(f'"{s}"' for s in SPANS)))(charts)
-    blue.get("/api/queues")(queues)
-    blue.get("/api/switches")(switches)
-    blue.post("/api/switches/<name>/<any(pause, drain, resume):verb>")(steer)
+    blue.get("")(needs(None)(page))
+    blue.get("/<any(login, place, switches, queues, charts):_>")(needs(None)(page))
+    blue.get("/calls/<_>")(needs(None)(page))
+    blue.get("/static/<path:name>")(needs(None)(static))
+    blue.post("/api/session")(needs(None)(log_in))
+    blue.delete("/api/session")(needs(None)(log_out))
+    blue.get("/api/session")(needs(None)(who))
+    blue.get("/api/calls")(needs(AppScope.CALLS_READ)(calls))
+    blue.post("/api/calls/<any(simple, callback, conferenceInvite):kind>")(
+        needs(AppScope.CALLS_PLACE)(create)
+    )
+    blue.get("/api/events")(needs(AppScope.CALLS_READ)(events))
+    blue.get("/api/calls/<call_id>")(needs(AppScope.CALLS_READ)(call))
+    blue.put("/api/calls/<call_id>")(needs(AppScope.CALLS_ACT)(act))
+    blue.delete("/api/calls/<call_id>")(needs(AppScope.CALLS_ACT)(hang_up))
+    blue.get("/api/charts/<any({}):span>".format(", ".join(f'"{s}"' for s in SPANS)))(
+        needs(AppScope.CDR_READ)(charts)
+    )
+    blue.get("/api/queues")(needs(AppScope.ADMIN)(queues))
+    blue.get("/api/switches")(needs(AppScope.ADMIN)(switches))
+    blue.post("/api/switches/<name>/<any(pause, drain, resume):verb>")(needs(AppScope.ADMIN)(steer))
     return blue
 
 
@@ -156,18 +162,23 @@ def log_in() -> tuple[Response, int]:
     known = bool(token) or client_id in accounts.clients
     if known and tokens.is_barred(counted, address):
         raise ApiError(429, "slow_down", "There were too many wrong logins. Retry in a minute.")
-    app = accounts.app_of_token(token) if token else app_of_secret(accounts, client_id, secret)
-    if app is None:
+    console = service(Console)
+    if token:
+        found = app_of_token(accounts, token, console.store.now)
+    else:
+        found = app_of_secret(accounts, client_id, secret, console.store.now)
+    if found is None:
         if known:
             tokens.note_failure(counted, address)
         raise ApiError(401, "access_denied", "There is no app with these credentials.")
+    app, credential = found
     g.caller = Caller(app, accounts, address, session=True)
     if accounts.is_disabled(app.id):
         raise api_error("app_disabled")
     response = jsonify(_who(app, accounts))
     response.set_cookie(
         _COOKIE,
-        service(Console).sessions.begin(app),
+        console.sessions.begin(app, credential),
         max_age=LIFETIME,
         path="/console",
         secure=request.is_secure,
@@ -206,6 +217,7 @@ def _who(app: App, accounts: Accounts) -> dict[str, Any]:
     return {
         "app": app.id,
         "level": app.level.value,
+        "scopes": list(app.granted),
         "organization": organization and organization.name,
         "extensions": extensions[:_MOST_EXTENSIONS],
     }
@@ -316,13 +328,20 @@ def steer(name: str, verb: str) -> Response:
 
 
 def _administrator() -> tuple[Caller, Console]:
-    caller, console = _caller()
+    caller = _session()
     if caller.app.level is not Level.ADMINISTRATOR:
         raise ApiError(403, "request_forbidden", "This needs an app of the administrator.")
-    return caller, console
+    check_scope(caller)
+    return caller, service(Console)
 
 
 def _caller() -> tuple[Caller, Console]:
+    caller = _session()
+    check_scope(caller)
+    return caller, service(Console)
+
+
+def _session() -> Caller:
     app, accounts = _app()
     if app is None:
         raise api_error("access_denied")
@@ -331,10 +350,11 @@ def _caller() -> tuple[Caller, Console]:
     caller = g.caller = Caller(plain, accounts, client_address(), session=True)
     if accounts.is_disabled(app.id):
         raise api_error("app_disabled")
-    return caller, service(Console)
+    return caller
 
 
 def _app() -> tuple[App | None, Accounts]:
     accounts = service(AccountStore).current()
     name = request.cookies.get(_COOKIE, "")
-    return service(Console).sessions.app_of(name, accounts), accounts
+    console = service(Console)
+    return console.sessions.app_of(name, accounts, console.store.now), accounts

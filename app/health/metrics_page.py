@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from app.health.gauges import BuildInfo
 from app.telemetry import counting
 from app.telemetry.registry import REGISTRY, SHARED
+from app.web.needs import needs
 
 # The key in the WSGI environment for the time when a request arrived.
 _BEGUN = "ringback.begun"
@@ -35,7 +36,7 @@ def blueprint(more: Iterable[Collector] = ()) -> Blueprint:
         return Response(write(shown), content_type=content_type)
 
     blue = Blueprint("metrics", __name__)
-    blue.get("/metrics")(metrics)
+    blue.get("/metrics")(needs(None)(metrics))
     return blue
 
 

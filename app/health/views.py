@@ -5,6 +5,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, jsonify
 
 from app.health.parts import Parts, document, is_ready
+from app.web.needs import needs
 
 
 def blueprint(look: Callable[[], Parts]) -> Blueprint:
@@ -23,6 +24,6 @@ def blueprint(look: Callable[[], Parts]) -> Blueprint:
         return response
 
     blue = Blueprint("health", __name__)
-    blue.get("/healthz")(healthz)
-    blue.get("/readyz")(readyz)
+    blue.get("/healthz")(needs(None)(healthz))
+    blue.get("/readyz")(needs(None)(readyz))
     return blue

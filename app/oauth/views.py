@@ -1,36 +1,111 @@
-"""The HTTP routes of the token endpoint: client, grant, and answers in the form of RFC 6749."""
+"""The HTTP routes of the token endpoint (RFC 6749) and of revocation (RFC 7009): client, grant, and
+answers in the form of RFC 6749."""
 
-import hmac
+from collections.abc import Iterable
 from urllib.parse import unquote_plus
 
 from flask import Blueprint, Response, g, jsonify, request
 
+from app.accounts import scopes
 from app.accounts.caller import Caller
-from app.accounts.model import App, token_sha256
+from app.accounts.credentials import Credential, matching
+from app.accounts.model import App
+from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore
 from app.errors import OAUTH_CODES
 from app.oauth.services import Issued, Tokens
 from app.web.auth import client_address
+from app.web.needs import needs
 from app.web.services import service
 
 # The stand-in for the secret of an unknown client, so that the answer takes as long.
-_NO_SECRET = "0" * 64
+_NO_SECRET = (Credential("0" * 64),)
+# The word of OpenID Connect (Core 1.0, section 11) that asks for a refresh token.
+_OFFLINE = "offline_access"
+
+
+class Refused(Exception):
+    """A request is refused with an error code of RFC 6749."""
+
+    def __init__(self, code: str, description: str | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.description = description
 
 
 def blueprint() -> Blueprint:
     blue = Blueprint("oauth", __name__, url_prefix="/oauth")
+    blue.after_request(_uncached)
+    blue.register_error_handler(Refused, _error)
     # The name that clients of VoipNow have built in, and a plain one.
-    blue.post("/token.php")(token)
-    blue.post("/token")(token)
+    blue.post("/token.php")(needs(None)(token))
+    blue.post("/token")(needs(None)(token))
+    blue.post("/revoke")(needs(None)(revoke))
     return blue
 
 
 def token() -> Response:
-    tokens, form = service(Tokens), request.form
+    form = _form()
     grant = form.get("grant_type")
     if not grant:
-        return _error("invalid_request")
-    pairs = _credentials()
+        raise Refused("invalid_request", "grant_type is missing.")
+    client, secret = _client(form)
+    tokens = service(Tokens)
+    if grant == "client_credentials":
+        # A client with the secret needs no refresh token (RFC 6749 section 4.4.3).
+        words = form.get("scope", "").split()
+        wanted = _scopes(words, client.granted)
+        issued = tokens.issue(client, refreshable=_OFFLINE in words, secret=secret, scopes=wanted)
+        return _tokens(issued, words)
+    if grant != "refresh_token":
+        raise Refused("unsupported_grant_type")
+    refresh = form.get("refresh_token")
+    if not refresh:
+        raise Refused("invalid_request", "refresh_token is missing.")
+    words = form.get("scope", "").split()
+    had = tokens.scopes_of(client, refresh) if words else ()
+    # An unknown token is refused as such, whatever scope is asked for.
+    given = tokens.refresh(client, refresh, _scopes(words, had) if had else None)
+    if given is None:
+        raise Refused("invalid_grant")
+    return _tokens(given, words)
+
+
+def revoke() -> Response:
+    """End a token of the client. An unknown token is 200 too (RFC 7009, section 2.2)."""
+    form = _form()
+    client, _ = _client(form)
+    if not form.get("token"):
+        raise Refused("invalid_request", "token is missing.")
+    service(Tokens).revoke(client, form["token"])
+    return jsonify({})
+
+
+def _form() -> dict[str, str]:
+    """The parameters of the body. One without a value counts as left out, and none may come twice
+    (RFC 6749, section 3.2)."""
+    for name, values in request.form.lists():
+        if len(values) > 1:
+            raise Refused("invalid_request", f"{name} comes more than once.")
+    return {name: value for name, value in request.form.items() if value}
+
+
+def _scopes(words: Iterable[str], most: Iterable[AppScope]) -> tuple[AppScope, ...] | None:
+    """The scopes that a request asks for; None if it names none. Raises Refused."""
+    named = [word for word in words if word != _OFFLINE]
+    if not named:
+        return None
+    allowed = tuple(most)
+    for word in named:
+        if word not in allowed:
+            raise Refused("invalid_scope", f"The client may not ask for the scope {word[:64]!r}.")
+    return scopes.parse(" ".join(named))
+
+
+def _client(form: dict[str, str]) -> tuple[App, Credential]:
+    """The client of the request and the secret that it came with. Raises Refused."""
+    tokens = service(Tokens)
+    pairs = _credentials(form)
     client_id, address = pairs[0][0], client_address()
     accounts = service(AccountStore).current()
     clients = accounts.clients
@@ -39,45 +114,36 @@ def token() -> Response:
         g.caller = Caller(named, accounts, address)
     known = named is not None
     if known and tokens.is_barred(client_id, address):
-        return _error("slow_down")
-    client = next(filter(None, [_client(clients, *pair) for pair in pairs]), None)
-    if client is None:
-        if known:
-            tokens.note_failure(client_id, address)
-        return _error("invalid_client")
-    if accounts.is_disabled(client.id):
-        return _error("unauthorized_client")
-    if grant == "client_credentials":
-        # A client with the secret needs no refresh token (RFC 6749 section 4.4.3). It can ask for
-        # one in the words of OpenID Connect (Core 1.0 section 11).
-        refreshable = "offline_access" in form.get("scope", "").split()
-        return _tokens(tokens.issue(client, refreshable=refreshable))
-    if grant != "refresh_token":
-        return _error("unsupported_grant_type")
-    if not form.get("refresh_token"):
-        return _error("invalid_request")
-    issued = tokens.refresh(client, form["refresh_token"])
-    return _tokens(issued) if issued else _error("invalid_grant")
+        raise Refused("slow_down")
+    for name, text in pairs:
+        client = clients.get(name)
+        secret = matching(client.all_client_secrets if client else _NO_SECRET, text)
+        if client and secret and client.counts(tokens.now) and secret.counts(tokens.now):
+            if accounts.is_disabled(client.id):
+                raise Refused("unauthorized_client")
+            return client, secret
+    if known:
+        tokens.note_failure(client_id, address)
+    raise Refused("invalid_client")
 
 
-def _credentials() -> list[tuple[str, str]]:
-    """The client id and secret, from HTTP Basic or else from the form."""
+def _credentials(form: dict[str, str]) -> list[tuple[str, str]]:
+    """The client id and secret, from HTTP Basic or else from the form. Raises Refused if the
+    request has both (RFC 6749, section 2.3)."""
     basic = request.authorization
     if basic is None or basic.type != "basic":
-        return [(request.form.get("client_id", ""), request.form.get("client_secret", ""))]
+        return [(form.get("client_id", ""), form.get("client_secret", ""))]
+    if "client_secret" in form:
+        raise Refused("invalid_request", "The client authenticates in the header and in the body.")
     pair = basic.username or "", basic.password or ""
     # RFC 6749 2.3.1 URL-encodes both first, but many clients do not.
-    return [pair, (unquote_plus(pair[0]), unquote_plus(pair[1]))]
+    pairs = [pair, (unquote_plus(pair[0]), unquote_plus(pair[1]))]
+    if form.get("client_id", pair[0]) not in [name for name, _ in pairs]:
+        raise Refused("invalid_request", "The header and the body name different clients.")
+    return pairs
 
 
-def _client(clients: dict[str, App], client_id: str, secret: str) -> App | None:
-    client = clients.get(client_id)
-    kept = client.client_secret_sha256 if client is not None else None
-    same = hmac.compare_digest(token_sha256(secret), kept or _NO_SECRET)
-    return client if same else None
-
-
-def _tokens(issued: Issued) -> Response:
+def _tokens(issued: Issued, asked: list[str]) -> Response:
     found = {
         "access_token": issued.access,
         "token_type": "Bearer",
@@ -85,13 +151,17 @@ def _tokens(issued: Issued) -> Response:
     }
     if issued.refresh is not None:
         found["refresh_token"] = issued.refresh
-    return _uncached(jsonify(found))
+    if asked:
+        offline = [_OFFLINE] if issued.refresh is not None else []
+        found["scope"] = " ".join([*issued.scopes, *offline])
+    return jsonify(found)
 
 
-def _error(code: str) -> Response:
-    g.refusal = code
-    status, description = OAUTH_CODES[code]
-    response = _uncached(jsonify({"error": code, "error_description": description}))
+def _error(refused: Refused) -> Response:
+    g.refusal = refused.code
+    status, usual = OAUTH_CODES[refused.code]
+    description = refused.description or usual
+    response = jsonify({"error": refused.code, "error_description": description})
     response.status_code = status
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="ringback"'

@@ -13,7 +13,7 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
 from app.errors import OAUTH_CODES, ApiError, api_error
-from app.openapi.operations import OPERATIONS, Content, Operation
+from app.openapi.operations import OPERATIONS, Content, Operation, scope_of
 from app.phone_call_events.schemas import Digit
 from app.phone_calls.schemas import Numbers
 from app.web.fields import Number, WholeNumber
@@ -60,7 +60,20 @@ _SECURITY: dict[str, dict[str, Any]] = {
     "query": {"type": "apiKey", "in": "query", "name": "accessRequestToken"},
     "oauth2": {
         "type": "oauth2",
-        "flows": {"clientCredentials": {"tokenUrl": "/oauth/token", "scopes": {}}},
+        "flows": {
+            "clientCredentials": {
+                "tokenUrl": "/oauth/token",
+                "scopes": {
+                    "calls:place": "Place calls.",
+                    "calls:read": "Lists of calls, one call, presence.",
+                    "calls:act": "Actions and hang-ups, on the own party of a call.",
+                    "calls:supervise": "Actions and hang-ups that need the right to supervise.",
+                    "events": "The stream, and call events.",
+                    "cdr:read": "Records of calls.",
+                    "admin": "What only administrators may do.",
+                },
+            }
+        },
     },
 }
 
@@ -212,6 +225,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         }
     if operation.tag == "OAuth":
         described["security"] = []
+    elif (scope := scope_of(operation)) is not None:
+        described["security"] = [{name: [scope.value]} for name in _SECURITY]
     return described
 
 
@@ -245,6 +260,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     codes += ["internal_server_error", "service_unavailable"]
     if operation.tag != "OAuth":
         codes += ["access_denied", "app_disabled", "request_not_found"]
+    if scope_of(operation) is not None:
+        codes.append("scope_insufficient")
     errors = [error_of(operation, code) for code in dict.fromkeys(codes)]
     found = _by_status((error.code, error.status, str(error)) for error in errors)
     for status, sentences in sorted(found.items()):

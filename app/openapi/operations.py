@@ -7,6 +7,7 @@ from typing import Any
 from marshmallow import Schema
 
 from app import not_implemented as neighbours
+from app.accounts.scopes import AppScope
 from app.cdr.resource import FIELDS as RECORD_FIELDS
 from app.cdr.schemas import CdrQuery
 from app.cdr.services import FILTERS as RECORD_FILTERS
@@ -52,6 +53,28 @@ class Operation:
     media: Sequence[str] = ("application/json",)
     # An example of the body.
     example: Mapping[str, Any] = field(default_factory=dict)
+
+
+# The scopes that the operations of a tag need, by method if the methods differ.
+_SCOPES: Mapping[str, AppScope | Mapping[str, AppScope]] = {
+    "PhoneCalls": {
+        "post": AppScope.CALLS_PLACE,
+        "get": AppScope.CALLS_READ,
+        "put": AppScope.CALLS_ACT,
+        "delete": AppScope.CALLS_ACT,
+    },
+    "PhoneCallEvents": AppScope.EVENTS,
+    "CDR": AppScope.CDR_READ,
+    "Presence": AppScope.CALLS_READ,
+}
+
+
+def scope_of(operation: Operation) -> AppScope | None:
+    """The scope that an operation needs; None if it needs none."""
+    if operation.path.endswith("/events"):
+        return AppScope.EVENTS
+    found = _SCOPES.get(operation.tag)
+    return found.get(operation.method) if isinstance(found, Mapping) else found
 
 
 _OWNED = ("user_invalid", "extension_invalid")
@@ -357,6 +380,23 @@ _OAUTH = tuple(
     for path in ("/oauth/token.php", "/oauth/token")
 )
 
+_REVOCATION = Operation(
+    "post",
+    "/oauth/revoke",
+    "OAuth",
+    "End a token, or with a refresh token all tokens that come from it",
+    {200: ("Done, also if there was no such token.", schemas.Nothing)},
+    "RFC 7009. No process takes the token after a second.",
+    body=schemas.RevokeRequest,
+    codes=("request_too_large",),
+    media=("application/x-www-form-urlencoded", "multipart/form-data"),
+    example={
+        "token": "s7n2jIOPnfMuF7tHu8ETse_VpxW7GINuy8vG5_aSwn4",
+        "client_id": "demo-user",
+        "client_secret": "demo-user-secret",
+    },
+)
+
 _NEIGHBOURS = tuple(
     Operation(
         method.lower(),
@@ -370,4 +410,4 @@ _NEIGHBOURS = tuple(
     for method in neighbours.METHODS
 )
 
-OPERATIONS = (*_PHONE_CALLS, *_PHONE_CALL_EVENTS, *_REPORTS, *_OAUTH, *_NEIGHBOURS)
+OPERATIONS = (*_PHONE_CALLS, *_PHONE_CALL_EVENTS, *_REPORTS, *_OAUTH, _REVOCATION, *_NEIGHBOURS)

@@ -228,7 +228,10 @@ class TokenRequest(Schema):
     client_id = _text("Unless HTTP Basic names it.")
     client_secret = _text("Unless HTTP Basic names it.")
     refresh_token = _text("With `grant_type=refresh_token`.")
-    scope = _text("`offline_access` asks for a refresh token too.")
+    scope = _text(
+        "Scopes with blanks between them, for a token with fewer than the app has. "
+        "`offline_access` asks for a refresh token too."
+    )
     type = _text("Not checked.", examples=["unifiedapi"])
     redirect_uri = _text("Not checked.")
     state = _text("Not checked.")
@@ -239,3 +242,15 @@ class Token(Answer):
     token_type = fields.String(required=True, validate=OneOf(["Bearer"]))
     expires_in = fields.Integer(required=True, metadata={"description": "Seconds."})
     refresh_token = _text("A refresh token, valid once.")
+    scope = _text("The scopes of the token, if the request named any.")
+
+
+class RevokeRequest(Schema):
+    token = fields.String(required=True)
+    token_type_hint = _text("Not needed.", examples=["refresh_token"])
+    client_id = _text("Unless HTTP Basic names it.")
+    client_secret = _text("Unless HTTP Basic names it.")
+
+
+class Nothing(Answer):
+    pass

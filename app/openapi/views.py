@@ -7,6 +7,8 @@ from pathlib import Path
 
 from flask import Blueprint, Response, send_from_directory
 
+from app.web.needs import needs
+
 # The files of Swagger UI's package; a page and a script beside this module start it.
 _UI = Path(str(files("flask_swagger_ui"))) / "dist"
 _OWN = Path(__file__).parent / "static"
@@ -25,9 +27,9 @@ _POLICY = (
 
 def blueprint() -> Blueprint:
     blue = Blueprint("openapi", __name__)
-    blue.get("/openapi.json")(document)
-    blue.get("/docs")(page)
-    blue.get("/docs/<any({}):name>".format(", ".join(f'"{n}"' for n in _FILES)))(asset)
+    blue.get("/openapi.json")(needs(None)(document))
+    blue.get("/docs")(needs(None)(page))
+    blue.get("/docs/<any({}):name>".format(", ".join(f'"{n}"' for n in _FILES)))(needs(None)(asset))
     return blue
 
 

@@ -6,6 +6,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify
 
 from app.accounts.caller import Caller
+from app.accounts.scopes import AppScope
 from app.errors import api_error
 from app.phone_call_events.model import PhoneCallEvent
 from app.phone_call_events.resource import FIELDS, phone_call_event
@@ -15,6 +16,7 @@ from app.web.auth import current_caller
 from app.web.body import json_body
 from app.web.fields import ListQuery, load
 from app.web.listing import Kind, arguments, base_url, collection, listing, picked
+from app.web.needs import needs
 from app.web.services import service
 
 _PATH = "/extensions/<user>/<extension>/phoneCallEvents"
@@ -31,12 +33,12 @@ _update_body = UpdateSchema()
 def blueprint(name: str) -> Blueprint:
     """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_phone_call_events", __name__)
-    blue.post(_PATH)(create)
-    blue.post(f"{_PATH}/<kind>")(create)
+    blue.post(_PATH)(needs(AppScope.EVENTS)(create))
+    blue.post(f"{_PATH}/<kind>")(needs(AppScope.EVENTS)(create))
     for path in (_PATH, f"{_PATH}/<kind>", f"{_PATH}/<kind>/<event>"):
-        blue.get(path)(list_events)
-        blue.delete(path)(delete)
-    blue.put(f"{_PATH}/<kind>/<event>")(update)
+        blue.get(path)(needs(AppScope.EVENTS)(list_events))
+        blue.delete(path)(needs(AppScope.EVENTS)(delete))
+    blue.put(f"{_PATH}/<kind>/<event>")(needs(AppScope.EVENTS)(update))
     return blue
 
 

@@ -173,7 +173,7 @@ class PhoneCallActions:
                 self._terminal(caller, call, body["sendCallTo"])
             target = self._target(caller, guard, body["sendCallTo"])
             if own is not None and target.kind is NumberKind.PUBLIC:
-                raise caller.refusal("rights_insufficient", _NO_PUBLIC_TARGET)
+                raise caller.lacks_right(call, _NO_PUBLIC_TARGET)
             if action is Action.TRANSFER and not _may_transfer(call, target):
                 raise api_error(
                     "pc_transfer_invalid",
@@ -305,12 +305,12 @@ def _own_leg(caller: Caller, call: Call, action: Action, asks: Leg) -> Leg:
     """The app's own leg on which its right to an action rests, where it does not supervise the
     call. Raises ApiError if there is none."""
     if action in rights.SUPERVISING:
-        raise caller.refusal("rights_insufficient", f"{action} needs the right to supervise.")
+        raise caller.lacks_right(call, f"{action} needs the right to supervise.")
     # PickUp needs only sight of the call, which any leg of one's own gives.
     legs = call.legs if action is Action.PICK_UP else (asks,)
     own = next((leg for leg in legs if caller.acts(call, leg)), None)
     if own is None:
-        raise caller.refusal("rights_insufficient", _NOT_OWN)
+        raise caller.lacks_right(call, _NOT_OWN)
     return own
 
 

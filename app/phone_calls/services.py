@@ -422,7 +422,7 @@ class PhoneCalls:
         only = None if extension == SELF else caller.extended(extension)
         may = [call for call in calls if _may_hang_up(caller, call, found[call.id], only)]
         if calls and not may:
-            raise caller.refusal("rights_insufficient", _OWN_LEGS)
+            raise caller.lacks_right(calls[0], _OWN_LEGS)
         who = caller.who(caller.asking_user(user_name))
         concerned = [
             self.request_hang_up(

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, g, jsonify, request
 
 from app.accounts.caller import Caller
+from app.accounts.scopes import AppScope
 from app.calls.model import Call
 from app.calls.watch import is_hang_up_pending
 from app.errors import api_error
@@ -23,6 +24,7 @@ from app.web.auth import current_caller
 from app.web.body import json_body
 from app.web.fields import ListQuery, load
 from app.web.listing import Kind, arguments, base_url, collection, field_names, listing, picked
+from app.web.needs import needs
 from app.web.phone_call import FIELDS, phone_call
 from app.web.resource import links
 from app.web.services import service
@@ -43,13 +45,15 @@ _hang_up_query = HangUpQuery()
 def blueprint(name: str) -> Blueprint:
     """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(name, __name__)
-    blue.post("/phoneCalls/<user>/<any(simple, callback, conferenceInvite):kind>")(create)
-    blue.get("/phoneCalls/<user>/<extension>")(list_calls)
-    blue.get("/phoneCalls/<user>/<extension>/<call_id>")(list_calls)
-    blue.put("/phoneCalls/<user>/<extension>")(act)
-    blue.put("/phoneCalls/<user>/<extension>/<call_id>")(act)
-    blue.delete("/phoneCalls/<user>/<extension>")(hang_up)
-    blue.delete("/phoneCalls/<user>/<extension>/<call_id>")(hang_up)
+    blue.post("/phoneCalls/<user>/<any(simple, callback, conferenceInvite):kind>")(
+        needs(AppScope.CALLS_PLACE)(create)
+    )
+    blue.get("/phoneCalls/<user>/<extension>")(needs(AppScope.CALLS_READ)(list_calls))
+    blue.get("/phoneCalls/<user>/<extension>/<call_id>")(needs(AppScope.CALLS_READ)(list_calls))
+    blue.put("/phoneCalls/<user>/<extension>")(needs(AppScope.CALLS_ACT)(act))
+    blue.put("/phoneCalls/<user>/<extension>/<call_id>")(needs(AppScope.CALLS_ACT)(act))
+    blue.delete("/phoneCalls/<user>/<extension>")(needs(AppScope.CALLS_ACT)(hang_up))
+    blue.delete("/phoneCalls/<user>/<extension>/<call_id>")(needs(AppScope.CALLS_ACT)(hang_up))
     return blue
 
 

@@ -4,11 +4,13 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify
 
+from app.accounts.scopes import AppScope
 from app.presence.resource import FIELDS, extension_presence
 from app.presence.services import PresenceService
 from app.web.auth import current_caller
 from app.web.fields import ListQuery, load
 from app.web.listing import Kind, arguments, base_url, collection, listing, picked
+from app.web.needs import needs
 from app.web.services import service
 
 _FILTERS = {"extension": Kind.TEXT}
@@ -19,7 +21,7 @@ _query = ListQuery()
 def blueprint(name: str) -> Blueprint:
     """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_presence", __name__)
-    blue.get("/extensions/<user>/<extension>/presence")(list_presence)
+    blue.get("/extensions/<user>/<extension>/presence")(needs(AppScope.CALLS_READ)(list_presence))
     return blue
 
 

@@ -9,12 +9,14 @@ from flask import Blueprint, Flask, Response, current_app, request
 from marshmallow import fields
 from marshmallow.validate import Regexp
 
+from app.accounts.scopes import AppScope
 from app.errors import api_error
 from app.stream.feed import TooManySubscribers
 from app.stream.services import CallStream, Topic
 from app.web.answers import error_response
 from app.web.auth import current_caller
 from app.web.fields import BaseRequest, coded, extension_number, load
+from app.web.needs import needs
 from app.web.services import service
 
 # Seconds after which a client retries.
@@ -38,7 +40,7 @@ def blueprint(name: str) -> Blueprint:
     """The routes of the service; each prefix needs its own blueprint."""
     blue = Blueprint(f"{name}_stream", __name__)
     # An extension is a number, so no other route has this path.
-    blue.get("/phoneCalls/<user>/events")(stream)
+    blue.get("/phoneCalls/<user>/events")(needs(AppScope.EVENTS)(stream))
     return blue
 
 

@@ -65,6 +65,7 @@ def register_errors(app: Flask) -> None:
 
 def _answer(error: ApiError) -> Response:
     response = error_response(error.status, error.code, error.message, **error.details)
+    response.headers.update(error.headers)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response

@@ -32,6 +32,7 @@ _WHAT = {
     ("phone_call_events", "update"): "call_event_update",
     ("phone_call_events", "delete"): "call_event_delete",
     ("oauth", "token"): "token",
+    ("oauth", "revoke"): "token_revoke",
     ("console", "create"): PLACE,
     ("console", "act"): _ACT,
     ("console", "hang_up"): HANG_UP,

@@ -2,21 +2,41 @@
 
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
 
-from flask import Request, g, request
+from flask import Request, current_app, g, request
 
 from app.accounts.caller import Caller
 from app.accounts.model import Accounts, App
 from app.accounts.store import AccountStore
-from app.errors import api_error
+from app.errors import ApiError, api_error
 from app.settings import parse_networks
+from app.web.needs import scope_of
 from app.web.services import service
 
+# The parameter that may carry a token.
+TOKEN_IN_QUERY = "accessRequestToken"
+
 _BEARER = re.compile(r"\s*(?:Bearer\s+)?(\S+)\s*", re.IGNORECASE)
+
+
+# The challenge of a 401 (RFC 6750, section 3).
+_CHALLENGE = 'Bearer realm="ringback"'
+_NOT_IN_QUERY = (
+    "This app takes no token in the query, where logs and browsers keep it. Send the header "
+    "Authorization: Bearer, or set token_in_query for the app."
+)
+
+
+def check_scope(caller: Caller) -> None:
+    """Check that the app has the scope that the present request's view needs. Raises ApiError."""
+    scope = scope_of(current_app.view_functions[request.endpoint or ""])
+    if scope is not None and scope not in caller.app.granted:
+        raise caller.lacks_scope(scope)
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,8 @@ class Authenticator:
 
     accounts: AccountStore
     app_of_issued: Callable[[str, Accounts], App | None]
+    # Epoch seconds.
+    now: Callable[[], float] = time.time
 
     def caller(self, request: Request) -> Caller:
         """The app whose token the request carries. Raises ApiError 401."""
@@ -33,29 +55,37 @@ class Authenticator:
 
     def _app(self, request: Request, accounts: Accounts) -> App:
         header = request.headers.get("Authorization", "")
+        in_query = not header.lower().startswith("bearer ")
         # A token in the query comes after the word Bearer, or without it
         # (docs/internals/uapi.md#tokens).
-        text = (
-            header
-            if header.lower().startswith("bearer ")
-            else request.args.get("accessRequestToken", "")
-        )
+        text = request.args.get(TOKEN_IN_QUERY, "") if in_query else header
         match = _BEARER.fullmatch(text)
         app = None
         if match:
             # The accounts file's tokens come first because they are in memory.
-            app = accounts.app_of_token(match[1]) or self.app_of_issued(match[1], accounts)
+            app = accounts.app_of_token(match[1], self.now) or self.app_of_issued(
+                match[1], accounts
+            )
         if app is None:
-            raise api_error("access_denied")
+            raise _denied(_CHALLENGE if match is None else f'{_CHALLENGE}, error="invalid_token"')
+        if in_query and not app.takes_token_in_query:
+            raise _denied(f'{_CHALLENGE}, error="invalid_request"', _NOT_IN_QUERY)
         return app
 
 
+def _denied(challenge: str, message: str | None = None) -> ApiError:
+    error = api_error("access_denied", message)
+    error.headers["WWW-Authenticate"] = challenge
+    return error
+
+
 def current_caller() -> Caller:
-    """The app whose token the present request carries. Raises ApiError 401, or 403 for an app
-    that is disabled."""
+    """The app whose token the present request carries. Raises ApiError: 401, or 403 if the app is
+    disabled or lacks the scope that the view needs."""
     caller = g.caller = service(Authenticator).caller(request)
     if caller.accounts.is_disabled(caller.app.id):
         raise api_error("app_disabled")
+    check_scope(caller)
     return caller
 
 

@@ -17,6 +17,7 @@ from flask import request
 
 from app.errors import api_error
 from app.store.index import ALL, Span
+from app.web.auth import TOKEN_IN_QUERY
 from app.web.fields import MAX_START
 from app.web.resource import date
 
@@ -224,7 +225,9 @@ def collection(entry: Any, total: int, asked: Listing) -> dict[str, Any]:
 
 
 def _page_url(start: int) -> str:
-    query = [item for item in request.args.items(multi=True) if item[0] != "startIndex"]
+    # A link holds no token: it is stored, logged and passed on.
+    left_out = ("startIndex", TOKEN_IN_QUERY)
+    query = [item for item in request.args.items(multi=True) if item[0] not in left_out]
     words = urlencode([*query, ("startIndex", start)], safe="@*")
     return f"{base_url()}{quote(request.path, safe='/@*')}?{words}"
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from redis import Redis
 
-from app.calls.model import Call, Role, job_uuid, leg_uuid
+from app.calls.model import Call, Role, evolve, job_uuid, leg_uuid
+from app.store import writes
 from app.store.calls import CallStore
 from app.store.keys import Keys
 
@@ -39,13 +40,7 @@ def copy_live(redis: Redis, keys: Keys, model: str, count: int) -> None:
     ids = [f"ffff{number:016x}" for number in range(count)]
     _copy(redis, keys, model, ids, {"switch": ELSEWHERE})
     at = time.time()
-    indexes = [
-        keys.calls,
-        *map(keys.organization_calls, call.organizations),
-        *map(keys.user_calls, call.users),
-        *map(keys.extension_calls, call.extensions),
-        keys.switch_calls(ELSEWHERE),
-    ]
+    indexes = writes.indexes(keys, evolve(call, switch=ELSEWHERE))
     for some in _parts(iter(ids)):
         with redis.pipeline(transaction=False) as pipe:
             for index in indexes:

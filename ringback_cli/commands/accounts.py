@@ -3,8 +3,10 @@
 import base64
 import json
 import os
+import re
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +16,7 @@ import click
 
 from app.accounts.model import Level, token_sha256
 from app.accounts.policy import TYPES
+from app.accounts.scopes import AppScope
 from ringback_cli import complete, words
 from ringback_cli.session import Session, as_json, put_json, tell
 
@@ -26,7 +29,10 @@ _TABLES = (
     "policies",
 )
 # Fields that are never shown, even if they are hashes.
-_SECRET = ("token_sha256", "client_secret_sha256", "webhook_secret", "pin")
+_SECRET = (
+    *("token_sha256", "client_secret_sha256", "tokens", "client_secrets", "webhook_secret", "pin"),
+)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _AT_START = (
     "Running APIs use these accounts within 0.1 s. An API that starts replaces them with the file "
     "of RINGBACK_ACCOUNTS, so change that file too."
@@ -188,6 +194,21 @@ def export(as_json: bool) -> None:
     type=click.Choice(["default", "voipnow"]),
     help="The form of the answers that the app expects.",
 )
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice([scope.value for scope in AppScope]),
+    help="A scope that the app has. Without this option it has those of its level.",
+)
+@click.option(
+    "--supervise",
+    multiple=True,
+    metavar="PATTERN",
+    help="The extensions whose calls the app supervises: 0003*2*.",
+)
+@click.option("--expires", metavar="DATE", help="When the app ends: 2027-12-31.")
+@click.option("--token-in-query", is_flag=True, help="Take the token in the query too.")
 @_kinds
 @_into
 @as_json
@@ -198,6 +219,9 @@ def add_app(
     webhook_secret: bool,
     file: Path | None,
     as_json: bool,
+    scopes: tuple[str, ...],
+    supervise: tuple[str, ...],
+    token_in_query: bool,
     **fields: str | None,
 ) -> None:
     """Add an app with new secrets, and print the secrets.
@@ -206,7 +230,10 @@ def add_app(
     tokens and client secrets.
     """
     given = _new_secrets(token, client_secret, webhook_secret)
-    row = {"id": app, **words.without_none(fields), **_kept(given)}
+    row: dict[str, Any] = {"id": app, **words.without_none(fields), **_kept(given)}
+    row |= {"scopes": list(scopes)} if scopes else {}
+    row |= {"supervise": list(supervise)} if supervise else {}
+    row |= {"token_in_query": True} if token_in_query else {}
 
     def add(apps: Any) -> None:
         if any(each["id"] == app for each in apps):
@@ -221,11 +248,18 @@ def add_app(
 
 @command.command("rotate-secret")
 @click.argument("app", shell_complete=complete.apps)
+@click.option(
+    "--keep",
+    metavar="TIME",
+    callback=lambda _, __, text: _seconds(text),
+    help="Let the old token and client secret count for so long beside the new ones: 7d, 12h, 30m.",
+)
 @_kinds
 @_into
 @as_json
 def rotate_secret(
     app: str,
+    keep: int | None,
     token: bool,
     client_secret: bool,
     webhook_secret: bool,
@@ -234,26 +268,103 @@ def rotate_secret(
 ) -> None:
     """Replace the secrets of an app, and print the new ones.
 
-    The old secrets stop working at once. Without an option for a secret the command replaces the
-    token and the client secret that the app has.
+    The old secrets stop working at once, or with --keep after that time. Without an option for a
+    secret the command replaces the token and the client secret that the app has.
     """
     if not (token or client_secret or webhook_secret):
         had = Session.open().accounts.apps.get(app)
-        token = had is not None and had.token_sha256 is not None
-        client_secret = had is not None and had.client_secret_sha256 is not None
+        token = had is not None and bool(had.all_tokens)
+        client_secret = had is not None and bool(had.all_client_secrets)
     given = _new_secrets(token, client_secret, webhook_secret)
 
+    from app.accounts.credential_schemas import moment_text
+
+    until = None if keep is None else moment_text(time.time() + keep)
+
     def rotate(apps: Any) -> None:
-        row = next((each for each in apps if each["id"] == app), None)
-        if row is None:
-            known = ", ".join(each["id"] for each in apps)
-            raise click.ClickException(f"There is no app {app}. Known apps: {known}.")
+        row = _row_of(apps, app)
         for name in given:
-            row.pop(name, None)
+            old = None if name == "webhook_secret" else _newest(row, name)
+            for each in (name, f"{name}_sha256", f"{name}s"):
+                row.pop(each, None)
+            if old is not None and until is not None:
+                row[f"{name}s"] = [{**old, "expires": _earlier(until, old.get("expires"))}]
         row.update(_kept(given))
 
     _change(rotate, file, "rotate_secret", app, given)
     _print(app, given, {"id": app, **_kept(given)}, file, as_json)
+
+
+@command.command("drop-secret")
+@click.argument("app", shell_complete=complete.apps)
+@click.option("--token", is_flag=True, help="Take out the older bearer token.")
+@click.option("--client-secret", is_flag=True, help="Take out the older client secret.")
+@_into
+@as_json
+def drop_secret(
+    app: str, token: bool, client_secret: bool, file: Path | None, as_json: bool
+) -> None:
+    """Take out the older of two tokens or client secrets of an app.
+
+    It stops working at once.
+    """
+    names = [n for n, chosen in (("token", token), ("client_secret", client_secret)) if chosen]
+    if not names:
+        raise click.UsageError("Give --token, --client-secret or both.")
+
+    def drop(apps: Any) -> None:
+        row = _row_of(apps, app)
+        for name in names:
+            one = bool({name, f"{name}_sha256"} & row.keys())
+            if one + len(row.get(f"{name}s", ())) < 2:
+                raise click.ClickException(f"App {app} has no second {name} to take out.")
+            newest = _newest(row, name)
+            row.pop(f"{name}s")
+            if not one:
+                row[f"{name}s"] = [newest]
+
+    _change(drop, file, "drop_secret", app, names)
+    if as_json:
+        put_json({"app": app, "dropped": names})
+    else:
+        click.echo(f"App {app} has one {' and one '.join(names)} now.")
+    if file is None:
+        tell(_AT_START)
+
+
+def _row_of(apps: Any, app: str) -> Any:
+    """The row of an app in the document or the file. Raises ClickException if there is none."""
+    row = next((each for each in apps if each["id"] == app), None)
+    if row is None:
+        known = ", ".join(each["id"] for each in apps)
+        raise click.ClickException(f"There is no app {app}. Known apps: {known}.")
+    return row
+
+
+def _newest(row: Any, name: str) -> dict[str, str] | None:
+    """The token or client secret of a row that came last, as a row of its list; None if there is
+    none. The file and Redis keep only its hash."""
+    digest = row.get(f"{name}_sha256") or (token_sha256(row[name]) if name in row else None)
+    if digest is not None:
+        return {f"{name}_sha256": str(digest)}
+    rows = row.get(f"{name}s", ())
+    return {key: str(value) for key, value in rows[-1].items()} if rows else None
+
+
+def _earlier(one: str, other: str | None) -> str:
+    from app.accounts.credential_schemas import Moment
+
+    return one if other is None else min(one, other, key=Moment().deserialize)
+
+
+def _seconds(text: str | None) -> int | None:
+    """The seconds in a text such as 7d. Raises BadParameter."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if found is None:
+        raise click.BadParameter("Takes a number and s, m, h or d: 7d.")
+    return int(found[1]) * _UNITS[found[2]]
 
 
 def _read(file: Path) -> "Accounts":
@@ -333,7 +444,7 @@ def _kept(given: dict[str, str]) -> dict[str, str]:
 
 
 def _change(
-    change: Callable[[Any], None], file: Path | None, what: str, app: str, given: dict[str, str]
+    change: Callable[[Any], None], file: Path | None, what: str, app: str, given: Iterable[str]
 ) -> None:
     """Change the apps in Redis and in the file, if both stay valid. The audit says which secrets an
     app got, and no secret."""
@@ -401,7 +512,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _print(
-    app: str, given: dict[str, str], row: dict[str, str], file: Path | None, as_json: bool
+    app: str, given: dict[str, str], row: dict[str, Any], file: Path | None, as_json: bool
 ) -> None:
     if as_json:
         put_json({"app": app, **given})

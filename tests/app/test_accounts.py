@@ -31,7 +31,7 @@ dial_string = "user/210@example.com"
 id = "crm"
 level = "user"
 user = "12"
-token = "a-long-secret-token"
+token = "a-long-and-secret-token"
 
 [[routes]]
 prefix = "+44"
@@ -82,8 +82,8 @@ def test_a_file(accounts_file: Path) -> None:
         (('dial_string = "user/210@example.com"', ""), r"extensions\[1\]\.dial_string"),
         (('number = "0003*210"', 'number = "0003*2100"'), r"extensions\[1\]\.number: Takes 3"),
         (('user = "12"\ntoken', "token"), r"apps\[1\]\.user: Is required"),
-        (('"a-long-secret-token"', '"demo-user-token"'), r"apps\[1\]\.token: .*demo"),
-        (('"a-long-secret-token"', '"short"'), r"apps\[1\]\.token"),
+        (('"a-long-and-secret-token"', '"demo-user-token"'), r"apps\[1\]\.token: .*demo"),
+        (('"a-long-and-secret-token"', '"short"'), r"apps\[1\]\.token"),
         (('["uk", "pstn"]', "[]"), r"routes\[1\]\.gateways"),
         (('prefix = "+44"', 'prefix = ""'), r"routes\[2\]\.prefix: Is taken"),
         (('prefix = ""', 'prefix = "44"'), r"routes\[2\]\.prefix: Is taken"),
@@ -118,7 +118,7 @@ def test_redis_holds_no_token_and_a_change_is_seen(redis: Redis, accounts_file: 
     accounts_file.write_text(GOOD)
     writer.replace(read_accounts(accounts_file))
     assert reader.current().app_of_token("demo-user-token") is None
-    assert reader.current().app_of_token("a-long-secret-token") is not None
+    assert reader.current().app_of_token("a-long-and-secret-token") is not None
 
 
 def test_limits_are_told_to_the_pacer(redis: Redis, accounts_file: Path) -> None:

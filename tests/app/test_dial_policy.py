@@ -40,8 +40,8 @@ def accounts(*, more: str = "", **lines: str) -> str:
         ("organization", 'name = "Default Organization"'),
         ("user", 'name = "Demo User"'),
         ("extension", 'caller_id = "Demo Desk <0003210>"'),
-        ("app", 'token = "other-user-token"'),
-        ("voipnow", 'token = "other-voipnow-token"'),
+        ("app", 'token = "another-of-user-token"'),
+        ("voipnow", 'token = "another-of-voipnow-token"'),
     ):
         assert begins in text
         text = text.replace(begins, f"{begins}\n{lines.get(place, '')}", 1)
@@ -52,7 +52,7 @@ US = 'country = "US"'
 
 
 def post(
-    client: FlaskClient, path: str = SIMPLE, *, token: str = "other-user-token", **view: Any
+    client: FlaskClient, path: str = SIMPLE, *, token: str = "another-of-user-token", **view: Any
 ) -> Any:
     view = {"source": "210", "destination": LONDON, **view}
     extension = {CALLBACK: "212", CONFERENCE: "003"}.get(path, "210")
@@ -146,7 +146,7 @@ def test_what_is_no_number_says_why(serve: Any, redis: Redis) -> None:
 
 def test_a_call_is_found_by_each_form_of_its_number(serve: Any, store: CallStore) -> None:
     client = serve(accounts(organization=US))
-    headers = {"Authorization": "Bearer other-user-token"}
+    headers = {"Authorization": "Bearer another-of-user-token"}
     for number in ("011442079460958", "442079460958", "+44 20 7946 0958", LONDON):
         call = post(client).json[0]["id"]
         answer = client.delete(LIST, query_string={"phoneNumber": number}, headers=headers)
@@ -158,7 +158,7 @@ def test_a_call_is_found_by_each_form_of_its_number(serve: Any, store: CallStore
 def test_a_blank_in_place_of_plus_finds_the_call(serve: Any) -> None:
     # B11: a client that does not encode the + sends a blank.
     client = serve(accounts())
-    headers = {"Authorization": "Bearer other-user-token"}
+    headers = {"Authorization": "Bearer another-of-user-token"}
     for dialled in ("+4915550108", "4915550108"):
         for number in (" 4915550108", "4915550108", "+4915550108"):
             call = post(client, destination=dialled).json[0]["id"]
@@ -211,13 +211,16 @@ def test_what_is_barred_without_any_setting(
     barred(post(client, CONFERENCE, destination=number), rule)
     for token in ("organization", "administrator"):
         answer = post(
-            client, SIMPLE.replace("@me", "12"), token=f"other-{token}-token", destination=number
+            client,
+            SIMPLE.replace("@me", "12"),
+            token=f"another-of-{token}-token",
+            destination=number,
         )
         # An administrator names extensions in full.
         if token == "organization":
             barred(answer, rule)
     # Its clients take 403 for a token that has expired.
-    answer = post(client, token="other-voipnow-token", destination=number)
+    answer = post(client, token="another-of-voipnow-token", destination=number)
     is_error(answer, 400, "pc_destination_invalid")
     assert answer.json["error"]["rule"] == rule
     assert written(redis) == set()

@@ -54,7 +54,7 @@ CALLBACK_BODY: dict[str, Any] = {
 # The demo's accounts under other tokens and secrets.
 OTHER = re.sub(
     r'"demo-(\w+)-(token|secret)"',
-    r'"other-\1-\2"',
+    r'"another-of-\1-\2"',
     (Path(__file__).parents[2] / "app/accounts/demo.toml").read_text(),
 )
 
@@ -409,7 +409,7 @@ def test_the_gateways_of_a_route_are_tried_in_order(
         )
     )
     client = create_app(replace(settings, accounts=accounts_file)).test_client()
-    headers = {"Authorization": "Bearer other-user-token"}
+    headers = {"Authorization": "Bearer another-of-user-token"}
     assert client.post(SIMPLE, json=body(source=["5354353"]), headers=headers).status_code == 202
     call = only_call(redis, store)
     assert [(leg.id, leg.gateway) for leg in call.legs] == [
@@ -455,7 +455,7 @@ def test_two_organizations_do_not_see_each_other(
     client = create_app(replace(settings, accounts=accounts_file)).test_client()
 
     def post(token: str, user: str, **view: Any) -> Any:
-        headers = {"Authorization": f"Bearer other-{token}-token"}
+        headers = {"Authorization": f"Bearer another-of-{token}-token"}
         request = {"extension": "0003*210", "phoneCallView": [{**VIEW, **view}]}
         return client.post(f"/uapi/phoneCalls/{user}/simple", json=request, headers=headers)
 
@@ -473,7 +473,7 @@ def test_more_ways_than_one_originate_holds(
 ) -> None:
     accounts_file.write_text(OTHER.replace('["pstn"]', '["a", "b", "c", "d"]'))
     client = create_app(replace(settings, accounts=accounts_file)).test_client()
-    headers = {"Authorization": "Bearer other-user-token"}
+    headers = {"Authorization": "Bearer another-of-user-token"}
     many = body(source=[str(number) for number in range(1000, 1017)])
     is_error(client.post(SIMPLE, json=many, headers=headers), 400, "pc_source_invalid")
     assert written(redis) == set()
@@ -535,10 +535,27 @@ def test_no_or_bad_token(ask: Ask, redis: Redis, token: str | None) -> None:
     assert written(redis) == set()
 
 
-@pytest.mark.parametrize("value", [USER, f"Bearer {USER}"])
+@pytest.mark.parametrize("value", [VOIPNOW, f"Bearer {VOIPNOW}"])
 def test_the_token_in_the_query(ask: Ask, value: str) -> None:
-    answer = ask("GET", "/uapi/phoneCalls/@me/@self", token=None, accessRequestToken=value)
+    for _ in range(3):
+        ask("POST", SIMPLE, BODY)
+    query = {"accessRequestToken": value, "count": 1, "startIndex": 1}
+    answer = ask("GET", "/uapi/phoneCalls/@me/@self", token=None, **query)
     assert answer.status_code == 200
+    assert set(answer.json["paging"]) == {"next", "prev"}
+    # No link holds it.
+    assert VOIPNOW not in answer.text and "accessRequestToken" not in answer.text
+    created = ask("POST", SIMPLE, BODY, token=None, accessRequestToken=value)
+    assert created.status_code == 200 and VOIPNOW not in created.text
+
+
+def test_the_token_in_the_query_is_for_apps_that_say_so(ask: Ask, redis: Redis) -> None:
+    for value in (USER, f"Bearer {USER}"):
+        answer = ask("POST", SIMPLE, BODY, token=None, accessRequestToken=value)
+        is_error(answer, 401, "access_denied")
+        assert "token_in_query" in answer.json["error"]["message"]
+        assert 'error="invalid_request"' in answer.headers["WWW-Authenticate"]
+    assert written(redis) == set()
 
 
 # Errors of HTTP itself

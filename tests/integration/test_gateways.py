@@ -12,7 +12,7 @@ from tests.conftest import eventually
 from tests.integration.conftest import Ringback
 
 DEMO = Path(__file__).parents[2] / "app/accounts/demo.toml"
-TOKEN = "gateways-user-token"
+TOKEN = "the-gateways-user-token"
 
 
 def is_known(ringback: Ringback, token: str) -> bool:
@@ -23,7 +23,7 @@ def is_known(ringback: Ringback, token: str) -> bool:
 def ringback(ringback: Ringback, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
     """Public numbers go through pstn2, where nobody answers SIP, then pstn, then pstn again."""
     path = tmp_path_factory.mktemp("accounts") / "accounts.toml"
-    text = re.sub(r'= "demo-(\w+)-(token|secret)"', r'= "gateways-\1-\2"', DEMO.read_text())
+    text = re.sub(r'= "demo-(\w+)-(token|secret)"', r'= "the-gateways-\1-\2"', DEMO.read_text())
     path.write_text(text.replace('["pstn"]', '["pstn2", "pstn", "pstn"]'))
     accounts = AccountStore(ringback.store.redis, ringback.store.keys)
     before = accounts.current()

@@ -292,6 +292,20 @@ def test_the_right_is_looked_at_again_when_the_action_is_carried_out(at_office: 
         assert queue.outcome(queue.act(call, asked), LIMIT) == "Your own party has left the call."
 
 
+def test_the_accounts_are_looked_at_again_too(at_office: Office) -> None:
+    call_id = at_office.talking("15600", "0003*220")
+    store = at_office.ringback.store
+    call = store.get(call_id)
+    assert call is not None
+    queue = JobQueue(store.redis, store.keys)
+    for number, (app, why) in enumerate(
+        (("carla", "no right to supervise"), ("nobody", "no longer in the accounts"), ("lead", ""))
+    ):
+        asked = Request(f"{call_id}_{number}", Action.ON_HOLD, "a1", app=app, asked=store.now())
+        outcome = queue.outcome(queue.act(call, asked), LIMIT)
+        assert outcome is not None and why in outcome and bool(why) == bool(outcome)
+
+
 @pytest.mark.parametrize("app", ["organization", "ada", "lead", "deputy"])
 def test_who_supervises_may_do_all(at_office: Office, app: str) -> None:
     call_id = at_office.talking("15600", "0003*220")

@@ -1,6 +1,7 @@
 """`ringback accounts` against a real Redis."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import tomlkit
 from click.testing import CliRunner, Result
 from redis import Redis
 
-from app.accounts.model import Accounts
+from app.accounts.model import Accounts, token_sha256
 from app.accounts.store import AccountStore, read_accounts
 from app.settings import Settings
 from app.store import format
@@ -18,7 +19,7 @@ from ringback_cli.main import main
 
 # Of somebody who has read the demo's, and taken other secrets.
 DEMO = Path(__file__).parents[2] / "app" / "accounts" / "demo.toml"
-OWN = DEMO.read_text().replace('"demo-', '"our-own-')
+OWN = DEMO.read_text().replace('"demo-', '"our-very-own-')
 
 Run = Callable[..., Result]
 
@@ -77,9 +78,9 @@ def test_what_is_shown_has_no_secrets(run: Run, file: Path) -> None:
     nothing = run("show")
     assert nothing.exit_code == 1 and "ringback accounts import FILE" in nothing.output
     run("import", file)
-    run("rotate-secret", "our-own-user", "--webhook-secret")
+    run("rotate-secret", "our-very-own-user", "--webhook-secret")
     shown = run("show").output + run("show", "--json").output
-    assert "0003*210" in shown and "our-own-voipnow" in shown
+    assert "0003*210" in shown and "our-very-own-voipnow" in shown
     assert not any(word in shown for word in ("sha256", "whsec_", "token", "2233"))
 
 
@@ -90,10 +91,10 @@ def test_an_export_can_be_imported(
     exported = tmp_path / "exported.toml"
     exported.write_text(run("export").stdout)
     assert read_accounts(exported) == current() == read_accounts(file)
-    run("rotate-secret", "our-own-user", "--webhook-secret")
+    run("rotate-secret", "our-very-own-user", "--webhook-secret")
     again = run("export")
     assert "whsec_" not in again.output
-    assert "The export leaves out the webhook_secret of our-own-user." in again.stderr
+    assert "The export leaves out the webhook_secret of our-very-own-user." in again.stderr
 
 
 def test_an_app_is_added_to_redis_and_to_the_file(
@@ -120,20 +121,20 @@ def test_an_app_is_added_to_redis_and_to_the_file(
 
 def test_a_secret_is_rotated(run: Run, file: Path, current: Callable[[], Accounts]) -> None:
     run("import", file)
-    before = current().apps["our-own-user"]
-    rotated = run("rotate-secret", "our-own-user", "--token", "--file", file)
+    before = current().apps["our-very-own-user"]
+    rotated = run("rotate-secret", "our-very-own-user", "--token", "--file", file)
     token = rotated.stdout.strip().removeprefix("token = ")
     app = current().app_of_token(token)
-    assert app is not None and app.id == "our-own-user"
-    assert current().app_of_token("our-own-user-token") is None
+    assert app is not None and app.id == "our-very-own-user"
+    assert current().app_of_token("our-very-own-user-token") is None
     assert app.client_secret_sha256 == before.client_secret_sha256, "the other secret stays"
-    both = run("rotate-secret", "our-own-user", "--file", file)
+    both = run("rotate-secret", "our-very-own-user", "--file", file)
     assert [line.split(" = ")[0] for line in both.stdout.splitlines()] == ["token", "client_secret"]
     assert current().app_of_token(token) is None, "all that it has, where none is named"
-    assert current().apps["our-own-user"].client_secret_sha256 != before.client_secret_sha256
+    assert current().apps["our-very-own-user"].client_secret_sha256 != before.client_secret_sha256
     assert read_accounts(file) == current()
     unknown = run("rotate-secret", "nobody")
-    assert unknown.exit_code == 1 and "our-own-administrator" in unknown.output
+    assert unknown.exit_code == 1 and "our-very-own-administrator" in unknown.output
 
 
 def test_without_a_file_the_table_to_paste_is_shown(run: Run, file: Path) -> None:
@@ -163,3 +164,51 @@ def test_the_demo_stays_the_demo(run: Run, redis: Redis) -> None:
     AccountStore(redis, Keys()).replace(read_accounts(None), demo=True)
     assert run("rotate-secret", "demo-user").exit_code == 0
     assert redis.hget(Keys().accounts, "demo") == b"1"
+
+
+def test_an_app_with_fewer_scopes(run: Run, file: Path, current: Callable[[], Accounts]) -> None:
+    run("import", file)
+    words = ["add-app", "wallboard", "--level", "user", "--user", "12", "--token-in-query"]
+    words += ["--scope", "calls:read", "--scope", "events", "--supervise", "0003*2*"]
+    done = run(*words, "--expires", "2030-01-01", "--file", file)
+    assert done.exit_code == 0, done.output
+    for accounts in (current(), read_accounts(file)):
+        app = accounts.apps["wallboard"]
+        assert (app.scopes, app.supervise) == (("calls:read", "events"), ("0003*2*",))
+        assert (app.expires, app.token_in_query) == (1893456000.0, True)
+    refused = run("add-app", "other", "--level", "user", "--user", "12", "--supervise", "0004*")
+    assert refused.exit_code == 1 and "not of its own organization" in refused.output
+
+
+def test_secrets_are_rotated_without_downtime(
+    run: Run, file: Path, current: Callable[[], Accounts]
+) -> None:
+    run("import", file)
+    made = [{"token": "our-very-own-user-token", "client_secret": "our-very-own-user-secret"}]
+    for _ in range(2):
+        done = run("rotate-secret", "our-very-own-user", "--keep", "7d", "--file", file, "--json")
+        made.append(json.loads(done.stdout))
+    for accounts in (current(), read_accounts(file)):
+        # The newest two count, the older of them for seven days.
+        apps = [accounts.app_of_token(each["token"]) for each in made]
+        assert [app.id if app else None for app in apps] == [None, *["our-very-own-user"] * 2]
+        app = accounts.apps["our-very-own-user"]
+        for kept, name in ((app.tokens, "token"), (app.client_secrets, "client_secret")):
+            (old,) = kept
+            assert old.sha256 == token_sha256(made[1][name])
+            assert old.expires is not None and 604_700 < old.expires - time.time() <= 604_800
+    dropped = run("drop-secret", "our-very-own-user", "--token", "--file", file)
+    assert dropped.exit_code == 0, dropped.output
+    for accounts in (current(), read_accounts(file)):
+        assert accounts.app_of_token(made[1]["token"]) is None
+        assert accounts.app_of_token(made[2]["token"]) is not None
+        assert len(accounts.apps["our-very-own-user"].all_client_secrets) == 2
+    again = run("drop-secret", "our-very-own-user", "--token")
+    assert again.exit_code == 1 and "no second token" in again.output
+    assert run("drop-secret", "our-very-own-user").exit_code == 2
+    assert run("rotate-secret", "our-very-own-user", "--keep", "soon").exit_code == 2
+    # Without --keep the old ones end at once.
+    run("rotate-secret", "our-very-own-user", "--file", file)
+    for accounts in (current(), read_accounts(file)):
+        assert accounts.app_of_token(made[2]["token"]) is None
+        assert len(accounts.apps["our-very-own-user"].all_client_secrets) == 1

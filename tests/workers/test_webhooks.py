@@ -550,7 +550,7 @@ def test_networks_that_are_none(monkeypatch: pytest.MonkeyPatch, networks: str) 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", SECRET[6:], f"{SECRET}=", "é"])
 def test_secrets_that_are_none(secret: str) -> None:
-    app = {"id": "crm", "level": "administrator", "token": "a-long-secret-token"}
+    app = {"id": "crm", "level": "administrator", "token": "a-long-and-secret-token"}
     assert AppSchema().load({**app, "webhook_secret": SECRET}).webhook_secret == SECRET
     with pytest.raises(ValidationError, match="webhook_secret"):
         AppSchema().load({**app, "webhook_secret": secret})

@@ -7,10 +7,10 @@ import { Live } from './live.js';
 const PAGES = [
   { path: /^\/console\/?$/, module: './calls.js', name: 'Calls', href: '/console', key: 'c' },
   { path: /^\/console\/calls\/([^/]+)$/, module: './call.js' },
-  { path: /^\/console\/place$/, module: './place.js', name: 'Place', href: '/console/place', key: 'n' },
-  { path: /^\/console\/switches$/, module: './switches.js', name: 'Switches', href: '/console/switches', key: 's', level: 'administrator' },
-  { path: /^\/console\/queues$/, module: './queues.js', name: 'Queues', href: '/console/queues', key: 'q', level: 'administrator' },
-  { path: /^\/console\/charts$/, module: './charts.js', name: 'Charts', href: '/console/charts', key: 'g' },
+  { path: /^\/console\/place$/, module: './place.js', name: 'Place', href: '/console/place', key: 'n', scope: 'calls:place' },
+  { path: /^\/console\/switches$/, module: './switches.js', name: 'Switches', href: '/console/switches', key: 's', scope: 'admin' },
+  { path: /^\/console\/queues$/, module: './queues.js', name: 'Queues', href: '/console/queues', key: 'q', scope: 'admin' },
+  { path: /^\/console\/charts$/, module: './charts.js', name: 'Charts', href: '/console/charts', key: 'g', scope: 'cdr:read' },
   { path: /^\/console\/login$/, module: './login.js' },
 ];
 const KEYS = [
@@ -91,7 +91,7 @@ function forget() {
 }
 
 function drawBar() {
-  const pages = PAGES.filter((each) => each.name && (!each.level || each.level === session.level));
+  const pages = PAGES.filter((each) => each.name && (!each.scope || session.scopes.includes(each.scope)));
   bar.replaceChildren(
     h('a', { class: 'brand', href: '/console' }, h('img', { src: '/console/static/icon.svg', alt: '', width: 22, height: 22 }), 'Ringback'),
     h('nav', { 'aria-label': 'Pages' }, pages.map((each) =>
@@ -115,7 +115,7 @@ function help() {
   const dialog = h('dialog', { class: 'help', 'aria-label': 'Keys' },
     h('h2', null, 'Keys'),
     h('dl', null,
-      [...KEYS, ...PAGES.filter((each) => each.key && (!each.level || each.level === session?.level))
+      [...KEYS, ...PAGES.filter((each) => each.key && (!each.scope || session?.scopes.includes(each.scope)))
         .map((each) => [each.key, `the page “${each.name}”`])].map(([key, what]) =>
         h('div', null, h('dt', null, h('kbd', null, key)), h('dd', null, what)))),
     h('form', { method: 'dialog' }, h('button', { class: 'primary' }, 'Close')));
@@ -137,7 +137,7 @@ document.addEventListener('keydown', (event) => {
   const field = event.target.closest?.('input, textarea, select');
   if (event.key === 'Escape' && field) return field.blur();
   if (field || !session) return;
-  const target = PAGES.find((each) => each.key === event.key && (!each.level || each.level === session.level));
+  const target = PAGES.find((each) => each.key === event.key && (!each.scope || session.scopes.includes(each.scope)));
   const action = page.keys[event.key]
     ?? (event.key === '?' && help)
     ?? null;
