@@ -196,7 +196,7 @@ def refusal(call: Call, request: Request) -> str | None:
     return None
 
 
-def begin(call: Call, request: Request, *, at: float) -> Call:
+def begin(call: Call, request: Request, *, at: float, counted: str | None = None) -> Call:
     """A worker begins the request before it tells the switch: the call says from now on who asked
     for what, and has the legs that the request brings in. The call stays unchanged if the request
     was begun before, or must be refused."""
@@ -223,7 +223,7 @@ def begin(call: Call, request: Request, *, at: float) -> Call:
     )
     return evolve(
         call,
-        legs=(*call.legs, *_new_legs(call, request, at)),
+        legs=(*call.legs, *_new_legs(call, request, at, counted)),
         actions=(*call.actions, asked),
     )
 
@@ -245,7 +245,7 @@ def settle(call: Call, request: Request, result: str) -> Call:
     return call if actions == call.actions else evolve(call, actions=actions)
 
 
-def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
+def _new_legs(call: Call, request: Request, at: float, counted: str | None) -> Sequence[Leg]:
     if request.target is None:
         return ()
     party, target = _next_party(call), request.target
@@ -262,6 +262,7 @@ def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
             owner=way.owner,
             charged=request.charged,
             rate=target.rate,
+            counted=counted,
             action=request.action,
             action_id=request.id,
             of=request.leg,

@@ -6,6 +6,7 @@ Each action is a job. The answer waits for the switch, at most RINGBACK_ACTION_T
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -16,9 +17,10 @@ from app.accounts import rights
 from app.accounts.caller import Caller
 from app.accounts.guard import Guard
 from app.accounts.model import Extension, ExtensionType
-from app.calls import actions
+from app.calls import actions, quota
 from app.calls.actions import Request, Target, Way
 from app.calls.model import Action, Call, Leg, NumberKind
+from app.calls.quota import Refusal
 from app.calls.sight import organization_of
 from app.errors import ApiError, api_error
 from app.phone_calls.schemas import CallerIdField
@@ -29,6 +31,7 @@ from app.store.calls import CallStore
 from app.store.queue import JobQueue
 from app.store.writes import Note, note_command
 from app.web.fields import BaseQuery, BaseRequest, WholeNumber, coded, phone_number
+from app.web.quota import no_room_error, quota_error
 
 _NEED_VIEW = frozenset(
     {
@@ -117,8 +120,8 @@ class PhoneCallActions:
         request = self._request(caller, user, extension, call, body)
         if (why := actions.refusal(call, request)) is not None:
             raise api_error("pc_action_invalid", why)
-        job = self._queue.act(call, request, self._asked(caller, call, request))
-        outcome = self._queue.outcome(job, end - time.monotonic())
+        asked = self._asked(caller, call, request)
+        outcome = self._outcome(call, request, asked, end)
         if outcome == actions.UNREACHABLE:
             raise api_error("switch_unreachable")
         if outcome:
@@ -145,6 +148,28 @@ class PhoneCallActions:
             note_command(keys, call.id, note, f"{at:.6f}"),
             command(keys, entry, at, self._settings.audit_retention),
         )
+
+    def _outcome(
+        self, call: Call, request: Request, asked: Sequence[Sequence[str]], end: float
+    ) -> str | None:
+        """What became of the request by the monotonic ``end``, of the queue's outcomes. Where a
+        limit has no room, ask again until then; no worker waits meanwhile. Raises ApiError."""
+        attempt = 0
+        while True:
+            # The request is noted once.
+            job = self._queue.act(call, request, () if attempt else asked, attempt)
+            outcome = self._queue.outcome(job, end - time.monotonic())
+            why = quota.loads(outcome) if outcome else None
+            if isinstance(why, Refusal):
+                raise quota_error(why, self._store.now())
+            if why is None:
+                return outcome
+            if time.monotonic() + why.seconds >= end:
+                raise no_room_error(why)
+            time.sleep(why.seconds)
+            # A worker takes what was asked a short time ago.
+            request = replace(request, asked=self._store.now())
+            attempt += 1
 
     def _request(
         self, caller: Caller, user: str, extension: str, call: Call, body: dict[str, Any]
