@@ -45,6 +45,8 @@ _NEED_VIEW = frozenset(
     }
 )
 _NEED_TARGET = actions.RINGING | {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
+# Seconds that an attempt at a request takes a worker: the last one ends before the answer is due.
+_ATTEMPT = 0.5
 # File extensions by format. FreeSWITCH writes no WAV around GSM (wav49), so a .gsm file holds it.
 _EXTENSIONS = {"wav": "wav", "wav49": "gsm"}
 
@@ -164,7 +166,7 @@ class PhoneCallActions:
                 raise quota_error(why, self._store.now())
             if why is None:
                 return outcome
-            if time.monotonic() + why.seconds >= end:
+            if time.monotonic() + why.seconds + _ATTEMPT >= end:
                 raise no_room_error(why)
             time.sleep(why.seconds)
             # A worker takes what was asked a short time ago.

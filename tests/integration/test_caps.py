@@ -143,7 +143,7 @@ def test_listeners_come_no_faster_than_the_limit(real_time: Ringback) -> None:
         answers = list(pool.map(monitor, range(12)))
     done = [answer for status, answer in answers if status == 200]
     refused = [answer["error"] for status, answer in answers if status == 429]
-    assert len(done) + len(refused) == 12
+    assert len(done) + len(refused) == 12, [status for status, _ in answers]
     assert 1 <= len(done) <= 4
     for error in refused:
         assert (error["code"], error["cap"]) == (
