@@ -110,7 +110,8 @@ class Actor:
             return "begun before"
         if store.now() > request.asked + actions.TOO_LATE:
             raise Refused("It was too late: no worker took the action in time.")
-        if (why := actions.refusal(call, request)) is not None:
+        most = self.runtime.settings.max_third_parties
+        if (why := actions.refusal(call, request, most_thirds=most)) is not None:
             raise Refused(why)
         accounts = self.runtime.accounts.latest()
         if (why := accounts.barred(call.extension, request.app or "")) is not None:
@@ -131,12 +132,16 @@ class Actor:
         note = Note("command", "claim", data=request.action)
         counts, checks = self._caps(call, request)
         call = store.begin(
-            call, lambda c: actions.begin(c, request, at=at, counted=counts), note, checks
+            call,
+            lambda c: actions.begin(c, request, at=at, counted=counts, most_thirds=most),
+            note,
+            checks,
         )
         mine = actions.third_legs(call, request)
         if any(each.brought != at for each in mine):
             return "begun by another worker"
-        if not mine and (why := actions.refusal(call, request)) is not None:
+        why = actions.refusal(call, request, most_thirds=most)
+        if not mine and why is not None:
             # The call changed at this moment, so `begin` did nothing.
             raise Refused(why)
         if time.monotonic() > send_before:

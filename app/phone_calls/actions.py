@@ -23,7 +23,8 @@ from app.calls.model import Action, Call, Leg, NumberKind
 from app.calls.quota import Refusal
 from app.calls.sight import organization_of
 from app.errors import ApiError, api_error
-from app.phone_calls.schemas import CallerIdField
+from app.phone_calls import maxima
+from app.phone_calls.schemas import DEFAULT_WAIT, CallerIdField
 from app.phone_calls.services import PhoneCalls, checked_caller_id, number_in
 from app.settings import Settings
 from app.store.audit import Entry, command, plain
@@ -73,7 +74,7 @@ class ActionSchema(BaseRequest):
     sendCallTo = phone_number("pc_sendcallto_invalid")
     callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
     waitForPickup = WholeNumber(
-        load_default=25, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
+        load_default=DEFAULT_WAIT, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
     )
     maxInParking = WholeNumber(
         load_default=180, validate=Range(10, 3600), metadata=coded("pc_parking_invalid")
@@ -119,8 +120,10 @@ class PhoneCallActions:
         end = time.monotonic() + self._settings.action_timeout
         call = found[0]
         caller.check_suspended(call.extension.partition("*")[0], "pc_action_invalid")
+        maxima.check_wait(self._settings, body)
         request = self._request(caller, user, extension, call, body)
-        if (why := actions.refusal(call, request)) is not None:
+        most = self._settings.max_third_parties
+        if (why := actions.refusal(call, request, most_thirds=most)) is not None:
             raise api_error("pc_action_invalid", why)
         asked = self._asked(caller, call, request)
         outcome = self._outcome(call, request, asked, end)
@@ -217,7 +220,7 @@ class PhoneCallActions:
             by=by.number if by else None,
             target=target,
             caller_id=shown,
-            wait_for_pickup=body["waitForPickup"],
+            wait_for_pickup=maxima.wait_of(self._settings, body["waitForPickup"]),
             max_in_parking=body["maxInParking"],
             private=body["private"],
             file=file,
