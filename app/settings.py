@@ -37,6 +37,14 @@ class Settings:
     action_timeout: float
     queue_timeout: int
     call_duration: int
+    # The operator's maxima: seconds, seconds, and numbers of calls of a request, of parties of a
+    # call and of a request, and of third parties that a call has at a time.
+    max_call_duration: int
+    max_wait_for_pickup: int
+    max_views: int
+    max_parties: int
+    max_request_parties: int
+    max_third_parties: int
     retention: int
     cdr_retention: int
     audit_retention: int
@@ -124,6 +132,12 @@ def load_settings() -> Settings:
         action_timeout=_read("ACTION_TIMEOUT", 5.0, _number(0, 60)),
         queue_timeout=_read("QUEUE_TIMEOUT", 60, _whole(1, 86_400)),
         call_duration=_read("CALL_DURATION", 7_200, _whole(1, 86_400)),
+        max_call_duration=_read("MAX_CALL_DURATION", 86_400, _whole(1, 86_400)),
+        max_wait_for_pickup=_read("MAX_WAIT_FOR_PICKUP", 600, _whole(1, 600)),
+        max_views=_read("MAX_VIEWS", 20, _whole(1, 20)),
+        max_parties=_read("MAX_PARTIES", 64, _whole(2, 64)),
+        max_request_parties=_read("MAX_REQUEST_PARTIES", 128, _whole(2, 1_280)),
+        max_third_parties=_read("MAX_THIRD_PARTIES", 16, _whole(0, 99)),
         retention=_read("RETENTION", 86_400, _whole(1)),
         # Not less than the longest call with its waiting may last.
         cdr_retention=_read("CDR_RETENTION", 7_776_000, _whole(259_200)),

@@ -34,7 +34,7 @@ COLUMNS = (
 _OF_CALL = ("id", "organization", "organization_name", "user", "extension", "app")
 _OF_LEG = (
     *("number", "role", "gateway", "action", "created", "answered", "ended", "seconds"),
-    *("cause", "recording"),
+    *("cost", "currency", "cause", "recording"),
 )
 LEG_COLUMNS = (*_OF_CALL, "leg", *_OF_LEG, "asked_by_user", "asked_by_app")
 _TIMES = ("published", "created", "answered", "ended")

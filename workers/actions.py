@@ -6,11 +6,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
-from app.accounts import rights
+from app.accounts import caps, rights
 from app.accounts.guard import Guard
-from app.calls import actions, transitions, watch
+from app.accounts.guard import checks as checks_of_numbers
+from app.calls import actions, quota, transitions, watch
 from app.calls.actions import Request
 from app.calls.model import Action, Call, Leg, NumberKind
+from app.calls.quota import Check, NoRoom, QuotaExceeded
 from app.calls.transitions import LegReport, Marks
 from app.store.writes import Note
 from app.telemetry import counting, tracing
@@ -41,7 +43,11 @@ class Actor:
 
     def act(self, call_id: str, text: str) -> str | None:
         """Carry out a request. Returns '' once the switch has taken it, the reason if it was
-        refused, or None if the outcome is unknown. A second run dials nothing."""
+        refused, or None if the outcome is unknown. A second run dials nothing.
+
+        If a limit has no room yet, or a cap has none, the result says so (``quota.loads``), and
+        nothing was done.
+        """
         request = Request.loads(text)
         store = self.runtime.store
         try:
@@ -50,6 +56,15 @@ class Actor:
                 raise Refused("Redis no longer keeps the call.")
             with self._traced(call, request):
                 said = self._carry_out(call, request)
+        except NoRoom as error:
+            # Nothing was done. The API asks again.
+            return quota.dumps(error.wait)
+        except QuotaExceeded as error:
+            counting.action(request.action, "refused")
+            cap = error.refusal.check.cap
+            note = Note("reply", request.action, data=f"refused: {cap} has no room")
+            self._settle(call_id, request, "refused", note)
+            return quota.dumps(error.refusal)
         except Refused as error:
             counting.action(request.action, "refused")
             note = Note("reply", request.action, data=f"refused: {error}")
@@ -95,7 +110,8 @@ class Actor:
             return "begun before"
         if store.now() > request.asked + actions.TOO_LATE:
             raise Refused("It was too late: no worker took the action in time.")
-        if (why := actions.refusal(call, request)) is not None:
+        most = self.runtime.settings.max_third_parties
+        if (why := actions.refusal(call, request, most_thirds=most)) is not None:
             raise Refused(why)
         accounts = self.runtime.accounts.latest()
         if (why := accounts.barred(call.extension, request.app or "")) is not None:
@@ -115,11 +131,18 @@ class Actor:
             raise Refused("That party has just left the call.")
         at, send_before = store.now(), time.monotonic() + watch.SEND_WITHIN
         note = Note("command", "claim", data=request.action)
-        call = store.change(call, lambda c: actions.begin(c, request, at=at), note)
+        counts, checks = self._caps(call, request)
+        call = store.begin(
+            call,
+            lambda c: actions.begin(c, request, at=at, counted=counts, most_thirds=most),
+            note,
+            checks,
+        )
         mine = actions.third_legs(call, request)
         if any(each.brought != at for each in mine):
             return "begun by another worker"
-        if not mine and (why := actions.refusal(call, request)) is not None:
+        why = actions.refusal(call, request, most_thirds=most)
+        if not mine and why is not None:
             # The call changed at this moment, so `begin` did nothing.
             raise Refused(why)
         if time.monotonic() > send_before:
@@ -146,14 +169,34 @@ class Actor:
         if request.own is None and not rights.supervises(app, accounts, call):
             raise Refused("The app has no right to supervise the call any more.")
 
+    def _caps(self, call: Call, request: Request) -> tuple[str | None, list[Check]]:
+        """What counts the party that the request brings in, and what it takes from caps: those of
+        the user and the app that ask."""
+        target = request.target
+        if target is None:
+            return None, []
+        accounts = self.runtime.accounts.latest()
+        holders = caps.holders_of(
+            accounts, call.organization, request.charged or call.user, request.app or call.app
+        )
+        public = target.kind is NumberKind.PUBLIC
+        found = caps.checks_of_party(holders, charged=public)
+        if public and request.action is not Action.PARK:
+            # A parked party goes back to a number that was called before.
+            guard = self._guard(call, request)
+            found += checks_of_numbers(guard, {request.id: [target.number]})
+        return caps.counted_leg(holders), found
+
+    def _guard(self, call: Call, request: Request) -> Guard:
+        users, apps = [call.user, request.user], [call.app, request.app or ""]
+        return Guard.of(self.runtime.accounts.latest(), call.extension, users, apps)
+
     def _check_policy(self, call: Call, request: Request) -> None:
         """Check the target again: the accounts may have changed since the API did. Raises
         Refused."""
         if request.target is None or request.target.kind is not NumberKind.PUBLIC:
             return
-        users, apps = [call.user, request.user], [call.app, request.app or ""]
-        guard = Guard.of(self.runtime.accounts.latest(), call.extension, users, apps)
-        if (rule := guard.judge(request.target.number).barred) is not None:
+        if (rule := self._guard(call, request).judge(request.target.number).barred) is not None:
             counting.barred(rule.policy, rule.entry)
             raise Refused(f"The dial policy bars this number ({rule.rule}). {rule.reason}")
 
@@ -220,7 +263,7 @@ class Actor:
         # The source has a call_timeout for its destination, which would limit this ringing too.
         limit = str(request.wait_for_pickup)
         commands.set_variable(connection, leg.uuid, "call_timeout", limit)
-        if call.counted is not None:
+        if call.counted is not None or any(each.counted for each in brought):
             self._limit_next(connection, call, leg, brought)
         if request.action is Action.PARK:
             # The switch knows the way back, so that it needs no process of Ringback.

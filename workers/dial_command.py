@@ -1,9 +1,20 @@
 """The one originate command of a call."""
 
-from app.calls.model import Call, Leg, NumberKind
+from app.calls.model import Call, Leg, NumberKind, evolve
+from app.settings import Settings
 from freeswitch import dialstring
 from workers.quota import NO_CAP, Left
 from workers.runtime import CALL_VARIABLE
+
+
+def within_maxima(call: Call, settings: Settings) -> Call:
+    """The call with its times within the operator's maxima: they may have changed since it was
+    accepted."""
+    wait = min(call.wait_for_pickup, settings.max_wait_for_pickup)
+    duration = min(call.call_duration, settings.max_call_duration)
+    if (wait, duration) == (call.wait_for_pickup, call.call_duration):
+        return call
+    return evolve(call, wait_for_pickup=wait, call_duration=duration)
 
 
 def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str:

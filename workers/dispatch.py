@@ -24,7 +24,7 @@ from app.telemetry import counting, logs, tracing
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandRefused, EventSocketError
 from freeswitch.pool import SwitchPool
-from workers.dial_command import originate_command
+from workers.dial_command import originate_command, within_maxima
 from workers.hang_up import try_to_hang_up
 from workers.quota import what_is_left
 from workers.runtime import Runtime
@@ -278,7 +278,9 @@ class Dispatcher:
             self._store.change(call, end, Note("event", transitions.BY_QUOTA))
             return
         try:
-            command = originate_command(call, self._runtime.settings.video_codecs, left)
+            settings = self._runtime.settings
+            allowed = within_maxima(call, settings)
+            command = originate_command(allowed, settings.video_codecs, left)
         except ValueError as error:
             # Refused before it was queued, unless somebody wrote the call past the API.
             log.error("call %s cannot be dialled: %s", call.id, error)

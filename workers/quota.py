@@ -44,7 +44,9 @@ def what_is_left(store: CallStore, call: Call) -> Left | None:
 def left_for(store: CallStore, call: Call, legs: Iterable[Leg]) -> int | None:
     """The whole seconds that caps leave to a leg that comes in now, one of ``legs``; None for as
     long as the call may last."""
-    holders, rate = counted.holders(call, "time"), _dearest(legs)
+    brought = list(legs)
+    holders = {name for leg in brought for name in counted.holders(call, "time", leg)}
+    rate = _dearest(brought)
     if not holders or rate is None:
         return None
     now = store.now()

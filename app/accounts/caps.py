@@ -33,6 +33,18 @@ def holders(accounts: Accounts, app: App, user: User) -> list[Holder]:
     ]
 
 
+def holders_of(accounts: Accounts, organization: str, user: str, app: str) -> list[Holder]:
+    """The accounts of these ids whose caps count what an action brings in; those that are gone
+    have no caps."""
+    found = next((o for o in accounts.organizations.values() if o.id == organization), None)
+    rows: tuple[tuple[str, Capped | None], ...] = (
+        (f"organization:{organization}", found),
+        (f"user:{user}", accounts.users.get(user)),
+        (f"app:{app}", accounts.apps.get(app)),
+    )
+    return [(name, caps) for name, caps in rows if caps is not None]
+
+
 def all_holders(accounts: Accounts) -> list[Holder]:
     """All accounts that may have caps."""
     return [
@@ -67,6 +79,24 @@ def _words(name: str, caps: Capped) -> Iterator[str]:
         yield f"waiting:{name}"
     if caps.max_calls is not None and isinstance(caps, App):
         yield f"calls:{name}"
+
+
+def counted_leg(of: Sequence[Holder]) -> str | None:
+    """What counts a party that an action brings in for these holders; None for nothing."""
+    words = (word for name, caps in of for word in _words(name, caps))
+    return ",".join(word for word in words if word.startswith(("legs:", "time:"))) or None
+
+
+def checks_of_party(of: Sequence[Holder], *, charged: bool) -> list[Check]:
+    """What a party that an action brings in takes from the caps of these holders. ``charged`` says
+    whether it uses minutes and money."""
+    found = []
+    for name, caps in of:
+        if caps.max_legs is not None:
+            found.append(legs_check(name, caps.max_legs, 1))
+        if charged:
+            found += spent_checks(name, caps.minutes_per_day, caps.cost_per_day)
+    return found
 
 
 def checks(of: Sequence[Holder], calls: Sequence[Call]) -> list[Check]:

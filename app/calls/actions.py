@@ -154,7 +154,7 @@ def _is_in(leg: Leg) -> bool:
     return leg.answered is not None and leg.ended is None
 
 
-def refusal(call: Call, request: Request) -> str | None:
+def refusal(call: Call, request: Request, *, most_thirds: int = MAX_THIRDS) -> str | None:
     """The reason to refuse the request for the call as it is; None if the call allows it."""
     leg = call.leg_named(request.leg)
     if call.state is State.ENDED or call.hangup_requested is not None:
@@ -191,17 +191,27 @@ def refusal(call: Call, request: Request) -> str | None:
         return "sendCallTo must not be recorded, and the call is being recorded."
     if request.target is not None and _next_party(call) > MAX_THIRDS:
         return f"A call takes at most {MAX_THIRDS} third parties."
+    if request.target is not None and _third_parties(call) >= most_thirds:
+        return f"A call has at most {most_thirds} third parties at a time."
     if len(call.actions) >= MAX_ACTIONS and not _was_asked(call, request):
         return f"A call takes at most {MAX_ACTIONS} actions."
     return None
 
 
-def begin(call: Call, request: Request, *, at: float) -> Call:
+def begin(
+    call: Call,
+    request: Request,
+    *,
+    at: float,
+    counted: str | None = None,
+    most_thirds: int = MAX_THIRDS,
+) -> Call:
     """A worker begins the request before it tells the switch: the call says from now on who asked
     for what, and has the legs that the request brings in. The call stays unchanged if the request
     was begun before, or must be refused."""
     moved = call.leg_named(request.leg)
-    if moved is None or is_begun(call, request) or refusal(call, request) is not None:
+    why = refusal(call, request, most_thirds=most_thirds)
+    if moved is None or is_begun(call, request) or why is not None:
         return call
     if _was_asked(call, request):
         # A second run of a job that brings in nobody.
@@ -223,7 +233,7 @@ def begin(call: Call, request: Request, *, at: float) -> Call:
     )
     return evolve(
         call,
-        legs=(*call.legs, *_new_legs(call, request, at)),
+        legs=(*call.legs, *_new_legs(call, request, at, counted)),
         actions=(*call.actions, asked),
     )
 
@@ -245,7 +255,7 @@ def settle(call: Call, request: Request, result: str) -> Call:
     return call if actions == call.actions else evolve(call, actions=actions)
 
 
-def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
+def _new_legs(call: Call, request: Request, at: float, counted: str | None) -> Sequence[Leg]:
     if request.target is None:
         return ()
     party, target = _next_party(call), request.target
@@ -262,6 +272,7 @@ def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
             owner=way.owner,
             charged=request.charged,
             rate=target.rate,
+            counted=counted,
             action=request.action,
             action_id=request.id,
             of=request.leg,
@@ -271,6 +282,13 @@ def _new_legs(call: Call, request: Request, at: float) -> Sequence[Leg]:
         )
         for attempt, way in enumerate(target.ways, start=1)
     ]
+
+
+def _third_parties(call: Call) -> int:
+    """The third parties that are or may yet be in the call, but for the ways back of parked
+    ones."""
+    legs = (leg for leg in call.thirds if leg.action is not Action.PARK or leg.created is not None)
+    return len({leg.party for leg in legs if leg.ended is None})
 
 
 def _next_party(call: Call) -> int:

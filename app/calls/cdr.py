@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from app.calls import cost
 from app.calls.model import Asked, Call, Leg, NumberKind
 
 # flow says which side is a public number (docs/internals/uapi.md#phonecallview).
@@ -68,7 +69,9 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
             "created": leg.created,
             "answered": leg.answered,
             "ended": ended,
-            "seconds": _whole_seconds(leg.answered, ended),
+            "seconds": cost.seconds(leg.answered, ended),
+            "cost": None if (money := cost.cost(call, leg)) is None else float(money),
+            "currency": cost.currency(leg),
             "cause": leg.cause,
             "recording": leg.recording_file,
         }
@@ -102,14 +105,6 @@ def _without_none(row: dict[str, Any]) -> dict[str, Any]:
 
 def _seconds(begun: float | None, ended: float | None) -> int:
     return 0 if begun is None or ended is None else max(0, math.ceil(ended - begun))
-
-
-def _whole_seconds(begun: float | None, ended: float | None) -> int:
-    """The seconds as FreeSWITCH counts ``billsec`` (switch_channel_set_timestamps): the second of
-    the end minus the second of the answer, each without its fraction."""
-    if begun is None or ended is None:
-        return 0
-    return max(0, math.floor(ended) - math.floor(begun))
 
 
 def numbers(legs: tuple[Leg, ...]) -> list[str]:

@@ -1,8 +1,8 @@
 """The cost of legs, as pure functions: whole millionths of the currency, never floats.
 
 A leg to a public number costs ``per_call`` once it is answered, and ``per_minute`` for its answered
-seconds. The seconds are rounded up to whole ones, and these to a multiple of ``increment``. The
-rate of a leg is fixed when its call is accepted, or when an action brings the leg in.
+seconds, rounded up to a multiple of ``increment``. The rate of a leg is fixed when its call is
+accepted, or when an action brings the leg in.
 """
 
 import math
@@ -45,8 +45,11 @@ def decimal(amount: int) -> str:
 
 
 def seconds(begun: float | None, ended: float | None) -> int:
-    """The whole seconds between two times, rounded up."""
-    return 0 if begun is None or ended is None else max(0, math.ceil(ended - begun))
+    """The seconds as FreeSWITCH counts ``billsec`` (switch_channel_set_timestamps): the second of
+    the end minus the second of the answer, each without its fraction."""
+    if begun is None or ended is None:
+        return 0
+    return max(0, math.floor(ended) - math.floor(begun))
 
 
 def price(rate: Rate, talked: int) -> int:
@@ -63,7 +66,7 @@ def is_charged(leg: Leg) -> bool:
 def used(call: Call, leg: Leg) -> tuple[int, int]:
     """The seconds and millionths that a leg has used once it has ended; before, and for a leg that
     was never answered, nothing."""
-    over = leg.ended or call.ended
+    over = call.ended if leg.ended is None else leg.ended
     if over is None or leg.answered is None or not is_charged(leg):
         return 0, 0
     talked = seconds(leg.answered, over)
@@ -73,6 +76,11 @@ def used(call: Call, leg: Leg) -> tuple[int, int]:
 def cost(call: Call, leg: Leg) -> str | None:
     """The cost of a leg that has ended, as a decimal number; None if it has no rate."""
     return decimal(used(call, leg)[1]) if leg.rate is not None and is_charged(leg) else None
+
+
+def currency(leg: Leg) -> str | None:
+    """The currency of a leg's cost."""
+    return Rate.loads(leg.rate).currency or None
 
 
 @dataclass(frozen=True, slots=True)

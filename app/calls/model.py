@@ -149,6 +149,8 @@ class Leg:
     brought: float | None = None
     # What a public number costs: per minute, per call, seconds of an increment, currency.
     rate: str | None = None
+    # For a third party, what counts it for caps, as ``Call.counted`` does for the others.
+    counted: str | None = None
     held: float | None = None
     unheld: float | None = None
     parked: float | None = None

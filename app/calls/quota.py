@@ -5,7 +5,8 @@ or brings a party into a call lists what it takes, as checks, and quota.lua take
 none, in the same step as the change of the call.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 
@@ -77,6 +78,45 @@ class Crossing:
     check: Check
     percent: int
     used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A limit of pace that has no room for what an action dials: its name (``gateway:pstn``), its
+    kind (``legs_per_second``, ``max_legs``), what it allows and what is taken, and the seconds
+    after which to come again."""
+
+    limit: str
+    kind: str
+    most: float
+    taken: float
+    seconds: float
+
+
+def dumps(why: Wait | Refusal) -> str:
+    """The result of a job that found no room."""
+    return f"{type(why).__name__} {json.dumps(asdict(why))}"
+
+
+def loads(text: str) -> Wait | Refusal | None:
+    """What :func:`dumps` has written; None for any other result."""
+    kind, _, values = text.partition(" ")
+    if kind == Wait.__name__:
+        return Wait(**json.loads(values))
+    if kind == Refusal.__name__:
+        found = json.loads(values)
+        check = {**found["check"], "count": Count(found["check"]["count"])}
+        check["members"] = tuple(check["members"])
+        return Refusal(Check(**check), found["used"], found["free"])
+    return None
+
+
+class NoRoom(Exception):
+    """A limit of pace has no room yet: nothing was taken and nothing written."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__(f"{wait.limit} {wait.kind} has no room yet")
+        self.wait = wait
 
 
 class QuotaExceeded(Exception):

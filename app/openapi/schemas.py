@@ -160,6 +160,10 @@ class PhoneCallRecordLeg(Answer):
     seconds = _number(
         "Seconds from the leg's own answer to its own end, counted as FreeSWITCH's `billsec`."
     )
+    cost = fields.Float(
+        metadata={"description": "The cost of a leg to a public number that has a rate."}
+    )
+    currency = _text("The currency of the cost.", examples=["USD"])
     cause = _text("FreeSWITCH's name of the cause. Missing if no event told how the leg ended.")
     recording = _text("The file of the leg's last recording, on the switch's host.")
 

@@ -6,6 +6,7 @@ Each action is a job. The answer waits for the switch, at most RINGBACK_ACTION_T
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -16,12 +17,14 @@ from app.accounts import rights
 from app.accounts.caller import Caller
 from app.accounts.guard import Guard
 from app.accounts.model import Extension, ExtensionType
-from app.calls import actions
+from app.calls import actions, quota
 from app.calls.actions import Request, Target, Way
 from app.calls.model import Action, Call, Leg, NumberKind
+from app.calls.quota import Refusal
 from app.calls.sight import organization_of
 from app.errors import ApiError, api_error
-from app.phone_calls.schemas import CallerIdField
+from app.phone_calls import maxima
+from app.phone_calls.schemas import DEFAULT_WAIT, CallerIdField
 from app.phone_calls.services import PhoneCalls, checked_caller_id, number_in
 from app.settings import Settings
 from app.store.audit import Entry, command, plain
@@ -29,6 +32,7 @@ from app.store.calls import CallStore
 from app.store.queue import JobQueue
 from app.store.writes import Note, note_command
 from app.web.fields import BaseQuery, BaseRequest, WholeNumber, coded, phone_number
+from app.web.quota import no_room_error, quota_error
 
 _NEED_VIEW = frozenset(
     {
@@ -42,6 +46,8 @@ _NEED_VIEW = frozenset(
     }
 )
 _NEED_TARGET = actions.RINGING | {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
+# Seconds that an attempt at a request takes a worker: the last one ends before the answer is due.
+_ATTEMPT = 0.5
 # File extensions by format. FreeSWITCH writes no WAV around GSM (wav49), so a .gsm file holds it.
 _EXTENSIONS = {"wav": "wav", "wav49": "gsm"}
 
@@ -68,7 +74,7 @@ class ActionSchema(BaseRequest):
     sendCallTo = phone_number("pc_sendcallto_invalid")
     callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
     waitForPickup = WholeNumber(
-        load_default=25, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
+        load_default=DEFAULT_WAIT, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
     )
     maxInParking = WholeNumber(
         load_default=180, validate=Range(10, 3600), metadata=coded("pc_parking_invalid")
@@ -114,11 +120,13 @@ class PhoneCallActions:
         end = time.monotonic() + self._settings.action_timeout
         call = found[0]
         caller.check_suspended(call.extension.partition("*")[0], "pc_action_invalid")
+        maxima.check_wait(self._settings, body)
         request = self._request(caller, user, extension, call, body)
-        if (why := actions.refusal(call, request)) is not None:
+        most = self._settings.max_third_parties
+        if (why := actions.refusal(call, request, most_thirds=most)) is not None:
             raise api_error("pc_action_invalid", why)
-        job = self._queue.act(call, request, self._asked(caller, call, request))
-        outcome = self._queue.outcome(job, end - time.monotonic())
+        asked = self._asked(caller, call, request)
+        outcome = self._outcome(call, request, asked, end)
         if outcome == actions.UNREACHABLE:
             raise api_error("switch_unreachable")
         if outcome:
@@ -145,6 +153,28 @@ class PhoneCallActions:
             note_command(keys, call.id, note, f"{at:.6f}"),
             command(keys, entry, at, self._settings.audit_retention),
         )
+
+    def _outcome(
+        self, call: Call, request: Request, asked: Sequence[Sequence[str]], end: float
+    ) -> str | None:
+        """What became of the request by the monotonic ``end``, of the queue's outcomes. Where a
+        limit has no room, ask again until then; no worker waits meanwhile. Raises ApiError."""
+        attempt = 0
+        while True:
+            # The request is noted once.
+            job = self._queue.act(call, request, () if attempt else asked, attempt)
+            outcome = self._queue.outcome(job, end - time.monotonic())
+            why = quota.loads(outcome) if outcome else None
+            if isinstance(why, Refusal):
+                raise quota_error(why, self._store.now())
+            if why is None:
+                return outcome
+            if time.monotonic() + why.seconds + _ATTEMPT >= end:
+                raise no_room_error(why)
+            time.sleep(why.seconds)
+            # A worker takes what was asked a short time ago.
+            request = replace(request, asked=self._store.now())
+            attempt += 1
 
     def _request(
         self, caller: Caller, user: str, extension: str, call: Call, body: dict[str, Any]
@@ -190,7 +220,7 @@ class PhoneCallActions:
             by=by.number if by else None,
             target=target,
             caller_id=shown,
-            wait_for_pickup=body["waitForPickup"],
+            wait_for_pickup=maxima.wait_of(self._settings, body["waitForPickup"]),
             max_in_parking=body["maxInParking"],
             private=body["private"],
             file=file,

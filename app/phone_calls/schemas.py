@@ -20,6 +20,8 @@ from app.web.fields import (
 # dials at most 128 channels in one originate.
 MAX_PARTIES = 32
 MAX_LEGS = 64
+# The seconds that a phone rings unless the request says another number.
+DEFAULT_WAIT = 25
 
 
 class Numbers(fields.List[str]):
@@ -87,7 +89,7 @@ class CreateQuery(BaseQuery):
     aliases: ClassVar = {"waitForPickUp": "waitForPickup"}
 
     waitForPickup = WholeNumber(
-        load_default=25, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
+        load_default=DEFAULT_WAIT, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
     )
     callDuration = WholeNumber(validate=Range(1, 86_400), metadata=coded("pc_duration_invalid"))
     allowPublicTransfer = fields.Boolean(load_default=False, metadata=coded("pc_transfer_invalid"))
@@ -98,7 +100,7 @@ class InviteQuery(BaseQuery):
     aliases: ClassVar = CreateQuery.aliases
 
     waitForPickup = WholeNumber(
-        load_default=25, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
+        load_default=DEFAULT_WAIT, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
     )
     number = Number(validate=Regexp(r"\A\d{1,16}\Z"), metadata=coded("pc_number_invalid"))
     pin = Number(validate=Regexp(r"\A\d{1,16}\Z"), metadata=coded("pc_pin_invalid"))

@@ -31,6 +31,7 @@ from app.calls.quota import QuotaExceeded
 from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError, api_error
 from app.numbers import same
+from app.phone_calls import maxima
 from app.phone_calls.schemas import MAX_LEGS
 from app.settings import Settings
 from app.store import audit, index
@@ -94,6 +95,7 @@ class PhoneCalls:
         if extension.type is not _TYPES[kind]:
             raise api_error("extension_invalid")
         owner = caller.accounts.users[extension.owner]
+        maxima.check(self._settings, query, body["phoneCallView"])
         guard = Guard.of(caller.accounts, extension.number, [owner.id], [caller.app.id])
         nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
         calls = [
@@ -173,8 +175,8 @@ class PhoneCalls:
             organization_name=organization.name,
             extension=extension.number,
             accepted=self._store.now(),
-            wait_for_pickup=query["waitForPickup"],
-            call_duration=query.get("callDuration", self._settings.call_duration),
+            wait_for_pickup=maxima.wait_of(self._settings, query["waitForPickup"]),
+            call_duration=maxima.duration_of(self._settings, query.get("callDuration")),
             queue_timeout=self._settings.queue_timeout,
             retention=self._settings.retention,
             cdr_retention=self._settings.cdr_retention,

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from redis import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from app.calls.model import Call, State, call_id_of, evolve, is_leg_uuid
-from app.store import once, scripts, writes
+from app.calls.quota import Check, NoRoom, QuotaExceeded, Wait
+from app.store import once, quotas, scripts, writes
 from app.store.client import is_unavailable
 from app.store.errors import NotReplicated
 from app.store.keys import Keys
@@ -70,6 +72,47 @@ class CallStore(CallReader):
         if changed is None:
             raise KeyError(call.id)
         return changed
+
+    def begin(
+        self,
+        call: Call,
+        transition: Callable[[Call], Call],
+        note: Note,
+        checks: Sequence[Check] = (),
+    ) -> Call:
+        """Apply a transition that may bring third parties in, as :meth:`change` does, and take what
+        these need from the limits and from caps in the same step.
+
+        Raises KeyError if Redis no longer keeps the call, and NoRoom and QuotaExceeded, with
+        nothing changed.
+        """
+        while True:
+            changed = transition(call)
+            if changed == call:
+                return call
+            changed = evolve(changed, version=call.version + 1, stamp=writes.stamp())
+            keys, arguments = writes.arguments(self.keys, call, changed, (note,), self.now())
+            takes = orjson.dumps(writes.takes_of(call, changed)).decode()
+            words = (len(keys) + 1, self.keys.waiting, *keys)
+            words = (*words, takes, quotas.dumps(checks), *arguments)
+            reply, *said = scripts.run(self.redis, scripts.BEGIN, words)
+            if reply == b"wait":
+                limit, kind, most, taken, wait = (word.decode() for word in said)
+                raise NoRoom(Wait(limit, kind, float(most), float(taken), float(wait) / 1e6))
+            if reply == b"quota":
+                raise QuotaExceeded(quotas.refusal(checks, said))
+            if reply == b"done":
+                quotas.tell(quotas.crossings(checks, said))
+                _tell(call, changed)
+                return changed
+            current = from_reply(pairs(said[0]))
+            if current is None:
+                raise KeyError(call.id)
+            if current.stamp == changed.stamp:
+                # The client sent the change twice, because the first answer was lost.
+                _tell(call, current)
+                return current
+            call = current
 
     def change_many(
         self,

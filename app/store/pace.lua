@@ -22,9 +22,6 @@ local live, calls = ARGV[1], ARGV[2]
 local prefix = string.sub(WAITING, 1, -1 - #'waiting')
 local TURNS, READY, ROOM = prefix .. 'turns', prefix .. 'ready', prefix .. 'room'
 local WAKES, LOOKS = prefix .. 'wakes', prefix .. 'looks'
--- A limit that a look comes to this late (microseconds) still gives all that it owes. A limit that no
--- call took from for longer than IDLE owes nothing.
-local SLACK, IDLE = 30000, 1000000
 -- When to look again if no moment is known: a call that ends makes room.
 local LOOK = 100000
 -- Less than SLACK, so that a rate is kept, and enough that many workers do not look all the time.
@@ -36,8 +33,6 @@ local RECHECK, RECHECKED = 3000000, 2
 local STEPS = 64
 -- Seconds for which an answer is kept, because it may be lost.
 local KEPT = 30
--- The most legs of one call that FreeSWITCH allows.
-local MOST_LEGS = 128
 -- The legs that a switch without a limit counts as able to carry, when it is compared with others.
 local UNLIMITED = 10000
 
@@ -74,56 +69,8 @@ local function step()
   return steps > 0
 end
 
--- The texts of limits that were read together.
-local limits, texts = {}, {}
-local function limit(name)
-  if limits[name] == nil then
-    local text = texts[name]
-    if text == nil then text = redis.call('HGET', LIMITS, name) end
-    local rate, most = string.match(text or '', '^([^:]+):(%d+)$')
-    limits[name] = {rate = tonumber(rate) or 0, most = tonumber(most) or 0}
-    if limits[name].rate > 0 then
-      local moment = tonumber(redis.call('HGET', PACE, name) or 0)
-      -- Later than any call can have made it: the clock was stepped back, or the rate raised.
-      if moment > now + MOST_LEGS * 1000000 / limits[name].rate then moment = now end
-      limits[name].moment = moment
-    end
-  end
-  return limits[name]
-end
-
--- Whether a limit has so many places now, beside those that are `promised` to other lanes.
-local function allows(name, places, promised)
-  local of = limit(name)
-  if of.rate > 0 and of.moment > now then return false end
-  if of.most > 0 then
-    local taken = redis.call('SCARD', live .. name) + (promised or 0)
-    -- A call that is larger than the limit gets the whole limit.
-    return taken == 0 or taken + places <= of.most
-  end
-  return true
-end
-
--- Notes when a limit of legs per second has room again.
-local function wake_later(name)
-  local of = limit(name)
-  if of.rate > 0 and of.moment > now then
-    redis.call('ZADD', WAKES, string.format('%.0f', of.moment), name)
-  end
-end
-
--- Takes legs from the rate of a limit. The commands of the claim take the places.
-local function take(name, legs)
-  local of = limit(name)
-  if of.rate > 0 then
-    local owed = of.moment > now - IDLE and SLACK or 0
-    of.moment = math.max(of.moment, now - owed) + legs * 1000000 / of.rate
-    redis.call('HSET', PACE, name, string.format('%.0f', of.moment))
-    if queue.holds_some() and redis.call('EXISTS', prefix .. 'held:' .. name) == 1 then
-      wake_later(name)
-    end
-  end
-end
+local room = rooms(prefix, now, queue)
+local limit, allows, take, wake_later = room.limit, room.allows, room.take, room.wake_later
 
 local switches, refusing, runs = {}, {}, {}
 local may_claim = now <= tonumber(ARGV[9]) and redis.call('EXISTS', SUSPENDED) == 0
@@ -131,19 +78,19 @@ local given = may_claim and cjson.decode(ARGV[6]) or {}
 local function read_limits(names)
   if #names == 0 then return end
   for place, text in ipairs(redis.call('HMGET', LIMITS, unpack(names))) do
-    texts[names[place]] = text
+    room.texts[names[place]] = text
   end
 end
 local first_limits = {'mark'}
 for place, switch in ipairs(given) do first_limits[place + 1] = 'switch:' .. switch[1] end
 read_limits(first_limits)
 -- A Redis that came back empty has no limits until their writers have seen it.
-may_claim = may_claim and texts.mark and true
+may_claim = may_claim and room.texts.mark and true
 for _, switch in ipairs(may_claim and given or {}) do
   local name, run = unpack(switch)
   -- A switch that an operator has paused gets no new call, and neither does a switch whose limit no
   -- listener has set yet.
-  if texts['switch:' .. name] and redis.call('HEXISTS', ARGV[4] .. name, 'paused') == 0 then
+  if room.texts['switch:' .. name] and redis.call('HEXISTS', ARGV[4] .. name, 'paused') == 0 then
     local list = redis.call('EXISTS', ARGV[3] .. name) == 1 and refusing or switches
     list[#list + 1] = name
     runs[name] = run
@@ -292,7 +239,7 @@ local function look()
   local _, legs, takes = queue.parts(lane)
   local names = {}
   for _, each in ipairs(takes) do
-    if limits[each[1]] == nil then names[#names + 1] = each[1] end
+    if not room.is_known(each[1]) then names[#names + 1] = each[1] end
   end
   read_limits(names)
   if not allows(takes[1][1], takes[1][2]) then

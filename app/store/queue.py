@@ -76,13 +76,22 @@ class JobQueue:
         """Have a worker hang up what the call's marks ask for."""
         self._enqueue(self.actions, HANG_UP, call.id, timeout=_JOB_MARGIN)
 
-    def act(self, call: Call, request: Request, also: Sequence[Sequence[Any]] = ()) -> Job:
+    def act(
+        self,
+        call: Call,
+        request: Request,
+        also: Sequence[Sequence[Any]] = (),
+        attempt: int = 0,
+    ) -> Job:
         """Have a worker carry out a request; the job's result is why it was refused, or ''. Redis
-        carries out the commands ``also`` together with it."""
+        carries out the commands ``also`` together with it.
+
+        Each further ``attempt`` at a request that found no room is a job of its own.
+        """
         return self._enqueue(
             *(self.actions, ACT, call.id, request.dumps()),
             also=also,
-            job_id=request.id,
+            job_id=f"{request.id}_{attempt}" if attempt else request.id,
             timeout=_JOB_MARGIN,
         )
 

@@ -13,13 +13,14 @@ local DAY, KEPT_DAYS = 86400, 3
 local SEEN = 30 * DAY
 local ALERTS_KEPT = 10000
 
--- What running legs have used by now: seconds, rounded up, and their cost.
+-- What running legs have used by now: whole seconds, and their cost.
 local function running_amounts(prefix, holder, now)
   local seconds, cost = 0, 0
   for _, text in ipairs(redis.call('HVALS', prefix .. 'running:' .. holder)) do
     local answered, per_minute, per_call, increment =
       string.match(text, '^(%S+) (%d+) (%d+) (%d+)$')
-    local of = math.max(0, math.ceil((now - answered * 1000000) / 1000000))
+    -- As app/calls/cost.py counts.
+    local of = math.max(0, math.floor(now / 1000000) - math.floor(answered))
     local billed = math.ceil(of / increment) * increment
     seconds = seconds + of
     cost = cost + per_call + math.ceil(billed * per_minute / 60)
@@ -44,10 +45,11 @@ end
 -- prefix   of all keys
 -- now      microseconds of this server's clock
 -- text     the checks, a JSON array of Check as in app/calls/quota.py; '' for none
+-- ask      whether to take nothing, and only to say which check has no room
 -- Returns nil and the crossings that are news, each {place of its check, percent, used}; or the place
 -- of the check that has no room, how much is used, and the microsecond at which there is room, -1 for
 -- none. Places count from 0.
-local function take_quota(prefix, now, text)
+local function take_quota(prefix, now, text, ask)
   if text == '' then return nil, {} end
   local today = math.floor(now / 1000000 / DAY)
   local midnight = (today + 1) * DAY
@@ -159,6 +161,7 @@ local function take_quota(prefix, now, text)
       end
     end
   end
+  if ask then return nil, {} end
   for _, take in ipairs(todo) do take() end
   local news = {}
   for _, tell in ipairs(told) do news[#news + 1] = tell() end

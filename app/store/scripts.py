@@ -39,7 +39,8 @@ def lua(name: str) -> str:
 _CHANGE = lua("lines") + lua("change")
 CHANGE = script(f"{_CHANGE}return change(KEYS, ARGV)\n")
 ACCEPT = script(_CHANGE + lua("commands") + lua("quota") + lua("accept"))
-PACE = script(_CHANGE + lua("pace"))
+PACE = script(_CHANGE + lua("room") + lua("pace"))
+BEGIN = script(_CHANGE + lua("room") + lua("quota") + lua("begin"))
 ALERT = script(
     lua("quota")
     + "return alert(ARGV[1], tonumber(ARGV[2]), cjson.decode(ARGV[3]), ARGV[4], ARGV[5], ARGV[6])\n"

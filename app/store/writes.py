@@ -119,6 +119,21 @@ def lane_of(call: Call) -> str:
     return orjson.dumps([call.organization, len(legs), limits]).decode()
 
 
+def takes_of(old: Call, new: Call) -> list[tuple[str, int, int]]:
+    """What the third parties that a step brings in take of which limit, as in a lane."""
+    known = {leg.id for leg in old.legs}
+    legs = [leg for leg in new.legs if leg.id not in known and leg.id == leg.party]
+    if not legs:
+        return []
+    gateways = Counter(leg.trunk for leg in legs if leg.trunk is not None)
+    return [
+        # The call itself is one of its calls already.
+        (f"organization:{new.organization}", 0, len(legs)),
+        *((f"gateway:{name}", count, count) for name, count in sorted(gateways.items())),
+        (f"switch:{new.switch}", len(legs), len(legs)),
+    ]
+
+
 def line_arguments(keys: Keys, call: Call) -> tuple[list[str], list[str]]:
     """KEYS and ARGV of change.lua to put a queued call in line, with nothing else changed."""
     name, _, *words = _enter(keys, call)
@@ -288,10 +303,12 @@ def _places(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
     was_open = {leg.id for leg in old.legs if leg.ended is None}
     is_open = {leg.party for leg in new.legs if leg.ended is None}
     created = {leg.id for leg in old.legs if leg.created is not None}
+    known = {leg.id for leg in old.legs}
     for leg in new.legs:
         first = leg.id == leg.party
         over = ended or (leg.ended is not None and leg.id in was_open)
-        dialled = begun and _is_dialled(leg)
+        # A third party counts from the moment at which its action begins.
+        dialled = (begun and _is_dialled(leg)) or (first and leg.id not in known and not over)
         if dialled:
             took.setdefault(switch, []).append(leg.uuid)
         elif (ended and first) or (over and leg.party not in is_open):

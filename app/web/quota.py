@@ -4,13 +4,14 @@ import math
 from typing import Any
 
 from app.calls import cost
-from app.calls.quota import Count, Refusal
+from app.calls.quota import Count, Refusal, Wait
 from app.errors import ApiError, api_error
 from app.telemetry import counting
 from app.web.resource import date
 
 _WHAT = {
     "max_calls": "calls at a time",
+    "legs_per_second": "legs per second",
     "max_legs": "legs at a time",
     "max_waiting": "waiting calls",
     "calls_per_minute": "calls in 60 seconds",
@@ -42,6 +43,22 @@ def quota_error(refusal: Refusal, now: float) -> ApiError:
         limit=limit,
         used=used,
         **({"freeAt": date(math.ceil(refusal.free))} if refusal.free is not None else {}),
+    )
+
+
+def no_room_error(wait: Wait) -> ApiError:
+    """The error of an action whose time was over before a limit of pace had room."""
+    holder = wait.limit.partition(":")[0]
+    counting.cap_refused(holder, wait.kind)
+    most, taken = (int(n) if n == int(n) else n for n in (wait.most, wait.taken))
+    return api_error(
+        "quota_exceeded",
+        f"{wait.limit} allows {most} {_WHAT[wait.kind]}, and had no room in time. Nothing was "
+        "done.",
+        retry_after=max(1, math.ceil(wait.seconds)),
+        cap=f"{wait.limit} {wait.kind}",
+        limit=most,
+        used=taken,
     )
 
 

@@ -16,7 +16,7 @@ from gevent.lock import BoundedSemaphore
 
 from app.calls import transitions
 from app.calls.model import Call, State
-from app.store import once
+from app.store import counted, once
 from app.store.calls import Change
 from app.store.client import is_unavailable
 from app.store.writes import Note
@@ -342,7 +342,7 @@ class Folding:
                 again.take(one, at)
 
     def _note_timed(self, call: Call) -> None:
-        if call.counted is not None and "time:" in call.counted:
+        if counted.timed_holders(call):
             self._timed[call.id] = call
             self.timed_changed.set()
 

@@ -64,7 +64,7 @@ class QuotaTimers:
     def look(self) -> None:
         """Set the timers that have changed. May raise an error of Redis."""
         calls = self._folding.take_timed()
-        holders = {name for call in calls for name in counted.holders(call, "time")}
+        holders = {name for call in calls for name in counted.timed_holders(call)}
         if not holders:
             self._set.clear()
             return

@@ -68,7 +68,7 @@ CALL = Call(
 def test_a_leg_costs_once_it_has_ended() -> None:
     talks = leg(answered=1000.0)
     assert cost.used(CALL, talks) == (0, 0)
-    assert cost.used(CALL, leg(answered=1000.0, ended=1060.5)) == (61, 610_000)
+    assert cost.used(CALL, leg(answered=1000.0, ended=1060.5)) == (60, 600_000)
     assert cost.used(CALL, leg(ended=1060.5)) == (0, 0)
     assert cost.used(CALL, leg(answered=1000.0, ended=1010.0, rate=None)) == (10, 0)
     inside = leg(answered=1000.0, ended=1060.5, kind=NumberKind.EXTENSION, rate=None)
