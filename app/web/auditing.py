@@ -40,14 +40,17 @@ _WHAT = {
     ("console", "log_out"): "logout",
     ("console", "steer"): "steer",
 }
+_READ = "read"
 _NOTED = frozenset({PLACE, _ACT, HANG_UP})
 _REFUSED = {"login": "login_failed", "token": "token_refused"}
 # The statuses that put a refused reader into the audit.
 _NO_RIGHT = (401, 403, 429)
-# Seconds within which requests of the same app and address and with the same result share an entry:
+# So many requests of the same app and address and with the same result have an entry of their own,
+# but those that only read and those without an app. Further ones within so many seconds share one:
 # at first, and at most if they go on. And the most of such threes at a time.
+_ALONE = 50
 _SHARED_FOR = 1.0
-_SHARED_LONGEST = 64.0
+_SHARED_LONGEST = 8.0
 _MOST_HELD = 256
 # The most numbers of a refused request in its entry.
 _MOST_NUMBERS = 8
@@ -56,11 +59,13 @@ _Key = tuple[str | None, str, str | None]
 
 @dataclass(slots=True)
 class _Held:
-    """Requests that wait for an entry that they share: the last one, and their number."""
+    """Requests that wait for an entry that they share: the last one, and their number. ``alone``
+    counts those that had an entry of their own before."""
 
     entry: Entry
     seconds: float
     count: int = 0
+    alone: int = 1
 
 
 class Auditor:
@@ -86,6 +91,7 @@ class Auditor:
     def note(self, entry: Entry) -> None:
         """Write an entry. Further ones of the same app and address that do the same, or are refused
         with the same code, share an entry with a count: no flood of requests fills Redis."""
+        alone = 1 if entry.who.app is None or entry.what == _READ else _ALONE
         with self._lock:
             same = entry.what if entry.result == ACCEPTED else entry.result
             key = entry.who.app, same, entry.who.address
@@ -93,13 +99,17 @@ class Auditor:
                 # A flood from many addresses.
                 key = None, same, None
                 entry = replace(entry, who=Who(entry.who.kind))
-            if (held := self._held.get(key)) is not None:
+            held = self._held.get(key)
+            if held is not None and held.alone >= alone:
                 held.entry = entry
                 held.count += 1
                 return
-            self._held[key] = _Held(entry, _SHARED_FOR)
+            if held is None:
+                self._held[key] = _Held(entry, _SHARED_FOR)
+                self._later(key, _SHARED_FOR)
+            else:
+                held.alone += 1
         self.write(entry)
-        self._later(key, _SHARED_FOR)
 
     def flush(self) -> None:
         """Write the entries that wait for more requests to share them. A process does so at its
@@ -145,7 +155,7 @@ def audit_requests(app: Flask) -> None:
             refused = replace(_entry(what), result=refusal)
             service(Auditor).note(replace(refused, what=_REFUSED.get(refused.what, refused.what)))
         elif request.endpoint is not None and response.status_code in _NO_RIGHT:
-            service(Auditor).note(replace(_entry("read"), result=refusal))
+            service(Auditor).note(replace(_entry(_READ), result=refusal))
         return response
 
 

@@ -302,7 +302,7 @@ def test_calls_to_one_number_are_counted(serve: Any, redis: Redis) -> None:
     assert post(client, destination="+442079460959").status_code == 202
     # Two calls of one request.
     view = {"source": "210", "destination": "+442079460957"}
-    headers = {"Authorization": "Bearer other-user-token"}
+    headers = {"Authorization": "Bearer another-of-user-token"}
     three = {"extension": "210", "phoneCallView": [view] * 3}
     quota(client.post(SIMPLE, json=three, headers=headers), cap)
     assert post(client, destination="+442079460957").status_code == 202
