@@ -280,7 +280,10 @@ def events() -> Response:
         seen = stream.topic(caller, OWNER, None, None)
         return ChangedCalls(seen.name, seen.scope)
 
-    return serve(stream, topic, request.headers.get("Last-Event-ID"))
+    def caller() -> Caller:
+        return _caller()[0]
+
+    return serve(stream, topic, caller, request.headers.get("Last-Event-ID"))
 
 
 @dataclass(frozen=True)

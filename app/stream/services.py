@@ -3,7 +3,8 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import orjson
 from redis.exceptions import RedisError
@@ -17,8 +18,10 @@ from app.stream.model import CallChange, Place, place_text
 
 log = logging.getLogger(__name__)
 
-# Seconds between heartbeats. Each heartbeat checks that the token is still valid.
+# Seconds between heartbeats. Each heartbeat looks again what the request asks for.
 _HEARTBEAT = 15.0
+# Seconds between two checks that the token still counts, and of what the app may see.
+_CHECK = 1.0
 # Milliseconds after which a client that was cut off reconnects.
 _RETRY = 2000
 _RESET = "Some changes after that event are no longer kept. Read the calls again."
@@ -63,15 +66,20 @@ class CallStream:
         return Topic(keys.call(call_id), scope)
 
     def send(
-        self, subscriber: Subscriber, topic: Topic, again: Callable[[], Topic], last: str | None
+        self,
+        subscriber: Subscriber,
+        topic: Topic,
+        again: Callable[[], Topic],
+        caller: Callable[[], Caller],
+        last: str | None,
     ) -> Iterator[bytes]:
         """The text of the stream, from after the event ``last`` or from now on.
 
-        It ends when the client has to reconnect: its token is no longer valid (``again`` raises
-        ApiError), the client did not keep up, or the process stops.
+        It ends when the client has to reconnect: its token is no longer valid (``again`` or
+        ``caller`` raises ApiError), the client did not keep up, or the process stops.
         """
         try:
-            yield from self._send(subscriber, topic, again, last)
+            yield from self._send(subscriber, topic, again, caller, last)
         except ApiError:
             # The client gets the error when it reconnects.
             return
@@ -81,7 +89,12 @@ class CallStream:
             log.error("Redis is unavailable: %s", error)
 
     def _send(
-        self, subscriber: Subscriber, topic: Topic, again: Callable[[], Topic], last: str | None
+        self,
+        subscriber: Subscriber,
+        topic: Topic,
+        again: Callable[[], Topic],
+        caller: Callable[[], Caller],
+        last: str | None,
     ) -> Iterator[bytes]:
         feed = self.feed
         yield f"retry: {_RETRY}\n".encode()
@@ -100,16 +113,21 @@ class CallStream:
                     yield topic.texts(changes, place) + _id(reached)
                     place = reached
         due = time.monotonic() + _HEARTBEAT
+        check = time.monotonic() + _CHECK
         while True:
             # Read this before the queue: if the queue is empty, all up to this place was sent.
             told = feed.place
-            changes = subscriber.take(due - time.monotonic())
+            changes = subscriber.take(min(due, check) - time.monotonic())
             if changes:
                 if text := topic.texts(changes, place):
                     yield text
                 place = max(place, changes[-1].place)
             elif subscriber.over:
                 return
+            if time.monotonic() >= check:
+                check = time.monotonic() + _CHECK
+                # Not whether a named call still shows: its last change may not have been sent yet.
+                topic = _renewed(topic, partial(_seen_anew, topic, caller))
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + _HEARTBEAT
@@ -119,6 +137,11 @@ class CallStream:
             if not changes:
                 place = max(place, told)
             yield b":\n" + _id(place)
+
+
+def _seen_anew(topic: Topic, caller: Callable[[], Caller]) -> Topic:
+    """The topic with the rights that the app has now."""
+    return replace(topic, scope=replace(topic.scope, caller=caller()))
 
 
 def _renewed(topic: Topic, again: Callable[[], Topic]) -> Topic:

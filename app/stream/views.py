@@ -3,12 +3,13 @@
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from typing import TypeVar, cast
 
 from flask import Blueprint, Flask, Response, current_app, request
 from marshmallow import fields
 from marshmallow.validate import Regexp
 
+from app.accounts.caller import Caller
 from app.accounts.scopes import AppScope
 from app.errors import api_error
 from app.stream.feed import TooManySubscribers
@@ -21,6 +22,9 @@ from app.web.services import service
 
 # Seconds after which a client retries.
 _RETRY_AFTER = "5"
+
+
+_T = TypeVar("_T")
 
 
 class StreamQuery(BaseRequest):
@@ -53,21 +57,26 @@ def stream(user: str) -> Response:
         return source.topic(current_caller(), user, *wanted)
 
     last = request.headers.get("Last-Event-ID") or query.get("lastEventId")
-    return serve(source, look, last)
+    return serve(source, look, current_caller, last)
 
 
-def serve(source: CallStream, look: Callable[[], Topic], last: str | None) -> Response:
+def serve(
+    source: CallStream, look: Callable[[], Topic], caller: Callable[[], Caller], last: str | None
+) -> Response:
     """An answer with events, from after the event ``last`` or from now on. ``look`` returns the
-    topic, at first and again from time to time: the app's rights may have changed. Raises
-    ApiError."""
+    topic, at first and again from time to time, and ``caller`` the app each second: its token and
+    its rights may have changed. Raises ApiError."""
     topic = look()
     environ = request.environ
     flask = cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
 
-    def again() -> Topic:
-        # The request is over for Flask by then.
-        with flask.request_context(environ):
-            return look()
+    def inside(do: Callable[[], _T]) -> Callable[[], _T]:
+        def _do() -> _T:
+            # The request is over for Flask by then.
+            with flask.request_context(environ):
+                return do()
+
+        return _do
 
     # If a client reads nothing, sending to it blocks until its connection is shut down.
     connection = environ.get("gunicorn.socket")
@@ -86,7 +95,8 @@ def serve(source: CallStream, look: Callable[[], Topic], last: str | None) -> Re
         response = error_response(error.status, error.code, error.message)
         response.headers["Retry-After"] = _RETRY_AFTER
         return response
-    response = Response(source.send(subscriber, topic, again, last), mimetype="text/event-stream")
+    text = source.send(subscriber, topic, inside(look), inside(caller), last)
+    response = Response(text, mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(lambda: source.feed.leave(subscriber))

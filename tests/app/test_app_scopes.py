@@ -22,6 +22,7 @@ from app.openapi.operations import OPERATIONS, scope_of
 from app.settings import Settings, SettingsError
 from app.store.calls import CallStore
 from app.store.keys import Keys
+from app.stream import services
 from app.web import needs
 from tests.app.test_phone_calls import BODY, LIST, SIMPLE, is_error
 from tests.conftest import eventually
@@ -570,3 +571,18 @@ def test_a_session_ends_with_its_token_alone(
     assert client.get("/console/api/calls").status_code == 200
     change(app_row(token=f'"{TOKEN}2"'))
     eventually(lambda: client.get("/console/api/calls").status_code == 401)
+
+
+# The stream
+
+
+def test_a_stream_ends_with_its_token(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before its next sign of life."""
+    monkeypatch.setattr(services, "_HEARTBEAT", 3600.0)
+    client = serve(app_row())
+    token = asked(client).json["access_token"]
+    answer = client.get("/uapi/phoneCalls/@me/events", headers=bearer(token))
+    chunks = iter(answer.iter_encoded())
+    assert next(chunks).startswith(b"retry:")
+    assert asked(client, "/oauth/revoke", token=token).status_code == 200
+    assert b"event:" not in b"".join(chunks)

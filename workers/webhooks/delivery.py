@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from app.accounts.caller import Caller
 from app.accounts.model import App, Level
+from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore
 from app.calls.sight import organization_of
 from app.phone_call_events.model import ENABLED, POST, port
@@ -189,8 +190,10 @@ class Delivery:
         """The app of an event, as long as it may see the extension's calls. Raises Failed."""
         accounts = self._accounts.current()
         app, extension = accounts.apps.get(app_id), accounts.extensions.get(number)
-        if app is None:
+        if app is None or not app.counts(self._now):
             raise Failed(f"app {app_id} no longer exists", final=True)
+        if AppScope.EVENTS not in app.granted:
+            raise Failed(f"app {app_id} lacks the scope {AppScope.EVENTS}", final=True)
         caller, owner = Caller(app, accounts), None
         if extension is not None:
             owner = accounts.users[extension.owner]

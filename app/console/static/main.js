@@ -26,6 +26,8 @@ const main = document.getElementById('main');
 const bar = document.getElementById('bar');
 const live = new Live();
 let session = null;
+// Whether the app of the session may open a page.
+const may = (page) => (!page.scope || session?.scopes.includes(page.scope)) && (!page.level || page.level === session?.level);
 // The open page: an AbortController that ends its listeners, and its keys.
 let page = { closing: new AbortController(), keys: {} };
 
@@ -91,7 +93,7 @@ function forget() {
 }
 
 function drawBar() {
-  const pages = PAGES.filter((each) => each.name && (!each.scope || session.scopes.includes(each.scope)));
+  const pages = PAGES.filter((each) => each.name && may(each));
   bar.replaceChildren(
     h('a', { class: 'brand', href: '/console' }, h('img', { src: '/console/static/icon.svg', alt: '', width: 22, height: 22 }), 'Ringback'),
     h('nav', { 'aria-label': 'Pages' }, pages.map((each) =>
@@ -115,7 +117,7 @@ function help() {
   const dialog = h('dialog', { class: 'help', 'aria-label': 'Keys' },
     h('h2', null, 'Keys'),
     h('dl', null,
-      [...KEYS, ...PAGES.filter((each) => each.key && (!each.scope || session?.scopes.includes(each.scope)))
+      [...KEYS, ...PAGES.filter((each) => each.key && may(each))
         .map((each) => [each.key, `the page “${each.name}”`])].map(([key, what]) =>
         h('div', null, h('dt', null, h('kbd', null, key)), h('dd', null, what)))),
     h('form', { method: 'dialog' }, h('button', { class: 'primary' }, 'Close')));
@@ -137,7 +139,7 @@ document.addEventListener('keydown', (event) => {
   const field = event.target.closest?.('input, textarea, select');
   if (event.key === 'Escape' && field) return field.blur();
   if (field || !session) return;
-  const target = PAGES.find((each) => each.key === event.key && (!each.scope || session.scopes.includes(each.scope)));
+  const target = PAGES.find((each) => each.key === event.key && may(each));
   const action = page.keys[event.key]
     ?? (event.key === '?' && help)
     ?? null;
