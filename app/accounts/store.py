@@ -135,6 +135,11 @@ class AccountStore:
             log.warning("the accounts cannot be read, go on with those known: %s", error)
             return self._accounts
 
+    def reread(self) -> Accounts:
+        """The accounts in Redis by now, also if they were read a moment ago."""
+        self._asked = -math.inf
+        return self.current()
+
     def current(self) -> Accounts:
         """The accounts in Redis, read again only after a change."""
         now = time.monotonic()
