@@ -17,6 +17,7 @@ from app.phone_calls.actions import PhoneCallActions
 from app.phone_calls.services import PhoneCalls
 from app.presence.services import PresenceService
 from app.settings import Settings, SettingsError
+from app.store.audit import Entry, Who
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.format import check_at_start
@@ -47,10 +48,10 @@ def create_services(settings: Settings) -> list[Any]:
     keys = Keys(settings.key_prefix)
     store = AccountStore(redis, keys, max_age=_ACCOUNTS_AGE)
     # While Redis is unavailable the API answers requests with an error.
-    check_at_start(
-        redis, keys, then=partial(store.replace, accounts, demo=settings.accounts is None)
-    )
     calls = CallStore(redis, keys, settings.wait_replicas)
+    auditor = Auditor(calls, settings.audit_retention)
+    demo = settings.accounts is None
+    check_at_start(redis, keys, then=partial(_import, store, auditor, accounts, demo=demo))
     queue = JobQueue(redis, keys)
     phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
     tokens = Tokens(redis, keys, settings.token_lifetime, calls.now)
@@ -67,10 +68,15 @@ def create_services(settings: Settings) -> list[Any]:
         PhoneCallActions(settings, phone_calls, calls, queue),
         Console.create(calls, queue, phone_calls),
         CallStream(calls),
-        Auditor(calls, settings.audit_retention),
+        auditor,
         ApiHealth(impatient, store),
         RedisGauges(impatient),
     ]
+
+
+def _import(store: AccountStore, auditor: Auditor, accounts: Accounts, *, demo: bool) -> None:
+    if store.replace(accounts, demo=demo):
+        auditor.write(Entry(Who("operator", "@api"), "import_accounts"))
 
 
 def checked_accounts(settings: Settings) -> Accounts:

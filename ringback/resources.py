@@ -1,6 +1,6 @@
 """What the API answers with, as values. A field without a value is None; ``raw`` is all of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -128,6 +128,10 @@ class Record:
     nonce: str | None = None
     hangup_cause: str | None = None
     ended_by: str | None = None
+    # Each leg of the call, and what apps asked of it, as the API has them. A record that an older
+    # server wrote has none.
+    legs: Sequence[Mapping[str, Any]] = ()
+    actions: Sequence[Mapping[str, Any]] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -150,6 +154,8 @@ class Record:
             nonce=raw.get("nonce"),
             hangup_cause=raw.get("hangupCause"),
             ended_by=raw.get("endedBy"),
+            legs=raw.get("legs", ()),
+            actions=raw.get("actions", ()),
             raw=raw,
         )
 

@@ -1,20 +1,14 @@
 """Suspends organizations, disables apps, takes that back, and lists both with their state."""
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from app.accounts.model import Suspension
 from ringback_cli import words
 from ringback_cli.session import Session, put_json, who
-
-if TYPE_CHECKING:
-    from app.calls.model import Call
-
-# Seconds after which every process refuses new calls, with some time to spare.
-_SEEN_BY_ALL = 0.3
 
 
 def suspend(
@@ -54,29 +48,13 @@ def resume(session: Session, kind: str, name: str, word: str, *, as_json: bool) 
 
 def _end_calls(session: Session, kind: str, name: str) -> tuple[list[str], list[str]]:
     """Hang up the live calls. Returns the ids of those that ended, and of those that have not."""
+    from app.accounts.suspension import SEEN_BY_ALL, calls_of
     from ringback_cli.commands.calls import hang_up
 
-    # A process that did not know of the suspension yet may have accepted a call until now. A worker
-    # that is about to dial a call knows of it.
-    time.sleep(_SEEN_BY_ALL)
-    chosen = list(_calls(session, kind, name))
+    time.sleep(SEEN_BY_ALL)
+    chosen = list(calls_of(session.calls, kind, name))
     left = hang_up(session, chosen)
     return [call.id for call in chosen if call.id not in left], left
-
-
-def _calls(session: Session, kind: str, name: str) -> "Iterator[Call]":
-    """The live calls that the app placed, or that the organization pays."""
-    from app.calls.model import State
-    from app.store import index
-
-    keys = session.keys
-    key = keys.calls if kind == "app" else keys.organization_calls(name)
-    for some in index.walk(session.redis, key):
-        for call in session.calls.get_many([call_id for call_id, _ in some]):
-            if call is None or call.state is State.ENDED:
-                continue
-            if name == (call.app if kind == "app" else call.extension.partition("*")[0]):
-                yield call
 
 
 def show(

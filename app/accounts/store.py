@@ -88,22 +88,25 @@ class AccountStore:
         self._suspended_key = keys.suspended
         self._suspended: dict[str, str] = {}
 
-    def replace(self, accounts: Accounts, *, demo: bool = False) -> None:
-        """Replace the accounts in Redis. Tokens are stored as hashes.
+    def replace(self, accounts: Accounts, *, demo: bool = False) -> bool:
+        """Replace the accounts in Redis. Tokens are stored as hashes. Returns whether Redis had
+        other accounts.
 
         Raises SettingsError if the demo accounts would replace others.
         """
         # This process keeps its accounts if Redis comes back empty.
         self._accounts = replace(accounts, suspended=self._accounts.suspended)
-        if demo and self._redis.hget(self._key, "demo") == b"0":
+        was: Any = self._redis.hmget(self._key, "demo", "document")
+        if demo and was[0] == b"0":
             raise SettingsError(
                 "RINGBACK_ACCOUNTS is not set, and the accounts in Redis are not the demo's: set "
                 "RINGBACK_ACCOUNTS to the accounts file."
             )
         self._demo = demo
         self._write()
+        return was[1] is not None and was[1].decode() != self._document()
 
-    def _write(self, *, only_missing: bool = False) -> None:
+    def _document(self) -> str:
         accounts = self._accounts
         document = {
             "organizations": [_without_none(asdict(o)) for o in accounts.organizations.values()],
@@ -116,9 +119,13 @@ class AccountStore:
             "gateways": [_without_none(asdict(g)) for g in accounts.gateways],
             "policies": [_without_none(asdict(p)) for p in accounts.policies.values()],
         }
+        return json.dumps(document)
+
+    def _write(self, *, only_missing: bool = False) -> None:
+        accounts = self._accounts
         wrote = self._pacer.set_limits(
             _limits(accounts),
-            json.dumps(document),
+            self._document(),
             caps=_caps(accounts),
             demo=self._demo,
             only_missing=only_missing,
@@ -134,6 +141,11 @@ class AccountStore:
         except RedisError as error:
             log.warning("the accounts cannot be read, go on with those known: %s", error)
             return self._accounts
+
+    def reread(self) -> Accounts:
+        """The accounts in Redis by now, also if they were read a moment ago."""
+        self._asked = -math.inf
+        return self.current()
 
     def current(self) -> Accounts:
         """The accounts in Redis, read again only after a change."""

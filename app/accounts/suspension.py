@@ -6,14 +6,22 @@ so that all processes see it as they see a change of the accounts.
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from redis import Redis
 
 from app.accounts.model import Suspension
+from app.calls.model import Call, State
+from app.store import index
 from app.store.keys import Keys
+from app.store.reading import CallReader
+
+# Seconds after which every process knows of a suspension, with some time to spare. A process that
+# did not know of it yet may have accepted a call until then. A worker that is about to dial a call
+# knows of it.
+SEEN_BY_ALL = 0.3
 
 # The field that says that Redis has not lost the others.
 _MARK = "mark"
@@ -69,6 +77,19 @@ class Suspensions:
     def _changed(self, name: str, text: str) -> bool:
         words = [secrets.token_hex(8), secrets.token_hex(8), name, text]
         return bool(self._change(keys=self._keys, args=words))
+
+
+def calls_of(store: CallReader, kind: str, name: str) -> Iterator[Call]:
+    """The live calls that an app placed, or that an organization pays. ``kind`` and ``name`` are
+    the halves of a name in Accounts.suspended."""
+    keys = store.keys
+    key = keys.calls if kind == "app" else keys.organization_calls(name)
+    for some in index.walk(store.redis, key):
+        for call in store.get_many([call_id for call_id, _ in some]):
+            if call is None or call.state is State.ENDED:
+                continue
+            if name == (call.app if kind == "app" else call.extension.partition("*")[0]):
+                yield call
 
 
 def is_lost(known: Mapping[str, str], found: Mapping[str, str]) -> bool:

@@ -1,7 +1,7 @@
 """The console's service without its HTTP."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from app.accounts.model import Level
 from app.accounts.scopes import AppScope
 from app.calls.model import Call
 from app.cdr.store import CdrStore, Record
+from app.console import access, trail
 from app.console.charts import Charts
 from app.console.queues import lines
 from app.console.resource import detail, record_row, row
@@ -148,6 +149,22 @@ class Console:
             "switches": [{**asdict(each), "state": each.state} for each in found],
             "now": self.store.now(),
         }
+
+    def access(self, caller: Caller) -> dict[str, Any]:
+        """The organizations and the apps with their state."""
+        return {**access.shown(caller.accounts), "now": self.store.now()}
+
+    def change_access(
+        self, caller: Caller, verb: str, name: str, why: str, *, hang_up: bool
+    ) -> int:
+        """Suspend, resume, disable or enable, and hang up. Returns how many calls that ended."""
+        words = (self.store, self.phone_calls, caller, verb, name)
+        return access.change(*words, why=why, hang_up=hang_up)
+
+    def audit(self, query: Mapping[str, str], before: str) -> dict[str, Any]:
+        """A page of the audit."""
+        wanted = {name: query.get(name) or None for name in trail.FILTERS}
+        return trail.page(self.redis, self.store.keys, wanted, before) | {"now": self.store.now()}
 
     def _of(self, caller: Caller, by: str, values: Sequence[str]) -> list[Call]:
         """The calls by id or by nonce, live or ended, that the app may see."""

@@ -7,6 +7,7 @@ own headers.
 
 import gzip
 import mimetypes
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -73,7 +74,7 @@ def blueprint() -> Blueprint:
     blue.before_request(_guard)
     blue.after_request(_headers)
     blue.get("")(needs(None)(page))
-    blue.get("/<any(login, place, switches, queues, charts):_>")(needs(None)(page))
+    blue.get("/<any(login, place, switches, queues, charts, access, audit):_>")(needs(None)(page))
     blue.get("/calls/<_>")(needs(None)(page))
     blue.get("/static/<path:name>")(needs(None)(static))
     blue.post("/api/session")(needs(None)(log_in))
@@ -93,6 +94,12 @@ def blueprint() -> Blueprint:
     blue.get("/api/queues")(needs(AppScope.ADMIN)(queues))
     blue.get("/api/switches")(needs(AppScope.ADMIN)(switches))
     blue.post("/api/switches/<name>/<any(pause, drain, resume):verb>")(needs(AppScope.ADMIN)(steer))
+    blue.get("/api/access")(needs(AppScope.ADMIN)(access))
+    blue.post("/api/organizations/<name>/<any(suspend, resume):verb>")(
+        needs(AppScope.ADMIN)(change_access)
+    )
+    blue.post("/api/apps/<name>/<any(disable, enable):verb>")(needs(AppScope.ADMIN)(change_access))
+    blue.get("/api/audit")(needs(AppScope.ADMIN)(audit))
     return blue
 
 
@@ -328,6 +335,33 @@ def steer(name: str, verb: str) -> Response:
         by = f"{caller.app.id} (console)"
         console.switches.pause(name, Pause(by, console.store.now(), why, drain=verb == "drain"))
     return jsonify(console.all_switches())
+
+
+def access() -> Response:
+    caller, console = _administrator()
+    return jsonify(console.access(caller))
+
+
+def change_access(name: str, verb: str) -> Response:
+    """Suspend or resume an organization, or disable or enable an app. The body has ``why``, and
+    ``hangUp`` to end the live calls."""
+    caller, console = _administrator()
+    body = json_body()
+    why = str(body.get("why") or "")[:255]
+    ended = console.change_access(caller, verb, name, why, hang_up=body.get("hangUp") is True)
+    # This process may not have read the change yet.
+    fresh = replace(caller, accounts=service(AccountStore).reread())
+    return jsonify(console.access(fresh) | {"ended": ended})
+
+
+def audit() -> Response:
+    """A page of the audit. The query filters by the fields of an entry, and ``before`` is the id of
+    the last entry of the page before."""
+    _, console = _administrator()
+    before = request.args.get("before", "")
+    if not re.fullmatch(r"([0-9]{1,15}-[0-9]{1,19})?", before, re.ASCII):
+        raise api_error("request_invalid")
+    return jsonify(console.audit(request.args, before))
 
 
 def _administrator() -> tuple[Caller, Console]:

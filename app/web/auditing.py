@@ -39,9 +39,22 @@ _WHAT = {
     ("console", "log_in"): "login",
     ("console", "log_out"): "logout",
     ("console", "steer"): "steer",
+    ("console", "change_access"): "access",
+}
+# What the verb in the path means.
+_VERBS = {
+    "steer": {"pause": "pause", "drain": "drain", "resume": "resume"},
+    "access": {
+        "suspend": "suspend_organization",
+        "resume": "resume_organization",
+        "disable": "disable_app",
+        "enable": "enable_app",
+    },
 }
 _READ = "read"
 _NOTED = frozenset({PLACE, _ACT, HANG_UP})
+# Entries of what administrators do are never shared.
+_SINGLE = frozenset(_VERBS)
 _REFUSED = {"login": "login_failed", "token": "token_refused"}
 # The statuses that put a refused reader into the audit.
 _NO_RIGHT = (401, 403, 429)
@@ -150,7 +163,9 @@ def audit_requests(app: Flask) -> None:
         if refusal is None:
             known = "caller" in g and response.status_code < 400
             if known and what is not None and what not in _NOTED:
-                service(Auditor).note(_entry(what))
+                auditor = service(Auditor)
+                add = auditor.write if what in _SINGLE else auditor.note
+                add(_entry(what))
         elif what is not None and response.status_code < 500:
             refused = replace(_entry(what), result=refusal)
             service(Auditor).note(replace(refused, what=_REFUSED.get(refused.what, refused.what)))
@@ -172,8 +187,9 @@ def _entry(what: str) -> Entry:
     body = g.get("body", {})
     if what == _ACT and body.get("action") in list(Action):
         what = body["action"]
-    if what == "steer":
-        what = path["verb"]
+    data = plain(_data(what, body))
+    if what in _VERBS:
+        what = _VERBS[what][path["verb"]]
     named = (path.get(name) for name in ("call_id", "name", "extension"))
     on = next(filter(None, named), None) or _text(body, "extension")
     organization = caller.organization if caller is not None else None
@@ -182,7 +198,7 @@ def _entry(what: str) -> Entry:
         what,
         plain(on) if on else None,
         organization.number if organization is not None else None,
-        data=plain(_data(what, body)) or None,
+        data=data or None,
     )
 
 
@@ -207,7 +223,7 @@ def _data(what: str, body: Mapping[str, Any]) -> str:
             return " > ".join(_numbers(view.get(side)) for side in ("source", "destination"))
     if what in list(Action):
         return _text(body, "sendCallTo")
-    return ""
+    return _text(body, "why") if what in _VERBS else ""
 
 
 def _numbers(value: Any) -> str:

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -10,6 +12,8 @@ from redis import Redis
 from app.calls import transitions
 from app.calls.model import Call
 from app.calls.transitions import LegReport
+from app.services import create_services
+from app.settings import Settings
 from app.store import audit
 from app.store.audit import Entry, Who
 from app.store.calls import CallStore
@@ -19,7 +23,7 @@ from app.web import auditing
 from app.web.auditing import Auditor
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, VOIPNOW, Ask
 from tests.app.test_console import HEADER, SESSION
-from tests.app.test_phone_calls import BODY, SIMPLE, body
+from tests.app.test_phone_calls import BODY, OTHER, SIMPLE, body
 from tests.conftest import eventually
 
 SECRETS = ("demo-user-token", "demo-organization-secret", "demo-administrator-token", "hunter2")
@@ -235,6 +239,22 @@ def test_call_events_are_changes_too(ask: Ask, entries: Entries) -> None:
         ("call_event_delete", "210", "accepted"),
     ]
     assert "hunter2" not in repr(entries())
+
+
+def test_other_accounts_at_the_start_of_an_api(
+    settings: Settings, redis: Redis, entries: Entries, accounts_file: Path
+) -> None:
+    create_services(settings)
+    # The first accounts replace none, and the same ones none either.
+    create_services(settings)
+    redis.hdel(Keys().accounts, "demo")
+    accounts_file.write_text(OTHER)
+    assert entries() == []
+    create_services(replace(settings, accounts=accounts_file))
+    create_services(replace(settings, accounts=accounts_file))
+    assert entries() == [
+        {"kind": "operator", "app": "@api", "what": "import_accounts", "result": "accepted"}
+    ]
 
 
 # Floods

@@ -8,12 +8,14 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from app.calls.model import Call, State, evolve
+from app.console import trail
 from app.console.charts import Charts
 from app.console.resource import detail
 from app.console.sessions import LIFETIME
 from app.console.views import _STATIC
 from app.store.accepting import Acceptor
 from app.store.calls import CallStore
+from app.store.keys import Keys
 from app.store.switches import SwitchStore
 from app.store.writes import Note
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
@@ -291,10 +293,11 @@ def test_switches_and_queues_are_for_administrators(
     log_in: LogIn, client: FlaskClient, token: str
 ) -> None:
     log_in(token)
-    for path in ("switches", "queues"):
+    for path in ("switches", "queues", "access", "audit"):
         assert code(client.get(f"/console/api/{path}")) == (403, "request_forbidden")
-    answer = client.post("/console/api/switches/main/pause", json={}, headers=HEADER)
-    assert code(answer) == (403, "request_forbidden")
+    for path in ("switches/main/pause", "organizations/0003/suspend", "apps/demo-user/disable"):
+        answer = client.post(f"/console/api/{path}", json={}, headers=HEADER)
+        assert code(answer) == (403, "request_forbidden")
 
 
 def test_pause_and_resume_a_switch(
@@ -314,6 +317,93 @@ def test_pause_and_resume_a_switch(
     assert switches.get_many(["main"])[0].paused is None
     answer = client.post("/console/api/switches/other/pause", json={}, headers=HEADER)
     assert code(answer) == (404, "request_not_found")
+
+
+def test_suspend_and_disable(
+    log_in: LogIn, client: FlaskClient, store: CallStore, placed: str
+) -> None:
+    log_in(ADMINISTRATOR)
+
+    def post(path: str, **body: Any) -> Any:
+        return client.post(f"/console/api/{path}", json=body, headers=HEADER)
+
+    found = client.get("/console/api/access").json
+    assert found["organizations"] == [
+        {"name": "0003", "about": "Default Organization", "barred": False}
+    ]
+    assert {app["name"]: app["about"] for app in found["apps"]}["demo-user"] == "user 12"
+    (row,) = post("organizations/0003/suspend", why="unpaid").json["organizations"]
+    assert (row["barred"], row["by"], row["why"]) == (
+        True,
+        "demo-administrator (console)",
+        "unpaid",
+    )
+    call = store.get(placed)
+    assert call is not None and call.state is State.QUEUED
+    found = post("organizations/0003/suspend", hangUp=True).json
+    assert found["ended"] == 1 and "why" not in found["organizations"][0]
+    call = store.get(placed)
+    assert call is not None and (call.state, call.ended_by) == (State.ENDED, "api")
+    assert not post("organizations/0003/resume").json["organizations"][0]["barred"]
+    apps = {app["name"]: app for app in post("apps/demo-user/disable").json["apps"]}
+    assert apps["demo-user"]["barred"] and not apps["demo-voipnow"]["barred"]
+    apps = {app["name"]: app for app in post("apps/demo-user/enable").json["apps"]}
+    assert not apps["demo-user"]["barred"]
+    for path in ("organizations/9/suspend", "apps/nobody/enable"):
+        assert code(post(path)) == (404, "request_not_found")
+    # That would lock out whoever does it.
+    answer = post("apps/demo-administrator/disable")
+    assert code(answer) == (400, "request_invalid")
+    told = [
+        (entry["what"], entry["on"], entry.get("data"))
+        for entry in client.get("/console/api/audit?result=accepted").json["entries"]
+        if entry["kind"] == "session" and "on" in entry
+    ]
+    assert told == [
+        ("enable_app", "demo-user", None),
+        ("disable_app", "demo-user", None),
+        ("resume_organization", "0003", None),
+        ("suspend_organization", "0003", None),
+        ("hang_up", placed, None),
+        ("suspend_organization", "0003", "unpaid"),
+    ]
+    refused = client.get("/console/api/audit?result=refused").json["entries"]
+    assert {"demo-administrator", "9"} <= {entry["on"] for entry in refused}
+
+
+def test_pages_of_the_audit(
+    log_in: LogIn, client: FlaskClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_in(ADMINISTRATOR)
+    redis.delete(Keys().audit)
+    monkeypatch.setattr(trail, "_PAGE", 4)
+    for number in range(20):
+        # Some of the same millisecond, in both streams.
+        key = Keys().audit_calls if number % 2 else Keys().audit
+        fields: Any = {"at": str(number), "what": "x", "app": f"a{number % 3}", "result": "y"}
+        redis.xadd(key, fields, id=f"{1_790_000_000_000 + number // 4}-{number // 2}")
+
+    def pages(**query: str) -> list[list[int]]:
+        found = []
+        while True:
+            answer = client.get("/console/api/audit", query_string=query).json
+            found.append([int(entry["at"]) for entry in answer["entries"]])
+            if "next" not in answer:
+                return found
+            query["before"] = answer["next"]
+
+    assert [at for page in pages() for at in page] in (
+        [*range(19, -1, -1)],
+        # The order of two entries with the same id is that of their streams.
+        [at for n in range(9, -1, -1) for at in (2 * n, 2 * n + 1)],
+    )
+    assert all(4 <= len(page) <= 5 for page in pages())
+    some = sorted(at for page in pages(app="a1", result="refused") for at in page)
+    assert some == [n for n in range(20) if n % 3 == 1]
+    monkeypatch.setattr(trail, "_LOOKED_AT", 3)
+    assert sorted(at for page in pages(app="a2") for at in page) == [2, 5, 8, 11, 14, 17]
+    bad = client.get("/console/api/audit?before=soon")
+    assert code(bad) == (400, "request_invalid")
 
 
 def test_queues(log_in: LogIn, client: FlaskClient, placed: str) -> None:

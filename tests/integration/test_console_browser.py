@@ -34,7 +34,10 @@ ARGUMENTS = """
 """.split()
 # Milliseconds to wait for anything at most.
 LIMIT = 60_000
-PAGES = ["/console", "/console/place", "/console/switches", "/console/queues", "/console/charts"]
+PAGES = [
+    *("/console", "/console/place", "/console/switches", "/console/queues", "/console/charts"),
+    *("/console/access", "/console/audit"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +220,38 @@ def test_pause_a_switch(page: Any, ringback: Ringback) -> None:
     card.get_by_role("button", name="Resume").click()
     card.get_by_role("button", name="Drain").wait_for()
     assert switches.get_many(["simulator"])[0].state == "up"
+
+
+def test_suspend_an_organization(page: Any, ringback: Ringback) -> None:
+    call_id = talking(ringback)
+    log_in(page, path="/console/access")
+    row = page.locator('tr[data-name="0003"]')
+    row.locator(".state.bridged", has_text="active").wait_for()
+    row.get_by_role("button", name="Suspend").click()
+    page.get_by_label("Why").fill("unpaid")
+    page.get_by_label("Hang up its live calls").check()
+    page.get_by_role("dialog").get_by_role("button", name="Suspend").click()
+    row.get_by_text("by demo-administrator (console)").wait_for()
+    assert ringback.ended(call_id).ended_by == "api"
+    body = {"extension": "210", "phoneCallView": [{"source": "15509", "destination": "15500"}]}
+    assert ringback.request("POST", "@me/simple", body)[0] == 403
+    row.get_by_role("button", name="Resume").click()
+    row.locator(".state.bridged").wait_for()
+    eventually(lambda: ringback.request("POST", "@me/simple", body)[0] == 202)
+    # The audit tells all of it.
+    page.keyboard.press("u")
+    page.wait_for_url("**/console/audit")
+    page.locator(".trail tr", has_text="resume_organization").first.wait_for()
+    page.get_by_label("What").fill("suspend_organization")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/console/audit?what=suspend_organization")
+    told = page.locator(".trail tbody tr").first
+    told.get_by_text("unpaid").wait_for()
+    told.get_by_text("session demo-administrator").wait_for()
+    page.get_by_label("What").fill("hang_up")
+    page.keyboard.press("Enter")
+    page.locator(".trail tbody tr").first.get_by_role("link", name=call_id).click()
+    page.locator(".story .by", has_text="by app demo-administrator").first.wait_for()
 
 
 def test_by_keyboard_alone(page: Any, ringback: Ringback) -> None:

@@ -8,6 +8,9 @@ import { listen } from './live.js';
 const TIMES = new Set(`accepted claimed sent hangup_requested answered bridged ended created early_media ringing held unheld parked
   unparked recording recorded voicemail brought`.split(/\s+/));
 
+/** Who asked: “by app boss (user 12) from 192.0.2.7”. */
+const asker = ({ app, user, address }) => `by app ${app}${user ? ` (user ${user})` : ''}${address ? ` from ${address}` : ''}`;
+
 export async function open(root, { live, signal, keys, session, go, parameters: [id] }) {
   document.title = `${id} · Ringback`;
   const path = `calls/${encodeURIComponent(id)}`;
@@ -180,7 +183,8 @@ export async function open(root, { live, signal, keys, session, go, parameters: 
         onmouseenter: () => drawing.point(entry.at), onmouseleave: () => drawing.point(),
       },
       h('time', { datetime: new Date(entry.at * 1000).toISOString(), title: new Date(entry.at * 1000).toISOString() }, `+${(entry.at - call.accepted).toFixed(3)}`),
-      h('span', { class: 'kind' }, entry.kind), h('strong', null, entry.name), entry.leg && h('span', { class: 'on' }, entry.leg), data);
+      h('span', { class: 'kind' }, entry.kind), h('strong', null, entry.name), entry.leg && h('span', { class: 'on' }, entry.leg), data,
+      entry.app && h('span', { class: 'by' }, asker(entry)));
     }));
   }
 

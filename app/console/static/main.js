@@ -11,6 +11,8 @@ const PAGES = [
   { path: /^\/console\/switches$/, module: './switches.js', name: 'Switches', href: '/console/switches', key: 's', scope: 'admin' },
   { path: /^\/console\/queues$/, module: './queues.js', name: 'Queues', href: '/console/queues', key: 'q', scope: 'admin' },
   { path: /^\/console\/charts$/, module: './charts.js', name: 'Charts', href: '/console/charts', key: 'g', scope: 'cdr:read' },
+  { path: /^\/console\/audit$/, module: './audit.js', name: 'Audit', href: '/console/audit', key: 'u', scope: 'admin' },
+  { path: /^\/console\/access$/, module: './access.js', name: 'Access', href: '/console/access', key: 'a', scope: 'admin' },
   { path: /^\/console\/login$/, module: './login.js' },
 ];
 const KEYS = [
