@@ -69,7 +69,7 @@ def create_services(settings: Settings) -> list[Any]:
         CallStream(calls),
         Auditor(calls, settings.audit_retention),
         ApiHealth(impatient, store),
-        RedisGauges(impatient),
+        RedisGauges(impatient, store, settings.metrics_organizations),
     ]
 
 
