@@ -70,7 +70,7 @@ def create_services(settings: Settings) -> list[Any]:
         CallStream(calls),
         auditor,
         ApiHealth(impatient, store),
-        RedisGauges(impatient),
+        RedisGauges(impatient, store, settings.metrics_organizations),
     ]
 
 

@@ -6,11 +6,12 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 from ringback.errors import RingbackError
 from ringback.events import SILENCE, EventStream
@@ -28,6 +29,8 @@ _MAX_START = 5000
 _LOOK, _LOOK_LATER = 0.25, 1.0
 # Seconds before a token ends at which another is asked for.
 _EARLY = 30.0
+# The most seconds that the API may have the client wait before it asks again.
+PATIENCE = 60.0
 
 
 def _warn_of_reset() -> None:
@@ -65,7 +68,7 @@ class Client:
         self._credentials = {"client_id": client_id, "client_secret": client_secret}
         self._timeout = timeout
         self._http = urllib3.PoolManager(maxsize=16)
-        self._retry = urllib3.Retry(
+        self._retry = _Retry(
             retries,
             # All methods that it is given for; the API says when to ask again.
             allowed_methods=None,
@@ -431,6 +434,25 @@ class Client:
             self._until = time.monotonic() + answer["expires_in"] - _EARLY
             self._token = answer["access_token"]
         return self._token
+
+
+class _Retry(urllib3.Retry):
+    """A retry that gives up where the API says to come again after more than PATIENCE seconds: a
+    cap of a day is full until midnight."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        if response is not None and (self.get_retry_after(response) or 0.0) > PATIENCE:
+            # The caller gets the answer itself.
+            raise MaxRetryError(_pool, url or "")
+        return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
 def _refused_token(response: urllib3.BaseHTTPResponse) -> RingbackError:

@@ -15,6 +15,7 @@ COMMANDS = {
     "audit": "Show who asked for what, oldest first.",
     "call": "Place a call and follow it.",
     "calls": "List, show, hang up and watch calls.",
+    "caps": "Show caps, and how much of each is used.",
     "cdr": "Export call detail records.",
     "completion": "Print the code that completes commands in a shell.",
     "deadletter": "List, show, replay and drop undelivered call events.",

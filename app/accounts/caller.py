@@ -65,6 +65,29 @@ class Caller:
             raise api_error("user_invalid")
         return user
 
+    def hears_of(self, holder: str) -> bool:
+        """Whether the app is told of the caps of a holder (``organization:3``).
+
+        It is told of its own and those of its user. An organization's app is told of those of the
+        organization, and of all users, extensions and apps in it.
+        """
+        kind, _, name = holder.partition(":")
+        accounts, organization = self.accounts, self.organization
+        if organization is None or (kind, name) == ("app", self.app.id):
+            return True
+        if kind == "organization":
+            return self.app.level is Level.ORGANIZATION and name == organization.id
+        if kind == "extension":
+            extension = accounts.extensions.get(name)
+            name = extension.owner if extension is not None else ""
+        elif kind == "app":
+            app = accounts.apps.get(name)
+            if app is not None and app.organization == organization.number:
+                return self.app.level is Level.ORGANIZATION
+            name = (app.user if app is not None else None) or ""
+        user = accounts.users.get(name)
+        return user is not None and self.may_act_for(user)
+
     def asking_user(self, name: str) -> str | None:
         """The id of the user that a request with the user ``name`` in its URI acts for; None if it
         acts for all. At the command line this is the user of the operating system."""

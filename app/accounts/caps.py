@@ -54,6 +54,16 @@ def all_holders(accounts: Accounts) -> list[Holder]:
     ]
 
 
+def capped_organizations(accounts: Accounts) -> list[Holder]:
+    """The organizations that have a cap."""
+    found: list[Holder] = [(f"organization:{o.id}", o) for o in accounts.organizations.values()]
+    return [holder for holder in found if _has_caps(*holder)]
+
+
+def _has_caps(_: str, of: Capped) -> bool:
+    return any(getattr(of, name) is not None for name in NAMES)
+
+
 def are_counted(accounts: Accounts) -> bool:
     """Whether Redis counts anything for caps, but for the line of an organization's calls."""
     return any(

@@ -14,6 +14,8 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 from rq.job import Job
 
+from app.accounts import caps, usage
+from app.accounts.store import AccountStore
 from app.health.parts import is_followed
 from app.store.calls import CallStore
 from app.store.queue import JobQueue
@@ -39,8 +41,11 @@ class BuildInfo(Collector):
 class RedisGauges(Collector):
     """A collector for the gauges that are read from Redis."""
 
-    def __init__(self, store: CallStore) -> None:
+    def __init__(self, store: CallStore, accounts: AccountStore, organizations: int) -> None:
+        """``organizations`` is the most that are told apart."""
         self._store = store
+        self._accounts = accounts
+        self._organizations = organizations
         self._queue = JobQueue(store.redis, store.keys)
         self._switches = SwitchStore(store.redis, store.keys)
 
@@ -48,7 +53,7 @@ class RedisGauges(Collector):
         # An unreadable gauge is left out; the page still shows the other metrics.
         found: list[GaugeMetricFamily] = []
         up = True
-        for read in (self._of_switches, self._of_queues, self._of_calls):
+        for read in (self._of_switches, self._of_queues, self._of_calls, self._of_caps):
             try:
                 found += read()
             except RedisError as error:
@@ -90,6 +95,15 @@ class RedisGauges(Collector):
         yield _family(registry.QUEUE_JOBS, zip(names, replies[0::3], strict=True))
         yield _family(registry.QUEUE_FAILED, zip(names, replies[1::3], strict=True))
         yield _family(registry.QUEUE_AGE, zip(names, ages, strict=True))
+
+    def _of_caps(self) -> Iterator[GaugeMetricFamily]:
+        holders = caps.capped_organizations(self._accounts.current())[: self._organizations]
+        found = usage.read(self._store.redis, self._store.keys, holders, self._store.now())
+        ratios = [
+            ((use.holder.partition(":")[2], use.cap), use.used / use.limit if use.limit else 1.0)
+            for use in found
+        ]
+        yield _family(registry.QUOTA_USED, ratios)
 
     def _of_calls(self) -> Iterator[GaugeMetricFamily]:
         keys, now = self._store.keys, self._store.now()

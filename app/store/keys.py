@@ -76,6 +76,10 @@ class Keys:
         """What the holder of caps has used on a day (UTC, counted from 1970)."""
         return f"{self.prefix}quota:{day}:{holder}"
 
+    def quota_window(self, holder: str, cap: str) -> str:
+        """What was taken from a cap of the last seconds, by time."""
+        return f"{self.prefix}quota:window:{holder} {cap}"
+
     def running(self, holder: str) -> str:
         """The legs that talk now and count towards the holder's minutes and cost."""
         return f"{self.prefix}running:{holder}"

@@ -16,7 +16,8 @@ from redis.exceptions import ResponseError
 from app.calls.model import Call
 from app.store.calls import CallStore
 from app.store.client import BLOCK_LIMIT, is_unavailable
-from app.stream.model import START, CallChange, Place, parse_place, place_text
+from app.stream.model import START, CallChange, CapAlert, Place, parse_place, place_text
+from app.web.quota import shown
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +56,9 @@ class Subscriber:
         # A subscriber that is not open yet gets no changes.
         self.open = False
         self._cut = cut
-        self._queue: Queue[CallChange | None] = Queue(_QUEUE)
+        self._queue: Queue[CallChange | CapAlert | None] = Queue(_QUEUE)
 
-    def put(self, change: CallChange) -> None:
+    def put(self, change: CallChange | CapAlert) -> None:
         if self.over or not self.open:
             return
         try:
@@ -72,9 +73,10 @@ class Subscriber:
         with suppress(Full):
             self._queue.put_nowait(None)
 
-    def take(self, timeout: float) -> list[CallChange]:
-        """The waiting changes, in order; empty after ``timeout`` seconds or at the end."""
-        found: list[CallChange | None] = []
+    def take(self, timeout: float) -> list[CallChange | CapAlert]:
+        """The waiting changes and alerts, in order; empty after ``timeout`` seconds or at the
+        end."""
+        found: list[CallChange | CapAlert | None] = []
         with suppress(Empty):
             if self.over or timeout <= 0:
                 found.append(self._queue.get_nowait())
@@ -95,6 +97,8 @@ class Feed:
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
         self._subscribers: dict[str, set[Subscriber]] = {}
+        # The newest alert that all subscribers have.
+        self._alerted = b"0-0"
         # The place up to which all subscribers have the changes.
         self.place = START
         # The topics of calls: they change with their legs alone.
@@ -115,6 +119,8 @@ class Feed:
                 raise TooManySubscribers
             if self._reader is None:
                 self.place = last
+                newest: Any = self._redis.xrevrange(self._store.keys.alerts, count=1)
+                self._alerted = newest[0][0] if newest else b"0-0"
                 self._reader = threading.Thread(target=self._read, daemon=True)
                 self._reader.start()
             subscriber = Subscriber(topic, app, cut)
@@ -191,11 +197,18 @@ class Feed:
                 time.sleep(_RETRY)
 
     def _read_some(self) -> bool:
-        after: Any = {self._key: place_text(self.place)}
+        alerts = self._store.keys.alerts
+        after: Any = {self._key: place_text(self.place), alerts: self._alerted}
         reply: Any = self._redis.xread(after, count=_BATCH, block=int(BLOCK_LIMIT * 1000))
         if not reply:
             return False
-        entries = reply[0][1]
+        found = {name.decode(): entries for name, entries in reply}
+        for entry, fields in found.get(alerts, ()):
+            self._alert(_alert_of(fields))
+            self._alerted = entry
+        entries = found.get(self._key)
+        if not entries:
+            return True
         for topics, change in self._changes(entries, self._subscribers):
             for topic in topics:
                 for subscriber in tuple(self._subscribers.get(topic, ())):
@@ -205,6 +218,12 @@ class Feed:
         if len(entries) < _BATCH:
             time.sleep(_GATHER)
         return True
+
+    def _alert(self, alert: CapAlert) -> None:
+        """Give an alert to all subscribers; each is told those that concern it."""
+        for some in tuple(self._subscribers.values()):
+            for subscriber in tuple(some):
+                subscriber.put(alert)
 
     def _look(self) -> None:
         """Check the stream. A fail-over of Redis may lose entries and number new ones again. A
@@ -259,6 +278,13 @@ class Feed:
             *map(keys.user_calls, call.users),
             *map(keys.extension_calls, call.extensions),
         )
+
+
+def _alert_of(fields: dict[bytes, bytes]) -> CapAlert:
+    words = {name.decode(): text.decode() for name, text in fields.items()}
+    used, limit = (shown(words["cap"], int(words[name])) for name in ("used", "limit"))
+    percent, at = int(words["percent"]), float(words["at"])
+    return CapAlert(words["holder"], words["cap"], words["of"], percent, used, limit, at)
 
 
 def _place(entry: bytes) -> Place:

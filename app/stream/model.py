@@ -30,6 +30,31 @@ def place_text(place: Place) -> str:
 
 
 @dataclass(frozen=True)
+class CapAlert:
+    """A cap of which 80 or 100 percent are used."""
+
+    # Such as ``organization:3``.
+    holder: str
+    cap: str
+    # What the cap counts apart: a number.
+    of: str
+    percent: int
+    # In the units of the accounts.
+    used: float
+    limit: float
+    # Epoch seconds by Redis' clock.
+    at: float
+
+    @cached_property
+    def text(self) -> bytes:
+        """The text of the event. It has no id: an alert is not sent again."""
+        found = {"holder": self.holder, "cap": self.cap, "percent": self.percent}
+        found |= {"used": self.used, "limit": self.limit, "at": self.at}
+        data = orjson.dumps({**found, "number": self.of} if self.of else found)
+        return b"event: quota\ndata: %b\n\n" % data
+
+
+@dataclass(frozen=True)
 class CallChange:
     """An entry of the stream, with the call at the time when the entry was read."""
 

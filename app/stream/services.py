@@ -14,7 +14,7 @@ from app.errors import ApiError, api_error
 from app.store.calls import CallStore
 from app.store.client import is_unavailable
 from app.stream.feed import Feed, Subscriber
-from app.stream.model import CallChange, Place, place_text
+from app.stream.model import CallChange, CapAlert, Place, place_text
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,16 @@ class Topic:
 
     name: str
     scope: Scope
+    # Whether the client follows all calls, not those of one extension or one call.
+    whole: bool = False
 
     def texts(self, changes: Iterable[CallChange], after: Place) -> bytes:
         """The events that come after a place."""
         return b"".join(self.text(change) for change in changes if change.place > after)
+
+    def tells(self, alert: CapAlert) -> bool:
+        """Whether the client is told of an alert."""
+        return self.whole and self.scope.caller.hears_of(alert.holder)
 
     def text(self, change: CallChange) -> bytes:
         """The event for a change; empty if the scope is told nothing of it."""
@@ -59,7 +65,7 @@ class CallStream:
         scope = caller.scope(user, extension or SELF)
         keys = self._store.keys
         if call_id is None:
-            return Topic(scope.topic(keys), scope)
+            return Topic(scope.topic(keys), scope, whole=scope.extension is None)
         call = self._store.get(call_id)
         if call is None or not scope.shows(call):
             raise api_error("pc_phonecall_invalid")
@@ -117,12 +123,16 @@ class CallStream:
         while True:
             # Read this before the queue: if the queue is empty, all up to this place was sent.
             told = feed.place
-            changes = subscriber.take(min(due, check) - time.monotonic())
+            taken = subscriber.take(min(due, check) - time.monotonic())
+            changes = [each for each in taken if isinstance(each, CallChange)]
+            alerts = (each for each in taken if isinstance(each, CapAlert))
+            if text := b"".join(each.text for each in alerts if topic.tells(each)):
+                yield text
             if changes:
                 if text := topic.texts(changes, place):
                     yield text
                 place = max(place, changes[-1].place)
-            elif subscriber.over:
+            elif subscriber.over and not taken:
                 return
             if time.monotonic() >= check:
                 check = time.monotonic() + _CHECK

@@ -221,6 +221,11 @@ CALLS_WAITING = _read("calls_waiting", "Calls that wait in the queue for their t
 CALLS_OVERDUE = _read(
     "calls_overdue", "Calls that a listener should have looked at over five seconds ago"
 )
+QUOTA_USED = _read(
+    "quota_used_ratio",
+    "How much of an organization's cap is used, 1 for all of it",
+    *("organization", "cap"),
+)
 QUEUE_JOBS = _read("queue_jobs", "Jobs that wait for a worker", "queue")
 QUEUE_AGE = _read("queue_age_seconds", "How long the first job in the queue has waited", "queue")
 QUEUE_FAILED = _read("queue_failed_jobs", "Jobs that failed, while Redis keeps them", "queue")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _TABLES = (
     *("organizations", "users", "extensions", "conferences", "apps", "routes", "gateways"),
     "policies",
+    "rates",
 )
 # Fields that are never shown, even if they are hashes.
 _SECRET = (

@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from app.accounts import caps, usage
 from app.accounts.store import AccountStore, read_accounts
 from app.calls import transitions
 from app.calls.model import State
@@ -16,8 +17,11 @@ from app.calls.quota import Check, Count
 from app.calls.transitions import LegReport
 from app.store import quotas, scripts
 from app.store.calls import CallStore
+from app.store.keys import Keys
 from app.store.writes import Note
+from app.telemetry import counting
 from app.web.services import EXTENSION
+from tests.conftest import eventually
 
 from .conftest import ORGANIZATION, USER, VOIPNOW, Ask
 
@@ -340,3 +344,46 @@ def test_80_and_100_percent_are_told_once(redis: Redis) -> None:
         (b"user:1", b"calls_per_day", b"80", b"4", b"5"),
         (b"user:1", b"calls_per_day", b"100", b"5", b"5"),
     ]
+
+
+def test_the_use_of_each_cap(ask: Ask, cap: Cap, store: CallStore, redis: Redis) -> None:
+    assert uses(redis, store) == {}
+    cap(max_legs=100, calls_per_minute=2, calls_per_day=50, minutes_per_day=1)
+    first, _ = place(ask, views=2).json
+    now = store.now()
+    talk(store, first["id"], int(now) - 40.0, None)
+    found = uses(redis, store)
+    assert {name: (use.used, use.limit) for name, use in found.items()} == {
+        "max_legs": (4, 100),
+        "calls_per_minute": (2, 2),
+        "calls_per_day": (2, 50),
+        "minutes_per_day": (found["minutes_per_day"].used, 60),
+        "max_waiting": (1, 10_000),
+    }
+    assert 40 <= found["minutes_per_day"].used <= 45
+    assert found["calls_per_minute"].free == pytest.approx(now + 60, abs=5)
+    assert found["calls_per_day"].free is None
+    page = ask("GET", "/metrics").text
+    assert 'ringback_quota_used_ratio{cap="calls_per_minute",organization="3"} 1.0' in page
+
+
+def uses(redis: Redis, store: CallStore) -> dict[str, usage.CapUse]:
+    accounts = AccountStore(redis, Keys()).current()
+    found = usage.read(redis, Keys(), caps.all_holders(accounts), store.now())
+    return {use.cap: use for use in found}
+
+
+def test_counts_that_begin_anew_are_told(
+    ask: Ask, cap: Cap, client: FlaskClient, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    cap(calls_per_day=1)
+    assert place(ask).status_code == 202
+    redis.flushdb()
+    # The accounts come back with the next look, and the caps with them.
+    eventually(lambda: place(ask).status_code == 202)
+    refused(place(ask), "organization:3 calls_per_day", 1, 1)
+    assert "the counts of all caps begin anew" in caplog.text
+    counting.write()
+    page = ask("GET", "/metrics").text
+    assert "ringback_quota_counts_lost_total 1.0" in page
+    assert 'ringback_quota_refused_total{cap="calls_per_day",holder="organization"}' in page

@@ -13,8 +13,10 @@ from redis import Redis
 from app import create_app
 from app.calls import transitions
 from app.calls.model import Call
+from app.calls.quota import Check, Count
 from app.calls.transitions import LegReport
 from app.settings import Settings
+from app.store import quotas, scripts
 from app.store.calls import CallStore
 from app.store.writes import Note
 from app.stream import feed, services
@@ -469,3 +471,50 @@ def test_many_are_served_by_one_connection(
         return sum(each["cmd"] == "xread" and "b" in each["flags"] for each in clients)
 
     eventually(lambda: readers() <= 1)
+
+
+def take_four_of_five(store: CallStore, holder: str) -> None:
+    """Have 80 percent of a cap used."""
+    check = Check(holder, "calls_per_day", Count.DAY, 5, taken=4)
+    script = scripts.script(
+        scripts.lua("quota") + "return {take_quota(ARGV[1], tonumber(ARGV[2]), ARGV[3])}"
+    )
+    words = [0, store.keys.prefix, f"{store.now() * 1e6:.0f}", quotas.dumps([check])]
+    scripts.run(store.redis, script, words)
+
+
+def holders_told(stream: Stream, until: Call) -> list[str]:
+    """The holders of the alerts that come before the call."""
+    found = []
+    for block in stream.blocks():
+        if block.get("event") == "quota":
+            data = json.loads(block["data"])
+            assert (data["cap"], data["percent"], data["used"], data["limit"]) == (
+                *("calls_per_day", 80),
+                *(4, 5),
+            )
+            assert "id" not in block
+            found.append(data["holder"])
+        elif block.get("event") == "call" and json.loads(block["data"])["id"] == until.id:
+            break
+    return found
+
+
+def test_an_app_is_told_of_the_caps_that_concern_it(
+    ask: Ask, store: CallStore, open_stream: Open
+) -> None:
+    own, all_, extension = (
+        open_stream().begin(),
+        open_stream("/uapi/phoneCalls/12/events", token=ORGANIZATION).begin(),
+        open_stream(extension="0003*210").begin(),
+    )
+    administrator = open_stream("/uapi/phoneCalls/@owner/events", token=ADMINISTRATOR).begin()
+    names = ("organization:3", "user:12", "app:demo-user", "app:demo-organization", "user:99")
+    for holder in names:
+        take_four_of_five(store, holder)
+    # The feed reads alerts and changes together, alerts first.
+    call = place(ask, store)
+    assert holders_told(own, call) == ["user:12", "app:demo-user"]
+    assert holders_told(all_, call) == list(names[:4])
+    assert holders_told(administrator, call) == list(names)
+    assert holders_told(extension, call) == []

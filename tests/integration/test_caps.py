@@ -14,9 +14,10 @@ from app.accounts.store import AccountStore, read_accounts
 from app.calls import cost
 from app.calls.model import Call, State
 from app.store.counted import DAY
-from app.store.pace import Limit, Pacer
+from app.store.pace import Claims, Limit, Pacer
+from app.store.switches import SwitchStore
 from tests.conftest import Stacks, eventually
-from tests.integration.conftest import Ringback
+from tests.integration.conftest import REAL, SWITCHES, Ringback
 
 MINUTE = 60
 HOLDER = "organization:3"
@@ -25,7 +26,7 @@ HOLDER = "organization:3"
 @pytest.fixture
 def real_time(stacks: Stacks) -> Iterator[Ringback]:
     """A stack whose switch counts real seconds."""
-    ringback = stacks(None, simulator_speed=1.0, reconcile_interval=0.5, action_timeout=3.0)
+    ringback = stacks(SWITCHES, simulator_speed=1.0, reconcile_interval=0.5, action_timeout=3.0)
     yield ringback
     redis, keys = ringback.store.redis, ringback.store.keys
     AccountStore(redis, keys).replace(read_accounts(None), demo=True)
@@ -126,6 +127,7 @@ def test_calls_that_share_a_cap_end_when_their_sum_reaches_it(real_time: Ringbac
     eventually(lambda: listens(real_time))
 
 
+@pytest.mark.skipif(bool(REAL), reason="asks the simulator what it was told to dial")
 def test_listeners_come_no_faster_than_the_limit(real_time: Ringback) -> None:
     """Each waits for its turn until RINGBACK_ACTION_TIMEOUT, or is refused and never dialled."""
     call_id = real_time.place("0003*210", "15500")
@@ -158,6 +160,46 @@ def test_listeners_come_no_faster_than_the_limit(real_time: Ringback) -> None:
     known = real_time.store.get(call_id)
     assert known is not None and len(known.thirds) == len(done)
     assert call.switch is not None
+
+
+def test_a_worker_that_dies_between_claim_and_send_loses_no_count_and_doubles_none(
+    real_time: Ringback,
+) -> None:
+    store = real_time.store
+    capped(real_time, max_legs=2, max_waiting=1, calls_per_day=100, minutes_per_day=1)
+    before = used(real_time, "calls_per_day", store.now())
+    real_time.kill("worker")
+    call_id = real_time.place("0003*210", "15500")
+    call = store.get(call_id)
+    assert call is not None and call.state is State.QUEUED
+    assert refused(real_time) == "organization:3 max_waiting"
+    # Another worker claims it, and dies before it sends anything.
+    (name,) = SwitchStore(store.redis, store.keys).names()
+    run: Any = store.redis.hget(store.keys.switch(name), "core_uuid")
+    (claimed,) = Claims(store, "dead").next({name: run.decode()}, 1).calls
+    assert claimed.id == call_id
+    legs = store.keys.taken(f"legs:{HOLDER}")
+    assert store.redis.scard(legs) == 2
+    assert refused(real_time) == "organization:3 max_legs"
+    call = real_time.ended(call_id)
+    assert call.ended_by == "worker_lost"
+    assert store.redis.scard(legs) == 0
+    assert used(real_time, "calls_per_day", store.now()) == before + 1
+    assert used(real_time, "seconds", store.now()) == 0
+    real_time.start("worker")
+    assert real_time.ended(real_time.place("15509", "15500")).hangup_cause == "USER_BUSY"
+    assert store.redis.scard(legs) == 0
+    assert used(real_time, "calls_per_day", store.now()) == before + 2
+
+
+def refused(ringback: Ringback) -> str:
+    """The cap that refuses one more call."""
+    view = {"source": ["0003*210"], "destination": ["15500"]}
+    body = {"extension": "210", "phoneCallView": [view]}
+    status, answer = ringback.request("POST", "@me/simple", body)
+    assert status == 429
+    cap: str = answer["error"]["cap"]
+    return cap
 
 
 def listens(ringback: Ringback) -> bool:

@@ -157,6 +157,28 @@ def test_creating_is_asked_again_with_the_same_nonce() -> None:
     assert headers["Authorization"] == "Bearer token"
 
 
+def quota(wait: int) -> Answer:
+    details = {"cap": "organization:3 calls_per_day", "limit": 3, "used": 3}
+    body = {"code": "quota_exceeded", "message": "A sentence.", **details, "freeAt": "x"}
+    return 429, {"Retry-After": str(wait)}, {"error": body}
+
+
+def test_a_cap_that_is_full_for_long_is_not_waited_for() -> None:
+    with answering(quota(3600)) as (url, asked), pytest.raises(RingbackError) as raised:
+        Client(url, "token").simple("210", "15500", "15600")
+    assert len(asked) == 1
+    assert (raised.value.status, raised.value.code) == (429, "quota_exceeded")
+    details = {"cap": "organization:3 calls_per_day", "limit": 3, "used": 3, "freeAt": "x"}
+    assert raised.value.details == details
+
+
+def test_a_cap_that_is_full_for_a_moment_is_waited_for() -> None:
+    placed = 202, {}, [{"id": "1", "extension": "210"}]
+    with answering(quota(1), placed) as (url, asked):
+        assert Client(url, "token").simple("210", "15500", "15600").id == "1"
+    assert len(asked) == 2
+
+
 def test_an_action_is_asked_once() -> None:
     with answering(AWAY) as (url, asked), pytest.raises(RingbackError) as raised:
         Client(url, "token").hold("1", "00")

@@ -13,6 +13,7 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from app.accounts.model import PriceOf
 from app.accounts.store import AccountStore, read_accounts
 from app.calls import transitions
 from app.calls.model import Call
@@ -277,3 +278,27 @@ def test_a_switch_that_was_taken_away_is_forgotten(run: Run, redis: Redis) -> No
     assert run("switch", "forget", "gone").stdout == "gone is forgotten. It has 0 live calls.\n"
     assert run("switch", "list", "--json").stdout == "[]\n"
     assert run("switch", "forget", "gone").exit_code != 0
+
+
+def test_the_caps_and_what_is_used(run: Run, store: CallStore, redis: Redis) -> None:
+    assert run("caps").stdout == "No cap is set.\n"
+    accounts = read_accounts(None)
+    organizations = {
+        number: replace(each, calls_per_day=5, cost_per_day="2.5")
+        for number, each in accounts.organizations.items()
+    }
+    free = PriceOf("", per_minute="0", currency="USD")
+    new = replace(accounts, organizations=organizations, rates={"": free})
+    AccountStore(redis, Keys()).replace(new, demo=True)
+    day = int(store.now() // 86_400)
+    used = {"calls_per_day": 5, "cost": 1_250_000}
+    redis.hset(store.keys.quota(day, "organization:3"), mapping=used)  # type: ignore[arg-type]
+    (calls, money) = json.loads(run("caps", "organization:3", "--json").stdout)
+    assert calls.pop("freeAt").endswith("T00:00:00Z")
+    assert calls == {"holder": "organization:3", "cap": "calls_per_day", "limit": 5, "used": 5}
+    assert (money["cap"], money["limit"], money["used"]) == ("cost_per_day", 2.5, 1.25)
+    assert "calls_per_day" in run("caps").stdout
+    nobody = run("caps", "organization:9")
+    assert (
+        nobody.exit_code == 1 and "No organization, user or app is organization:9" in nobody.stderr
+    )
