@@ -111,8 +111,18 @@ def dialled(number: str, sent: str, form: NumberFormat, country: str | None) -> 
             text = phonenumbers.format_number(parsed, PhoneNumberFormat.NATIONAL)
         else:
             text = phonenumbers.format_out_of_country_calling_number(parsed, country)
-        return phonenumbers.normalize_digits_only(text)
+        digits = str(phonenumbers.normalize_digits_only(text))
+        # Some countries have no one prefix of international numbers. The digits alone would be
+        # another number there.
+        return digits if _means(digits, number, country) else number
     return number
+
+
+def _means(digits: str, number: str, country: str) -> bool:
+    try:
+        return canonical(digits, country) == number
+    except ValueError:
+        return False
 
 
 @lru_cache(_NUMBER_CACHE)
