@@ -144,6 +144,16 @@ def test_what_is_no_number_says_why(serve: Any, redis: Redis) -> None:
     assert written(redis) == set()
 
 
+@pytest.mark.parametrize(
+    ("number", "shown"), [(10**30, str(10**30)), ("\ud8005302040000", "?5302040000")]
+)
+def test_a_refusal_repeats_any_value(serve: Any, number: Any, shown: str) -> None:
+    # Neither an integer of more than 64 bits nor half a surrogate pair may stand in an answer.
+    answer = post(serve(accounts(organization=US)), destination=number)
+    is_error(answer, 400, "pc_destination_invalid")
+    assert answer.json["error"]["value"] == shown
+
+
 def test_a_call_is_found_by_each_form_of_its_number(serve: Any, store: CallStore) -> None:
     client = serve(accounts(organization=US))
     headers = {"Authorization": "Bearer another-of-user-token"}
