@@ -147,6 +147,15 @@ def readings(number: str, country: str | None) -> tuple[Reading, ...]:
     return tuple(found)
 
 
+def international(number: str, country: str | None) -> str:
+    """The E.164 form of what a gateway takes a number for; the number itself if it has none.
+
+    Counts and prices go by it: the same phone written with ``+``, ``00`` or ``011`` is one phone.
+    """
+    found = [each.number for each in readings(number, country) if each.number.startswith("+")]
+    return found[-1] if found else number
+
+
 @lru_cache(_NUMBER_CACHE)
 def is_emergency(number: str, country: str | None) -> bool:
     """Whether emergency services of the country (ISO 3166), or of any if it is None, have just this

@@ -13,7 +13,7 @@ from app.accounts.model import Accounts, App, Extension, Organization, User
 from app.accounts.policy import Barred, Policy, Verdict
 from app.calls.model import Call, Leg, NumberKind
 from app.calls.quota import Check, Count
-from app.number_plans import canonical, dialled
+from app.number_plans import canonical, dialled, international
 from app.numbers import same
 
 CALLER_ID_ENTRY = "caller_ids"
@@ -67,6 +67,10 @@ class Guard:
         """The digits that a gateway gets for a number that the client wrote as ``sent``."""
         form = self.accounts.number_format(gateway, self.country)
         return dialled(number, sent, form, self.country)
+
+    def rate(self, number: str) -> str | None:
+        """The rate of a public number, as a leg keeps it; None if no rate has one."""
+        return self.accounts.rate_to(international(number, self.country))
 
     def judge(self, number: str) -> Verdict:
         """What the policies say of a public number."""
@@ -125,7 +129,7 @@ def checks(guard: Guard, dialled: Mapping[str, Iterable[str]]) -> list[Check]:
     """
     ids: dict[str, list[str]] = {}
     for name, numbers in dialled.items():
-        for number in dict.fromkeys(numbers):
+        for number in dict.fromkeys(international(each, guard.country) for each in numbers):
             ids.setdefault(number, []).append(name)
     found = []
     for holder, policy in guard.policies:

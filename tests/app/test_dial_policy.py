@@ -312,10 +312,27 @@ def test_calls_to_one_number_are_counted(serve: Any, redis: Redis) -> None:
     assert post(client, destination="+442079460959").status_code == 202
     # Two calls of one request.
     view = {"source": "210", "destination": "+442079460957"}
-    headers = {"Authorization": "Bearer other-user-token"}
+    headers = {"Authorization": "Bearer another-of-user-token"}
     three = {"extension": "210", "phoneCallView": [view] * 3}
     quota(client.post(SIMPLE, json=three, headers=headers), cap)
     assert post(client, destination="+442079460957").status_code == 202
+
+
+@pytest.mark.parametrize("prefix", ["", "00", "011"])
+def test_without_a_country_each_form_has_one_count_and_one_price(
+    serve: Any, store: CallStore, prefix: str
+) -> None:
+    rates = "".join(
+        f'\n[[rates]]\nprefix = "{of}"\nper_minute = {price}\ncurrency = "USD"\n'
+        for of, price in (("", 0), ("+44", 2))
+    )
+    more = OFFICE.replace('countries = ["US"]', "calls_to_number_per_hour = 1") + rates
+    client = serve(accounts(organization=NAMED, more=more))
+    answer = post(client, destination=prefix + LONDON[1:])
+    assert answer.status_code == 202
+    call = store.get(answer.json[0]["id"])
+    assert call is not None and call.legs[1].rate == "2 0 1 USD"
+    quota(post(client, destination=LONDON), "organization:3 calls_to_number_per_hour")
 
 
 def test_new_countries_are_counted(serve: Any) -> None:
