@@ -83,7 +83,7 @@ class Guard:
             return True
         lists = [h.caller_ids for _, h in self.holders if h.caller_ids is not None]
         if not lists:
-            return number in self._of_organization()
+            return self._is_extension(number)
         return all(any(self._allows(each, number) for each in allowed) for allowed in lists)
 
     def shown(self, text: str) -> str:
@@ -95,7 +95,7 @@ class Guard:
         return same(self._number(text.rpartition("<")[2].rstrip(">")))
 
     def _number(self, number: str) -> str:
-        if number in self._of_organization():
+        if self._is_extension(number):
             return number
         try:
             return self.canonical(number)
@@ -110,10 +110,13 @@ class Guard:
                 if holder.caller_id is not None:
                     yield self._shown(holder.caller_id)
 
-    def _of_organization(self) -> set[str]:
-        own = self.organization.number if self.organization else None
-        extended = [n for n in self.accounts.extensions if n.partition("*")[0] == own]
-        return {*extended, *(number.partition("*")[2] for number in extended)}
+    def _is_extension(self, number: str) -> bool:
+        """Whether a number, short or extended, is an extension of the organization."""
+        if self.organization is None:
+            return False
+        own = f"{self.organization.number}*"
+        known = self.accounts.extensions
+        return own + number in known or (number.startswith(own) and number in known)
 
     def _allows(self, allowed: str, number: str) -> bool:
         if allowed.endswith("*"):

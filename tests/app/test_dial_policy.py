@@ -10,6 +10,8 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from app import create_app
+from app.accounts.guard import Guard
+from app.accounts.model import Accounts, Extension, ExtensionType, Organization
 from app.calls.model import State
 from app.settings import Settings
 from app.store.calls import CallStore
@@ -356,6 +358,20 @@ def shown(client: FlaskClient, caller_id: str, **view: Any) -> int:
         assert error["field"] == "phoneCallView[0].callerId"
         assert error["reason"]
     return int(answer.status_code)
+
+
+def test_the_look_at_a_caller_id_does_not_grow_with_the_extensions() -> None:
+    class Many(dict[str, Extension]):
+        def __iter__(self) -> Any:
+            raise AssertionError("each call would look at all extensions")
+
+    desk = Extension(number="0003*210", type=ExtensionType.PHONE_TERMINAL, owner="12")
+    known = Accounts.of([Organization("3", "0003", "Three")], [], [], [], [])
+    known = replace(known, extensions=Many({desk.number: desk}))
+    guard = Guard.of(known, desk.number, [], [])
+    assert guard.may_show("Desk <210>")
+    assert guard.may_show("<0003*210>")
+    assert not guard.may_show("<211>")
 
 
 def test_without_a_list_only_own_extensions_are_shown(serve: Any) -> None:
