@@ -111,8 +111,18 @@ def dialled(number: str, sent: str, form: NumberFormat, country: str | None) -> 
             text = phonenumbers.format_number(parsed, PhoneNumberFormat.NATIONAL)
         else:
             text = phonenumbers.format_out_of_country_calling_number(parsed, country)
-        return phonenumbers.normalize_digits_only(text)
+        digits = str(phonenumbers.normalize_digits_only(text))
+        # Some countries have no one prefix of international numbers. The digits alone would be
+        # another number there.
+        return digits if _means(digits, number, country) else number
     return number
+
+
+def _means(digits: str, number: str, country: str) -> bool:
+    try:
+        return canonical(digits, country) == number
+    except ValueError:
+        return False
 
 
 @lru_cache(_NUMBER_CACHE)
@@ -135,6 +145,15 @@ def readings(number: str, country: str | None) -> tuple[Reading, ...]:
         if way and way[0] != "0" and way.isdecimal():
             found.append(_reading(f"+{way}", whole=way == number))
     return tuple(found)
+
+
+def international(number: str, country: str | None) -> str:
+    """The E.164 form of what a gateway takes a number for; the number itself if it has none.
+
+    Counts and prices go by it: the same phone written with ``+``, ``00`` or ``011`` is one phone.
+    """
+    found = [each.number for each in readings(number, country) if each.number.startswith("+")]
+    return found[-1] if found else number
 
 
 @lru_cache(_NUMBER_CACHE)

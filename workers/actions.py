@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.accounts import caps, rights
-from app.accounts.guard import Guard
+from app.accounts.guard import CALLER_ID_ENTRY, Guard
 from app.accounts.guard import checks as checks_of_numbers
 from app.calls import actions, quota, transitions, watch
 from app.calls.actions import Request
@@ -192,11 +192,18 @@ class Actor:
         return Guard.of(self.runtime.accounts.latest(), call.extension, users, apps)
 
     def _check_policy(self, call: Call, request: Request) -> None:
-        """Check the target again: the accounts may have changed since the API did. Raises
-        Refused."""
-        if request.target is None or request.target.kind is not NumberKind.PUBLIC:
+        """Check the target and the caller id again: the accounts may have changed since the API
+        did. Raises Refused."""
+        if request.target is None:
             return
-        if (rule := self._guard(call, request).judge(request.target.number).barred) is not None:
+        guard, shown = self._guard(call, request), request.caller_id
+        # That of the call itself was checked with the call.
+        if shown is not None and shown != call.caller_id and not guard.may_show(shown):
+            counting.barred(None, CALLER_ID_ENTRY)
+            raise Refused(f"{shown} must not be shown as caller id.")
+        if request.target.kind is not NumberKind.PUBLIC:
+            return
+        if (rule := guard.judge(request.target.number).barred) is not None:
             counting.barred(rule.policy, rule.entry)
             raise Refused(f"The dial policy bars this number ({rule.rule}). {rule.reason}")
 

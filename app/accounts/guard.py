@@ -13,7 +13,7 @@ from app.accounts.model import Accounts, App, Extension, Organization, User
 from app.accounts.policy import Barred, Policy, Verdict
 from app.calls.model import Call, Leg, NumberKind
 from app.calls.quota import Check, Count
-from app.number_plans import canonical, dialled
+from app.number_plans import canonical, dialled, international
 from app.numbers import same
 
 CALLER_ID_ENTRY = "caller_ids"
@@ -68,6 +68,10 @@ class Guard:
         form = self.accounts.number_format(gateway, self.country)
         return dialled(number, sent, form, self.country)
 
+    def rate(self, number: str) -> str | None:
+        """The rate of a public number, as a leg keeps it; None if no rate has one."""
+        return self.accounts.rate_to(international(number, self.country))
+
     def judge(self, number: str) -> Verdict:
         """What the policies say of a public number."""
         return judge(number, self.country, [policy for _, policy in self.policies])
@@ -79,7 +83,7 @@ class Guard:
             return True
         lists = [h.caller_ids for _, h in self.holders if h.caller_ids is not None]
         if not lists:
-            return number in self._of_organization()
+            return self._is_extension(number)
         return all(any(self._allows(each, number) for each in allowed) for allowed in lists)
 
     def shown(self, text: str) -> str:
@@ -91,7 +95,7 @@ class Guard:
         return same(self._number(text.rpartition("<")[2].rstrip(">")))
 
     def _number(self, number: str) -> str:
-        if number in self._of_organization():
+        if self._is_extension(number):
             return number
         try:
             return self.canonical(number)
@@ -106,10 +110,13 @@ class Guard:
                 if holder.caller_id is not None:
                     yield self._shown(holder.caller_id)
 
-    def _of_organization(self) -> set[str]:
-        own = self.organization.number if self.organization else None
-        extended = [n for n in self.accounts.extensions if n.partition("*")[0] == own]
-        return {*extended, *(number.partition("*")[2] for number in extended)}
+    def _is_extension(self, number: str) -> bool:
+        """Whether a number, short or extended, is an extension of the organization."""
+        if self.organization is None:
+            return False
+        own = f"{self.organization.number}*"
+        known = self.accounts.extensions
+        return own + number in known or (number.startswith(own) and number in known)
 
     def _allows(self, allowed: str, number: str) -> bool:
         if allowed.endswith("*"):
@@ -125,7 +132,7 @@ def checks(guard: Guard, dialled: Mapping[str, Iterable[str]]) -> list[Check]:
     """
     ids: dict[str, list[str]] = {}
     for name, numbers in dialled.items():
-        for number in dict.fromkeys(numbers):
+        for number in dict.fromkeys(international(each, guard.country) for each in numbers):
             ids.setdefault(number, []).append(name)
     found = []
     for holder, policy in guard.policies:

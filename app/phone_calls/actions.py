@@ -284,7 +284,7 @@ class PhoneCallActions:
         (kind, number), ways = found
         extension = caller.accounts.extensions.get(number)
         may_record = extension is None or extension.may_record
-        rate = caller.accounts.rate_to(number) if kind is NumberKind.PUBLIC else None
+        rate = guard.rate(number) if kind is NumberKind.PUBLIC else None
         return Target(number, kind, tuple(Way(**way) for way in ways), may_record, rate)
 
     def _terminal(self, caller: Caller, call: Call, number: str) -> Extension:

@@ -232,7 +232,7 @@ class PhoneCalls:
                     dial_string=way.get("dial_string"),
                     dialled=way.get("dialled"),
                     owner=way.get("owner"),
-                    rate=caller.accounts.rate_to(number) if kind is NumberKind.PUBLIC else None,
+                    rate=guard.rate(number) if kind is NumberKind.PUBLIC else None,
                 )
 
     def ways(

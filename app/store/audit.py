@@ -158,8 +158,9 @@ def _entry(entry_id: bytes, flat: Mapping[bytes, bytes]) -> dict[str, str]:
     return {"id": entry_id.decode(), **found}
 
 
-# Characters that would move the cursor of a terminal, or end a line of the output.
-_CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], "�")
+# Characters that would move the cursor of a terminal, or end a line of the output; and halves of
+# surrogate pairs, which Redis does not take.
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160), *range(0xD800, 0xE000)], "�")
 
 
 def plain(text: str, longest: int = _LONGEST) -> str:

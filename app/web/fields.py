@@ -152,10 +152,14 @@ def _about(path: list[str | int], data: Any, reason: str) -> dict[str, Any]:
         elif isinstance(value, list) and isinstance(part, int):
             value = value[part] if part < len(value) else None
     if isinstance(value, (str, int, float)) and path[-1] not in _SECRET:
-        about["value"] = value[:_SHOWN] if isinstance(value, str) else value
+        if isinstance(value, str) or abs(value) > _MOST:
+            # Half a surrogate pair and an integer of more than 64 bits have no place in an answer.
+            value = str(value).encode(errors="replace").decode()[:_SHOWN]
+        about["value"] = value
     return {**about, "reason": reason} if reason else about
 
 
 # Fields whose values no error repeats, and the most characters of any other.
 _SECRET = frozenset({"pin"})
 _SHOWN = 128
+_MOST = 2**63 - 1

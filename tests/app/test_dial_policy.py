@@ -10,6 +10,8 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from app import create_app
+from app.accounts.guard import Guard
+from app.accounts.model import Accounts, Extension, ExtensionType, Organization
 from app.calls.model import State
 from app.settings import Settings
 from app.store.calls import CallStore
@@ -142,6 +144,16 @@ def test_what_is_no_number_says_why(serve: Any, redis: Redis) -> None:
         assert error["value"].replace(" ", "") == number.replace(" ", "")
         assert error["reason"].startswith(reason)
     assert written(redis) == set()
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(10**30, str(10**30)), ("\ud8005302040000", "?5302040000")]
+)
+def test_a_refusal_repeats_any_value(serve: Any, number: Any, shown: str) -> None:
+    # Neither an integer of more than 64 bits nor half a surrogate pair may stand in an answer.
+    answer = post(serve(accounts(organization=US)), destination=number)
+    is_error(answer, 400, "pc_destination_invalid")
+    assert answer.json["error"]["value"] == shown
 
 
 def test_a_call_is_found_by_each_form_of_its_number(serve: Any, store: CallStore) -> None:
@@ -308,6 +320,23 @@ def test_calls_to_one_number_are_counted(serve: Any, redis: Redis) -> None:
     assert post(client, destination="+442079460957").status_code == 202
 
 
+@pytest.mark.parametrize("prefix", ["", "00", "011"])
+def test_without_a_country_each_form_has_one_count_and_one_price(
+    serve: Any, store: CallStore, prefix: str
+) -> None:
+    rates = "".join(
+        f'\n[[rates]]\nprefix = "{of}"\nper_minute = {price}\ncurrency = "USD"\n'
+        for of, price in (("", 0), ("+44", 2))
+    )
+    more = OFFICE.replace('countries = ["US"]', "calls_to_number_per_hour = 1") + rates
+    client = serve(accounts(organization=NAMED, more=more))
+    answer = post(client, destination=prefix + LONDON[1:])
+    assert answer.status_code == 202
+    call = store.get(answer.json[0]["id"])
+    assert call is not None and call.legs[1].rate == "2 0 1 USD"
+    quota(post(client, destination=LONDON), "organization:3 calls_to_number_per_hour")
+
+
 def test_new_countries_are_counted(serve: Any) -> None:
     more = OFFICE.replace('countries = ["US"]', "new_countries_per_day = 2")
     client = serve(accounts(organization=US, user=NAMED, more=more))
@@ -329,6 +358,20 @@ def shown(client: FlaskClient, caller_id: str, **view: Any) -> int:
         assert error["field"] == "phoneCallView[0].callerId"
         assert error["reason"]
     return int(answer.status_code)
+
+
+def test_the_look_at_a_caller_id_does_not_grow_with_the_extensions() -> None:
+    class Many(dict[str, Extension]):
+        def __iter__(self) -> Any:
+            raise AssertionError("each call would look at all extensions")
+
+    desk = Extension(number="0003*210", type=ExtensionType.PHONE_TERMINAL, owner="12")
+    known = Accounts.of([Organization("3", "0003", "Three")], [], [], [], [])
+    known = replace(known, extensions=Many({desk.number: desk}))
+    guard = Guard.of(known, desk.number, [], [])
+    assert guard.may_show("Desk <210>")
+    assert guard.may_show("<0003*210>")
+    assert not guard.may_show("<211>")
 
 
 def test_without_a_list_only_own_extensions_are_shown(serve: Any) -> None:

@@ -186,6 +186,15 @@ def _written(number: phonenumbers.PhoneNumber) -> list[str]:
     return [phonenumbers.format_number(number, form) for form in forms]
 
 
+@pytest.mark.parametrize("country", sorted(COUNTRIES))
+def test_a_national_form_means_the_same_number_in_its_country(country: str) -> None:
+    for region in ("DE", "US", "BR", country):
+        example = phonenumbers.example_number(region)
+        number = phonenumbers.format_number(example, PhoneNumberFormat.E164)
+        sent = dialled(number, number, NumberFormat.NATIONAL, country)
+        assert canonical(sent, country) == number
+
+
 @given(st.text(st.sampled_from("+0123456789*# -()"), max_size=24), st.sampled_from(["US", None]))
 def test_any_text_is_read_or_refused(text: str, country: str | None) -> None:
     try:

@@ -93,6 +93,26 @@ def test_a_worker_judges_the_target_of_an_action_again(changing: Ringback) -> No
     assert now is not None and len(now.legs) == 2
 
 
+def test_a_worker_judges_the_caller_id_of_an_action_again(changing: Ringback) -> None:
+    call = changing.wait_state(changing.place("15500", "15600"), State.BRIDGED)
+    accounts = read_accounts(None)
+    organization = replace(accounts.organizations["0003"], caller_ids=())
+    change(changing, replace(accounts, organizations={organization.number: organization}))
+    request = Request(
+        id=f"{call.id}_0123456789ab",
+        action=Action.MONITOR,
+        leg=call.legs[0].id,
+        target=Target("15600", NumberKind.PUBLIC, (Way(gateway="pstn"),)),
+        caller_id="Bank <+15302040000>",
+        asked=changing.store.now(),
+    )
+    queue = JobQueue(changing.store.redis, changing.store.keys)
+    outcome = queue.outcome(queue.act(call, request), LIMIT)
+    assert outcome == "Bank <+15302040000> must not be shown as caller id."
+    now = changing.store.get(call.id)
+    assert now is not None and len(now.legs) == 2
+
+
 def test_the_switch_dials_the_form_of_the_gateway_and_nothing_barred(changing: Ringback) -> None:
     accounts = with_policy(NOT_GERMANY)
     organization = replace(accounts.organizations["0003"], country="US")
