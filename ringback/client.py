@@ -388,18 +388,27 @@ class Client:
     ) -> urllib3.BaseHTTPResponse:
         """An answer, whose body is still to be read where ``last`` says it is one of events."""
         query = urlencode([(n, _text(v)) for n, v in words.items() if v is not None], doseq=True)
-        headers = {"Authorization": f"Bearer {self._bearer()}"}
-        if last:
-            headers["Last-Event-ID"] = last
-        response = self._send(
-            method,
-            f"{path}?{query}" if query else path,
-            once=once,
-            headers=headers,
-            body=None if body is None else json.dumps(body).encode(),
-            preload_content=last is None,
-            timeout=self._timeout if last is None else SILENCE,
-        )
+
+        def ask() -> urllib3.BaseHTTPResponse:
+            headers = {"Authorization": f"Bearer {self._bearer()}"}
+            if last:
+                headers["Last-Event-ID"] = last
+            return self._send(
+                method,
+                f"{path}?{query}" if query else path,
+                once=once,
+                headers=headers,
+                body=None if body is None else json.dumps(body).encode(),
+                preload_content=last is None,
+                timeout=self._timeout if last is None else SILENCE,
+            )
+
+        response = ask()
+        if response.status == 401 and self._until is not None:
+            # The token was revoked before its time. Nothing was done, so another may ask again.
+            response.drain_conn()
+            self._until = 0.0
+            response = ask()
         if response.status in (200, 202):
             return response
         try:

@@ -182,7 +182,8 @@ class PhoneCallActions:
         action: Action = body["action"]
         leg, by, asks = self._legs(caller, extension, call, body)
         own = None if caller.supervises(call) else _own_leg(caller, call, action, asks)
-        users, apps = [call.user, caller.asking_user(user)], [call.app, caller.app.id]
+        asking = caller.asking_user(user)
+        users, apps = [call.user, asking], [call.app, caller.app.id]
         guard = Guard.of(caller.accounts, call.extension, users, apps)
         shown = call.caller_id
         if "callerId" in body:
@@ -227,9 +228,9 @@ class PhoneCallActions:
             mailbox=mailbox,
             asked=self._store.now(),
             app=caller.app.id,
-            user=caller.asking_user(user),
+            user=asking,
             own=own.id if own else None,
-            charged=_charged_user(caller, call, target),
+            charged=_charged_user(call, target, asking),
             recorded=recorded,
         )
 
@@ -344,11 +345,10 @@ def _own_leg(caller: Caller, call: Call, action: Action, asks: Leg) -> Leg:
     return own
 
 
-def _charged_user(caller: Caller, call: Call, target: Target | None) -> str | None:
+def _charged_user(call: Call, target: Target | None, asking: str | None) -> str | None:
     """The user that pays for a public target in place of the call's own: the one that asks."""
-    user = caller.app.user
     public = target is not None and target.kind is NumberKind.PUBLIC
-    return user if public and user != call.user else None
+    return asking if public and asking != call.user else None
 
 
 def _back_to(call: Call, by: Leg) -> Target:

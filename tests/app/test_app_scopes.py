@@ -588,3 +588,4 @@ def test_a_stream_ends_with_its_token(serve: Serve, monkeypatch: pytest.MonkeyPa
     assert next(chunks).startswith(b"retry:")
     assert asked(client, "/oauth/revoke", token=token).status_code == 200
     assert b"event:" not in b"".join(chunks)
+    answer.close()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.accounts import rights
 from app.accounts.caller import Caller, Scope
 from app.accounts.model import Accounts, App, Extension, ExtensionType, Level, Organization, User
+from app.accounts.scopes import AppScope
 from app.calls import sight, transitions
 from app.calls.model import Call, Leg, NumberKind, State
 from app.calls.transitions import LegReport
@@ -142,6 +143,16 @@ def test_supervise_counts_by_the_charged_extension() -> None:
     assert not rights.supervises(BOB, accounts(bob=("0003*22*",)), at)
     assert rights.supervises(replace(BOB, supervise=("0003*210",)), accounts(), at)
     assert not rights.supervises(CARLA, of_user, at)
+
+
+def test_without_the_scope_to_supervise_an_app_acts_on_its_own_legs_alone() -> None:
+    own, other = phone("a1", "0003*210", **TALKS), phone("b1", "0003*220", **TALKS)
+    at, known = call(own, other, state=State.BRIDGED), accounts()
+    for app, may in ((ADA, [True, False]), (OWN, [True, True]), (ADMIN, [False, False])):
+        caller = Caller(replace(app, scopes=(AppScope.CALLS_READ, AppScope.CALLS_ACT)), known)
+        assert [caller.acts(at, leg) for leg in at.legs] == may
+        assert caller.sees(at) and not caller.supervises(at)
+        assert caller.lacks_right(at, "").code == "scope_insufficient"
 
 
 def test_accounts_that_lose_the_user_lose_nothing_for_the_others() -> None:

@@ -10,6 +10,7 @@ import pytest
 from app.accounts.store import AccountStore
 from app.calls.model import State
 from ringback import STATES, Client, EventStream, RingbackError, verify_webhook
+from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, REAL, Ringback
 from tests.receiver import receiving
 
@@ -134,3 +135,22 @@ def test_call_events_are_verified(
             client.remove_call_events("210")
     event = verify_webhook(message["headers"], message["content"], signing)
     assert (event["CallAPIID"], event["CallStatus"]) == (call.id, "ANSWER")
+
+
+def test_a_revoked_token_is_replaced(ringback: Ringback) -> None:
+    secret = {"client_id": "demo-user", "client_secret": "demo-user-secret"}
+    client = Client(ringback.stack.url, **secret)
+    nobodys = {"filterBy": "nonce", "filterValue": "nobody"}
+    assert list(client.calls(**nobodys)) == []
+
+    def revoke_and_go_on() -> None:
+        old = client._token
+        form = {"token": old, **secret}
+        answer = client._http.request("POST", f"{ringback.stack.url}/oauth/revoke", fields=form)
+        assert answer.status == 200
+        with client.events():
+            # No request fails, whenever a process hears of the revocation.
+            eventually(lambda: list(client.calls(**nobodys)) == [] and client._token != old)
+
+    revoke_and_go_on()
+    revoke_and_go_on()

@@ -384,6 +384,11 @@ def test_a_public_number_is_charged_to_the_user_that_asks(at_office: Office) -> 
         assert moved[0] == 200
         legs = at_office.legs(call_id, lambda legs: "c1" in legs)
         assert legs["c1"].charged == charged
+    # An organization's app that names a user asks for that user.
+    call_id = at_office.talking("0003*210", "0003*220")
+    body = {"action": "Transfer", "phoneCallViewId": "01", "sendCallTo": "15601"}
+    assert at_office.ask("organization", "PUT", f"bob/@self/{call_id}", body)[0] == 200
+    assert at_office.legs(call_id, lambda legs: "c1" in legs)["c1"].charged == "bob"
 
 
 def test_may_record_is_about_the_parties_recorded(at_office: Office) -> None:
