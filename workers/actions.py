@@ -113,9 +113,9 @@ class Actor:
         most = self.runtime.settings.max_third_parties
         if (why := actions.refusal(call, request, most_thirds=most)) is not None:
             raise Refused(why)
-        accounts = self.runtime.accounts.latest()
-        if (why := accounts.barred(call.extension, request.app or "")) is not None:
-            # Suspended since the API let the request in.
+        accounts, paid = self.runtime.accounts, (call.extension, request.app or "")
+        # If it is barred, the API may have read a change that this process has not.
+        if accounts.latest().barred(*paid) and (why := accounts.latest(fresh=True).barred(*paid)):
             raise Refused(why)
         self._check_rights(call, request)
         self._check_policy(call, request)

@@ -219,6 +219,10 @@ class Dispatcher:
         """The calls that the accounts allow now. They may have changed since the acceptance."""
         accounts = self._runtime.accounts.latest()
         found = {call.id: barred(accounts, call) for call in calls}
+        if any(found.values()):
+            # An API may have accepted a call by a change that this process has not read yet.
+            accounts = self._runtime.accounts.latest(fresh=True)
+            found = {call.id: barred(accounts, call) for call in calls}
         changes = []
         for call in calls:
             if (why := found[call.id]) is None:

@@ -134,22 +134,20 @@ class AccountStore:
             log.error("Redis came back empty: the counts of all caps begin anew")
             counting.counts_lost()
 
-    def latest(self) -> Accounts:
+    def latest(self, *, fresh: bool = False) -> Accounts:
         """The accounts in Redis, or while Redis is unavailable those that it had last."""
         try:
-            return self.current()
+            return self.current(fresh=fresh)
         except RedisError as error:
             log.warning("the accounts cannot be read, go on with those known: %s", error)
             return self._accounts
 
-    def reread(self) -> Accounts:
-        """The accounts in Redis by now, also if they were read a moment ago."""
-        self._asked = -math.inf
-        return self.current()
-
-    def current(self) -> Accounts:
-        """The accounts in Redis, read again only after a change."""
+    def current(self, *, fresh: bool = False) -> Accounts:
+        """The accounts in Redis, read again only after a change. With ``fresh`` it asks for a
+        change also if it asked a moment ago."""
         now = time.monotonic()
+        if fresh:
+            self._asked = -math.inf
         # The first call must read: this process may have begun with other accounts.
         if self._version is not None and now - self._asked < self._max_age:
             return self._accounts

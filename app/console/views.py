@@ -350,7 +350,7 @@ def change_access(name: str, verb: str) -> Response:
     why = str(body.get("why") or "")[:255]
     ended = console.change_access(caller, verb, name, why, hang_up=body.get("hangUp") is True)
     # This process may not have read the change yet.
-    fresh = replace(caller, accounts=service(AccountStore).reread())
+    fresh = replace(caller, accounts=service(AccountStore).current(fresh=True))
     return jsonify(console.access(fresh) | {"ended": ended})
 
 

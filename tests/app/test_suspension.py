@@ -165,6 +165,17 @@ def test_every_process_sees_it_and_keeps_it(redis: Redis, suspensions: Suspensio
     assert one.current().suspended == AccountStore(redis, keys).current().suspended == {}
 
 
+def test_a_fresh_look_sees_a_change_at_once(redis: Redis, suspensions: Suspensions) -> None:
+    """A worker has one before it refuses what an API has just accepted."""
+    store = AccountStore(redis, Keys(), max_age=3600)
+    store.replace(read_accounts(None), demo=True)
+    suspensions.add("organization:0003", WHO)
+    assert store.latest().is_suspended("0003")
+    suspensions.remove("organization:0003")
+    assert store.latest().is_suspended("0003")
+    assert not store.latest(fresh=True).is_suspended("0003")
+
+
 def test_a_redis_without_accounts_gets_no_version(redis: Redis, suspensions: Suspensions) -> None:
     """Or a process would take it for one with accounts."""
     redis.flushall()

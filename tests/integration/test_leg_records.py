@@ -12,7 +12,7 @@ import pytest
 
 from app.calls.model import Call, State
 from tests.conftest import eventually
-from tests.integration.conftest import LIMIT, Ringback
+from tests.integration.conftest import LIMIT, REAL, Ringback
 from workers.runtime import switch_addresses
 
 
@@ -146,3 +146,18 @@ def test_a_third_party_that_listens(ringback: Ringback, switch: SwitchRecord) ->
     (recorded,) = (leg for leg in found["legs"] if "recording" in leg)
     assert recorded["number"] == "15600"
     assert recorded["recording"] == found["actions"][1]["recording"]
+
+
+@pytest.mark.skipif(bool(REAL), reason="the stack that may die has the simulator")
+def test_a_call_that_ended_while_no_listener_was_there(mortal: Ringback) -> None:
+    call = mortal.wait_state(mortal.place("0003*210", "15600"), State.BRIDGED)
+    mortal.kill("listener")
+    mortal.api("hupall")
+    mortal.start("listener")
+    call = mortal.ended(call.id)
+    assert call.ended_by == "events_lost"
+    # Each leg has an end, which is Ringback's word, as there is no cause.
+    assert all(leg.ended and leg.cause is None for leg in call.legs)
+    for leg in record(mortal, call.id)["legs"]:
+        assert leg["ended"] >= leg["answered"] and "cause" not in leg
+        assert leg["seconds"] == int(leg["ended"]) - int(leg["answered"])
