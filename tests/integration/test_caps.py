@@ -127,6 +127,31 @@ def test_calls_that_share_a_cap_end_when_their_sum_reaches_it(real_time: Ringbac
     eventually(lambda: listens(real_time))
 
 
+def test_a_transfer_to_a_public_number_takes_what_is_left(real_time: Ringback) -> None:
+    capped(real_time, minutes_per_day=1)
+    have_used(real_time, "seconds", MINUTE)
+    call_id = real_time.place("0003*210", "0003*024")
+    call = real_time.wait_state(call_id, State.BRIDGED)
+    body = {"action": "Transfer", "phoneCallViewId": "00", "sendCallTo": "15600"}
+
+    def transfer() -> tuple[int, Any]:
+        token = "demo-organization-token"
+        return real_time.request("PUT", f"12/@self/{call_id}", body, token=token)
+
+    status, answer = transfer()
+    assert status == 429
+    assert answer["error"]["cap"] == "organization:3 minutes_per_day"
+    assert real_time.store.get(call_id) == call
+    have_used(real_time, "seconds", MINUTE - 4)
+    assert transfer()[0] == 200
+    call = cut_off(real_time.ended(call_id))
+    (third,) = call.thirds
+    assert third.counted == f"time:{HOLDER}"
+    assert third.answered is not None and third.ended is not None
+    assert 2.9 <= third.ended - third.answered <= 5.0
+    assert used(real_time, "seconds", call.ended or 0) == MINUTE
+
+
 @pytest.mark.skipif(bool(REAL), reason="asks the simulator what it was told to dial")
 def test_listeners_come_no_faster_than_the_limit(real_time: Ringback) -> None:
     """Each waits for its turn until RINGBACK_ACTION_TIMEOUT, or is refused and never dialled."""

@@ -50,6 +50,7 @@ class QuotaTimers:
         self._store = runtime.store
         self._link = link
         self._folding = folding
+        self._longest = runtime.settings.max_call_duration
         # The second at which the switch ends a leg, by its uuid, as this listener has set it.
         self._set: dict[str, int | None] = {}
         # What holders had used at the last look, and when that reaches a cap.
@@ -101,7 +102,8 @@ class QuotaTimers:
                 self._store.note(timed.call.id, note)
             if not sooner:
                 begun = timed.call.answered or timed.leg.answered or now
-                left = math.floor(begun + timed.call.call_duration) - math.floor(now)
+                lasts = min(timed.call.call_duration, self._longest)
+                left = math.floor(begun + lasts) - math.floor(now)
                 commands.limit_duration(self._link, uuid, left)
         except EventSocketError as error:
             log.warning("call %s: a timer cannot be set yet: %s", timed.call.id, error)
