@@ -85,6 +85,38 @@ def test_a_call_ends_when_the_minutes_of_the_day_are_used(real_time: Ringback) -
     redis = real_time.store.redis
     assert redis.hlen(real_time.store.keys.running(HOLDER)) == 0
 
+    def percents() -> list[bytes]:
+        alerts = [fields for _, fields in redis.xrange(real_time.store.keys.alerts)]
+        return [a[b"percent"] for a in alerts if a[b"cap"] == b"minutes_per_day"]
+
+    # The use began above 80 percent.
+    eventually(lambda: percents()[-2:] == [b"80", b"100"])
+
+
+def test_fifty_clients_at_once_have_ten_calls_dialled(real_time: Ringback) -> None:
+    capped(real_time, calls_per_day=1_000, max_legs=10_000)
+    before = used(real_time, "calls_per_day", real_time.store.now())
+    capped(real_time, calls_per_day=before + 1 + 10, max_legs=10_000)
+    body = {
+        "extension": "210",
+        "phoneCallView": [{"source": ["0003*210"], "destination": ["15509"]}],
+    }
+
+    def place(_: int) -> tuple[int, Any]:
+        return real_time.request("POST", "@me/simple", body)
+
+    known = 0 if REAL else len(real_time.originates())
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(place, range(50)))
+    placed = [answer[0]["id"] for status, answer in answers if status == 202]
+    assert sorted({status for status, _ in answers}) == [202, 429]
+    calls = [real_time.ended(call_id) for call_id in placed]
+    assert len(calls) == 10
+    if not REAL:
+        dialled = {originate["job_uuid"] for originate in real_time.originates()[known:]}
+        assert dialled == {call.job_uuid for call in calls}
+    assert used(real_time, "calls_per_day", real_time.store.now()) == before + 11
+
 
 def test_a_call_ends_when_the_money_of_the_day_is_used(real_time: Ringback) -> None:
     # 0.01 for the call, and 0.002 a second: four seconds are left.

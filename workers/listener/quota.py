@@ -92,8 +92,8 @@ class QuotaTimers:
             before = self._set.get(uuid)
             # A timer that comes sooner needs no other to go, so the leg is never without one.
             sooner = before is not None and timed.end is not None and timed.end < before
-            if not sooner:
-                commands.lift_limits(self._link, uuid)
+            if not sooner and (said := commands.lift_limits(self._link, uuid)).startswith("-"):
+                log.error("switch refuses sched_del, install its ringback.xml again: %s", said)
             if timed.end is not None:
                 left = max(0, timed.end - math.floor(now))
                 reply = commands.limit_quota(self._link, uuid, left)
