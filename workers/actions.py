@@ -303,7 +303,8 @@ class Actor:
     def _left(self, call: Call) -> int:
         """The seconds until the end of the call's time."""
         begun = call.answered or self.runtime.store.now()
-        return max(1, int(begun + call.call_duration - self.runtime.store.now()))
+        duration = min(call.call_duration, self.runtime.settings.max_call_duration)
+        return max(1, int(begun + duration - self.runtime.store.now()))
 
 
 def _application(leg: Leg, request: Request) -> dialstring.Application:

@@ -18,7 +18,7 @@ NAMES = (
     "max_waiting",
 )
 # The caps that workers and listeners look at.
-LOOKED_AT = ("max_legs", "minutes_per_day", "cost_per_day")
+LOOKED_AT = ("minutes_per_day", "cost_per_day")
 # An account that may have caps, with its name among all.
 Holder = tuple[str, Capped]
 

@@ -245,7 +245,8 @@ _PHONE_CALLS = (
         "after the change, `at` in epoch seconds, and `phoneCall`, the present PhoneCall without "
         "links. `left` says that the user's phone has left a call of somebody else. With the "
         "header `Last-Event-ID` the stream begins after that event. An event "
-        "`reset` says that some changes since then are no longer kept.",
+        "`reset` says that some changes since then are no longer kept. An event `quota` says that "
+        "80 or 100 percent of a cap are used; it has no id.",
         query=stream.StreamQuery,
         codes=("user_invalid", "stream_limit_exceeded"),
     ),

@@ -10,7 +10,6 @@ from app.telemetry import counting
 from app.web.resource import date
 
 _WHAT = {
-    "max_calls": "calls at a time",
     "legs_per_second": "legs per second",
     "max_legs": "legs at a time",
     "max_waiting": "waiting calls",

@@ -24,9 +24,6 @@ async def bridge(channel: Channel, argument: str) -> None:
         handle_failure(channel, cause)
         return
     try:
-        if application := channel.get("bridge_pre_execute_bleg_app"):
-            data = channel.get("bridge_pre_execute_bleg_data") or ""
-            channel.switch.execute_on_answer(peer, f"{application} {data}")
         await _joined(channel, peer)
     finally:
         peer.release()
@@ -56,6 +53,9 @@ async def _joined(channel: Channel, peer: Channel) -> None:
         number = shown.callee_id_number if leg is channel else shown.caller_id_number
         leg.set("last_sent_callee_id_name", number)
         leg.set("last_sent_callee_id_number", number)
+    if application := channel.get("bridge_pre_execute_bleg_app"):
+        data = channel.get("bridge_pre_execute_bleg_data") or ""
+        channel.switch.execute_on_answer(peer, f"{application} {data}")
     await wait(lambda: not (channel.ready and peer.ready), channel, peer)
     peer.set("last_bridge_role", "originatee")
     await channel.switch.clock.sleep(TICK)

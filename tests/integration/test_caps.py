@@ -85,6 +85,38 @@ def test_a_call_ends_when_the_minutes_of_the_day_are_used(real_time: Ringback) -
     redis = real_time.store.redis
     assert redis.hlen(real_time.store.keys.running(HOLDER)) == 0
 
+    def percents() -> list[bytes]:
+        alerts = [fields for _, fields in redis.xrange(real_time.store.keys.alerts)]
+        return [a[b"percent"] for a in alerts if a[b"cap"] == b"minutes_per_day"]
+
+    # The use began above 80 percent.
+    eventually(lambda: percents()[-2:] == [b"80", b"100"])
+
+
+def test_fifty_clients_at_once_have_ten_calls_dialled(real_time: Ringback) -> None:
+    capped(real_time, calls_per_day=1_000, max_legs=10_000)
+    before = used(real_time, "calls_per_day", real_time.store.now())
+    capped(real_time, calls_per_day=before + 1 + 10, max_legs=10_000)
+    body = {
+        "extension": "210",
+        "phoneCallView": [{"source": ["0003*210"], "destination": ["15509"]}],
+    }
+
+    def place(_: int) -> tuple[int, Any]:
+        return real_time.request("POST", "@me/simple", body)
+
+    known = 0 if REAL else len(real_time.originates())
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(place, range(50)))
+    placed = [answer[0]["id"] for status, answer in answers if status == 202]
+    assert sorted({status for status, _ in answers}) == [202, 429]
+    calls = [real_time.ended(call_id) for call_id in placed]
+    assert len(calls) == 10
+    if not REAL:
+        dialled = {originate["job_uuid"] for originate in real_time.originates()[known:]}
+        assert dialled == {call.job_uuid for call in calls}
+    assert used(real_time, "calls_per_day", real_time.store.now()) == before + 11
+
 
 def test_a_call_ends_when_the_money_of_the_day_is_used(real_time: Ringback) -> None:
     # 0.01 for the call, and 0.002 a second: four seconds are left.
@@ -125,6 +157,31 @@ def test_calls_that_share_a_cap_end_when_their_sum_reaches_it(real_time: Ringbac
     for call_id in ids:
         real_time.ended(call_id)
     eventually(lambda: listens(real_time))
+
+
+def test_a_transfer_to_a_public_number_takes_what_is_left(real_time: Ringback) -> None:
+    capped(real_time, minutes_per_day=1)
+    have_used(real_time, "seconds", MINUTE)
+    call_id = real_time.place("0003*210", "0003*024")
+    call = real_time.wait_state(call_id, State.BRIDGED)
+    body = {"action": "Transfer", "phoneCallViewId": "00", "sendCallTo": "15600"}
+
+    def transfer() -> tuple[int, Any]:
+        token = "demo-organization-token"
+        return real_time.request("PUT", f"12/@self/{call_id}", body, token=token)
+
+    status, answer = transfer()
+    assert status == 429
+    assert answer["error"]["cap"] == "organization:3 minutes_per_day"
+    assert real_time.store.get(call_id) == call
+    have_used(real_time, "seconds", MINUTE - 4)
+    assert transfer()[0] == 200
+    call = cut_off(real_time.ended(call_id))
+    (third,) = call.thirds
+    assert third.counted == f"time:{HOLDER}"
+    assert third.answered is not None and third.ended is not None
+    assert 2.9 <= third.ended - third.answered <= 5.0
+    assert used(real_time, "seconds", call.ended or 0) == MINUTE
 
 
 @pytest.mark.skipif(bool(REAL), reason="asks the simulator what it was told to dial")

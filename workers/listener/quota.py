@@ -50,6 +50,7 @@ class QuotaTimers:
         self._store = runtime.store
         self._link = link
         self._folding = folding
+        self._longest = runtime.settings.max_call_duration
         # The second at which the switch ends a leg, by its uuid, as this listener has set it.
         self._set: dict[str, int | None] = {}
         # What holders had used at the last look, and when that reaches a cap.
@@ -91,8 +92,8 @@ class QuotaTimers:
             before = self._set.get(uuid)
             # A timer that comes sooner needs no other to go, so the leg is never without one.
             sooner = before is not None and timed.end is not None and timed.end < before
-            if not sooner:
-                commands.lift_limits(self._link, uuid)
+            if not sooner and (said := commands.lift_limits(self._link, uuid)).startswith("-"):
+                log.error("switch refuses sched_del, install its ringback.xml again: %s", said)
             if timed.end is not None:
                 left = max(0, timed.end - math.floor(now))
                 reply = commands.limit_quota(self._link, uuid, left)
@@ -101,7 +102,8 @@ class QuotaTimers:
                 self._store.note(timed.call.id, note)
             if not sooner:
                 begun = timed.call.answered or timed.leg.answered or now
-                left = math.floor(begun + timed.call.call_duration) - math.floor(now)
+                lasts = min(timed.call.call_duration, self._longest)
+                left = math.floor(begun + lasts) - math.floor(now)
                 commands.limit_duration(self._link, uuid, left)
         except EventSocketError as error:
             log.warning("call %s: a timer cannot be set yet: %s", timed.call.id, error)
