@@ -71,7 +71,7 @@ def _barred_by(policy: Policy, number: str, found: Iterable[Reading]) -> Barred 
 
 def _kinds(reading: Reading) -> list[str]:
     kinds = sorted(kind.value for kind in reading.kinds)
-    if any(reading.number.startswith(prefix) for prefix in REVENUE_SHARE_RANGES):
+    if reading.number.startswith(REVENUE_SHARE_RANGES):
         kinds.append(REVENUE_SHARE)
     return kinds
 
