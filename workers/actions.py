@@ -263,7 +263,7 @@ class Actor:
                 party,
                 variables={CALL_VARIABLE: call.id},
                 ring_timeout=request.wait_for_pickup,
-                shows=leg.number,
+                shows=self._shown_by(call, leg, request),
             )
         # The time limit of the call is on the source, and the source may be the party that leaves.
         commands.limit_duration(connection, leg.uuid, self._left(call))
@@ -286,6 +286,14 @@ class Actor:
             # If the lot is full, the party goes back at once.
             there = f"{parked},{there}"
         return commands.transfer(connection, leg.uuid, there)
+
+    def _shown_by(self, call: Call, leg: Leg, request: Request) -> str:
+        """The number that a party shows which is sent elsewhere: its own, if it may be shown out
+        there."""
+        public = request.target is not None and request.target.kind is NumberKind.PUBLIC
+        if public and not self._guard(call, request).may_show(leg.number):
+            return caller_id(request.caller_id, call.extension).number
+        return leg.number
 
     def _limit_next(
         self, connection: SwitchConnection, call: Call, leg: Leg, brought: tuple[Leg, ...]

@@ -57,9 +57,8 @@ def _barred_by(policy: Policy, number: str, found: Iterable[Reading]) -> Barred 
     if not numbers and policy.countries and not any(Kind.EMERGENCY in r.kinds for r in found):
         return Barred("countries", f"{number} is no number of any country.", policy.name)
     for reading in numbers:
-        allowed = max((len(p) for p in policy.allow if reading.number.startswith(p)), default=0)
-        denied = max((p for p in policy.deny if reading.number.startswith(p)), key=len, default="")
-        if denied and len(denied) >= allowed:
+        allowed, denied = (_longest(p, reading.number) for p in (policy.allowed, policy.denied))
+        if denied and len(denied) >= len(allowed):
             reason = f"{reading.number} begins with {denied}."
             return Barred(f"deny {denied}", reason, policy.name)
         if allowed or not policy.countries or reading.country in policy.countries:
@@ -69,9 +68,18 @@ def _barred_by(policy: Policy, number: str, found: Iterable[Reading]) -> Barred 
     return None
 
 
+def _longest(prefixes: frozenset[str], number: str) -> str:
+    """The longest prefix of the number; empty if there is none. Lists of fraud ranges have
+    thousands, so they are looked up and not tried."""
+    if not prefixes:
+        return ""
+    found = (number[:length] for length in range(len(number), 0, -1))
+    return next((prefix for prefix in found if prefix in prefixes), "")
+
+
 def _kinds(reading: Reading) -> list[str]:
     kinds = sorted(kind.value for kind in reading.kinds)
-    if any(reading.number.startswith(prefix) for prefix in REVENUE_SHARE_RANGES):
+    if reading.number.startswith(REVENUE_SHARE_RANGES):
         kinds.append(REVENUE_SHARE)
     return kinds
 

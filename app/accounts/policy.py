@@ -1,6 +1,7 @@
 """Dial policy: which public numbers an account may have dialled, as plain values."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from app.numbers import Kind
 
@@ -15,7 +16,7 @@ TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """The rules of ``[[policies]]`` in the accounts. Prefixes have E.164 form: ``+4420``."""
 
@@ -32,6 +33,14 @@ class Policy:
     enforce: bool = True
     calls_to_number_per_hour: int | None = None
     new_countries_per_day: int | None = None
+
+    @cached_property
+    def allowed(self) -> frozenset[str]:
+        return frozenset(self.allow)
+
+    @cached_property
+    def denied(self) -> frozenset[str]:
+        return frozenset(self.deny)
 
 
 @dataclass(frozen=True, slots=True)

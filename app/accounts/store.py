@@ -4,6 +4,7 @@ in memory."""
 import json
 import logging
 import math
+import threading
 import time
 import tomllib
 from dataclasses import asdict, replace
@@ -78,8 +79,9 @@ class AccountStore:
         self._key = keys.accounts
         self._pacer = Pacer(redis, keys)
         self._max_age = max_age
-        # The time of the last request to Redis, in seconds of the monotonic clock.
-        self._asked = -math.inf
+        # When Redis was last asked, and had answered, in seconds of the monotonic clock.
+        self._asked = self._answered = -math.inf
+        self._lock = threading.Lock()
         self._version: bytes | None = None
         self._accounts = Accounts()
         self._demo = False
@@ -145,14 +147,29 @@ class AccountStore:
     def current(self, *, fresh: bool = False) -> Accounts:
         """The accounts in Redis, read again only after a change. With ``fresh`` it asks for a
         change also if it asked a moment ago."""
-        now = time.monotonic()
         if fresh:
-            self._asked = -math.inf
+            with self._lock:
+                return self._ask()
+        came = time.monotonic()
         # The first call must read: this process may have begun with other accounts.
-        if self._version is not None and now - self._asked < self._max_age:
+        if self._version is not None and came - self._asked < self._max_age:
             return self._accounts
-        # This is set before the answer arrives, so that only one of many requests asks.
-        self._asked = now
+        with self._lock:
+            # Of requests that come together only one asks, and the others wait for its answer: what
+            # is known here may be hours old.
+            if self._version is not None and came <= self._answered:
+                return self._accounts
+            return self._ask()
+
+    def _ask(self) -> Accounts:
+        asked = time.monotonic()
+        try:
+            self._look()
+        finally:
+            self._asked, self._answered = asked, time.monotonic()
+        return self._accounts
+
+    def _look(self) -> None:
         version: Any = self._redis.hget(self._key, "version")
         if version is None and self._accounts.apps:
             log.warning("Redis came back empty: write the accounts and the limits of calls again")
@@ -170,7 +187,6 @@ class AccountStore:
                 self._demo = found[2] == b"1"
             self._suspend({name.decode(): text.decode() for name, text in suspended.items()})
             self._version = found[0]
-        return self._accounts
 
     def _suspend(self, found: dict[str, str]) -> None:
         if is_lost(self._suspended, found):
@@ -183,7 +199,8 @@ class AccountStore:
         known = without_unknown(json.loads(document))
         try:
             # The writer has already allowed or refused the demo's tokens.
-            self._accounts = AccountsSchema(demo=True).load(known)
+            found: Accounts = AccountsSchema(demo=True).load(known)
+            self._accounts = replace(found, suspended=self._accounts.suspended)
         except ValidationError as error:
             # A newer Ringback wrote them, in a rolling update.
             log.error("the accounts in Redis cannot be read, keep the previous ones: %s", error)

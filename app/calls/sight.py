@@ -20,6 +20,8 @@ def legs_in(call: Call) -> tuple[Leg, ...]:
     A leg that lost the race is not in the call, though its end may not have been heard yet.
     """
     ended = call.state is State.ENDED
+    if not ended and not any(leg.live for leg in call.legs):
+        return ()
     kept = {} if call.conference is not None else {role: _kept(call, role) for role in _SIDES}
     return tuple(
         leg

@@ -1,4 +1,8 @@
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +160,23 @@ def test_accounts_of_some_age_are_read_anew(redis: Redis, accounts_file: Path) -
     accounts_file.write_text(GOOD)
     writer.replace(read_accounts(accounts_file))
     eventually(lambda: reader.current().app_of_token("demo-user-token") is None)
+
+
+def test_requests_that_come_together_all_see_a_change(redis: Redis) -> None:
+    writer, reader = AccountStore(redis, Keys()), AccountStore(redis, Keys(), max_age=0.05)
+    writer.replace(read_accounts(None))
+    old, read = reader.current(), time.monotonic()
+    writer.replace(replace(old, apps={}))
+    eventually(lambda: time.monotonic() > read + 0.05)
+    # One of them asks Redis, and the others do not go on with accounts of any age meanwhile.
+    together = threading.Barrier(8)
+
+    def apps(_: int) -> int:
+        together.wait()
+        return len(reader.current().apps)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(apps, range(8))) == [0] * 8
 
 
 def test_what_a_newer_version_wrote_is_read(redis: Redis, accounts_file: Path) -> None:

@@ -1,5 +1,7 @@
 """What policies say of a number, without accounts."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from app.accounts.judging import REVENUE_SHARE_RANGES, judge
@@ -39,6 +41,20 @@ def test_the_longest_prefix_decides() -> None:
     assert entry(BERLIN, policy) == "deny +4930"
     # Of two equal ones, deny.
     assert entry(BERLIN, Policy("p", allow=("+4930",), deny=("+4930",))) == "deny +4930"
+
+
+def test_many_prefixes_are_read_once() -> None:
+    class Prefixes(tuple[str, ...]):
+        read = 0
+
+        def __iter__(self) -> Iterator[str]:
+            Prefixes.read += 1
+            return super().__iter__()
+
+    policy = Policy("p", deny=Prefixes(f"+4930{n:04}" for n in range(10_000)))
+    assert entry("+493012345678", policy) == "deny +49301234"
+    assert entry(LONDON, policy) is None
+    assert Prefixes.read == 1
 
 
 @pytest.mark.parametrize("number", ["4930123456", "004930123456", "0114930123456"])

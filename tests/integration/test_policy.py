@@ -113,6 +113,23 @@ def test_a_worker_judges_the_caller_id_of_an_action_again(changing: Ringback) ->
     assert now is not None and len(now.legs) == 2
 
 
+def test_a_transfer_shows_no_number_that_may_not_be_shown(changing: Ringback) -> None:
+    accounts = read_accounts(None)
+    organization = replace(accounts.organizations["0003"], caller_ids=())
+    change(changing, replace(accounts, organizations={organization.number: organization}))
+    # Otherwise whoever makes a phone answer could show its number to the next one.
+    place = changing.place("15500", "15600", "?allowPublicTransfer=true")
+    call = changing.wait_state(place, State.BRIDGED)
+    body = {"action": "Transfer", "transferFromNumber": "15600", "sendCallTo": "15600"}
+    status, answer = changing.request("PUT", f"@me/@self/{call.id}", body)
+    assert status == 200, answer
+    now = changing.store.get(call.id)
+    assert now is not None
+    (third,) = now.thirds
+    shown = changing.api(f"uuid_getvar {third.uuid} origination_caller_id_number")
+    assert call.caller_id is not None and call.caller_id.endswith(f"<{shown.strip()}>")
+
+
 def test_the_switch_dials_the_form_of_the_gateway_and_nothing_barred(changing: Ringback) -> None:
     accounts = with_policy(NOT_GERMANY)
     organization = replace(accounts.organizations["0003"], country="US")
