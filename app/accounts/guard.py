@@ -162,10 +162,13 @@ def checks_of_calls(guard: Guard, calls: Iterable[Call]) -> list[Check]:
 def barred(accounts: Accounts, call: Call) -> tuple[Leg | None, Barred] | None:
     """The rule that bars a call that is about to be dialled, and the leg that it bars.
 
-    The leg is None if the caller id is barred, the app disabled or the organization suspended.
+    The leg is None if the caller id is barred, the app disabled or the organization suspended, or
+    one of them is no longer in the accounts.
     """
     if (why := accounts.barred(call.extension, call.app)) is not None:
         return None, Barred("suspended", why)
+    if (gone := _gone(accounts, call)) is not None:
+        return None, Barred("accounts", f"The accounts no longer have {gone}.")
     guard = Guard.of(accounts, call.extension, [call.user], [call.app])
     for leg in call.legs:
         if leg.hangup_requested is None and (rule := barred_leg(guard, leg)) is not None:
@@ -175,6 +178,19 @@ def barred(accounts: Accounts, call: Call) -> tuple[Leg | None, Barred] | None:
             if not guard.may_show(text):
                 return None, Barred(CALLER_ID_ENTRY, f"{text} must not be shown as caller id.")
     return None
+
+
+def _gone(accounts: Accounts, call: Call) -> str | None:
+    """The app, user or extension of a call that has left the accounts; None if all are there."""
+    if not accounts.apps:
+        # Redis had no accounts yet when this process last read them.
+        return None
+    if call.app not in accounts.apps and not call.app.startswith("@"):
+        return f"the app {call.app}"
+    if call.user not in accounts.users:
+        return f"the user {call.user}"
+    gone = call.extension not in accounts.extensions
+    return f"the extension {call.extension}" if gone else None
 
 
 def barred_leg(guard: Guard, leg: Leg) -> Barred | None:

@@ -135,7 +135,7 @@ class PhoneCalls:
         shown = extension.caller_id or f"<{extension.number}>"
         views = [
             {
-                name: [_key(caller, guard, n) for n in value] if isinstance(value, list) else value
+                name: _keys(caller, guard, value) if isinstance(value, list) else value
                 for name, value in view.items()
                 if value != shown
             }
@@ -530,6 +530,10 @@ def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> st
     if conference.pin not in (None, query.get("pin")):
         raise api_error("pc_pin_invalid")
     return f"{name}-{number}"
+
+
+def _keys(caller: Caller, guard: Guard, numbers: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(_key(caller, guard, number) for number in numbers))
 
 
 def _key(caller: Caller, guard: Guard, number: str) -> str:

@@ -52,8 +52,10 @@ class RedisClock:
     def set(self, asked: float, clock: float) -> None:
         """Take over ``clock``, Redis' time in microseconds, which Redis read at some moment since
         the monotonic time ``asked``."""
-        first, self.heard = self.heard == -math.inf, time.monotonic()
-        self._least, most = clock - self.heard * 1e6, clock - asked * 1e6
+        first, heard = self.heard == -math.inf, time.monotonic()
+        self._least, most = clock - heard * 1e6, clock - asked * 1e6
         # The old offset stays while it can be true, with a millisecond of drift.
         if first or not self._least - 1e3 <= self._offset <= most + 1e3:
             self._offset = (self._least + most) / 2
+        # At last: another thread may read this clock in the middle.
+        self.heard = heard

@@ -185,6 +185,7 @@ def test_a_nonce_sees_the_same_request_in_another_form(serve: Any) -> None:
     for view in (
         {"destination": "011 44 20 7946 0958"},
         {"destination": ["+442079460958"]},
+        {"source": ["210", "0003*210"]},
         {"source": "0003*210"},
         {"callerId": "Demo Desk <0003210>"},
     ):

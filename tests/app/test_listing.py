@@ -314,7 +314,7 @@ def test_a_page_costs_the_same_however_many_calls_there_are(
     many = cost(redis, ask, path, **query)
     assert few[0] == many[0] <= query.get("count", 20) + 4
     # Give and take what is asked now and then whatever the request.
-    assert abs(many[1] - few[1]) <= 3
+    assert abs(many[1] - few[1]) <= 1
 
 
 # The parts

@@ -16,6 +16,7 @@ from app.store.queue import JobQueue
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, Ringback
 
+APPS = ("voipnow", "user")
 NOT_GERMANY = Policy("not-germany", deny=("+49",))
 
 
@@ -64,6 +65,21 @@ def test_a_call_that_is_barred_while_it_waits_is_not_dialled(changing: Ringback)
     calls = {call_id: changing.store.get(call_id) for call_id in (barred, dropped, allowed)}
     jobs = {call_id: call.job_uuid for call_id, call in calls.items() if call is not None}
     assert {call_id for call_id, job in jobs.items() if job in dialled} == {dropped, allowed}
+
+
+def test_a_call_whose_app_has_left_the_accounts_is_not_dialled(changing: Ringback) -> None:
+    redis = changing.store.redis
+    redis.set(SUSPENDED, 1)
+    gone, kept = (changing.place("15509", "15500", token=f"demo-{each}-token") for each in APPS)
+    accounts = read_accounts(None)
+    apps = {name: app for name, app in accounts.apps.items() if name != "demo-voipnow"}
+    change(changing, replace(accounts, apps=apps))
+    redis.delete(SUSPENDED)
+    call = changing.ended(gone)
+    assert (call.ended_by, call.disposition) == ("policy", 5)
+    told = [entry.get("data", "") for entry in changing.store.timeline(gone)]
+    assert any("The accounts no longer have the app demo-voipnow." in text for text in told)
+    assert changing.ended(kept).hangup_cause == "USER_BUSY"
 
 
 def test_a_worker_judges_the_target_of_an_action_again(changing: Ringback) -> None:
