@@ -159,6 +159,25 @@ def test_calls_that_share_a_cap_end_when_their_sum_reaches_it(real_time: Ringbac
     eventually(lambda: listens(real_time))
 
 
+def test_a_call_that_finds_nothing_left_is_not_dialled(real_time: Ringback) -> None:
+    capped(real_time, minutes_per_day=1)
+    real_time.kill("worker")
+    call_id = real_time.place("0003*210", "15500")
+    have_used(real_time, "seconds", MINUTE)
+    real_time.start("worker")
+    call = real_time.ended(call_id)
+    assert (call.ended_by, call.hangup_cause, call.disposition) == (
+        "quota",
+        "FACILITY_NOT_SUBSCRIBED",
+        5,
+    )
+    if not REAL:
+        assert call.job_uuid not in {o["job_uuid"] for o in real_time.originates()}
+    # A call between extensions needs none.
+    inside = real_time.place("0003*210", "0003*024")
+    real_time.wait_state(inside, State.BRIDGED)
+
+
 def test_a_transfer_to_a_public_number_takes_what_is_left(real_time: Ringback) -> None:
     capped(real_time, minutes_per_day=1)
     have_used(real_time, "seconds", MINUTE)
