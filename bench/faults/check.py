@@ -537,6 +537,9 @@ def _differences(
         missing = in_redis is None and on_switch is not None
         if missing and exact and (heard or what == "ended"):
             yield f"{what} {on_switch} on the switch, not in Redis"
+        elif what == "ended" and "cause" not in kept:
+            # Ringback lost sight of the call, and ended the leg with it.
+            continue
         elif in_redis is not None and on_switch is None:
             yield f"{what} {in_redis} in Redis, not on the switch"
         elif in_redis and on_switch and exact and heard and abs(in_redis - on_switch) > _SAME:
