@@ -178,7 +178,9 @@ class AccountStore:
                 self._suspensions.restore(self._suspended)
             self._write(only_missing=True)
         if version is None or version != self._version:
-            with self._redis.pipeline(transaction=True) as pipe:
+            # No transaction: a Redis that is full refuses one. What is read after the version may
+            # be newer, and is read again then.
+            with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hmget(self._key, "version", "document", "demo")
                 pipe.hgetall(self._suspended_key)
                 found, suspended = pipe.execute()

@@ -195,3 +195,13 @@ def test_what_a_newer_version_wrote_is_read(redis: Redis, accounts_file: Path) -
     redis.hset(keys.accounts, "document", json.dumps(document))
     redis.hset(keys.accounts, "version", "another")
     assert reader.current() == accounts
+
+
+def test_accounts_are_read_of_a_redis_that_is_full(redis: Redis) -> None:
+    accounts = read_accounts(None)
+    AccountStore(redis, Keys()).replace(accounts, demo=True)
+    redis.config_set("maxmemory", "1")
+    try:
+        assert AccountStore(redis, Keys()).current().apps == accounts.apps
+    finally:
+        redis.config_set("maxmemory", "0")
