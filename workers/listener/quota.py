@@ -94,12 +94,12 @@ class QuotaTimers:
             sooner = before is not None and timed.end is not None and timed.end < before
             if not sooner and (said := commands.lift_limits(self._link, uuid)).startswith("-"):
                 log.error("switch refuses sched_del, install its ringback.xml again: %s", said)
+            note = None
             if timed.end is not None:
                 left = max(0, timed.end - math.floor(now))
                 reply = commands.limit_quota(self._link, uuid, left)
                 about = f"+{left} {transitions.QUOTA_CAUSE}: {reply}"
                 note = Note("command", "sched_hangup", leg=timed.leg.id, data=about)
-                self._store.note(timed.call.id, note)
             if not sooner:
                 begun = timed.call.answered or timed.leg.answered or now
                 lasts = min(timed.call.call_duration, self._longest)
@@ -109,6 +109,9 @@ class QuotaTimers:
             log.warning("call %s: a timer cannot be set yet: %s", timed.call.id, error)
             return
         self._set[uuid] = timed.end
+        if note is not None:
+            # At last: without Redis the leg has its timers all the same.
+            self._store.note(timed.call.id, note)
 
 
 def _differs(end: int | None, other: int | None, now: float, legs: int) -> bool:
