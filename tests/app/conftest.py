@@ -1,5 +1,6 @@
 """The API against a real Redis, and the demo's tokens."""
 
+import atexit
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -67,8 +68,9 @@ def store(redis: Redis) -> CallStore:
 
 
 @pytest.fixture(autouse=True)
-def _no_late_entries() -> Iterator[None]:
-    """Let no API of a test write into the audit of the next one."""
+def _no_late_entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no API of a test write into the audit of the next one, nor when the tests are over."""
+    monkeypatch.setattr(atexit, "register", lambda *_, **__: None)
     yield
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
