@@ -99,6 +99,12 @@ def canonical(number: str, country: str | None) -> str:
     return str(phonenumbers.format_number(parsed, PhoneNumberFormat.E164))
 
 
+def load() -> None:
+    """Load the plans that every number needs, so that the first call does not wait for them."""
+    is_emergency("000000", None)
+    _reading("+12015550123", whole=False)
+
+
 def dialled(number: str, sent: str, form: NumberFormat, country: str | None) -> str:
     """The digits that a gateway gets for a public number, which the client wrote as ``sent``."""
     if form is NumberFormat.AS_SENT:

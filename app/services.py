@@ -4,6 +4,7 @@ import ipaddress
 from functools import partial
 from typing import Any
 
+from app import number_plans
 from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
 from app.cdr.services import CallReports
@@ -43,6 +44,7 @@ def create_services(settings: Settings) -> list[Any]:
     Reads the accounts into Redis, at once or when Redis is available. Raises SettingsError.
     """
     accounts = checked_accounts(settings)
+    number_plans.load()
     # A waiting client should learn soon that Redis is unavailable.
     redis = connect(settings.require_redis(), timeout=1.0, retries=1, connections=_CONNECTIONS)
     keys = Keys(settings.key_prefix)

@@ -127,6 +127,8 @@ class Dispatcher:
         """
         if self._asking is None or self._asking.token != token:
             self._give_back()
+            # Read before the claim: a claim must be sent soon.
+            self._runtime.accounts.latest()
             self._asking = Asking(token)
         ready = self._pool.heard and not self._stopping
         if not ready and not self._asking.made:
@@ -177,6 +179,7 @@ class Dispatcher:
     def _dial_next(self) -> None:
         """Dial all calls that may be dialled now."""
         while True:
+            self._runtime.accounts.latest()
             ready = {} if self._stopping else self._switches()
             turn = self._claims.next(ready, BATCH)
             self._dial(turn)

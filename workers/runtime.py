@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from app import number_plans
 from app.accounts.store import AccountStore
 from app.settings import Settings, SettingsError
 from app.store.calls import CallStore
@@ -52,6 +53,7 @@ class Runtime:
         pacer, claims = Pacer(redis, keys), Claims(store, name)
         queue = JobQueue(redis, keys)
         accounts = AccountStore(redis, keys, max_age=ACCOUNTS_AGE)
+        number_plans.load()
         return cls(settings, redis, keys, store, queue, pacer, claims, name, accounts)
 
 
