@@ -127,8 +127,8 @@ class Dispatcher:
         """
         if self._asking is None or self._asking.token != token:
             self._give_back()
-            # Read before the claim: a claim must be sent soon.
-            self._runtime.accounts.latest()
+            # Before the claim: what is claimed must be sent soon, and without a look at Redis.
+            self._runtime.accounts.latest(fresh=True)
             self._asking = Asking(token)
         ready = self._pool.heard and not self._stopping
         if not ready and not self._asking.made:
@@ -179,7 +179,7 @@ class Dispatcher:
     def _dial_next(self) -> None:
         """Dial all calls that may be dialled now."""
         while True:
-            self._runtime.accounts.latest()
+            self._runtime.accounts.latest(fresh=True)
             ready = {} if self._stopping else self._switches()
             turn = self._claims.next(ready, BATCH)
             self._dial(turn)
@@ -220,7 +220,7 @@ class Dispatcher:
 
     def _allowed(self, calls: Sequence[Call]) -> Sequence[Call]:
         """The calls that the accounts allow now. They may have changed since the acceptance."""
-        accounts = self._runtime.accounts.latest()
+        accounts = self._runtime.accounts.known
         found = {call.id: barred(accounts, call) for call in calls}
         if any(found.values()):
             # An API may have accepted a call by a change that this process has not read yet.

@@ -136,6 +136,11 @@ class AccountStore:
             log.error("Redis came back empty: the counts of all caps begin anew")
             counting.counts_lost()
 
+    @property
+    def known(self) -> Accounts:
+        """The accounts that this process has read last, without a look at Redis."""
+        return self._accounts
+
     def latest(self, *, fresh: bool = False) -> Accounts:
         """The accounts in Redis, or while Redis is unavailable those that it had last."""
         try:

@@ -603,7 +603,7 @@ def _runtime(process: Process) -> Runtime:
     claims = Claims(store, process.name)
     keys = world.redis.keys
     # Without accounts: no policy, no country.
-    accounts: Any = SimpleNamespace(latest=Accounts)
+    accounts: Any = SimpleNamespace(latest=lambda fresh=False: Accounts(), known=Accounts())
     return Runtime(world.settings, redis, keys, store, queue, pacer, claims, process.name, accounts)
 
 
