@@ -72,7 +72,7 @@ class Reading:
     """
 
     number: str
-    kinds: frozenset[Kind]
+    kind: Kind | None = None
     country: str | None = None
 
 
@@ -141,7 +141,7 @@ def readings(number: str, country: str | None) -> tuple[Reading, ...]:
     digits = number.removeprefix("+")
     found = []
     if is_emergency(digits, country):
-        found.append(Reading(digits, frozenset({Kind.EMERGENCY})))
+        found.append(Reading(digits, Kind.EMERGENCY))
         if country is not None:
             return tuple(found)
     ways = [digits]
@@ -179,10 +179,10 @@ def _reading(number: str, *, whole: bool) -> Reading:
     code are a number of another form then, such as a local one.
     """
     if (of_itu := _CODES.get(number[1:4])) is not None:
-        return Reading(number, frozenset({of_itu}))
+        return Reading(number, of_itu)
     code, rest = _country_code(number)
     if code is None:
-        return Reading(number, frozenset())
+        return Reading(number)
     parsed = PhoneNumber(country_code=code, national_number=int(rest or 0))
     parsed.italian_leading_zero = rest.startswith("0")
     if parsed.italian_leading_zero:
@@ -190,13 +190,12 @@ def _reading(number: str, *, whole: bool) -> Reading:
         parsed.number_of_leading_zeros = min(zeros, max(len(rest) - 1, 1))
     country = phonenumbers.region_code_for_number(parsed) or _region(code, rest)
     number_type = phonenumbers.number_type(parsed)
-    kinds = {_COSTLY[number_type]} if number_type in _COSTLY else set()
+    kind = _COSTLY.get(number_type)
     length = phonenumbers.is_possible_number_with_reason(parsed)
     short = (ValidationResult.TOO_SHORT, ValidationResult.IS_POSSIBLE_LOCAL_ONLY)
     if number_type == PhoneNumberType.UNKNOWN and not (whole and length in short):
         kind = _costly_prefix(country, code, rest)
-        kinds |= {kind} if kind else set()
-    return Reading(number, frozenset(kinds), country if country in COUNTRIES else None)
+    return Reading(number, kind, country if country in COUNTRIES else None)
 
 
 def _country_code(number: str) -> tuple[int | None, str]:

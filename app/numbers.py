@@ -4,6 +4,7 @@ app.number_plans knows the numbering plans. It stands apart because it takes lon
 """
 
 import re
+from collections.abc import Collection
 from enum import StrEnum
 
 # What people write between the digits of a number: blanks, hyphens and dashes, dots, brackets and
@@ -38,6 +39,15 @@ class NumberFormat(StrEnum):
 def without_punctuation(text: str) -> str:
     """The number without what people write between its digits, and without ``tel:``."""
     return _PUNCTUATION.sub("", _TEL.sub("", text.strip(), count=1))
+
+
+def longest_prefix(number: str, among: Collection[str]) -> str | None:
+    """The longest of the prefixes that the number begins with; None if there is none. Lists of
+    prefixes have thousands, so they are looked up and not tried."""
+    if not among:
+        return None
+    found = (number[:length] for length in range(len(number), -1, -1))
+    return next((prefix for prefix in found if prefix in among), None)
 
 
 def same(number: str) -> str:

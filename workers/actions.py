@@ -9,6 +9,7 @@ from functools import partial
 from app.accounts import caps, rights
 from app.accounts.guard import CALLER_ID_ENTRY, Guard
 from app.accounts.guard import checks as checks_of_numbers
+from app.accounts.model import Accounts
 from app.calls import actions, quota, transitions, watch
 from app.calls.actions import Request
 from app.calls.model import Action, Call, Leg, NumberKind
@@ -113,12 +114,16 @@ class Actor:
         most = self.runtime.settings.max_third_parties
         if (why := actions.refusal(call, request, most_thirds=most)) is not None:
             raise Refused(why)
-        accounts, paid = self.runtime.accounts, (call.extension, request.app or "")
-        # If it is barred, the API may have read a change that this process has not.
-        if accounts.latest().barred(*paid) and (why := accounts.latest(fresh=True).barred(*paid)):
-            raise Refused(why)
-        self._check_rights(call, request)
-        self._check_policy(call, request)
+        accounts, paid = self.runtime.accounts.latest(), (call.extension, request.app or "")
+        if accounts.barred(*paid):
+            # The API may have read a change that this process has not.
+            accounts = self.runtime.accounts.latest(fresh=True)
+            if (why := accounts.barred(*paid)) is not None:
+                raise Refused(why)
+        self._check_rights(accounts, call, request)
+        users, apps = [call.user, request.user], [call.app, request.app or ""]
+        guard = Guard.of(accounts, call.extension, users, apps)
+        _check_policy(guard, call, request)
         connection = self.pool.reach(call.switch or "")
         if connection is None:
             raise Refused(actions.UNREACHABLE)
@@ -131,7 +136,7 @@ class Actor:
             raise Refused("That party has just left the call.")
         at, send_before = store.now(), time.monotonic() + watch.SEND_WITHIN
         note = Note("command", "claim", data=request.action)
-        counts, checks = self._caps(call, request)
+        counts, checks = _caps(guard, call, request)
         call = store.begin(
             call,
             lambda c: actions.begin(c, request, at=at, counted=counts, most_thirds=most),
@@ -141,25 +146,24 @@ class Actor:
         mine = actions.third_legs(call, request)
         if any(each.brought != at for each in mine):
             return "begun by another worker"
-        why = actions.refusal(call, request, most_thirds=most)
-        if not mine and why is not None:
+        if not mine and (why := actions.refusal(call, request, most_thirds=most)) is not None:
             # The call changed at this moment, so `begin` did nothing.
             raise Refused(why)
         if time.monotonic() > send_before:
             # This process stood still. By now the listener may count the legs as never sent.
             raise Refused("It was too late: the worker stood still.")
         try:
-            said = self._send(connection, call, call.leg_named(leg.id) or leg, request, mine)
+            moved = call.leg_named(leg.id) or leg
+            said = self._send(connection, call, moved, request, mine, guard)
         except ValueError as error:
             raise Refused(str(error)) from error
         if said.startswith("-"):
             raise Refused(f"The switch refused it: {said}")
         return said
 
-    def _check_rights(self, call: Call, request: Request) -> None:
+    def _check_rights(self, accounts: Accounts, call: Call, request: Request) -> None:
         """Check the app's right again: the accounts may have changed since the API did. A right
         that rests on a leg was checked with the call. Raises Refused."""
-        accounts = self.runtime.accounts.latest()
         app = accounts.apps.get(request.app or "")
         if request.app is None:
             # An older API sent the request.
@@ -169,44 +173,6 @@ class Actor:
         if request.own is None and not rights.supervises(app, accounts, call):
             raise Refused("The app has no right to supervise the call any more.")
 
-    def _caps(self, call: Call, request: Request) -> tuple[str | None, list[Check]]:
-        """What counts the party that the request brings in, and what it takes from caps: those of
-        the user and the app that ask."""
-        target = request.target
-        if target is None:
-            return None, []
-        accounts = self.runtime.accounts.latest()
-        holders = caps.holders_of(
-            accounts, call.organization, request.charged or call.user, request.app or call.app
-        )
-        public = target.kind is NumberKind.PUBLIC
-        found = caps.checks_of_party(holders, charged=public)
-        if public and request.action is not Action.PARK:
-            # A parked party goes back to a number that was called before.
-            guard = self._guard(call, request)
-            found += checks_of_numbers(guard, {request.id: [target.number]})
-        return caps.counted_leg(holders), found
-
-    def _guard(self, call: Call, request: Request) -> Guard:
-        users, apps = [call.user, request.user], [call.app, request.app or ""]
-        return Guard.of(self.runtime.accounts.latest(), call.extension, users, apps)
-
-    def _check_policy(self, call: Call, request: Request) -> None:
-        """Check the target and the caller id again: the accounts may have changed since the API
-        did. Raises Refused."""
-        if request.target is None:
-            return
-        guard, shown = self._guard(call, request), request.caller_id
-        # That of the call itself was checked with the call.
-        if shown is not None and shown != call.caller_id and not guard.may_show(shown):
-            counting.barred(None, CALLER_ID_ENTRY)
-            raise Refused(f"{shown} must not be shown as caller id.")
-        if request.target.kind is not NumberKind.PUBLIC:
-            return
-        if (rule := guard.judge(request.target.number).barred) is not None:
-            counting.barred(rule.policy, rule.entry)
-            raise Refused(f"The dial policy bars this number ({rule.rule}). {rule.reason}")
-
     def _send(
         self,
         connection: SwitchConnection,
@@ -214,6 +180,7 @@ class Actor:
         leg: Leg,
         request: Request,
         brought: tuple[Leg, ...],
+        guard: Guard,
     ) -> str:
         """Send the action to the switch, and return the reply or the command. Raises ValueError,
         EventSocketError."""
@@ -231,7 +198,7 @@ class Actor:
                 self.runtime.store.change(call, over, Note("reply", action, data=said))
             return "+OK"
         if action in actions.MOVING:
-            return self._move(connection, call, leg, request, brought)
+            return self._move(connection, call, leg, request, brought, guard)
         (party,) = parties(brought)
         command = dialstring.bring_in(
             party,
@@ -251,6 +218,7 @@ class Actor:
         leg: Leg,
         request: Request,
         brought: tuple[Leg, ...],
+        guard: Guard,
     ) -> str:
         """Send a party elsewhere. The switch hangs up the party that it talked to."""
         if request.action is Action.TRANSFER_TO_VOICEMAIL:
@@ -263,7 +231,7 @@ class Actor:
                 party,
                 variables={CALL_VARIABLE: call.id},
                 ring_timeout=request.wait_for_pickup,
-                shows=self._shown_by(call, leg, request),
+                shows=_shown_by(guard, call, leg, request),
             )
         # The time limit of the call is on the source, and the source may be the party that leaves.
         commands.limit_duration(connection, leg.uuid, self._left(call))
@@ -286,14 +254,6 @@ class Actor:
             # If the lot is full, the party goes back at once.
             there = f"{parked},{there}"
         return commands.transfer(connection, leg.uuid, there)
-
-    def _shown_by(self, call: Call, leg: Leg, request: Request) -> str:
-        """The number that a party shows which is sent elsewhere: its own, if it may be shown out
-        there."""
-        public = request.target is not None and request.target.kind is NumberKind.PUBLIC
-        if public and not self._guard(call, request).may_show(leg.number):
-            return caller_id(request.caller_id, call.extension).number
-        return leg.number
 
     def _limit_next(
         self, connection: SwitchConnection, call: Call, leg: Leg, brought: tuple[Leg, ...]
@@ -321,3 +281,48 @@ def _application(leg: Leg, request: Request) -> dialstring.Application:
     if request.action is Action.BARGE_IN:
         return dialstring.listen(leg.uuid, to_it=True, to_other=True)
     return dialstring.listen(leg.uuid, to_it=request.action is Action.WHISPER, deaf=request.private)
+
+
+def _caps(guard: Guard, call: Call, request: Request) -> tuple[str | None, list[Check]]:
+    """What counts the party that the request brings in, and what it takes from caps: those of the
+    user and the app that ask."""
+    target, accounts = request.target, guard.accounts
+    if target is None:
+        return None, []
+    holders = caps.holders(
+        guard.organization,
+        accounts.users.get(request.charged or call.user),
+        accounts.apps.get(request.app or call.app),
+    )
+    public = target.kind is NumberKind.PUBLIC
+    found = caps.checks_of_party(holders, charged=public)
+    if public and request.action is not Action.PARK:
+        # A parked party goes back to a number that was called before.
+        found += checks_of_numbers(guard, {request.id: [target.number]})
+    return caps.counted_leg(holders), found
+
+
+def _check_policy(guard: Guard, call: Call, request: Request) -> None:
+    """Check the target and the caller id again: the accounts may have changed since the API did.
+    Raises Refused."""
+    if request.target is None:
+        return
+    shown = request.caller_id
+    # That of the call itself was checked with the call.
+    if shown is not None and shown != call.caller_id and not guard.may_show(shown):
+        counting.barred(None, CALLER_ID_ENTRY)
+        raise Refused(f"{shown} must not be shown as caller id.")
+    if request.target.kind is not NumberKind.PUBLIC:
+        return
+    if (rule := guard.judge(request.target.number).barred) is not None:
+        counting.barred(rule.policy, rule.entry)
+        raise Refused(f"The dial policy bars this number ({rule.rule}). {rule.reason}")
+
+
+def _shown_by(guard: Guard, call: Call, leg: Leg, request: Request) -> str:
+    """The number that a party shows which is sent elsewhere: its own, if it may be shown out
+    there."""
+    public = request.target is not None and request.target.kind is NumberKind.PUBLIC
+    if public and not guard.may_show(leg.number):
+        return caller_id(request.caller_id, call.extension).number
+    return leg.number

@@ -235,8 +235,15 @@ class Dispatcher:
             counting.originate(call, call.switch or "", "not_sent")
             data = f"{rule.rule}: {rule.reason}"
             note = Note("event", transitions.BY_POLICY, leg=leg.id if leg else None, data=data)
-            end = partial(transitions.bar, worker=call.worker, claimed=call.claimed)
-            changes.append(Change(call, partial(end, at=self._store.now()), (note,)))
+            end = partial(
+                transitions.give_up,
+                by=transitions.BY_POLICY,
+                worker=call.worker,
+                claimed=call.claimed,
+                at=self._store.now(),
+                cause="OUTGOING_CALL_BARRED",
+            )
+            changes.append(Change(call, end, (note,)))
         if changes:
             self._change(changes)
         return [call for call in calls if found[call.id] is None]
@@ -379,7 +386,5 @@ class Dispatcher:
 
 
 def _end_claim(call: Call, *, worker: str, claimed: float) -> Call:
-    # Another worker may have sent the call that it has claimed.
-    if (call.worker, call.claimed) != (worker, claimed):
-        return call
-    return transitions.end(call, transitions.NOT_REPLICATED, at=claimed)
+    reason = transitions.NOT_REPLICATED
+    return transitions.give_up(call, reason, worker=worker, claimed=claimed, at=claimed)

@@ -145,11 +145,11 @@ class Caller:
         for it."""
         if rights.supervises(self.app, self.accounts, call):
             return self.lacks_scope(AppScope.CALLS_SUPERVISE)
-        return self._refusal("rights_insufficient", "pc_action_invalid", message)
+        return self.forbidden("rights_insufficient", "pc_action_invalid", message)
 
     def lacks_scope(self, scope: AppScope) -> ApiError:
         of_calls = scope in (AppScope.CALLS_ACT, AppScope.CALLS_SUPERVISE)
-        error = self._refusal(
+        error = self.forbidden(
             "scope_insufficient",
             "pc_action_invalid" if of_calls else "request_invalid",
             f"This needs the scope {scope}, which the app or its token lacks.",
@@ -160,21 +160,23 @@ class Caller:
             error.headers["WWW-Authenticate"] = challenge
         return error
 
-    def _refusal(self, code: str, for_voipnow: str, message: str) -> ApiError:
-        """Programs written for VoipNow take 403 for a token that has expired, so they get 400."""
+    def forbidden(
+        self, code: str, for_voipnow: str, message: str | None = None, **details: str
+    ) -> ApiError:
+        """The error for what the app may not do. Programs written for VoipNow take 403 for a token
+        that has expired, so they get 400 ``for_voipnow``."""
         if self.voipnow:
-            return api_error(for_voipnow, message, reason=code)
-        return api_error(code, message)
+            return api_error(for_voipnow, message, None, **{"reason": code, **details})
+        return api_error(code, message, None, **details)
 
     def check_suspended(self, organization: str, voipnow: str) -> None:
         """Raise ApiError if the organization that pays, or the app's own, is suspended. ``voipnow``
-        is the code for programs written for VoipNow, which take 403 for a token that has
-        expired."""
+        is the code for programs written for VoipNow."""
         own = self.organization
         for number in (organization, own.number if own is not None else organization):
             if self.accounts.is_suspended(number):
-                code, text = "organization_suspended", f"The organization {number} is suspended."
-                raise api_error(voipnow, text, reason=code) if self.voipnow else api_error(code)
+                text = f"The organization {number} is suspended." if self.voipnow else None
+                raise self.forbidden("organization_suspended", voipnow, text)
 
     def scope(self, user_name: str, extension: str) -> "Scope":
         """The scope of calls that a URI names. Raises ApiError."""

@@ -23,45 +23,25 @@ LOOKED_AT = ("minutes_per_day", "cost_per_day")
 Holder = tuple[str, Capped]
 
 
-def holders(accounts: Accounts, app: App, user: User) -> list[Holder]:
-    """The accounts whose caps count what an app does for a user."""
-    organization = accounts.organizations[user.organization]
-    return [
-        (f"organization:{organization.id}", organization),
-        (f"user:{user.id}", user),
-        (f"app:{app.id}", app),
-    ]
+def holders(*accounts: Organization | User | App | None) -> list[Holder]:
+    """Accounts with their names as holders of caps. One that is gone, None, has no caps."""
+    return [(f"{_KINDS[type(each)]}:{each.id}", each) for each in accounts if each is not None]
 
 
-def holders_of(accounts: Accounts, organization: str, user: str, app: str) -> list[Holder]:
-    """The accounts of these ids whose caps count what an action brings in; those that are gone
-    have no caps."""
-    found = next((o for o in accounts.organizations.values() if o.id == organization), None)
-    rows: tuple[tuple[str, Capped | None], ...] = (
-        (f"organization:{organization}", found),
-        (f"user:{user}", accounts.users.get(user)),
-        (f"app:{app}", accounts.apps.get(app)),
-    )
-    return [(name, caps) for name, caps in rows if caps is not None]
+_KINDS = {Organization: "organization", User: "user", App: "app"}
 
 
 def all_holders(accounts: Accounts) -> list[Holder]:
     """All accounts that may have caps."""
-    return [
-        *((f"organization:{o.id}", o) for o in accounts.organizations.values()),
-        *((f"user:{u.id}", u) for u in accounts.users.values()),
-        *((f"app:{a.id}", a) for a in accounts.apps.values()),
-    ]
+    return holders(
+        *accounts.organizations.values(), *accounts.users.values(), *accounts.apps.values()
+    )
 
 
 def capped_organizations(accounts: Accounts) -> list[Holder]:
     """The organizations that have a cap."""
-    found: list[Holder] = [(f"organization:{o.id}", o) for o in accounts.organizations.values()]
-    return [holder for holder in found if _has_caps(*holder)]
-
-
-def _has_caps(_: str, of: Capped) -> bool:
-    return any(getattr(of, name) is not None for name in NAMES)
+    found = holders(*accounts.organizations.values())
+    return [(name, of) for name, of in found if any(getattr(of, cap) is not None for cap in NAMES)]
 
 
 def are_counted(accounts: Accounts) -> bool:
@@ -141,7 +121,6 @@ def legs_check(holder: str, most: int, legs: int) -> Check:
 
 def spent_checks(holder: str, minutes: int | None, money: str | None) -> Iterator[Check]:
     """The checks that refuse once the day's minutes and money are used up."""
-    if minutes is not None:
-        yield Check(holder, "minutes_per_day", Count.SPENT, minutes * 60)
-    if money is not None:
-        yield Check(holder, "cost_per_day", Count.SPENT, cost.millionths(money))
+    for name, most in zip(LOOKED_AT, cost.amounts(minutes, money), strict=True):
+        if most is not None:
+            yield Check(holder, name, Count.SPENT, most)

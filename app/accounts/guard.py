@@ -7,12 +7,14 @@ before it accepts a call or an action, and a worker asks again before it dials.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from app.accounts.judging import countries_of, judge
 from app.accounts.model import Accounts, App, Extension, Organization, User
 from app.accounts.policy import Barred, Policy, Verdict
 from app.calls.model import Call, Leg, NumberKind
 from app.calls.quota import Check, Count
+from app.calls.sight import organization_of
 from app.number_plans import canonical, dialled, international
 from app.numbers import same
 
@@ -21,7 +23,7 @@ CALLER_ID_ENTRY = "caller_ids"
 HOUR = 3600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Guard:
     """The rules for one request."""
 
@@ -36,7 +38,7 @@ class Guard:
     ) -> "Guard":
         """The guard of a charged extension, and of the charged user and the users and apps that
         ask, by their ids. An account that is gone has no rules."""
-        organization = accounts.organizations.get(extension.partition("*")[0])
+        organization = accounts.organizations.get(organization_of(extension))
         found = (
             (f"organization:{organization.id}" if organization else "", organization),
             *((f"user:{user}", accounts.users.get(user or "")) for user in dict.fromkeys(users)),
@@ -50,7 +52,7 @@ class Guard:
     def country(self) -> str | None:
         return self.organization.country if self.organization else None
 
-    @property
+    @cached_property
     def policies(self) -> tuple[tuple[str, Policy], ...]:
         """The policies that apply, each with the account that has it."""
         return tuple(

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from app.accounts.policy import REVENUE_SHARE, TYPES, Barred, Policy, Verdict
 from app.number_plans import Reading, readings
-from app.numbers import Kind
+from app.numbers import Kind, longest_prefix
 
 _WORDS = {**TYPES, Kind.EMERGENCY.value: "an emergency number"}
 
@@ -54,10 +54,13 @@ def _built_in(found: Iterable[Reading], enforced: Sequence[Policy]) -> Barred | 
 
 def _barred_by(policy: Policy, number: str, found: Iterable[Reading]) -> Barred | None:
     numbers = [each for each in found if each.number.startswith("+")]
-    if not numbers and policy.countries and not any(Kind.EMERGENCY in r.kinds for r in found):
+    if not numbers and policy.countries and not any(r.kind is Kind.EMERGENCY for r in found):
         return Barred("countries", f"{number} is no number of any country.", policy.name)
     for reading in numbers:
-        allowed, denied = (_longest(p, reading.number) for p in (policy.allowed, policy.denied))
+        allowed, denied = (
+            longest_prefix(reading.number, prefixes) or ""
+            for prefixes in (policy.allowed, policy.denied)
+        )
         if denied and len(denied) >= len(allowed):
             reason = f"{reading.number} begins with {denied}."
             return Barred(f"deny {denied}", reason, policy.name)
@@ -68,17 +71,8 @@ def _barred_by(policy: Policy, number: str, found: Iterable[Reading]) -> Barred 
     return None
 
 
-def _longest(prefixes: frozenset[str], number: str) -> str:
-    """The longest prefix of the number; empty if there is none. Lists of fraud ranges have
-    thousands, so they are looked up and not tried."""
-    if not prefixes:
-        return ""
-    found = (number[:length] for length in range(len(number), 0, -1))
-    return next((prefix for prefix in found if prefix in prefixes), "")
-
-
 def _kinds(reading: Reading) -> list[str]:
-    kinds = sorted(kind.value for kind in reading.kinds)
+    kinds = [reading.kind.value] if reading.kind is not None else []
     if reading.number.startswith(REVENUE_SHARE_RANGES):
         kinds.append(REVENUE_SHARE)
     return kinds

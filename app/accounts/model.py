@@ -10,7 +10,8 @@ from app.accounts.credentials import Credential, is_between
 from app.accounts.credentials import token_sha256 as token_sha256
 from app.accounts.policy import Policy
 from app.accounts.scopes import AppScope
-from app.numbers import NumberFormat
+from app.calls.sight import organization_of
+from app.numbers import NumberFormat, longest_prefix
 
 
 class ExtensionType(StrEnum):
@@ -111,7 +112,12 @@ class Extension:
 
     @property
     def organization(self) -> str:
-        return self.number.partition("*")[0]
+        return organization_of(self.number)
+
+    @property
+    def default_caller_id(self) -> str:
+        """The caller id that is shown if a request brings none."""
+        return self.caller_id or f"<{self.number}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,11 @@ class App(Capped):
     expires: float | None = None
     # Whether a request may have a token in its query. None for the default of the compatibility.
     token_in_query: bool | None = None
+
+    @property
+    def account(self) -> str:
+        """The level, and the user or organization that the app acts for: ``user 12``."""
+        return " ".join(filter(None, (self.level, self.user or self.organization)))
 
     @property
     def all_tokens(self) -> tuple[Credential, ...]:
@@ -286,7 +297,7 @@ class Accounts:
         """The reason why the app may do nothing that an extension pays for; None if it may."""
         if self.is_disabled(app):
             return f"The app {app} is disabled."
-        number = extension.partition("*")[0]
+        number = organization_of(extension)
         return f"The organization {number} is suspended." if self.is_suspended(number) else None
 
     def app_of_token(self, token: str, now: Callable[[], float] = time.time) -> App | None:
@@ -323,11 +334,8 @@ class Accounts:
     def rate_to(self, number: str) -> str | None:
         """The rate of the longest prefix of a public number, as a leg keeps it; None if no rate
         has one."""
-        digits = number.lstrip("+")
-        if not self.rates:
-            return None
-        found = (self.rates.get(digits[:length]) for length in range(len(digits), -1, -1))
-        return next((price.rate for price in found if price is not None), None)
+        prefix = longest_prefix(number.lstrip("+"), self.rates)
+        return None if prefix is None else self.rates[prefix].rate
 
     def is_sandbox(self, number: str) -> bool:
         """Whether the extended number is one of an organization's ten sandbox numbers: one digit

@@ -37,6 +37,7 @@ from app.accounts.scopes import AppScope
 from app.caller_id import parse_caller_id
 from app.calls.cost import MILLION, decimal
 from app.calls.model import gateway_of
+from app.calls.sight import organization_of
 from app.number_plans import COUNTRIES
 from app.numbers import NumberFormat
 
@@ -56,6 +57,11 @@ _DIAL_STRING = Regexp(
 
 def _name(required: bool = True) -> fields.String:
     return fields.String(required=required, validate=Length(int(required), 128))
+
+
+def _digits() -> fields.String:
+    """A prefix of numbers, which matches with and without ``+``."""
+    return fields.String(required=True, validate=Regexp(r"\A\+?\d{0,32}\Z"))
 
 
 def _rate() -> fields.Float:
@@ -79,20 +85,10 @@ def _country() -> fields.String:
     )
 
 
-class Names(fields.List[str]):
-    """A list of texts, loaded as a tuple."""
-
-    def __init__(self, name: fields.String, most: int = 1000, **kwargs: Any) -> None:
-        super().__init__(name, validate=Length(0, most), **kwargs)
-
-    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
-        return tuple(super()._deserialize(*args, **kwargs))
-
-
 class Rows(fields.List[Any]):
     """A list that is loaded as a tuple."""
 
-    def __init__(self, row: fields.Field[Any], most: int, *, least: int = 0) -> None:
+    def __init__(self, row: fields.Field[Any], most: int = 1000, *, least: int = 0) -> None:
         super().__init__(row, validate=Length(least, most))
 
     def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
@@ -103,15 +99,15 @@ class GuardedSchema(Schema):
     """The rules that organizations, users, extensions and apps may have."""
 
     policy = fields.String(validate=_ID)
-    caller_ids = Names(fields.String(validate=_CALLER_ID))
+    caller_ids = Rows(fields.String(validate=_CALLER_ID))
 
 
 class PolicySchema(Schema):
     name = fields.String(required=True, validate=_ID)
-    countries = Names(_country())
-    allow = Names(fields.String(validate=_PREFIX), 10_000)
-    deny = Names(fields.String(validate=_PREFIX), 10_000)
-    types = Names(fields.String(validate=OneOf(list(TYPES))))
+    countries = Rows(_country())
+    allow = Rows(fields.String(validate=_PREFIX), 10_000)
+    deny = Rows(fields.String(validate=_PREFIX), 10_000)
+    types = Rows(fields.String(validate=OneOf(list(TYPES))))
     emergency = fields.Boolean()
     enforce = fields.Boolean()
     calls_to_number_per_hour = fields.Integer(strict=True, validate=Range(1, 1_000_000))
@@ -151,8 +147,8 @@ class CappedSchema(Schema):
     max_waiting = _most()
 
 
-def _supervise() -> fields.List[str]:
-    return fields.List(fields.String(validate=_PATTERN), validate=Length(0, 100))
+def _supervise() -> Rows:
+    return Rows(fields.String(validate=_PATTERN), 100)
 
 
 class OrganizationSchema(GuardedSchema, CappedSchema):
@@ -176,7 +172,7 @@ class UserSchema(GuardedSchema, CappedSchema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> User:
-        return User(**data | {"supervise": tuple(data.get("supervise", ()))})
+        return User(**data)
 
 
 class ExtensionSchema(GuardedSchema):
@@ -265,7 +261,6 @@ class AppSchema(GuardedSchema, CappedSchema):
         for name in ("token", "client_secret"):
             if text := data.pop(name, None):
                 data[f"{name}_sha256"] = token_sha256(text)
-        data["supervise"] = tuple(data.get("supervise", ()))
         return App(**{"client_id": data["id"], **data})
 
 
@@ -291,7 +286,7 @@ class GatewaySchema(Schema):
 
 
 class RouteSchema(Schema):
-    prefix = fields.String(required=True, validate=Regexp(r"\A\+?\d{0,32}\Z"))
+    prefix = _digits()
     gateways = fields.List(
         fields.String(validate=_GATEWAY),
         required=True,
@@ -305,7 +300,7 @@ class RouteSchema(Schema):
 
 
 class PriceSchema(Schema):
-    prefix = fields.String(required=True, validate=Regexp(r"\A\+?\d{0,32}\Z"))
+    prefix = _digits()
     per_minute = Money(required=True)
     per_call = Money()
     increment = fields.Integer(strict=True, validate=Range(1, 3600))
@@ -454,6 +449,6 @@ class _Errors:
     def supervise(self, table: str, index: int, named: Iterable[str], organization: str) -> None:
         """Check that patterns name extensions of the row's own organization."""
         for pattern in named:
-            if pattern.partition("*")[0] != organization:
+            if organization_of(pattern) != organization:
                 text = f"{pattern} is not of its own organization, {organization}."
                 self.add(table, index, "supervise", text)

@@ -14,6 +14,7 @@ from redis import Redis
 
 from app.accounts.model import Suspension
 from app.calls.model import Call, State
+from app.calls.sight import organization_of
 from app.store import index
 from app.store.keys import Keys
 from app.store.reading import CallReader
@@ -88,7 +89,7 @@ def calls_of(store: CallReader, kind: str, name: str) -> Iterator[Call]:
         for call in store.get_many([call_id for call_id, _ in some]):
             if call is None or call.state is State.ENDED:
                 continue
-            if name == (call.app if kind == "app" else call.extension.partition("*")[0]):
+            if name == (call.app if kind == "app" else organization_of(call.extension)):
                 yield call
 
 

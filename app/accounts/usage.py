@@ -53,14 +53,15 @@ def read(redis: Redis, keys: Keys, holders: Sequence[Holder], now: float) -> lis
     ):
         usage = usages.get(name)
         seconds, money = usage.spent(now) if usage is not None else (0, 0)
+        most_seconds, most_money = cost.amounts(of.minutes_per_day, of.cost_per_day)
         oldest = minute[0][1] / 1e6 + _MINUTE if minute else None
         midnight = float((day + 1) * DAY)
         rows: Iterable[tuple[str, int | None, int, float | None]] = (
             ("max_legs", of.max_legs, legs, None),
             ("calls_per_minute", of.calls_per_minute, len(minute), oldest),
             ("calls_per_day", of.calls_per_day, int(today or 0), midnight),
-            ("minutes_per_day", _times(of.minutes_per_day, _MINUTE), seconds, midnight),
-            ("cost_per_day", _millionths(of.cost_per_day), money, midnight),
+            ("minutes_per_day", most_seconds, seconds, midnight),
+            ("cost_per_day", most_money, money, midnight),
             ("max_waiting", of.max_waiting, waiting, None),
         )
         found += _uses(name, rows)
@@ -79,11 +80,3 @@ def _is_default(use: CapUse) -> bool:
         "max_waiting",
         default,
     )
-
-
-def _times(number: int | None, unit: int) -> int | None:
-    return None if number is None else number * unit
-
-
-def _millionths(text: str | None) -> int | None:
-    return None if text is None else cost.millionths(text)

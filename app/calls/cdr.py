@@ -1,6 +1,7 @@
 """The call detail record: what is kept of a call that has ended."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from app.calls import cost
@@ -43,7 +44,7 @@ def record(call: Call) -> dict[str, Any]:
         "legs": [_leg(call, leg) for leg in call.legs],
         "actions": [_action(call, asked) for asked in call.actions] or None,
     }
-    return _without_none(found)
+    return without_none(found)
 
 
 def _leg(call: Call, leg: Leg) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
     if ended is None and leg.live and call.ended is not None:
         # The last event of a leg may come after the end of the call. It changes the record then.
         ended = max(call.ended, leg.answered or 0.0)
-    return _without_none(
+    return without_none(
         {
             "id": leg.id,
             "number": shown_number(leg),
@@ -80,7 +81,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
 
 def _action(call: Call, asked: Asked) -> dict[str, Any]:
     leg = call.leg_named(asked.leg)
-    return _without_none(
+    return without_none(
         {
             "action": asked.action,
             "at": asked.at,
@@ -96,10 +97,11 @@ def _action(call: Call, asked: Asked) -> dict[str, Any]:
 
 
 def _asker(app: str | None, user: str | None) -> dict[str, str] | None:
-    return _without_none({"user": user, "app": app}) or None
+    return without_none({"user": user, "app": app}) or None
 
 
-def _without_none(row: dict[str, Any]) -> dict[str, Any]:
+def without_none(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without the fields that have no value."""
     return {name: value for name, value in row.items() if value is not None}
 
 

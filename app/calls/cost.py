@@ -38,6 +38,14 @@ def millionths(text: str) -> int:
     return int(Decimal(text) * MILLION)
 
 
+def amounts(minutes: int | None, money: str | None) -> tuple[int | None, int | None]:
+    """Caps on minutes and money of a day, in whole seconds and millionths."""
+    return (
+        None if minutes is None else minutes * 60,
+        None if money is None else millionths(money),
+    )
+
+
 def decimal(amount: int) -> str:
     """Millionths as a decimal number: ``0.012``."""
     whole, rest = divmod(amount, MILLION)

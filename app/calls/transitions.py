@@ -291,7 +291,8 @@ def _is_pointless(call: Call, leg: Leg) -> bool:
 
 
 def end(call: Call, fault: str, *, at: float, cause: str = "NORMAL_UNSPECIFIED") -> Call:
-    """End a call that no event will end. ``fault`` is one of :data:`FAULTS` or BY_POLICY."""
+    """End a call that no event will end. ``fault`` is one of :data:`FAULTS`, BY_POLICY or
+    BY_QUOTA."""
     if call.state is State.ENDED:
         return call
     by = BY_API if call.hangup_requested is not None else fault
@@ -310,19 +311,25 @@ def _without_live_legs(call: Call, at: float) -> Call:
     return evolve(call, legs=legs)
 
 
-def bar(call: Call, *, worker: str | None, claimed: float | None, at: float) -> Call:
-    """The dial policy bars a call that this worker has claimed and not sent."""
+def give_up(
+    call: Call,
+    by: str,
+    *,
+    worker: str | None,
+    claimed: float | None,
+    at: float,
+    cause: str = "NORMAL_UNSPECIFIED",
+) -> Call:
+    """End a call that this worker has claimed and does not send. A call that another worker has
+    claimed, and may have sent, stays unchanged."""
     if (call.worker, call.claimed) != (worker, claimed) or call.sent is not None:
         return call
-    return end(call, BY_POLICY, at=at, cause="OUTGOING_CALL_BARRED")
+    return end(call, by, at=at, cause=cause)
 
 
 def end_for_quota(call: Call, *, at: float) -> Call:
     """End a claimed call that is not dialled: caps leave nothing for it."""
-    if call.state is State.ENDED:
-        return call
-    by = BY_API if call.hangup_requested is not None else BY_QUOTA
-    return _end(call, QUOTA_CAUSE, by, at)
+    return end(call, BY_QUOTA, at=at, cause=QUOTA_CAUSE)
 
 
 def end_queued(call: Call, *, at: float) -> Call:

@@ -25,10 +25,7 @@ _CHUNK = 100
 def shown(accounts: Accounts) -> dict[str, Any]:
     """The organizations and the apps, each with its suspension."""
     organizations = [{"name": o.number, "about": o.name} for o in accounts.organizations.values()]
-    apps = [
-        {"name": a.id, "about": " ".join(filter(None, (a.level, a.user or a.organization)))}
-        for a in accounts.apps.values()
-    ]
+    apps = [{"name": a.id, "about": a.account} for a in accounts.apps.values()]
     return {
         f"{kind}s": [row | _state(accounts, f"{kind}:{row['name']}") for row in rows]
         for kind, rows in (("organization", organizations), ("app", apps))

@@ -119,7 +119,7 @@ class PhoneCallActions:
             raise api_error("pc_phonecall_invalid")
         end = time.monotonic() + self._settings.action_timeout
         call = found[0]
-        caller.check_suspended(call.extension.partition("*")[0], "pc_action_invalid")
+        caller.check_suspended(organization_of(call.extension), "pc_action_invalid")
         maxima.check_wait(self._settings, body)
         request = self._request(caller, user, extension, call, body)
         most = self._settings.max_third_parties
@@ -146,7 +146,7 @@ class PhoneCallActions:
         party = call.leg_named(request.leg)
         about = [text for text in (party.number if party else None, number) if text]
         entry = Entry(
-            *(who, request.action, call.id, call.extension.partition("*")[0]),
+            *(who, request.action, call.id, organization_of(call.extension)),
             data=plain(" > ".join(about)) or None,
         )
         return (

@@ -13,7 +13,7 @@ from typing import Any
 from app.accounts import caps
 from app.accounts.caller import OWNER, SELF, Caller, Scope
 from app.accounts.guard import CALLER_ID_ENTRY, Guard, checks_of_calls
-from app.accounts.model import Accounts, Extension, ExtensionType, User
+from app.accounts.model import Accounts, Extension, ExtensionType, Organization, User
 from app.calls import actions
 from app.calls.model import (
     HANG_UP,
@@ -98,12 +98,19 @@ class PhoneCalls:
         maxima.check(self._settings, query, body["phoneCallView"])
         guard = Guard.of(caller.accounts, extension.number, [owner.id], [caller.app.id])
         nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
+        organization = caller.accounts.organizations[owner.organization]
+        holders = caps.holders(organization, owner, caller.app)
+        counted = caps.counted(holders)
         calls = [
-            self._new_call(caller, guard, owner, extension, kind, query, view, at, nonce, digest)
+            self._new_call(
+                *(caller, guard, organization, owner, extension, kind, query, view, at),
+                counted=counted,
+                nonce=nonce,
+                digest=digest,
+            )
             for at, view in enumerate(body["phoneCallView"])
         ]
         nonce_app = None if caller.voipnow else caller.app.id
-        holders = caps.holders(caller.accounts, caller.app, owner)
         checks = [*caps.checks(holders, calls), *checks_of_calls(guard, calls)]
         who = caller.who(caller.asking_user(user_name))
         try:
@@ -132,12 +139,11 @@ class PhoneCalls:
         """
         defaults = {"fields_": query.get("fields_"), "callDuration": self._settings.call_duration}
         asked = {n: value for n, value in query.items() if defaults.get(n) != value}
-        shown = extension.caller_id or f"<{extension.number}>"
         views = [
             {
                 name: _keys(caller, guard, value) if isinstance(value, list) else value
                 for name, value in view.items()
-                if value != shown
+                if value != extension.default_caller_id
             }
             for view in body["phoneCallView"]
         ]
@@ -148,22 +154,23 @@ class PhoneCalls:
         self,
         caller: Caller,
         guard: Guard,
+        organization: Organization,
         user: User,
         extension: Extension,
         kind: str,
         query: dict[str, Any],
         view: dict[str, Any],
         at: int,
+        *,
+        counted: str | None,
         nonce: str | None,
         digest: str,
     ) -> Call:
-        shown = extension.caller_id or f"<{extension.number}>"
         caller_ids = {}
         for name in ("callerId", "callerIdDestination"):
             if name in view:
                 field = f"phoneCallView[{at}].{name}"
                 caller_ids[name] = checked_caller_id(guard, extension, view[name], field)
-        organization = caller.accounts.organizations[user.organization]
         # 20 hex digits, as in VoipNow.
         call_id = secrets.token_hex(10)
         return Call(
@@ -181,11 +188,13 @@ class PhoneCalls:
             retention=self._settings.retention,
             cdr_retention=self._settings.cdr_retention,
             job_uuid=job_uuid(call_id),
-            counted=caps.counted(caps.holders(caller.accounts, caller.app, user)),
+            counted=counted,
             nonce=nonce,
             request_digest=digest,
-            caller_id=caller_ids.get("callerId", shown),
-            caller_id_destination=caller_ids.get("callerIdDestination", shown),
+            caller_id=caller_ids.get("callerId", extension.default_caller_id),
+            caller_id_destination=caller_ids.get(
+                "callerIdDestination", extension.default_caller_id
+            ),
             allow_public_transfer=query.get("allowPublicTransfer", False),
             video=query.get("video", False),
             conference=_room(caller.accounts, extension, query) if kind == INVITE else None,
@@ -290,12 +299,15 @@ class PhoneCalls:
             return
         log.info("%s of app %s is barred: %s", field, caller.app.id, rule.rule)
         counting.barred(rule.policy, rule.entry)
-        if not caller.voipnow:
-            # Its clients take 403 for a token that has expired.
-            code = "pc_source_barred" if code == "pc_source_invalid" else "pc_destination_barred"
-        policy = rule.policy or "built-in"
-        about: dict[str, str] = {"policy": policy, "rule": rule.entry, "reason": rule.reason}
-        raise api_error(code, None, None, field=field, value=text, **about)
+        raise caller.forbidden(
+            "pc_source_barred" if code == "pc_source_invalid" else "pc_destination_barred",
+            code,
+            field=field,
+            value=text,
+            policy=rule.policy or "built-in",
+            rule=rule.entry,
+            reason=rule.reason,
+        )
 
     # Find
 

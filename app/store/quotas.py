@@ -79,13 +79,11 @@ def usages(redis: Redis, keys: Keys, holders: Iterable[str], now: float) -> dict
         names, replies[::3], replies[1::3], replies[2::3], strict=True
     ):
         known = orjson.loads(text) if text else {}
-        minutes, most = known.get("minutes_per_day"), known.get("cost_per_day")
         found[name] = Usage(
             int(seconds or 0),
             int(money or 0),
             {uuid.decode(): Running.loads(of.decode()) for uuid, of in running.items()},
-            None if minutes is None else minutes * 60,
-            None if most is None else cost.millionths(most),
+            *cost.amounts(known.get("minutes_per_day"), known.get("cost_per_day")),
         )
     return found
 

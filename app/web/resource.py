@@ -1,8 +1,8 @@
 """The forms that all resources share for dates, links and fields without a value."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+
+from app.calls.cdr import without_none as without_none
 
 
 def date(at: float | None) -> str | None:
@@ -13,7 +13,3 @@ def date(at: float | None) -> str | None:
 def links(link: str) -> dict[str, dict[str, str]]:
     """The links in both spellings: the create pages say ``link``, 4PSA's clients read ``links``."""
     return {"link": {"self": link}, "links": {"self": link}}
-
-
-def without_none(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if value is not None}

@@ -20,10 +20,7 @@ def list_(as_json: bool) -> None:
     from ringback_cli.suspending import show
 
     session = Session.open()
-    rows = [
-        (app.id, " ".join(filter(None, (app.level, app.user or app.organization))))
-        for app in session.accounts.apps.values()
-    ]
+    rows = [(app.id, app.account) for app in session.accounts.apps.values()]
     show(session, "app", rows, _DISABLED, as_json)
 
 
