@@ -34,6 +34,8 @@ class Fault:
     sentinel: bool | None = None
     # Redis refuses commands, or loses them with its master.
     redis_refuses: bool = False
+    # The switch throws events away.
+    loses_events: bool = False
     # Seconds that it lasts in a long run.
     lasts: tuple[float, float] = (2.0, 8.0)
 
@@ -227,8 +229,10 @@ FAULTS: dict[str, Fault] = {
     "switch_full": Fault(_switch_full),
     "events_delay": Fault(_ordered("simulator delay 2"), simulator=True),
     "events_double": Fault(_ordered("simulator double 0.5", everywhere=True), simulator=True),
-    "events_drop": Fault(_ordered("simulator drop 0.3", everywhere=True), simulator=True),
-    "events_overflow": Fault(_events_overflow, simulator=True),
+    "events_drop": Fault(
+        _ordered("simulator drop 0.3", everywhere=True), simulator=True, loses_events=True
+    ),
+    "events_overflow": Fault(_events_overflow, simulator=True, loses_events=True),
     "rolling_restart": Fault(_rolling_restart),
     "clock_step": Fault(_clock_step),
 }

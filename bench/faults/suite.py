@@ -33,6 +33,8 @@ class Suite:
         self.sound = True
         # Whether Redis refused commands since the last check.
         self._redis_refused = False
+        # Whether the switch has thrown events away since then.
+        self._events_lost = False
         self._random = Random(f"faults {seed}")
         self.record = record
 
@@ -40,6 +42,7 @@ class Suite:
         """Do one fault, by its name, for about so many seconds, and heal it."""
         self.cluster.journal.say(f"{name} for {lasts:.1f} s")
         self._redis_refused |= FAULTS[name].redis_refuses
+        self._events_lost |= FAULTS[name].loses_events
         FAULTS[name].do(self.cluster, self._random, lasts)
         self.cluster.journal.say(f"{name} is over")
         self.cluster.check_parts()
@@ -72,8 +75,9 @@ class Suite:
             self.record,
             self.cluster.folder,
             redis_refused=self._redis_refused,
+            events_lost=self._events_lost,
         )
-        self._redis_refused = False
+        self._redis_refused = self._events_lost = False
         self.sound = not verdict.violations
         return verdict
 
