@@ -73,6 +73,10 @@ CODES = COMMON | {
         "callDuration takes the whole length of the call, 1 to 86400 seconds.",
     ),
     "pc_transfer_invalid": (400, "allowPublicTransfer takes true or false."),
+    "pc_ringback_invalid": (
+        400,
+        "ringback takes auto, network, music, none or a country whose tone is known.",
+    ),
     "pc_video_invalid": (400, "video takes true or false."),
     "pc_number_invalid": (400, "number takes the number of a conference of the extension."),
     "pc_pin_invalid": (400, "pin takes the PIN of the conference."),

@@ -162,6 +162,12 @@ def international(number: str, country: str | None) -> str:
     return found[-1] if found else number
 
 
+def country_of(number: str, country: str | None) -> str | None:
+    """The country (ISO 3166) that a public number leads to, as far as it can be told."""
+    found = [each.country for each in readings(number, country) if each.country is not None]
+    return found[-1] if found else None
+
+
 @lru_cache(_NUMBER_CACHE)
 def is_emergency(number: str, country: str | None) -> bool:
     """Whether emergency services of the country (ISO 3166), or of any if it is None, have just this

@@ -60,6 +60,8 @@ class Settings:
     # Names and words.
     recordings: str
     video_codecs: str
+    # What `ringback = "music"` plays.
+    music: str
     log_level: str
     # Where a process other than the API serves its metrics, and how many organizations they tell
     # apart.
@@ -155,6 +157,7 @@ def load_settings() -> Settings:
             _recordings,
         ),
         video_codecs=_read("VIDEO_CODECS", "OPUS,G722,PCMU,PCMA,H264,VP8", _codecs),
+        music=_read("MUSIC", "local_stream://moh", _playable),
         log_level=_read("LOG_LEVEL", "INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR")),
         metrics=_read("METRICS", None, str),
         metrics_organizations=_read("METRICS_ORGANIZATIONS", 100, _whole(0, 10_000)),
@@ -238,6 +241,12 @@ def _key_prefix(text: str) -> str:
 def _codecs(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9.@_-]+(,[A-Za-z0-9.@_-]+)*", text) is None:
         raise ValueError("names of codecs with commas between")
+    return text
+
+
+def _playable(text: str) -> str:
+    if re.fullmatch(r"([a-z_]+:/)?/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", text, re.ASCII) is None:
+        raise ValueError("a file or a stream of the switch, such as local_stream://moh")
     return text
 
 

@@ -27,6 +27,12 @@ _VARIABLE = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9_.%~+*#@:!-]*", re.ASCII)
 _CODECS = re.compile(r"[A-Za-z0-9.@_-]+(,[A-Za-z0-9.@_-]+)*", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+# A tone (mod_tone_stream), or a file or stream such as local_stream://moh.
+_SOUND = re.compile(
+    r"%\([0-9]+(,[0-9.]+)+\)(;%\([0-9]+(,[0-9.]+)+\))*"
+    r"|([a-z_]+:/)?/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*",
+    re.ASCII,
+)
 _MAILBOX = re.compile(r"[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9.-]{1,255}", re.ASCII)
 # What a name must not hold. mod_sofia does not escape quotation marks and backslashes within the
 # quoted From name. A FreeSWITCH that receives %41 or ${ changes it.
@@ -43,6 +49,7 @@ GATEWAY_FAILURES = (
     "NORMAL_CIRCUIT_CONGESTION",
     "SWITCH_CONGESTION",
     "RECOVERY_ON_TIMER_EXPIRE",
+    "PROGRESS_TIMEOUT",
 )
 # On every leg, so that no far end chooses what is dialled: a 3xx ends the leg, and a REFER ends the
 # call's other leg. Otherwise the switch follows the 3xx, or runs its own dialplan at a number of
@@ -51,9 +58,6 @@ GATEWAY_FAILURES = (
 _NO_DETOUR = {"outbound_redirect_fatal": "true", "force_transfer_context": "ringback-none"}
 # The cause with which the switch's own timer ends a leg that has used up a cap.
 QUOTA_CAUSE = "facility_not_subscribed"
-# The US ringing tone. A source hears it from its own answer until the destination's. A value in
-# quotes needs a backslash before each comma.
-_RINGBACK_TONE = r"'%(2000\,4000\,440\,480)'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,9 @@ class Attempt:
 
     uuid: str
     target: str
+    # Seconds after which the switch tries the next attempt if this one has brought no 18x; 0 for
+    # all the time there is.
+    progress_timeout: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,20 @@ class Application:
     how: str
     variables: Mapping[str, str] = field(default_factory=dict)
 
+
+@dataclass(frozen=True, slots=True)
+class Ringback:
+    """What a source hears from its own answer until the destination's: ``plays``, a tone, a file or
+    a stream of the switch. Empty for nothing."""
+
+    plays: str
+    # Whether it plays at once, and not only when the network says that the phone rings.
+    at_once: bool = True
+    # Whether the network's own sound takes its place.
+    network: bool = True
+
+
+US_TONE = Ringback("%(2000,4000,440,480)")
 
 # The ways to reach one party, in order. The switch tries the next one if a gateway fails.
 Party = Sequence[Attempt]
@@ -143,16 +164,19 @@ def originate(
     video_codecs: str | None = None,
     source_left: int | None = None,
     destination_left: int | None = None,
+    hears: Ringback = US_TONE,
 ) -> str:
     """The one command that holds a whole call.
 
     The switch rings all sources, and bridges the first that answers to the first destination that
     answers. ``ring_timeout`` (seconds) limits the ringing of the sources, and again that of the
-    destinations. ``duration`` (seconds) counts from the source's answer. Every leg gets
-    ``variables``. ``video_codecs``, comma-separated and with the audio codecs, replace the offer
-    of the profile. ``source_left`` and ``destination_left`` are the seconds that caps leave to a
-    leg of that side, from its own answer; the switch then ends it with QUOTA_CAUSE. Raises
-    ValueError for a value that cannot stand in a dial string as it is.
+    destinations: at least so long, and at most a second longer. ``hears`` is what the source hears
+    meanwhile; the network's own sound takes its place only with one destination. ``duration``
+    (seconds) counts from the source's answer. Every leg gets ``variables``. ``video_codecs``,
+    comma-separated and with the audio codecs, replace the offer of the profile. ``source_left`` and
+    ``destination_left`` are the seconds that caps leave to a leg of that side, from its own answer;
+    the switch then ends it with QUOTA_CAUSE. Raises ValueError for a value that cannot stand in a
+    dial string as it is.
     """
     if not sources or not destinations:
         raise ValueError("a call needs at least one source and one destination")
@@ -166,17 +190,20 @@ def originate(
         **ours,
         **_NO_DETOUR,
         "ignore_early_media": "true",
-        "originate_timeout": str(int(ring_timeout)),
+        "originate_timeout": _whole_seconds(ring_timeout),
         # This limits the destination's ringing. The switch looks at it only while it reads the
         # source's media, and a source that sends none would block the reading without the timer.
-        "call_timeout": str(int(ring_timeout)),
+        "call_timeout": _whole_seconds(ring_timeout),
         "rtp_timer_name": "soft",
         "hangup_after_bridge": "true",
-        "transfer_ringback": _RINGBACK_TONE,
         "execute_on_answer": _limit(duration, source_left),
         **_caller_id("origination", source_sees),
         **_caller_id("effective", destination_sees),
     }
+    if hears.plays:
+        # A value in quotes needs a backslash before each comma.
+        sound = _check(_SOUND, hears.plays, "sound").replace(",", "\\,")
+        of_source["transfer_ringback"] = f"'{sound}'"
     if destination_left is not None and destination_left < duration:
         # The switch runs this on the destination when it bridges the two, at its answer.
         app, data = limit_of_next(destination_left)
@@ -185,18 +212,21 @@ def originate(
         # The ^^: makes the colon the separator of this one value.
         codecs = _check(_CODECS, video_codecs, "codecs").replace(",", ":")
         of_source["absolute_codec_string"] = ours["absolute_codec_string"] = f"^^:{codecs}"
-    of_leg: dict[str, str] = {}
-    if any(len(party) > 1 for party in (*sources, *destinations)):
-        # The list of causes in fail_on_single_reject turns off the other limits, the bridge's too
-        # (switch_ivr_originate.c, where the time is up).
-        of_leg["leg_timeout"] = str(int(ring_timeout))
+    limit = int(ring_timeout)
     # The pace counts the destinations when the call begins. So the switch must not reject one, and
     # with it a source that has answered, because this second has enough sessions. A paused switch
     # still rejects it. A destination may be parked or sent elsewhere later, and needs the timer
     # then.
-    of_destination = {**ours, **of_leg, **_NO_DETOUR, "rtp_timer_name": "soft"}
-    dial_destinations = _dial(destinations, {"no_throttle_limits": "true"}, of_destination)
-    return f"originate {_dial(sources, of_source, of_leg)} &bridge({dial_destinations})"
+    of_destination = {**ours, **_NO_DETOUR, "rtp_timer_name": "soft"}
+    of_bridge = {"no_throttle_limits": "true"}
+    if hears.network and len(destinations) == 1:
+        # The source's own ignore_early_media would hold for the bridge too. bridge_early_media
+        # does not end the originate, as plain early media does.
+        of_bridge |= {"ignore_early_media": "false", "bridge_early_media": "true"}
+    if hears.at_once:
+        of_bridge["instant_ringback"] = "true"
+    how = _bridge(destinations, of_bridge, of_destination, limit)
+    return f"originate {_dial(sources, of_source, {}, limit, quoted=True)} {how}"
 
 
 def conference_invite(
@@ -213,7 +243,8 @@ def conference_invite(
     ``default``. ``left`` is what caps leave to a party (:func:`originate`). Raises ValueError."""
     of_party = _brought_in(variables, ring_timeout, duration, shows, left)
     room = check_word(room, "conference room")
-    return f"originate {_dial(parties, of_party, {})} &conference({room}@default)"
+    dialled = _dial(parties, of_party, {}, int(ring_timeout), quoted=True)
+    return f"originate {dialled} &conference({room}@default)"
 
 
 def bring_in(
@@ -230,8 +261,8 @@ def bring_in(
     It stays for at most ``duration`` seconds. Raises ValueError.
     """
     of_party = {**_brought_in(variables, ring_timeout, duration, shows), **application.variables}
-    of_leg = {"leg_timeout": str(int(ring_timeout))} if len(party) > 1 else {}
-    return f"originate {_dial([party], of_party, of_leg)} {application.how}"
+    dialled = _dial([party], of_party, {}, int(ring_timeout), quoted=True)
+    return f"originate {dialled} {application.how}"
 
 
 def _brought_in(
@@ -245,7 +276,7 @@ def _brought_in(
         **{name: _check(_VALUE, value, name) for name, value in variables.items()},
         **_NO_DETOUR,
         "ignore_early_media": "true",
-        "originate_timeout": str(int(ring_timeout)),
+        "originate_timeout": _whole_seconds(ring_timeout),
         "hangup_after_bridge": "true",
         # Without the timer, a listener with a silent phone would stay when the others have gone.
         "rtp_timer_name": "soft",
@@ -254,6 +285,13 @@ def _brought_in(
         "execute_on_answer": _limit(duration, left),
         **_caller_id("origination", shows),
     }
+
+
+def _whole_seconds(limit: int) -> str:
+    """A limit for originate_timeout and call_timeout. They count seconds of the wall clock that
+    have begun, so that a limit of 3 ends 2 to 3 s after its start (seen). leg_timeout and
+    leg_progress_timeout count those that have passed, and end after 3 to 4 s."""
+    return str(int(limit) + 1)
 
 
 # The variables of a channel with the application that the switch runs on who it is bridged to.
@@ -315,7 +353,8 @@ def bridge_inline(
         "rtp_timer_name": "soft",
         **_caller_id("origination", CallerId(shows)),
     }
-    dialled = _dial([party], {"no_throttle_limits": "true"}, of_leg)
+    limit = int(ring_timeout)
+    dialled = _dial([party], {"no_throttle_limits": "true"}, of_leg, limit, quoted=False)
     return "bridge:" + dialled.replace(",", r"\,")
 
 
@@ -330,26 +369,78 @@ def voicemail_inline(mailbox: str) -> str:
     return f"voicemail:default {domain} {box}"
 
 
-def _dial(parties: Sequence[Party], shared: Mapping[str, str], per_leg: Mapping[str, str]) -> str:
-    """All parties at once, each by its own alternatives in order.
+def _dial(
+    parties: Sequence[Party],
+    shared: Mapping[str, str],
+    per_leg: Mapping[str, str],
+    limit: int,
+    *,
+    quoted: bool,
+) -> str:
+    """All parties at once, each by its own alternatives in order, for ``limit`` seconds.
 
     Variables of a bridge's legs go into their ``[]``. The expansion of the application's arguments
-    would read those in ``{}`` a second time.
+    would read those in ``{}`` a second time. ``quoted`` puts values with blanks into quotes, as the
+    arguments of ``originate`` need it.
     """
     if all(len(party) == 1 for party in parties):
         return _block("{}", shared) + ",".join(_leg(party[0], per_leg) for party in parties)
-    # The ! says that any other cause than these ends the attempt.
+    # The ! says that any other cause than these ends the attempt. The list turns off the other
+    # limits, but for those of the leg (switch_ivr_originate.c, where the time is up).
     once = {"fail_on_single_reject": "!" + ":".join(GATEWAY_FAILURES)}
+    of_leg = {**per_leg, "leg_timeout": str(limit)}
     if len(parties) == 1:
-        return _block("{}", {**shared, **once}) + _alternatives(parties[0], per_leg)
+        return _block("{}", {**shared, **once}) + _alternatives(parties[0], of_leg, limit, quoted)
     # Each party is an originate of its own (enterprise). In a plain ring-all the next alternatives
     # would wait until every party has failed.
-    parts = (_block("{}", once) + _alternatives(party, per_leg) for party in parties)
+    parts = (_block("{}", once) + _alternatives(party, of_leg, limit, quoted) for party in parties)
     return _block("<>", shared) + ":_:".join(parts)
 
 
-def _alternatives(party: Party, variables: Mapping[str, str]) -> str:
-    return "|".join(_leg(attempt, variables) for attempt in party)
+def _bridge(
+    parties: Sequence[Party], shared: Mapping[str, str], per_leg: Mapping[str, str], limit: int
+) -> str:
+    """The application that bridges a source to the destinations.
+
+    A destination with alternatives takes a bridge for each, in the dialplan ``inline``. In one
+    originate, early media of the first would end the second at its first 183 (seen): a bridge
+    before the answer, and no limit of its ringing.
+    """
+    if len(parties) != 1 or len(parties[0]) == 1:
+        return f"&bridge({_dial(parties, shared, per_leg, limit, quoted=True)})"
+    (party,) = parties
+    steps = [f"set:continue_on_fail={','.join(GATEWAY_FAILURES)}"]
+    steps += [f"bridge:{_block('{}', shared)}{leg}" for leg in _legs(party, per_leg, limit, False)]
+    # With false, no cause of the last one goes on, not even NO_ANSWER.
+    steps.insert(-1, "set:continue_on_fail=false")
+    return f"'m:|:{'|'.join(steps)}' inline"
+
+
+def _alternatives(party: Party, variables: Mapping[str, str], limit: int, quoted: bool) -> str:
+    return "|".join(_legs(party, variables, limit, quoted))
+
+
+def _legs(party: Party, variables: Mapping[str, str], limit: int, quoted: bool) -> list[str]:
+    """The legs of the attempts to reach one party, with what limits them together.
+
+    The switch starts its clock anew for each attempt. So each one has a task of the switch hang up
+    those that follow it, when the party has rung for the whole time. An answer deletes the tasks.
+    """
+    if len(party) == 1:
+        return [_leg(party[0], variables)]
+    tasks, found = f"{_check(_UUID, party[0].uuid, 'uuid')}-ring", []
+    quote_mark = "'" if quoted else ""
+    for at, attempt in enumerate(party, start=1):
+        own = dict(variables)
+        for number, later in enumerate(party[at:]):
+            kill = f"uuid_kill {_check(_UUID, later.uuid, 'uuid')} NO_ANSWER"
+            command = f"sched_api +{_whole_seconds(limit)} {tasks} {kill}"
+            own[f"api_on_originate_{number}"] = f"{quote_mark}{command}{quote_mark}"
+        if at < len(party) and 0 < attempt.progress_timeout < limit:
+            own["leg_progress_timeout"] = str(int(attempt.progress_timeout))
+        own["api_on_answer"] = f"{quote_mark}sched_del {tasks}{quote_mark}"
+        found.append(_leg(attempt, own))
+    return found
 
 
 def _leg(attempt: Attempt, variables: Mapping[str, str]) -> str:

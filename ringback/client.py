@@ -116,6 +116,7 @@ class Client:
         *,
         caller_id: str | None = None,
         caller_id_destination: str | None = None,
+        ringback: str | None = None,
         **options: Any,
     ) -> PhoneCall:
         view = {
@@ -123,6 +124,7 @@ class Client:
             "destination": _list(destination),
             "callerId": caller_id,
             "callerIdDestination": caller_id_destination,
+            "ringback": ringback,
         }
         (call,) = self.create(kind, extension, [_given(view)], **options)
         return call

@@ -1,8 +1,11 @@
 """The one originate command of a call."""
 
+from app.accounts import ringback
+from app.accounts.model import PROGRESS_TIMEOUT
 from app.calls.model import Call, Leg, NumberKind, evolve
 from app.settings import Settings
 from freeswitch import dialstring
+from freeswitch.dialstring import Ringback
 from workers.quota import NO_CAP, Left
 from workers.runtime import CALL_VARIABLE
 
@@ -17,7 +20,7 @@ def within_maxima(call: Call, settings: Settings) -> Call:
     return evolve(call, wait_for_pickup=wait, call_duration=duration)
 
 
-def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str:
+def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP, music: str = "") -> str:
     """The originate command of a call, with what caps leave to it. Raises ValueError if the call
     cannot be dialled."""
     if call.conference is not None:
@@ -41,7 +44,20 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str
         video_codecs=video_codecs if call.video else None,
         source_left=left.source,
         destination_left=left.destination,
+        hears=_hears(call.ringback, music),
     )
+
+
+def _hears(kept: str | None, music: str) -> Ringback:
+    """What the source hears, by what the call keeps (app.accounts.ringback.heard). ``music`` is the
+    switch's music on hold."""
+    word, _, country = (kept or ringback.DEFAULT).partition(" ")
+    if word == ringback.NETWORK:
+        return Ringback(ringback.TONES[country], at_once=False)
+    if word in (ringback.MUSIC, ringback.NONE):
+        plays = music if word == ringback.MUSIC else ""
+        return Ringback(plays, at_once=bool(plays), network=False)
+    return Ringback(ringback.TONES[word])
 
 
 def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Attempt]]:
@@ -50,7 +66,12 @@ def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Attempt]]:
     found: dict[str, list[dialstring.Attempt]] = {}
     for leg in legs:
         if leg.hangup_requested is None:
-            found.setdefault(leg.party, []).append(dialstring.Attempt(leg.uuid, _target(leg)))
+            timeout = leg.progress_timeout
+            found.setdefault(leg.party, []).append(
+                dialstring.Attempt(
+                    leg.uuid, _target(leg), PROGRESS_TIMEOUT if timeout is None else timeout
+                )
+            )
     return list(found.values())
 
 

@@ -294,7 +294,7 @@ class Dispatcher:
         try:
             settings = self._runtime.settings
             allowed = within_maxima(call, settings)
-            command = originate_command(allowed, settings.video_codecs, left)
+            command = originate_command(allowed, settings.video_codecs, left, settings.music)
         except ValueError as error:
             # Refused before it was queued, unless somebody wrote the call past the API.
             log.error("call %s cannot be dialled: %s", call.id, error)

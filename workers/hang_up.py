@@ -27,9 +27,15 @@ def hang_up_call(
     store.note(call.id, Note("command", "hupall", data=reply))
 
 
-def hang_up_leg(store: CallStore, link: SwitchConnection, call: Call, leg: Leg) -> None:
+def hang_up_leg(
+    store: CallStore,
+    link: SwitchConnection,
+    call: Call,
+    leg: Leg,
+    cause: str = "NORMAL_CLEARING",
+) -> None:
     """Hang up one channel of the call. Raises EventSocketError."""
-    reply = commands.kill(link, leg.uuid)
+    reply = commands.kill(link, leg.uuid, cause)
     # No note for a channel that was gone: the switch's list shows such channels for a while
     # (signalwire/freeswitch#2920), and the listener asks again at every look.
     if reply.startswith("+OK"):

@@ -13,6 +13,9 @@ from app.accounts.scopes import AppScope
 from app.calls.sight import organization_of
 from app.numbers import NumberFormat, longest_prefix
 
+# The progress_timeout of a gateway that has none, in seconds.
+PROGRESS_TIMEOUT = 5
+
 
 class ExtensionType(StrEnum):
     PHONE_TERMINAL = "phone_terminal"
@@ -70,6 +73,8 @@ class Organization(Capped):
     max_waiting: int | None = field(default=10_000, kw_only=True)
     # ISO 3166. With it public numbers have E.164 form; without it they stay as they are.
     country: str | None = None
+    # What a source hears while the destination is dialled (app.accounts.ringback).
+    ringback: str | None = None
     # The name of its dial policy.
     policy: str | None = None
     # The numbers that it may show as caller id, also as +1555012* and *; None for those of its
@@ -211,6 +216,9 @@ class Gateway:
     # The form in which it takes public numbers; None for E.164 where the organization has a
     # country, and for the number as sent where it has none.
     number_format: NumberFormat | None = None
+    ringback: str | None = None
+    # Seconds without any 18x after which the next gateway is tried; 0 for all the time there is.
+    progress_timeout: int = PROGRESS_TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,9 +334,13 @@ class Accounts:
                 return route.gateways
         return ()
 
+    def gateway(self, name: str) -> Gateway:
+        """The gateway of that name, with the defaults if the accounts have no row of it."""
+        return next((each for each in self.gateways if each.name == name), Gateway(name))
+
     def number_format(self, gateway: str, country: str | None) -> NumberFormat:
         """The form in which a gateway takes the public numbers of an organization's country."""
-        found = next((g.number_format for g in self.gateways if g.name == gateway), None)
+        found = self.gateway(gateway).number_format
         return found or (NumberFormat.E164 if country else NumberFormat.AS_SENT)
 
     def rate_to(self, number: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
-from app.accounts import credentials
+from app.accounts import credentials, ringback
 from app.accounts.credential_schemas import (
     DEMO_TOKENS,
     HASH,
@@ -85,6 +85,14 @@ def _country() -> fields.String:
     )
 
 
+class RingbackField(fields.String):
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        try:
+            return ringback.canonical(super()._deserialize(value, attr, data, **kwargs))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+
 class Rows(fields.List[Any]):
     """A list that is loaded as a tuple."""
 
@@ -158,6 +166,7 @@ class OrganizationSchema(GuardedSchema, CappedSchema):
     extension_digits = fields.Integer(validate=Range(1, 16))
     legs_per_second = _rate()
     country = _country()
+    ringback = RingbackField()
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Organization:
@@ -279,6 +288,8 @@ class GatewaySchema(Schema):
     legs_per_second = _rate()
     max_legs = _most()
     number_format = fields.Enum(NumberFormat, by_value=True)
+    ringback = RingbackField()
+    progress_timeout = fields.Integer(strict=True, validate=Range(0, 600))
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Gateway:

@@ -149,6 +149,8 @@ class Leg:
     brought: float | None = None
     # What a public number costs: per minute, per call, seconds of an increment, currency.
     rate: str | None = None
+    # Seconds without any 18x after which the next gateway is tried, where it is not the default.
+    progress_timeout: int | None = None
     # For a third party, what counts it for caps, as ``Call.counted`` does for the others.
     counted: str | None = None
     held: float | None = None
@@ -271,6 +273,8 @@ class Call:
     caller_id_destination: str | None = None
     allow_public_transfer: bool = False
     video: bool = False
+    # What the source hears while the destination is dialled (app.accounts.ringback).
+    ringback: str | None = None
     retention: int = 86_400
     # Seconds for which the record is kept, from the acceptance of the call.
     cdr_retention: int = 7_776_000
@@ -414,7 +418,10 @@ _FLOATS = """
     accepted claimed sent hangup_requested answered bridged ended created early_media ringing held
     unheld parked unparked recording recorded voicemail brought
 """
-_INTS = "wait_for_pickup call_duration queue_timeout version retention cdr_retention disposition"
+_INTS = """
+    wait_for_pickup call_duration queue_timeout version retention cdr_retention disposition
+    progress_timeout
+"""
 _NO_LEG = (None,) * len(_LEG_FIELDS)
 _KINDS: dict[str, str] = {kind.value: kind for kind in NumberKind}
 # The fields that are not text. A name means the same in a call and in a leg.

@@ -68,6 +68,12 @@ _REFUSALS = frozenset(
 )
 # If all sources failed, the call's cause is the first of these that a source has.
 _TELLING = ("NO_ANSWER", "PROGRESS_TIMEOUT", "USER_BUSY", "CALL_REJECTED", "NO_USER_RESPONSE")
+# The causes of a leg at the end of its ringing, from leg_timeout and from the task that ends all
+# gateways of a party.
+_RANG_OUT = frozenset({"ALLOTTED_TIMEOUT", "NO_ANSWER"})
+# The cause of an attempt that brought no 18x in time. Once there was one, the switch reports it for
+# the whole originate, whatever came of the next attempt (seen).
+_LEFT_IN_TIME = "PROGRESS_TIMEOUT"
 # Causes of a gateway that failed before the switch tried the next one. Any other cause says more.
 _SILENT = ("NORMAL_TEMPORARY_FAILURE", "GATEWAY_DOWN", LOST_THE_RACE)
 # Values of a source's originate_disposition that are not the cause of the call's end. After
@@ -411,20 +417,28 @@ def _cause(call: Call) -> str:
         talked = _connected(call, winner) is not None
         if not talked and dialled is not None and dialled not in _NO_DISPOSITION:
             # The destination failed: its cause counts, not the cause of the source.
-            return dialled
-        if not talked and any(leg.cause == "ALLOTTED_TIMEOUT" for leg in call.destinations):
-            # leg_timeout ended the ringing of several destinations. The end of the call's own
-            # time would have cancelled them.
+            return _cause_of(call.destinations, dialled)
+        causes = {leg.cause for leg in call.destinations}
+        if not talked and causes & _RANG_OUT and "ORIGINATOR_CANCEL" not in causes:
+            # The time of several destinations was over. The end of the call's own time would have
+            # cancelled them.
             return "NO_ANSWER"
         return winner.cause or "NORMAL_UNSPECIFIED"
-    if call.originate_error is not None:
-        return call.originate_error
-    causes = [leg.cause for leg in call.sources if leg.cause is not None]
+    return _cause_of(call.sources, call.originate_error)
+
+
+def _cause_of(side: Iterable[Leg], reported: str | None) -> str:
+    """The cause for a side of which no leg answered: what the switch has reported, or what its
+    parties' last legs say."""
+    if reported is not None and reported != _LEFT_IN_TIME:
+        return reported
+    last = {leg.party: leg.cause for leg in side if leg.cause is not None}
+    causes = [*last.values()]
     for telling in _TELLING:
         if telling in causes:
             return telling
     spoken = [cause for cause in causes if cause not in _SILENT]
-    return next(iter([*spoken, *causes]), "NORMAL_UNSPECIFIED")
+    return next(iter([*spoken, *causes]), reported or "NORMAL_UNSPECIFIED")
 
 
 def _ended_by(call: Call, cause: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, Range, Regexp
 
+from app.accounts import ringback
 from app.caller_id import parse_caller_id
 from app.web.fields import (
     DIALLABLE,
@@ -45,6 +46,14 @@ class CallerIdField(fields.String):
             raise ValidationError(str(error)) from error
 
 
+class RingbackField(fields.String):
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        try:
+            return ringback.canonical(super()._deserialize(value, attr, data, **kwargs))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+
 def _printable(text: str) -> None:
     if not 1 <= len(text) <= 255 or not text.isprintable():
         raise ValidationError("Takes 1 to 255 printable characters.")
@@ -57,6 +66,7 @@ class ViewSchema(BaseRequest):
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
     callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
     callerIdDestination = CallerIdField(metadata=coded("pc_callerid_invalid"))
+    ringback = RingbackField(metadata=coded("pc_ringback_invalid"))
 
 
 class CreateSchema(BaseRequest):

@@ -10,10 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.accounts import caps
+from app.accounts import caps, ringback
 from app.accounts.caller import OWNER, SELF, Caller, Scope
 from app.accounts.guard import CALLER_ID_ENTRY, Guard, checks_of_calls
-from app.accounts.model import Accounts, Extension, ExtensionType, Organization, User
+from app.accounts.model import (
+    PROGRESS_TIMEOUT,
+    Accounts,
+    Extension,
+    ExtensionType,
+    Organization,
+    User,
+)
 from app.calls import actions
 from app.calls.model import (
     HANG_UP,
@@ -173,6 +180,12 @@ class PhoneCalls:
                 caller_ids[name] = checked_caller_id(guard, extension, view[name], field)
         # 20 hex digits, as in VoipNow.
         call_id = secrets.token_hex(10)
+        legs = tuple(self._sides(caller, guard, call_id, kind, view, f"phoneCallView[{at}]"))
+        hears = None
+        if kind != INVITE:
+            destination = next(leg for leg in legs if leg.role is Role.DESTINATION)
+            chosen = view.get("ringback")
+            hears = ringback.heard(caller.accounts, organization, chosen, destination)
         return Call(
             id=call_id,
             kind=kind,
@@ -198,7 +211,8 @@ class PhoneCalls:
             allow_public_transfer=query.get("allowPublicTransfer", False),
             video=query.get("video", False),
             conference=_room(caller.accounts, extension, query) if kind == INVITE else None,
-            legs=tuple(self._sides(caller, guard, call_id, kind, view, f"phoneCallView[{at}]")),
+            ringback=hears,
+            legs=legs,
         )
 
     def _sides(
@@ -242,6 +256,7 @@ class PhoneCalls:
                     dialled=way.get("dialled"),
                     owner=way.get("owner"),
                     rate=guard.rate(number) if kind is NumberKind.PUBLIC else None,
+                    progress_timeout=_progress_timeout(caller.accounts, attempts[:-1], way),
                 )
 
     def ways(
@@ -565,6 +580,16 @@ def number_in(caller: Caller, number: str, call: Call) -> str | None:
     wanted = {caller.extended(number), same(number), _key(caller, guard, number)}
     found = (leg.number for leg in call.legs if {leg.number, same(leg.number)} & wanted)
     return next(found, None)
+
+
+def _progress_timeout(
+    accounts: Accounts, followed: Sequence[dict[str, str]], way: dict[str, str]
+) -> int | None:
+    """The progress_timeout of a way that another one follows, if it is not the default."""
+    if way not in followed or "gateway" not in way:
+        return None
+    found = accounts.gateway(way["gateway"]).progress_timeout
+    return None if found == PROGRESS_TIMEOUT else found
 
 
 def checked_caller_id(guard: Guard, extension: Extension, text: str, field: str) -> str:

@@ -190,7 +190,7 @@ class Channel:
         self.enter("CS_CONSUME_MEDIA")
         manner = self.manner
         if manner.rings:
-            self.later(TICK, self._ring)
+            self.later(TICK + manner.rings_after, self._ring)
         elif manner.early_media:
             self.later(TICK, self._send_early_media)
         if manner.answer_after is not None:
@@ -233,6 +233,14 @@ class Channel:
         self._start_media()
         self.changed()
 
+    def api_on(self, what: str) -> None:
+        """Run the api commands of the variables that begin with ``api_on_<what>``."""
+        for name, command in tuple(self.variables.items()):
+            if name.startswith(f"variable_api_on_{what}") and isinstance(command, str):
+                verb, _, argument = command.partition(" ")
+                if run := self.switch.commands.get(verb):
+                    run(self.switch, argument)
+
     def hears_ringing(self) -> None:
         """Note that the leg that this channel dials rings."""
         if self.answered:
@@ -255,6 +263,7 @@ class Channel:
         self.set("endpoint_disposition", "ANSWER")
         if command := self.get("execute_on_answer"):
             self.switch.execute_on_answer(self, command)
+        self.api_on("answer")
         self.call_state = "ACTIVE"
         if self.up and self.manner.talk is not None:
             clock = self.switch.clock

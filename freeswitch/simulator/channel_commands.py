@@ -79,8 +79,29 @@ def _sched_hangup(switch: SwitchCore[Channel], argument: str) -> str:
     return "+OK\n"
 
 
+def _sched_api(switch: SwitchCore[Channel], argument: str) -> str:
+    when, _, rest = argument.partition(" ")
+    group, _, command = rest.partition(" ")
+    verb, _, argument = command.partition(" ")
+    if not command:
+        return "-ERR Invalid syntax. USAGE: [+@]<time> <group_name> <command_string>[&]\n"
+    tasks = switch.scheduled.setdefault(group, [])
+
+    def due() -> None:
+        tasks.remove(task)
+        if not tasks:
+            switch.scheduled.pop(group, None)
+        if run := switch.commands.get(verb):
+            run(switch, argument)
+
+    second = whole_number(when) + (switch.clock.second() if when.startswith("+") else 0)
+    task = switch.clock.call_at_second(second, due)
+    tasks.append(task)
+    return f"+OK Added: {next(switch.task_numbers)}\n"
+
+
 def _sched_del(switch: SwitchCore[Channel], argument: str) -> str:
-    # The group of a scheduled hang-up is the channel's uuid. The simulator gives tasks no numbers.
+    # The group of a scheduled hang-up is the channel's uuid. No task is found by its number here.
     tasks = switch.scheduled.pop(argument, [])
     for task in tasks:
         task.cancel()
@@ -201,6 +222,7 @@ def _uuid_audio(switch: SwitchCore[Channel], argument: str) -> str:
 
 
 COMMANDS: Mapping[str, ApiCommand[Channel]] = {
+    "sched_api": _sched_api,
     "sched_del": _sched_del,
     "sched_hangup": _sched_hangup,
     "uuid_audio": _uuid_audio,

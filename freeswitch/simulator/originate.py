@@ -33,7 +33,9 @@ _DIAL_STATUS = {
     "CALL_REJECTED": "DONTCALL",
 }
 # Variables of the caller that also count for the channels that it dials.
-_INHERITED = ("fail_on_single_reject", "ignore_early_media")
+_INHERITED = (
+    *("fail_on_single_reject", "ignore_early_media", "bridge_early_media", "instant_ringback"),
+)
 # After these causes of a failed bridge, a channel goes on with its next application.
 _NOT_FATAL = ("NO_ANSWER", "NO_USER_RESPONSE", "ORIGINATOR_CANCEL")
 _CONTAINS_VARIABLE = re.compile(r"\$\\*\{")
@@ -210,7 +212,8 @@ class _Origination:
 
     def _ignores_early_media(self) -> bool:
         value = self.variables.get("ignore_early_media")
-        return is_true(value) or value in ("consume", "ring_ready")
+        bridged = is_true(self.variables.get("bridge_early_media"))
+        return bridged or is_true(value) or value in ("consume", "ring_ready")
 
     async def run(self) -> tuple[Channel | None, str]:
         cause = "DESTINATION_OUT_OF_ORDER"
@@ -328,6 +331,7 @@ class _Origination:
                 f"{channel.uuid};{profile.callee_id_name};{profile.callee_id_number}",
             )
         channel.set("originate_endpoint", peer.endpoint)
+        channel.api_on("originate")
 
 
 class _End(Enum):
@@ -355,6 +359,7 @@ class _Attempt:
         self._reason: str | None = None
         self._wake = asyncio.Event()
         self._leg_limits: dict[Channel, int] = {}
+        self._progress_limits: dict[Channel, int] = {}
         self._ring_passed_on = False
         self._checks_rejection = True
         self._start = self.clock.second()
@@ -369,7 +374,8 @@ class _Attempt:
         try:
             if self._launch():
                 limit = self.origination.limit
-                moments = {limit, limit + 1, *(each + 1 for each in self._leg_limits.values())}
+                of_legs = (*self._leg_limits.values(), *self._progress_limits.values())
+                moments = {limit, limit + 1, *(each + 1 for each in of_legs)}
                 for moment in moments:
                     timers.append(self.clock.call_at_second(self._start + moment, self._wake.set))
                 end = await self._watch()
@@ -411,6 +417,8 @@ class _Attempt:
             leg.watchers.append(self._wake.set)
             if seconds := whole_number(leg.get("leg_timeout")):
                 self._leg_limits[leg] = seconds
+            if seconds := whole_number(leg.get("leg_progress_timeout")):
+                self._progress_limits[leg] = seconds
             self.origination.switch.add(leg)
             leg.launch()
         if self.final or not self.legs:
@@ -451,6 +459,10 @@ class _Attempt:
             return _End.CANCELLED
         elapsed = self.clock.second() - self._start
         self._timed_out = elapsed >= self.origination.limit
+        for leg, limit in self._progress_limits.items():
+            if elapsed > limit and leg.up and not leg.progressed:
+                leg.hangup("PROGRESS_TIMEOUT")
+                self.origination.force = "PROGRESS_TIMEOUT"
         for leg, limit in self._leg_limits.items():
             if elapsed > limit:
                 leg.hangup("ALLOTTED_TIMEOUT")
@@ -549,7 +561,9 @@ class _Attempt:
 
 def handle_failure(caller: Channel, cause: str) -> None:
     """Hang up a caller after its destination failed, unless the caller goes on after this cause."""
-    if cause not in _NOT_FATAL:
+    listed = caller.get("continue_on_fail")
+    goes_on = _NOT_FATAL if listed is None else listed.upper().split(",")
+    if cause not in goes_on and not is_true(listed):
         caller.hangup(cause)
 
 

@@ -90,7 +90,8 @@ class SwitchCore(Generic[C]):
         self.execute_on_answer = execute_on_answer
         self.channels: dict[str, C] = {}
         self.scheduled: dict[str, list[asyncio.TimerHandle]] = {}
-        """The scheduled tasks of each channel, by its uuid."""
+        """The scheduled tasks of each channel, by its uuid, and of other groups."""
+        self.task_numbers = itertools.count(1)
         self.listeners: list[Listener] = []
         self.originates: deque[Originated] = deque(maxlen=MAX_RECORDS)
         self.paused: set[str] = set()

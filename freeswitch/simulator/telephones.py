@@ -27,6 +27,7 @@ class Manner:
     """
 
     rings: bool = True
+    rings_after: float = 0.0
     early_media: bool = False
     answer_after: float | None = None
     refusal: str | None = None
@@ -40,6 +41,12 @@ class Manner:
 
 def _refuses(cause: str, status: str) -> Manner:
     return Manner(rings=False, refusal=cause, status=status)
+
+
+def _fails(after: float, **manner: bool) -> Manner:
+    status = "503 Service Unavailable"
+    cause = "NORMAL_TEMPORARY_FAILURE"
+    return Manner(refusal=cause, status=status, refuse_after=after, **manner)
 
 
 DEAD_GATEWAY = _refuses("NORMAL_TEMPORARY_FAILURE", "503 Service Unavailable")
@@ -59,6 +66,19 @@ _NETWORK = {
     "15": DEAD_GATEWAY,
     "16": Manner(rings=False, early_media=True),
     "17": Manner(rings=False, answer_after=0.04),
+    "21": Manner(
+        rings=False,
+        early_media=True,
+        refusal="UNALLOCATED_NUMBER",
+        status=_UNKNOWN_STATUS,
+        refuse_after=4.0,
+    ),
+    "22": Manner(rings_after=5.0, answer_after=10.0),
+    # A gateway's failures: after it has said nothing, rung, never, and after early media.
+    "41": _fails(4.0, rings=False),
+    "42": _fails(4.0),
+    "43": _fails(120.0, rings=False),
+    "44": _fails(1.0, rings=False, early_media=True),
 }
 
 

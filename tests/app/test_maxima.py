@@ -89,7 +89,7 @@ def test_a_call_is_dialled_within_the_maxima_of_that_moment(
     small = replace(settings, max_call_duration=60, max_wait_for_pickup=10)
     command = originate_command(within_maxima(call, small), "PCMU")
     assert "sched_hangup +60 allotted_timeout" in command
-    assert "originate_timeout=10" in command
+    assert "originate_timeout=11" in command
 
 
 def test_so_many_third_parties_at_a_time() -> None:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeswitch.dialstring import (
+    GATEWAY_FAILURES,
     Attempt,
     CallerId,
+    Ringback,
     bridge_inline,
     bring_in,
     check_name,
@@ -26,6 +28,7 @@ from freeswitch.dialstring import (
     voicemail_inline,
 )
 from freeswitch.simulator.dialstring import application, enterprise_parts, parse, split
+from freeswitch.simulator.execution import inline
 
 NAMES = st.text(
     st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters='"\\'),
@@ -78,6 +81,23 @@ def read(text: str) -> tuple[dict[str, str], list[list[list[tuple[str, str]]]]]:
     return dialled.variables, [[row for (row,) in rows]]
 
 
+def destination_of(then: list[str]) -> str:
+    """The dial string of the destinations: that of the one bridge, or the alternatives of bridges
+    that follow each other."""
+    if then[1:] != ["inline"]:
+        (bridge,) = then
+        called = application(bridge)
+        assert called is not None and called[0] == "bridge"
+        return called[1]
+    first, *steps = inline(then[0])
+    assert first == ("set", "continue_on_fail=" + ",".join(GATEWAY_FAILURES))
+    assert steps.pop(-2) == ("set", "continue_on_fail=false")
+    assert {name for name, _ in steps} == {"bridge"}
+    shared, _, leg = steps[0][1].partition("}")
+    legs = [argument.removeprefix(shared + "}") for _, argument in steps[1:]]
+    return "|".join([f"{shared}}}{leg}", *legs])
+
+
 def expected(parties: list[list[Attempt]]) -> list[list[tuple[str, str]]]:
     return [[(channel.uuid, channel.target) for channel in party] for party in parties]
 
@@ -118,10 +138,9 @@ def test_it_is_read_as_it_was_meant(
 ) -> None:
     command = build(sources, destinations, name)
     # The API splits its arguments at blanks: nothing else may stand beside these two.
-    verb, dialled, rest = split(command, " ", 8)
+    verb, dialled, *then = split(command, " ", 8)
     assert verb == "originate"
-    bridge = application(rest)
-    assert bridge is not None and bridge[0] == "bridge"
+    bridge = destination_of(then)
     variables, parties = read(dialled)
     assert parties == expected(sources)
     shown = {
@@ -131,17 +150,102 @@ def test_it_is_read_as_it_was_meant(
     assert variables["origination_caller_id_number"] == "1111"
     assert variables["effective_caller_id_number"] == "+2222"
     assert variables["execute_on_answer"] == "sched_hangup +600 allotted_timeout"
-    assert (variables["originate_timeout"], variables["call_timeout"]) == ("25", "25")
+    assert (variables["originate_timeout"], variables["call_timeout"]) == ("26", "26")
     assert variables["ringback_call"] == "c0ffee"
-    inner, parties = read(bridge[1])
+    inner, parties = read(bridge)
     assert parties == expected(destinations)
     # What a client sent never stands where the switch expands ${system(...)}.
     assert inner.pop("no_throttle_limits") == "true"
+    for name in [name for name in inner if name.startswith("api_on_")]:
+        assert re.fullmatch(r"sched_(api|del)( [+\w-]+)+", inner.pop(name))
     assert set(inner) <= {
         *("ringback_call", "absolute_codec_string", "fail_on_single_reject", "leg_timeout"),
         *("rtp_timer_name", "outbound_redirect_fatal", "force_transfer_context"),
+        *("instant_ringback", "ignore_early_media", "bridge_early_media"),
     }
     assert "$" not in command and "\n" not in command and '"' not in command
+
+
+@pytest.mark.parametrize("ways", [2, 3])
+@pytest.mark.parametrize("of", ["source", "destination"])
+def test_all_gateways_of_a_party_share_its_time(of: str, ways: int) -> None:
+    """An attempt has the later ones hung up when the time is over, and an answer deletes that."""
+    one = [[Attempt(str(uuid4()), "user/1")]]
+    party = [Attempt(str(uuid4()), f"sofia/gateway/g{n}/1", 5) for n in range(ways)]
+    command = build(*([[party], one] if of == "source" else [one, [party]]))
+    _, dialled, *then = split(command, " ", 8)
+    text = dialled if of == "source" else destination_of(then)
+    uuids = [attempt.uuid for attempt in party]
+    for at, (peer,) in enumerate(parse(text).alternatives, start=1):
+        own = peer.variables
+        found = {own[name] for name in own if name.startswith("api_on_originate")}
+        task = f"sched_api +26 {uuids[0]}-ring uuid_kill"
+        assert found == {f"{task} {uuid} NO_ANSWER" for uuid in uuids[at:]}
+        assert own["api_on_answer"] == f"sched_del {uuids[0]}-ring"
+        # The last one has all the time that is left.
+        assert own.get("leg_progress_timeout") == (None if at == ways else "5")
+
+
+@pytest.mark.parametrize(
+    ("hears", "parties", "of_source", "of_bridge"),
+    [
+        (
+            Ringback("%(400,200,400,450);%(400,2000,400,450)"),
+            1,
+            "%(400,200,400,450);%(400,2000,400,450)",
+            ["bridge_early_media", "ignore_early_media", "instant_ringback"],
+        ),
+        (Ringback("%(1000,4000,425)"), 2, "%(1000,4000,425)", ["instant_ringback"]),
+        (
+            Ringback("%(1000,4000,425)", at_once=False),
+            1,
+            "%(1000,4000,425)",
+            ["bridge_early_media", "ignore_early_media"],
+        ),
+        (
+            Ringback("local_stream://moh", network=False),
+            1,
+            "local_stream://moh",
+            ["instant_ringback"],
+        ),
+        (Ringback("", at_once=False, network=False), 1, None, []),
+    ],
+)
+def test_what_a_source_hears(
+    hears: Ringback, parties: int, of_source: str | None, of_bridge: list[str]
+) -> None:
+    command = originate(
+        [[Attempt(str(uuid4()), "user/1")]],
+        [[Attempt(str(uuid4()), f"user/{n}")] for n in range(parties)],
+        variables={},
+        ring_timeout=1,
+        duration=1,
+        source_sees=CallerId("1"),
+        destination_sees=CallerId("1"),
+        hears=hears,
+    )
+    _, dialled, *then = split(command, " ", 8)
+    source, bridge = parse(dialled).variables, parse(destination_of(then)).variables
+    assert source.get("transfer_ringback") == of_source
+    assert source["ignore_early_media"] == "true"
+    assert sorted(name for name in bridge if "early" in name or "ringback" in name) == of_bridge
+    assert bridge.get("ignore_early_media") in (None, "false")
+
+
+@pytest.mark.parametrize("plays", ["a b", "x'y", "${x}", "%(1,2", "a,b", "/x|y", "%(1,2,3))"])
+def test_a_sound_that_is_none_is_refused(plays: str) -> None:
+    one = [[Attempt(str(uuid4()), "user/1")]]
+    with pytest.raises(ValueError):
+        originate(
+            one,
+            one,
+            variables={},
+            ring_timeout=1,
+            duration=1,
+            source_sees=CallerId("1"),
+            destination_sees=CallerId("1"),
+            hears=Ringback(plays),
+        )
 
 
 @given(st.text())
@@ -163,7 +267,7 @@ def test_a_target_is_one_endpoint(text: str) -> None:
     command = build([[Attempt(str(uuid4()), text)]], [[Attempt(str(uuid4()), text)]])
     _, dialled, rest = split(command, " ", 8)
     assert [len(party) for party in read(dialled)[1]] == [1]
-    assert application(rest) is not None
+    assert destination_of([rest])
 
 
 @pytest.mark.parametrize(

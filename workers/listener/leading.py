@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 LEASE = 3.0
 RENEWAL = 0.5
 # Seconds between two looks of the watchdog.
-WATCHDOG_INTERVAL = 1.0
+WATCHDOG_INTERVAL = 0.5
 # Seconds between two looks for delayed writes.
 DELAY_LOOK = 0.05
 # Seconds between two requests for a sign of life, and until the switch must answer: a half-open

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # Seconds until the next look at a call whose channels are missing.
 SECOND_LOOK = 2.0
+# The fewest seconds until the next look at a call.
+SOON = 0.2
 # Calls read from Redis at a time, so that events are handled in between.
 CHUNK = 20
 # The calls that are examined at the same time.
@@ -282,7 +284,11 @@ class Reconciler:
         if at >= watch.limit(call):
             hang_up_call(self._store, self._link, call, "ALLOTTED_TIMEOUT")
         elif not hang_up_unwanted(self._store, self._link, call):
-            return max(SECOND_LOOK, watch.limit(call) - at)
+            late = watch.rang_too_long(call, at)
+            for leg in late:
+                hang_up_leg(self._store, self._link, call, leg, "NO_ANSWER")
+            if not late and (until := watch.deadline(call)) is not None:
+                return max(SOON, until - at)
         return SECOND_LOOK
 
     def _hang_up_orphans(self, uuids: set[str]) -> None:

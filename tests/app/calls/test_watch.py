@@ -16,6 +16,7 @@ from app.calls.watch import (
     LOOK_LIMIT,
     MARGIN,
     QUEUE_LOOK,
+    RING_MARGIN,
     SEND_WITHIN,
     UNSENT_LIMIT,
     UNSENT_LOOK,
@@ -27,6 +28,7 @@ from app.calls.watch import (
     is_unsent,
     limit,
     queued_until,
+    rang_too_long,
 )
 from freeswitch.event_socket import DELIVERY_LIMIT
 from tests.app.calls.make import dialled, make_call, make_leg
@@ -80,15 +82,30 @@ def test_a_claim_is_looked_at_until_it_was_sent() -> None:
         (talking(), 1004.0 + DURATION + MARGIN),
         # When its answer was lost.
         (talking(answered=None), 1006.0 + DURATION + MARGIN),
-        # Each of a party's ways may ring for the whole time.
-        (dialled("a1", "a1.2", "a1.3", "b1", "b1.2"), SENT + 3 * RINGING + MARGIN),
-        (dialled("a1", "b1", "b1.2"), SENT + 2 * RINGING + MARGIN),
+        # All ways to reach a party share its time.
+        (dialled("a1", "a1.2", "a1.3", "b1", "b1.2"), SENT + RINGING + MARGIN),
     ],
 )
 def test_a_call_that_goes_on_is_looked_at_once_the_switch_has_ended_it(
     call: Call, due: float
 ) -> None:
     assert limit(call) == deadline(call) == due
+
+
+def test_a_party_with_several_gateways_rings_for_the_time_of_one() -> None:
+    first = make_leg("a1", created=1003.0, ended=1009.0, cause="NORMAL_TEMPORARY_FAILURE")
+    second, third = make_leg("a1.2", created=1009.0), make_leg("a1.3")
+    call = dialled(first, second, third, "b1")
+    until = 1003.0 + RINGING + RING_MARGIN
+    assert deadline(call) == until < limit(call)
+    assert rang_too_long(call, until - MOMENT) == []
+    assert rang_too_long(call, until) == [second]
+    answered = replace(second, answered=1010.0)
+    for over in (dialled(first, answered, third), dialled(first, replace(second, ended=1011.0))):
+        assert deadline(over) == limit(over)
+        assert rang_too_long(over, until) == []
+    # The switch keeps the time of a party with one gateway by itself.
+    assert rang_too_long(dialled(make_leg("a1", created=1003.0)), until) == []
 
 
 def test_what_is_to_be_hung_up_is_looked_at_soon() -> None:
@@ -179,10 +196,10 @@ def test_the_fate_of_a_call_without_channels(
 
 
 @pytest.mark.parametrize(
-    ("call", "ways"), [(dialled(sent=None), 1), (talking(), 1), (dialled("a1", "a1.2"), 2)]
+    "call", [dialled(sent=None), talking(), dialled("a1", "a1.2")], ids=["sent", "talking", "ways"]
 )
-def test_a_call_outlives_the_absence_of_its_switch_by_all_its_limits(call: Call, ways: int) -> None:
-    longest = UNSENT_LIMIT + 2 * (ways * RINGING + MARGIN) + DURATION
+def test_a_call_outlives_the_absence_of_its_switch_by_all_its_limits(call: Call) -> None:
+    longest = UNSENT_LIMIT + 2 * (RINGING + MARGIN) + DURATION
     assert fate_unreachable(call, unreachable_for=longest - MOMENT) is None
     assert fate_unreachable(call, unreachable_for=longest) == "switch_unreachable"
     # Whatever the switch did on its own was over before.

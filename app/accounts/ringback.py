@@ -1,0 +1,85 @@
+"""What a source hears while the destination is dialled: the choices of gateways, organizations and
+views, and what a call keeps of them.
+
+The tones are those of FreeSWITCH's vanilla configuration (conf/vanilla/vars.xml), by ISO 3166 code:
+``%(on,off,frequency,frequency)`` in milliseconds and Hz.
+"""
+
+from app import number_plans
+from app.accounts.model import Accounts, Organization
+from app.calls.model import Leg, NumberKind
+
+TONES = {
+    "AU": "%(400,200,383,417);%(400,2000,383,417)",
+    "BE": "%(1000,3000,425)",
+    "CA": "%(2000,4000,440,480)",
+    "CN": "%(1000,4000,450)",
+    "CY": "%(1500,3000,425)",
+    "CZ": "%(1000,4000,425)",
+    "DE": "%(1000,4000,425)",
+    "DK": "%(1000,4000,425)",
+    "DZ": "%(1500,3500,425)",
+    "EG": "%(2000,1000,475,375)",
+    "ES": "%(1500,3000,425)",
+    "FI": "%(1000,4000,425)",
+    "FR": "%(1500,3500,440)",
+    "GB": "%(400,200,400,450);%(400,2000,400,450)",
+    "HK": "%(400,200,440,480);%(400,3000,440,480)",
+    "HU": "%(1250,3750,425)",
+    "IL": "%(1000,3000,400)",
+    "IN": "%(400,200,425,375);%(400,2000,425,375)",
+    "JP": "%(1000,2000,420,380)",
+    "KR": "%(1000,2000,440,480)",
+    "PK": "%(1000,2000,400)",
+    "PL": "%(1000,4000,425)",
+    "RO": "%(1850,4150,475,425)",
+    "RS": "%(1000,4000,425)",
+    "RU": "%(800,3200,425)",
+    "SA": "%(1200,4600,425)",
+    "TR": "%(2000,4000,450)",
+    "US": "%(2000,4000,440,480)",
+}
+
+AUTO, NETWORK, MUSIC, NONE = WORDS = ("auto", "network", "music", "none")
+# The country of the tone where no country is known.
+DEFAULT = "US"
+
+
+def canonical(text: str) -> str:
+    """A choice as it is compared: one of WORDS, or the ISO 3166 code of a country that has a tone,
+    in capitals. Raises ValueError."""
+    if (word := text.lower()) in WORDS:
+        return word
+    if (country := text.upper()) in TONES:
+        return country
+    countries = ", ".join(sorted(TONES)).lower()
+    raise ValueError(f"Takes {', '.join(WORDS)} or the tone of a country: {countries}.")
+
+
+def heard(
+    accounts: Accounts, organization: Organization, chosen: str | None, destination: Leg
+) -> str | None:
+    """What the source of a call hears, as the call keeps it: ``DE``, ``network DE``, ``music`` or
+    ``none``. None for the tone of the US.
+
+    ``chosen`` is the choice of the view. Without one the gateway's counts, then the
+    organization's.
+    """
+    of_gateway = accounts.gateway(destination.gateway or "").ringback
+    choice = chosen or of_gateway or organization.ringback or AUTO
+    if choice not in (AUTO, NETWORK):
+        return None if choice == DEFAULT else choice
+    country = _country(organization, destination)
+    if choice == NETWORK:
+        return f"{NETWORK} {country}"
+    return None if country == DEFAULT else country
+
+
+def _country(organization: Organization, destination: Leg) -> str:
+    """The country of the tone: the destination's, or where FreeSWITCH has no tone of it or it is
+    not known, the organization's."""
+    found = None
+    if destination.kind is NumberKind.PUBLIC:
+        found = number_plans.country_of(destination.number, organization.country)
+    known = (each for each in (found, organization.country) if each in TONES)
+    return next(known, None) or DEFAULT
