@@ -6,6 +6,7 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, Range, Regexp
 
 from app.caller_id import parse_caller_id
+from app.phone_calls.extras import Metadata, StatusCallbackSchema
 from app.web.fields import (
     DIALLABLE,
     BaseQuery,
@@ -68,6 +69,8 @@ class CreateSchema(BaseRequest):
         metadata=coded("pc_source_invalid"),
     )
     nonce = fields.String(validate=_printable, metadata=coded("pc_nonce_invalid"))
+    metadata = Metadata(metadata=coded("pc_metadata_invalid"))
+    statusCallback = fields.Nested(StatusCallbackSchema, metadata=coded("pc_callback_invalid"))
 
 
 class InviteViewSchema(BaseRequest):

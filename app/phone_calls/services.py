@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from app.accounts import caps
 from app.accounts.caller import OWNER, SELF, Caller, Scope
 from app.accounts.guard import CALLER_ID_ENTRY, Guard, checks_of_calls
 from app.accounts.model import Accounts, Extension, ExtensionType, Organization, User
+from app.accounts.scopes import AppScope
 from app.calls import actions
 from app.calls.model import (
     HANG_UP,
@@ -31,7 +32,7 @@ from app.calls.quota import QuotaExceeded
 from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError, api_error
 from app.numbers import same
-from app.phone_calls import maxima
+from app.phone_calls import extras, maxima
 from app.phone_calls.schemas import MAX_LEGS
 from app.settings import Settings
 from app.store import audit, index
@@ -96,6 +97,8 @@ class PhoneCalls:
             raise api_error("extension_invalid")
         owner = caller.accounts.users[extension.owner]
         maxima.check(self._settings, query, body["phoneCallView"])
+        if "statusCallback" in body and AppScope.EVENTS not in caller.app.granted:
+            raise caller.lacks_scope(AppScope.EVENTS)
         guard = Guard.of(caller.accounts, extension.number, [owner.id], [caller.app.id])
         nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
         organization = caller.accounts.organizations[owner.organization]
@@ -105,6 +108,7 @@ class PhoneCalls:
             self._new_call(
                 *(caller, guard, organization, owner, extension, kind, query, view, at),
                 counted=counted,
+                extra=extras.stored(body, caller.app.id),
                 nonce=nonce,
                 digest=digest,
             )
@@ -148,6 +152,8 @@ class PhoneCalls:
             for view in body["phoneCallView"]
         ]
         whole = [kind, extension.number, asked, views, body.get("nonce")]
+        if more := extras.stored(body, caller.app.id):
+            whole.append(more)
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
     def _new_call(
@@ -163,6 +169,7 @@ class PhoneCalls:
         at: int,
         *,
         counted: str | None,
+        extra: Mapping[str, Any],
         nonce: str | None,
         digest: str,
     ) -> Call:
@@ -191,6 +198,7 @@ class PhoneCalls:
             counted=counted,
             nonce=nonce,
             request_digest=digest,
+            **extra,
             caller_id=caller_ids.get("callerId", extension.default_caller_id),
             caller_id_destination=caller_ids.get(
                 "callerIdDestination", extension.default_caller_id
