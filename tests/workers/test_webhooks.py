@@ -204,7 +204,11 @@ def test_what_a_receiver_is_told(
         assert path.path == "/crm"
         kind, extension = expected.split("-")[1:3]
         status = "CALLING" if kind in "01" else "ANSWER"
+        assert parameters.pop("EventTime").startswith("1970-01-01T00:16:")
         assert parameters == {
+            "EventType": kind,
+            "HangupCause": "NORMAL_CLEARING" if kind == "2" else "",
+            "Nonce": "",
             "CallID": f"{1:020x}",
             "CallerIDNum": "+0003210",
             "CallerIDName": "Demo Desk",
