@@ -74,6 +74,7 @@ CODES = COMMON | {
         400,
         "statusCallback takes an object with url, events and method.",
     ),
+    "pc_status_invalid": (400, "status takes live or all."),
     "pc_phonecall_invalid": (400, "phoneCallId takes the id of a call."),
     "pc_timeout_invalid": (400, "waitForPickup takes 1 to 600 whole seconds."),
     "pc_duration_invalid": (

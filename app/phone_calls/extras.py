@@ -11,9 +11,11 @@ from app.calls.status_callback import EVENTS
 from app.web.fields import BaseRequest, coded
 from app.web.urls import is_callable, target
 
-# The most bytes of metadata as JSON in UTF-8, and the most characters of a key.
+# The most bytes of metadata as JSON in UTF-8, the most characters of a key, and the most keys: each
+# is an entry of an index (app.store.metadata_index).
 METADATA_BYTES = 2048
 METADATA_KEY = 64
+METADATA_KEYS = 50
 
 
 class Metadata(fields.Dict):
@@ -22,6 +24,8 @@ class Metadata(fields.Dict):
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> dict[str, str]:
         if not isinstance(value, dict):
             raise ValidationError("metadata takes an object of strings.")
+        if len(value) > METADATA_KEYS:
+            raise ValidationError(f"metadata takes at most {METADATA_KEYS} keys.")
         for key, text in value.items():
             if reason := _refusal(key, text):
                 raise ValidationError({key: [reason]})

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields
-from marshmallow.validate import Length, Range, Regexp
+from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.caller_id import parse_caller_id
 from app.phone_calls.extras import Metadata, StatusCallbackSchema
@@ -11,11 +11,13 @@ from app.web.fields import (
     DIALLABLE,
     BaseQuery,
     BaseRequest,
+    ListQuery,
     Number,
     WholeNumber,
     coded,
     extension_number,
 )
+from app.web.metadata import Pairs
 
 # The most parties on one side of a call, and the most legs with all their gateways: the switch
 # dials at most 128 channels in one originate.
@@ -107,6 +109,16 @@ class InviteQuery(BaseQuery):
     )
     number = Number(validate=Regexp(r"\A\d{1,16}\Z"), metadata=coded("pc_number_invalid"))
     pin = Number(validate=Regexp(r"\A\d{1,16}\Z"), metadata=coded("pc_pin_invalid"))
+
+
+class CallsQuery(ListQuery):
+    metadata = Pairs()
+    # ``all`` has the ended calls too.
+    status = fields.String(
+        load_default="live",
+        validate=OneOf(["live", "all"]),
+        metadata=coded("pc_status_invalid"),
+    )
 
 
 class HangUpQuery(BaseQuery):

@@ -32,10 +32,11 @@ from app.calls.quota import QuotaExceeded
 from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError, api_error
 from app.numbers import same
-from app.phone_calls import extras, maxima
+from app.phone_calls import extras, maxima, searching
 from app.phone_calls.schemas import MAX_LEGS
+from app.phone_calls.searching import Search
 from app.settings import Settings
-from app.store import audit, index
+from app.store import audit, index, metadata_index
 from app.store.accepting import Acceptor
 from app.store.audit import Who
 from app.store.calls import CallStore
@@ -339,13 +340,22 @@ class PhoneCalls:
         extension: str,
         call_id: str | None,
         asked: Listing,
+        search: Search | None = None,
     ) -> tuple[list[Call], int]:
         """A page of the calls that :meth:`find` finds, and their number on all pages. A filter by
-        id or nonce also finds ended calls."""
-        scope = caller.scope(user_name, extension)
+        id or nonce also finds ended calls, and so may a search."""
+        scope, search = caller.scope(user_name, extension), search or Search()
         named = self._named(caller, call_id, asked.filter)
-        if named is not None:
-            calls = _visible(scope, named)
+        calls = None if named is None else _visible(scope, named)
+        if calls is None and search.is_needed:
+            calls = []
+            since = self._store.now() - metadata_index.LONGEST - self._settings.retention
+            for some in searching.found(self._store, scope, search, since):
+                calls += _visible(scope, some)
+                # Let the process answer other requests in between.
+                time.sleep(0)
+        if calls is not None:
+            calls = list(filter(search.matches, calls))
             if asked.filter is not None:
                 calls = [call for call in calls if asked.filter.matches(_value(asked.filter, call))]
             calls.sort(key=lambda call: call.accepted, reverse=asked.newest_first)

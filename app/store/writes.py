@@ -14,7 +14,7 @@ import orjson
 
 from app.calls import call_events, cdr, sight, status_callback, transitions, watch
 from app.calls.model import Call, Leg, State, changed_fields, evolve
-from app.store import audit, counted, marks
+from app.store import audit, counted, marks, metadata_index
 from app.store.audit import Who
 from app.store.keys import Keys
 
@@ -222,6 +222,7 @@ def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
         for key in known:
             if key not in now:
                 yield "ZREM", key, new.id
+    yield from metadata_index.commands(keys, old, new)
     yield from _places(keys, old, new)
     yield from counted.commands(keys, old, new)
 
