@@ -74,6 +74,10 @@ CODES = COMMON | {
         400,
         "statusCallback takes an object with url, events and method.",
     ),
+    "pc_headers_invalid": (
+        400,
+        "headers takes an object with source and destination, each an object of SIP headers.",
+    ),
     "pc_status_invalid": (400, "status takes live or all."),
     "pc_phonecall_invalid": (400, "phoneCallId takes the id of a call."),
     "pc_timeout_invalid": (400, "waitForPickup takes 1 to 600 whole seconds."),

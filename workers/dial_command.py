@@ -1,5 +1,7 @@
 """The one originate command of a call."""
 
+import json
+
 from app.calls.model import Call, Leg, NumberKind, evolve
 from app.settings import Settings
 from freeswitch import dialstring
@@ -20,6 +22,7 @@ def within_maxima(call: Call, settings: Settings) -> Call:
 def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str:
     """The originate command of a call, with what caps leave to it. Raises ValueError if the call
     cannot be dialled."""
+    headers = json.loads(call.sip_headers) if call.sip_headers else {}
     if call.conference is not None:
         return dialstring.conference_invite(
             parties(call.sources),
@@ -29,6 +32,7 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str
             duration=call.call_duration,
             shows=caller_id(call.caller_id, call.extension),
             left=left.source,
+            headers=headers.get("destination", {}),
         )
     return dialstring.originate(
         parties(call.sources),
@@ -41,6 +45,8 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str
         video_codecs=video_codecs if call.video else None,
         source_left=left.source,
         destination_left=left.destination,
+        source_headers=headers.get("source", {}),
+        destination_headers=headers.get("destination", {}),
     )
 
 

@@ -26,7 +26,7 @@ def outbox(old: Call | None, new: Call) -> Iterator[dict[str, str]]:
         return
     callback = json.loads(new.status_callback)
     wanted = callback.pop("events")
-    shown = evolve(new, status_callback=None, request_digest=None)
+    shown = evolve(new, status_callback=None, sip_headers=None, request_digest=None)
     for name in told:
         if name in wanted:
             yield {

@@ -1,6 +1,8 @@
-"""What a create request may say of a call beside its views: metadata and a status callback."""
+"""What a create request may say of a call that the UAPI does not have: metadata, a status callback,
+and SIP headers."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +70,63 @@ class StatusCallbackSchema(BaseRequest):
     )
 
 
-def stored(body: Mapping[str, Any], app: str) -> dict[str, str]:
+# What the dial string takes (freeswitch.dialstring.check_headers), which arrives as sent.
+_HEADER = re.compile(r"X-(?!FS-|AUTH-|Ringback)[A-Za-z0-9-]{1,40}", re.ASCII | re.IGNORECASE)
+_HEADER_VALUE = re.compile(r"(?!ARRAY::)(?! )[A-Za-z0-9 _.%~+*#@:!/=;?&-]{1,256}(?<! )", re.ASCII)
+_MOST_HEADERS = 10
+
+
+class Headers(fields.Dict):
+    """A field for SIP headers by name."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise ValidationError("Takes an object of strings.")
+        if len(value) > _MOST_HEADERS:
+            raise ValidationError(f"Takes at most {_MOST_HEADERS} headers.")
+        known: set[str] = set()
+        for name, text in value.items():
+            if reason := _header_refusal(name, text, known):
+                raise ValidationError({name: [reason]})
+            known.add(name.lower())
+        return value
+
+
+def _header_refusal(name: str, text: Any, known: set[str]) -> str | None:
+    if not name.startswith("X-") or _HEADER.fullmatch(name) is None:
+        return (
+            "A name takes X- and 1 to 40 letters, digits and hyphens, and not the names of the "
+            "switch (X-FS-, X-AUTH-) and of Ringback (X-Ringback)."
+        )
+    if name.lower() in known:
+        return "Two names must differ in more than the case of their letters."
+    if not isinstance(text, str) or _HEADER_VALUE.fullmatch(text) is None or ":_:" in text:
+        return (
+            "A value takes 1 to 256 letters, digits, blanks and _.%~+*#@:!/=;?&- with no blank at "
+            "an end, no ARRAY:: at its start, and no :_: in it."
+        )
+    return None
+
+
+def _side() -> Headers:
+    return Headers(metadata=coded("pc_headers_invalid"))
+
+
+class DestinationHeadersSchema(BaseRequest):
+    destination = _side()
+
+
+class HeadersSchema(DestinationHeadersSchema):
+    source = _side()
+
+
+def stored_headers(view: Mapping[str, Any]) -> dict[str, Any]:
+    """The field of a call for the SIP headers of its view; empty without any."""
+    sides = {side: headers for side, headers in view.get("headers", {}).items() if headers}
+    return {"sip_headers": _text(sides)} if sides else {}
+
+
+def stored(body: Mapping[str, Any], app: str) -> dict[str, Any]:
     """The fields of a call for what the request says; without what it does not say."""
     found = {}
     if metadata := body.get("metadata"):

@@ -6,7 +6,12 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.caller_id import parse_caller_id
-from app.phone_calls.extras import Metadata, StatusCallbackSchema
+from app.phone_calls.extras import (
+    DestinationHeadersSchema,
+    HeadersSchema,
+    Metadata,
+    StatusCallbackSchema,
+)
 from app.web.fields import (
     DIALLABLE,
     BaseQuery,
@@ -60,6 +65,7 @@ class ViewSchema(BaseRequest):
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
     callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
     callerIdDestination = CallerIdField(metadata=coded("pc_callerid_invalid"))
+    headers = fields.Nested(HeadersSchema, metadata=coded("pc_headers_invalid"))
 
 
 class CreateSchema(BaseRequest):
@@ -79,6 +85,7 @@ class InviteViewSchema(BaseRequest):
     # The source is the conference, so this schema ignores a source in the request.
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
     callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
+    headers = fields.Nested(DestinationHeadersSchema, metadata=coded("pc_headers_invalid"))
 
 
 class InviteSchema(CreateSchema):

@@ -200,6 +200,7 @@ class PhoneCalls:
             nonce=nonce,
             request_digest=digest,
             **extra,
+            **extras.stored_headers(view),
             caller_id=caller_ids.get("callerId", extension.default_caller_id),
             caller_id_destination=caller_ids.get(
                 "callerIdDestination", extension.default_caller_id

@@ -27,6 +27,8 @@ EVENTS_KEPT = 100_000
 TIMELINE_KEPT = 1000
 _EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_KEPT), "*")
 _TIMELINE_OPTIONS = ("MAXLEN", "~", str(TIMELINE_KEPT), "*")
+# Fields of a new call that may hold secrets of the app that placed it.
+_INSIDE = ("status_callback", "sip_headers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def commands(
     at: Any = f"{now:.6f}" if is_known else now
     fields = changed_fields(old, new)
     # The stream of changes has more readers than may know this.
-    shown = {n: v for n, v in fields.items() if n != "status_callback"} if old is None else fields
+    shown = {n: v for n, v in fields.items() if n not in _INSIDE} if old is None else fields
     event = {
         "call": new.id,
         "version": str(new.version),

@@ -1,4 +1,4 @@
-"""What a create takes as metadata and status callback, and what a call's changes tell."""
+"""What a create takes as metadata, status callback and headers, and what a call's changes tell."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,9 @@ from app.calls import transitions
 from app.calls.model import Call, State, from_hash
 from app.calls.status_callback import EVENTS, outbox
 from app.calls.transitions import LegReport, report_leg
+from app.phone_calls import extras
 from app.store.calls import CallStore
+from freeswitch.dialstring import check_headers
 from tests.app.conftest import Ask
 from tests.app.test_call_events import CALLED, DESK, PUBLIC, REPORTS, TALK, report
 from tests.app.test_call_events import call as plain_call
@@ -194,3 +196,56 @@ def test_a_callback_that_is_refused(ask: Ask, redis: Redis, callback: Any, field
     is_error(answer, 400, "pc_callback_invalid")
     assert answer.json["error"]["field"] == field and answer.json["error"]["reason"]
     assert not redis.keys("ringback:call:*")
+
+
+def test_headers_are_kept_for_the_dial_string_alone(
+    ask: Ask, redis: Redis, store: CallStore
+) -> None:
+    headers = {"source": {"X-Account": "42"}, "destination": {"X-Order": "a b; c=d"}}
+    (view,) = BODY["phoneCallView"]
+    asked = {**BODY, "nonce": "n", "phoneCallView": [{**view, "headers": headers}]}
+    first, again = ask("POST", SIMPLE, asked), ask("POST", SIMPLE, asked)
+    assert first.status_code == 202 and first.json == again.json
+    made = only_call(redis, store)
+    assert json.loads(made.sip_headers) == headers
+    assert "X-Account" not in ask("GET", f"{LIST}/{made.id}").get_data(as_text=True)
+    (entry,) = [fields for _, fields in redis.xrange("ringback:events")]
+    assert b"X-Account" not in entry[b"changed"]
+    other = {**asked, "phoneCallView": [{**view, "headers": {"source": {"X-Account": "43"}}}]}
+    is_error(ask("POST", SIMPLE, other), 400, "pc_nonce_invalid")
+
+
+@pytest.mark.parametrize(
+    ("headers", "field"),
+    [
+        ("text", "headers"),
+        ({"source": ["X-A"]}, "headers.source"),
+        ({"source": {f"X-{n}": "a" for n in range(11)}}, "headers.source"),
+        ({"source": {"Via": "a"}}, "headers.source.Via"),
+        ({"destination": {"X-FS-Support": "a"}}, "headers.destination.X-FS-Support"),
+        ({"destination": {"X-A": "1", "X-a": "1"}}, "headers.destination.X-a"),
+        ({"destination": {"X-A": 7}}, "headers.destination.X-A"),
+        ({"destination": {"X-A": "a,b"}}, "headers.destination.X-A"),
+        ({"destination": {"X-A": "${system(touch x)}"}}, "headers.destination.X-A"),
+        ({"destination": {"X-A": "a:_:b"}}, "headers.destination.X-A"),
+        ({"destination": {"X-A": "a\r\nVia: b"}}, "headers.destination.X-A"),
+    ],
+)
+def test_headers_that_are_refused(ask: Ask, redis: Redis, headers: Any, field: str) -> None:
+    (view,) = BODY["phoneCallView"]
+    answer = ask("POST", SIMPLE, {**BODY, "phoneCallView": [{**view, "headers": headers}]})
+    is_error(answer, 400, "pc_headers_invalid")
+    assert answer.json["error"]["field"] == f"phoneCallView[0].{field}"
+    assert answer.json["error"]["reason"]
+    assert not redis.keys("ringback:call:*")
+
+
+@given(st.text(max_size=12), st.text("aX :_=%,'|$([{<^`\\\"\n\r;&-", max_size=20))
+def test_the_door_and_the_dial_string_take_the_same_headers(name: str, value: str) -> None:
+    for named in (name, f"X-{name}", "X-A"):
+        taken = True
+        try:
+            check_headers({named: value})
+        except ValueError:
+            taken = False
+        assert (extras._header_refusal(named, value, set()) is None) is taken

@@ -1,4 +1,5 @@
-"""Status callbacks and metadata of whole calls: from the create request to the receiver."""
+"""Status callbacks, metadata and SIP headers of whole calls: from the create request to the
+receiver and to the telephones."""
 
 import json
 from collections.abc import Iterator
@@ -119,3 +120,30 @@ def test_a_receiver_that_dies_is_told_again(ringback: Ringback, receiver: Receiv
     assert again["id"] == third["id"] == first["id"]
     assert again["content"] == third["content"] == first["content"]
     eventually(lambda: receiver.seen[-1]["id"] == f"{call_id}-ended")
+
+
+def test_headers_are_sent_on_their_side_alone(ringback: Ringback) -> None:
+    headers = {"source": {"X-Account": "42"}, "destination": {"X-Order": "no. 7; urgent=yes"}}
+    call_id = ringback.place("15500", "15500", headers=headers)
+    call = ringback.wait_state(call_id, State.BRIDGED)
+    for leg, side in ((call.sources[0], "source"), (call.destinations[0], "destination")):
+        sent = {name: ringback.api(f"uuid_getvar {leg.uuid} sip_h_{name}") for name in NAMES}
+        assert {n: v for n, v in sent.items() if v != "_undef_"} == headers[side]
+    ringback.request("DELETE", f"@me/210/{call_id}")
+    assert ringback.ended(call_id).disposition == 0
+
+
+NAMES = ("X-Account", "X-Order")
+
+
+def test_headers_of_a_conference(ringback: Ringback) -> None:
+    body = {
+        "extension": "003",
+        "phoneCallView": [{"destination": "15500", "headers": {"destination": {"X-Room": "3"}}}],
+    }
+    status, answer = ringback.request("POST", "@me/conferenceInvite", body)
+    assert status == 202, answer
+    call = ringback.wait_state(answer[0]["id"], State.BRIDGED)
+    assert ringback.api(f"uuid_getvar {call.sources[0].uuid} sip_h_X-Room") == "3"
+    ringback.request("DELETE", f"@me/003/{call.id}")
+    ringback.ended(call.id)
