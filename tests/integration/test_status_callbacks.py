@@ -136,6 +136,21 @@ def test_headers_are_sent_on_their_side_alone(ringback: Ringback) -> None:
 NAMES = ("X-Account", "X-Order")
 
 
+@pytest.mark.parametrize("leaves", ["15600", "15601"])
+def test_headers_reach_no_party_that_a_transfer_brings_in(ringback: Ringback, leaves: str) -> None:
+    headers = {"source": {"X-Account": "42"}, "destination": {"X-Order": "7"}}
+    call_id = ringback.place("15600", "15601", headers=headers)
+    ringback.wait_state(call_id, State.BRIDGED)
+    body = {"action": "Transfer", "transferFromNumber": leaves, "sendCallTo": "211"}
+    assert ringback.request("PUT", f"@me/210/{call_id}", body)[0] == 200
+    call = ringback.wait(call_id, lambda call: any(leg.bridged for leg in call.thirds))
+    third = call.thirds[0].uuid
+    sent = {ringback.api(f"uuid_getvar {third} sip_h_{name}") for name in NAMES}
+    assert sent == {"_undef_"}
+    ringback.request("DELETE", f"@me/210/{call_id}")
+    ringback.ended(call_id)
+
+
 def test_headers_of_a_conference(ringback: Ringback) -> None:
     body = {
         "extension": "003",
