@@ -66,6 +66,19 @@ CODES = COMMON | {
     "pc_destination_barred": (403, "The dial policy bars this destination."),
     "pc_callerid_invalid": (400, "A caller id takes the form John Doe <+3334444>."),
     "pc_nonce_invalid": (400, "nonce takes 1 to 255 printable characters."),
+    "pc_metadata_invalid": (
+        400,
+        "metadata takes an object of strings, at most 2048 bytes as JSON; in a list KEY:VALUE.",
+    ),
+    "pc_callback_invalid": (
+        400,
+        "statusCallback takes an object with url, events and method.",
+    ),
+    "pc_headers_invalid": (
+        400,
+        "headers takes an object with source and destination, each an object of SIP headers.",
+    ),
+    "pc_status_invalid": (400, "status takes live or all."),
     "pc_phonecall_invalid": (400, "phoneCallId takes the id of a call."),
     "pc_timeout_invalid": (400, "waitForPickup takes 1 to 600 whole seconds."),
     "pc_duration_invalid": (

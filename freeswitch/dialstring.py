@@ -4,8 +4,8 @@ FreeSWITCH undoes quotes up to three times, and each place does it in its own wa
 switch_event.c). So nothing here is quoted: every value has a whitelisted character set when it
 reaches the command. Numbers are checked. Names are percent-encoded: mod_sofia decodes a name once
 when it writes From, P-Asserted-Identity and Remote-Party-ID (seen on 1.10.12: each name comes out
-at the far end as it went in). Only checked numbers, gateways and uuids stand inside ``&bridge(…)``,
-where the switch would run ``${system(…)}``.
+at the far end as it went in). Only checked numbers, gateways, uuids and SIP headers stand inside
+``&bridge(…)``, where the switch would run ``${system(…)}``.
 docs/internals/freeswitch.md#the-dial-string has these rules.
 
 The checks repeat what the API has checked before: this module trusts no caller.
@@ -23,7 +23,7 @@ _NUMBER = re.compile(r"\+?[0-9*#]{1,64}", re.ASCII)
 _GATEWAY = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_.@:;=+*#%~-]+)+", re.ASCII)
-_VARIABLE = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
+_VARIABLE = re.compile(r"[a-z_][a-z0-9_]*|sip_h_X-[A-Za-z0-9-]{1,40}", re.ASCII)
 _VALUE = re.compile(r"[A-Za-z0-9_.%~+*#@:!-]*", re.ASCII)
 _CODECS = re.compile(r"[A-Za-z0-9.@_-]+(,[A-Za-z0-9.@_-]+)*", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -38,6 +38,12 @@ _MAILBOX = re.compile(r"[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9.-]{1,255}", re.ASCII)
 # quoted From name. A FreeSWITCH that receives %41 or ${ changes it.
 _NAME_REFUSED = re.compile(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|%[0-9A-Fa-f]{2}|\$\{')
 _NAME_LENGTH = 64
+# SIP headers that a client may have a leg send, of those that FreeSWITCH does not act on. All of
+# these characters arrive as sent (seen on 1.10.12), but FreeSWITCH reads ARRAY:: as a list.
+_HEADER = re.compile(r"X-(?!FS-|AUTH-|Ringback)[A-Za-z0-9-]{1,40}", re.ASCII | re.IGNORECASE)
+_HEADER_VALUE = re.compile(r"(?!ARRAY::)(?! )[A-Za-z0-9 _.%~+*#@:!/=;?&-]{1,256}(?<! )", re.ASCII)
+MAX_HEADERS = 10
+_NO_HEADERS: Mapping[str, str] = {}
 
 # A gateway's own failures, after which the switch tries the next gateway of the route. Any other
 # cause (busy, declined, unknown) comes from the called party: its phone must not ring again.
@@ -152,6 +158,18 @@ def check_word(text: str, what: str = "argument") -> str:
     return _check(_WORD, text, what)
 
 
+def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Check SIP headers that a leg sends, by name, and return them. Raises ValueError."""
+    if len({name.lower() for name in headers}) < len(headers) or len(headers) > MAX_HEADERS:
+        raise ValueError(f"a leg sends at most {MAX_HEADERS} headers, each name once")
+    for name, value in headers.items():
+        if not name.startswith("X-"):
+            raise ValueError(f"header {name!r} must begin with X-")
+        _check(_HEADER, name, "header")
+        _check(_HEADER_VALUE, value, f"value of {name}")
+    return headers
+
+
 def originate(
     sources: Sequence[Party],
     destinations: Sequence[Party],
@@ -165,6 +183,8 @@ def originate(
     source_left: int | None = None,
     destination_left: int | None = None,
     hears: Ringback = US_TONE,
+    source_headers: Mapping[str, str] = _NO_HEADERS,
+    destination_headers: Mapping[str, str] = _NO_HEADERS,
 ) -> str:
     """The one command that holds a whole call.
 
@@ -175,7 +195,8 @@ def originate(
     (seconds) counts from the source's answer. Every leg gets ``variables``. ``video_codecs``,
     comma-separated and with the audio codecs, replace the offer of the profile. ``source_left`` and
     ``destination_left`` are the seconds that caps leave to a leg of that side, from its own answer;
-    the switch then ends it with QUOTA_CAUSE. Raises ValueError for a value that cannot stand in a
+    the switch then ends it with QUOTA_CAUSE. ``source_headers`` and ``destination_headers`` are SIP
+    headers that the legs of that side send. Raises ValueError for a value that cannot stand in a
     dial string as it is.
     """
     if not sources or not destinations:
@@ -218,6 +239,7 @@ def originate(
     # still rejects it. A destination may be parked or sent elsewhere later, and needs the timer
     # then.
     of_destination = {**ours, **_NO_DETOUR, "rtp_timer_name": "soft"}
+    of_destination |= _sends(destination_headers)
     of_bridge = {"no_throttle_limits": "true"}
     if hears.network and len(destinations) == 1:
         # The source's own ignore_early_media would hold for the bridge too. bridge_early_media
@@ -225,8 +247,8 @@ def originate(
         of_bridge |= {"ignore_early_media": "false", "bridge_early_media": "true"}
     if hears.at_once:
         of_bridge["instant_ringback"] = "true"
-    how = _bridge(destinations, of_bridge, of_destination, limit)
-    return f"originate {_dial(sources, of_source, {}, limit, quoted=True)} {how}"
+    dialled = _dial(sources, of_source, _sends(source_headers), limit, quoted=True)
+    return f"originate {dialled} {_bridge(destinations, of_bridge, of_destination, limit)}"
 
 
 def conference_invite(
@@ -238,12 +260,14 @@ def conference_invite(
     duration: int,
     shows: CallerId,
     left: int | None = None,
+    headers: Mapping[str, str] = _NO_HEADERS,
 ) -> str:
     """Ring all parties, and put the first that answers into a conference room of the profile
-    ``default``. ``left`` is what caps leave to a party (:func:`originate`). Raises ValueError."""
+    ``default``. ``left`` is what caps leave to a party, ``headers`` are SIP headers that they are
+    sent (:func:`originate`). Raises ValueError."""
     of_party = _brought_in(variables, ring_timeout, duration, shows, left)
     room = check_word(room, "conference room")
-    dialled = _dial(parties, of_party, {}, int(ring_timeout), quoted=True)
+    dialled = _dial(parties, of_party, _sends(headers), int(ring_timeout), quoted=True)
     return f"originate {dialled} &conference({room}@default)"
 
 
@@ -263,6 +287,18 @@ def bring_in(
     of_party = {**_brought_in(variables, ring_timeout, duration, shows), **application.variables}
     dialled = _dial([party], of_party, {}, int(ring_timeout), quoted=True)
     return f"originate {dialled} {application.how}"
+
+
+def _sends(headers: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a leg that sends these SIP headers.
+
+    The switch turns \\s into a blank. It would copy the headers to the next leg that this one
+    dials: a source's to the destination.
+    """
+    if not headers:
+        return {}
+    own = {f"sip_h_{n}": v.replace(" ", r"\s") for n, v in check_headers(headers).items()}
+    return {"sip_copy_custom_headers": "false", **own}
 
 
 def _brought_in(

@@ -1,5 +1,7 @@
 """The one originate command of a call."""
 
+import json
+
 from app.accounts import ringback
 from app.accounts.model import PROGRESS_TIMEOUT
 from app.calls.model import Call, Leg, NumberKind, evolve
@@ -23,6 +25,7 @@ def within_maxima(call: Call, settings: Settings) -> Call:
 def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP, music: str = "") -> str:
     """The originate command of a call, with what caps leave to it. Raises ValueError if the call
     cannot be dialled."""
+    headers = json.loads(call.sip_headers) if call.sip_headers else {}
     if call.conference is not None:
         return dialstring.conference_invite(
             parties(call.sources),
@@ -32,6 +35,7 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP, music:
             duration=call.call_duration,
             shows=caller_id(call.caller_id, call.extension),
             left=left.source,
+            headers=headers.get("destination", {}),
         )
     return dialstring.originate(
         parties(call.sources),
@@ -45,6 +49,8 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP, music:
         source_left=left.source,
         destination_left=left.destination,
         hears=_hears(call.ringback, music),
+        source_headers=headers.get("source", {}),
+        destination_headers=headers.get("destination", {}),
     )
 
 

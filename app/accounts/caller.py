@@ -24,6 +24,8 @@ from app.store.keys import Keys
 ME = ("@me", "@viewer")
 OWNER = "@owner"
 SELF = "@self"
+# The app of what an operator's command asks for. The accounts have no such app.
+COMMAND_LINE = "@command-line"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ event once, however often or late the switch's own events come.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Call, Leg, NumberKind, Role, State
 from app.calls.transitions import FAULTS
@@ -197,7 +198,45 @@ def _entry(call: Call, kind: int, extension: str, out: bool, legs: list[Leg]) ->
         "CallFlow": "OUT" if out else "IN",
         "CalledNumber": called.number if called else "",
         "CallAPIID": call.id,
+        # From here on ours.
+        "EventType": str(kind),
+        "EventTime": moment(_happened(call, kind, legs)),
+        "HangupCause": _cause(call, legs) if kind == HANGUP else "",
+        "Nonce": call.nonce or "",
+        **({"Metadata": call.metadata} if call.metadata else {}),
     }
+
+
+def moment(at: float) -> str:
+    """An XML Schema dateTime in UTC, to the millisecond; ``at`` is in epoch seconds."""
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def _happened(call: Call, kind: int, legs: list[Leg]) -> float:
+    """When the fact came to be, in epoch seconds."""
+    if kind == HANGUP:
+        at = max((leg.ended for leg in legs if leg.ended is not None), default=call.ended)
+    elif kind == ANSWER_OUT:
+        # Both sides have answered by then.
+        firsts = (_first_of(side, "answered") for side in (legs, call.far_end))
+        at = max(filter(None, firsts), default=None)
+    elif kind == ANSWER_IN:
+        at = _first_of(legs, "answered")
+    else:
+        rang = ("ringing", "early_media", "answered")
+        at = _first_of(legs, *(rang if kind == DIAL_IN else ("created", *rang)))
+    return at or call.accepted
+
+
+def _first_of(legs: Iterable[Leg], *names: str) -> float | None:
+    times = (getattr(leg, name) for leg in legs for name in names)
+    return min(filter(None, times), default=None)
+
+
+def _cause(call: Call, legs: list[Leg]) -> str:
+    """Why the call ended; before its end, why the extension left it."""
+    return call.hangup_cause or next((leg.cause for leg in legs if leg.cause), "")
 
 
 def _called(call: Call) -> Leg | None:

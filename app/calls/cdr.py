@@ -1,5 +1,6 @@
 """The call detail record: what is kept of a call that has ended."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,7 @@ def record(call: Call) -> dict[str, Any]:
         "hangup_cause": call.hangup_cause,
         "ended_by": call.ended_by,
         "nonce": call.nonce,
+        "metadata": call.metadata and json.loads(call.metadata),
         "caller_id": call.caller_id,
         "caller_id_destination": call.caller_id_destination,
         "legs": [_leg(call, leg) for leg in call.legs],

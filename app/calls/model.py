@@ -278,6 +278,13 @@ class Call:
     retention: int = 86_400
     # Seconds for which the record is kept, from the acceptance of the call.
     cdr_retention: int = 7_776_000
+    # What the client wants to get back: a JSON object of strings.
+    metadata: str | None = None
+    # Where the call's statuses are told: a JSON object of url, events, method and target. Only the
+    # app that placed the call may know the URL.
+    status_callback: str | None = None
+    # SIP headers that the legs of a side send: a JSON object with ``source`` and ``destination``.
+    sip_headers: str | None = None
     # The span of the request that placed the call, in the form of W3C Trace Context.
     traceparent: str | None = None
     # The conference room that takes the place of a destination.

@@ -9,6 +9,7 @@ FIELDS = frozenset(
     """
         id extension ownerId ownerName published answered nonce phoneCallView userId app kind ended
         duration billed hangupCause endedBy callerId callerIdDestination legs actions
+        metadata
     """.split()
 )
 
@@ -41,6 +42,7 @@ def phone_call_record(record: dict[str, Any]) -> dict[str, Any]:
             "published": date(record["published"]),
             "answered": answered,
             "nonce": record.get("nonce"),
+            "metadata": record.get("metadata"),
             "phoneCallView": [without_none(view)],
             "userId": record["user"],
             "app": record["app"],

@@ -8,6 +8,7 @@ from marshmallow.validate import OneOf, Regexp
 from app.caller_id import NUMBER
 from app.web.fields import ListQuery, Number, WholeNumber
 from app.web.listing import parse_date
+from app.web.metadata import Pairs
 
 
 class Date(fields.String):
@@ -38,4 +39,5 @@ class CdrQuery(ListQuery):
     disposition = WholeNumber(
         validate=OneOf(range(6)), metadata={"code": "cdr_disposition_invalid"}
     )
+    metadata = Pairs()
     flow = WholeNumber(validate=OneOf([2, 4, 8]), metadata={"code": "cdr_flow_invalid"})

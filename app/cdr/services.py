@@ -16,6 +16,7 @@ from app.numbers import same
 from app.settings import Settings
 from app.store.index import Span
 from app.web.listing import Filter, Kind, Listing
+from app.web.metadata import METADATA, has_pairs
 
 # The fields that a filter may name.
 FILTERS = {
@@ -131,6 +132,8 @@ def _tests(caller: Caller, query: Mapping[str, Any]) -> list[_Test]:
     for name in ("disposition", "flow"):
         if name in query:
             tests.append(_is(name, query[name]))
+    if pairs := query[METADATA]:
+        tests.append(lambda record: has_pairs(record.get(METADATA), pairs))
     if "saveStartDate" in query or "saveEndDate" in query:
         first = query.get("saveStartDate", -math.inf)
         last = query.get("saveEndDate", math.inf)

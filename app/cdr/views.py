@@ -10,6 +10,7 @@ from app.web.answers import error_response
 from app.web.auth import current_caller
 from app.web.fields import load
 from app.web.listing import arguments, collection, listing, picked
+from app.web.metadata import METADATA
 from app.web.needs import needs
 from app.web.services import service
 
@@ -26,7 +27,7 @@ def blueprint(name: str) -> Blueprint:
 
 def list_records(user: str | None = None) -> Response:
     caller = current_caller()
-    query = load(_query, arguments())
+    query = load(_query, arguments(("filterValue", METADATA)))
     asked = listing(query, FILTERS, FIELDS, "cdr_invalid_filter_by_{}")
     try:
         records, total = service(CallReports).page(caller, user, query, asked)

@@ -16,6 +16,7 @@ from app.phone_call_events import schemas as events
 from app.phone_call_events.resource import FIELDS as EVENT_FIELDS
 from app.phone_calls.actions import ActionQuery, ActionSchema
 from app.phone_calls.schemas import (
+    CallsQuery,
     CreateQuery,
     CreateSchema,
     HangUpQuery,
@@ -153,7 +154,7 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "The live calls that an extension pays for, or in which its phone rings or talks",
         {200: ("The calls, newest first.", schemas.PhoneCallCollection)},
-        query=ListQuery,
+        query=CallsQuery,
         codes=_OWNED,
         fields=CALL_FIELDS,
         filters=("id", "published", "nonce"),
@@ -164,7 +165,7 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "One call, live or ended",
         {200: ("The call, or an empty list.", schemas.PhoneCallCollection)},
-        query=ListQuery,
+        query=CallsQuery,
         codes=_OWNED,
         fields=CALL_FIELDS,
         filters=("id", "published", "nonce"),

@@ -28,6 +28,14 @@ def _disposition() -> fields.Integer:
     )
 
 
+def _metadata() -> fields.Dict:
+    return fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        metadata={"description": "The metadata that the create request gave the call."},
+    )
+
+
 class Answer(Schema):
     """A schema of an answer, which has no other fields. An answer omits fields without a value and
     fields that ``fields`` does not name."""
@@ -74,6 +82,7 @@ class PhoneCallSchema(Answer):
     published = _date("When the call was accepted.")
     answered = _date("When it was answered.")
     nonce = _text("As it was sent.")
+    metadata = _metadata()
     phoneCallView = fields.List(fields.Nested(PhoneCallView))
     link = fields.Nested(Link)
     links = fields.Nested(Link)
@@ -187,6 +196,7 @@ class PhoneCallRecord(Answer):
     published = _date("When the call was accepted.")
     answered = _date("When it was answered.")
     nonce = _text("As it was sent.")
+    metadata = _metadata()
     phoneCallView = fields.List(fields.Nested(PhoneCallRecordView))
     userId = _text("The id of the user that was charged.")
     app = _text("The id of the app that placed the call.")

@@ -1,7 +1,6 @@
 """A PhoneCallEvent as a plain value."""
 
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
 
 # method and status of a PhoneCallEvent
 GET, POST = 0, 1
@@ -24,15 +23,3 @@ class PhoneCallEvent:
     # The id of the app that created it or last changed its url or method. The app's secret signs
     # its messages.
     app: str
-
-
-def target(url: str) -> str:
-    """The target of a URL: ``https://host:port``. The messages of one app to one target go in
-    order, and only so many at a time."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port(parts)}"
-
-
-def port(parts: SplitResult) -> int:
-    return parts.port or (443 if parts.scheme == "https" else 80)

@@ -2,7 +2,6 @@
 
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, OneOf
@@ -11,11 +10,9 @@ from app.calls.call_events import TYPES
 from app.errors import api_error
 from app.phone_call_events.model import DISABLED, ENABLED, GET, POST
 from app.web.fields import BaseRequest
+from app.web.urls import is_callable
 
-_URL_LENGTH = 2048
 _NOTE_LENGTH = 1024
-# The characters that RFC 3986 allows in a URI.
-_URI = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 _ID = re.compile(r"[A-Za-z0-9]{1,255}")
 
 # Other types of extensions have events than place calls, so the sentence differs.
@@ -42,20 +39,7 @@ class Digit(fields.Integer):
 
 
 def _url(text: str) -> None:
-    try:
-        # urlsplit raises ValueError for a bad host in brackets, `port` for a bad port.
-        parts = urlsplit(text)
-        whole = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        whole = False
-    if (
-        not whole
-        or len(text) > _URL_LENGTH
-        or _URI.fullmatch(text) is None
-        or parts.scheme not in ("http", "https")
-        or "@" in parts.netloc
-        or "#" in text
-    ):
+    if not is_callable(text):
         raise ValidationError("Takes an http or https URL.")
 
 

@@ -6,8 +6,9 @@ from dataclasses import asdict
 import orjson
 from redis import Redis
 
-from app.phone_call_events.model import PhoneCallEvent, target
+from app.phone_call_events.model import PhoneCallEvent
 from app.store.keys import Keys
+from app.web.urls import target
 
 # The most events of one extension.
 MOST = 100
@@ -79,9 +80,8 @@ def events_key(keys: Keys, extension: str) -> str:
 def _dump(event: PhoneCallEvent | None) -> bytes:
     if event is None:
         return b""
-    # The script that makes messages reads the target. Each app has its own targets, so that no
-    # customer waits for another's receiver at the same address.
-    return orjson.dumps({**asdict(event), "target": f"{event.app} {target(event.url)}"})
+    # The script that makes messages reads the target.
+    return orjson.dumps({**asdict(event), "target": target(event.url, event.app)})
 
 
 def _load(text: bytes) -> PhoneCallEvent:

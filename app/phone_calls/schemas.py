@@ -3,19 +3,27 @@
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields
-from marshmallow.validate import Length, Range, Regexp
+from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.accounts import ringback
 from app.caller_id import parse_caller_id
+from app.phone_calls.extras import (
+    DestinationHeadersSchema,
+    HeadersSchema,
+    Metadata,
+    StatusCallbackSchema,
+)
 from app.web.fields import (
     DIALLABLE,
     BaseQuery,
     BaseRequest,
+    ListQuery,
     Number,
     WholeNumber,
     coded,
     extension_number,
 )
+from app.web.metadata import Pairs
 
 # The most parties on one side of a call, and the most legs with all their gateways: the switch
 # dials at most 128 channels in one originate.
@@ -67,6 +75,7 @@ class ViewSchema(BaseRequest):
     callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
     callerIdDestination = CallerIdField(metadata=coded("pc_callerid_invalid"))
     ringback = RingbackField(metadata=coded("pc_ringback_invalid"))
+    headers = fields.Nested(HeadersSchema, metadata=coded("pc_headers_invalid"))
 
 
 class CreateSchema(BaseRequest):
@@ -78,12 +87,15 @@ class CreateSchema(BaseRequest):
         metadata=coded("pc_source_invalid"),
     )
     nonce = fields.String(validate=_printable, metadata=coded("pc_nonce_invalid"))
+    metadata = Metadata(metadata=coded("pc_metadata_invalid"))
+    statusCallback = fields.Nested(StatusCallbackSchema, metadata=coded("pc_callback_invalid"))
 
 
 class InviteViewSchema(BaseRequest):
     # The source is the conference, so this schema ignores a source in the request.
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
     callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
+    headers = fields.Nested(DestinationHeadersSchema, metadata=coded("pc_headers_invalid"))
 
 
 class InviteSchema(CreateSchema):
@@ -114,6 +126,16 @@ class InviteQuery(BaseQuery):
     )
     number = Number(validate=Regexp(r"\A\d{1,16}\Z"), metadata=coded("pc_number_invalid"))
     pin = Number(validate=Regexp(r"\A\d{1,16}\Z"), metadata=coded("pc_pin_invalid"))
+
+
+class CallsQuery(ListQuery):
+    metadata = Pairs()
+    # ``all`` has the ended calls too.
+    status = fields.String(
+        load_default="live",
+        validate=OneOf(["live", "all"]),
+        metadata=coded("pc_status_invalid"),
+    )
 
 
 class HangUpQuery(BaseQuery):

@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from app.accounts.model import (
     Organization,
     User,
 )
+from app.accounts.scopes import AppScope
 from app.calls import actions
 from app.calls.model import (
     HANG_UP,
@@ -38,10 +39,11 @@ from app.calls.quota import QuotaExceeded
 from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError, api_error
 from app.numbers import same
-from app.phone_calls import maxima
+from app.phone_calls import extras, maxima, searching
 from app.phone_calls.schemas import MAX_LEGS
+from app.phone_calls.searching import Search
 from app.settings import Settings
-from app.store import audit, index
+from app.store import audit, index, metadata_index
 from app.store.accepting import Acceptor
 from app.store.audit import Who
 from app.store.calls import CallStore
@@ -103,6 +105,8 @@ class PhoneCalls:
             raise api_error("extension_invalid")
         owner = caller.accounts.users[extension.owner]
         maxima.check(self._settings, query, body["phoneCallView"])
+        if "statusCallback" in body and AppScope.EVENTS not in caller.app.granted:
+            raise caller.lacks_scope(AppScope.EVENTS)
         guard = Guard.of(caller.accounts, extension.number, [owner.id], [caller.app.id])
         nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
         organization = caller.accounts.organizations[owner.organization]
@@ -112,6 +116,7 @@ class PhoneCalls:
             self._new_call(
                 *(caller, guard, organization, owner, extension, kind, query, view, at),
                 counted=counted,
+                extra=extras.stored(body, caller.app.id),
                 nonce=nonce,
                 digest=digest,
             )
@@ -155,6 +160,8 @@ class PhoneCalls:
             for view in body["phoneCallView"]
         ]
         whole = [kind, extension.number, asked, views, body.get("nonce")]
+        if more := extras.stored(body, caller.app.id):
+            whole.append(more)
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
     def _new_call(
@@ -170,6 +177,7 @@ class PhoneCalls:
         at: int,
         *,
         counted: str | None,
+        extra: Mapping[str, Any],
         nonce: str | None,
         digest: str,
     ) -> Call:
@@ -204,6 +212,8 @@ class PhoneCalls:
             counted=counted,
             nonce=nonce,
             request_digest=digest,
+            **extra,
+            **extras.stored_headers(view),
             caller_id=caller_ids.get("callerId", extension.default_caller_id),
             caller_id_destination=caller_ids.get(
                 "callerIdDestination", extension.default_caller_id
@@ -346,13 +356,22 @@ class PhoneCalls:
         extension: str,
         call_id: str | None,
         asked: Listing,
+        search: Search | None = None,
     ) -> tuple[list[Call], int]:
         """A page of the calls that :meth:`find` finds, and their number on all pages. A filter by
-        id or nonce also finds ended calls."""
-        scope = caller.scope(user_name, extension)
+        id or nonce also finds ended calls, and so may a search."""
+        scope, search = caller.scope(user_name, extension), search or Search()
         named = self._named(caller, call_id, asked.filter)
-        if named is not None:
-            calls = _visible(scope, named)
+        calls = None if named is None else _visible(scope, named)
+        if calls is None and search.is_needed:
+            calls = []
+            since = self._store.now() - metadata_index.LONGEST - self._settings.retention
+            for some in searching.found(self._store, scope, search, since):
+                calls += _visible(scope, some)
+                # Let the process answer other requests in between.
+                time.sleep(0)
+        if calls is not None:
+            calls = list(filter(search.matches, calls))
             if asked.filter is not None:
                 calls = [call for call in calls if asked.filter.matches(_value(asked.filter, call))]
             calls.sort(key=lambda call: call.accepted, reverse=asked.newest_first)

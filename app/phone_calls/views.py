@@ -13,17 +13,20 @@ from app.calls.watch import is_hang_up_pending
 from app.errors import api_error
 from app.phone_calls.actions import ActionQuery, ActionSchema, PhoneCallActions
 from app.phone_calls.schemas import (
+    CallsQuery,
     CreateQuery,
     CreateSchema,
     HangUpQuery,
     InviteQuery,
     InviteSchema,
 )
+from app.phone_calls.searching import Search
 from app.phone_calls.services import INVITE, PhoneCalls
 from app.web.auth import current_caller
 from app.web.body import json_body
-from app.web.fields import ListQuery, load
+from app.web.fields import load
 from app.web.listing import Kind, arguments, base_url, collection, field_names, listing, picked
+from app.web.metadata import METADATA
 from app.web.needs import needs
 from app.web.phone_call import FIELDS, phone_call
 from app.web.resource import links
@@ -38,7 +41,7 @@ _invite_query = InviteQuery()
 _invite_body = InviteSchema()
 _action_query = ActionQuery()
 _action_body = ActionSchema()
-_list_query = ListQuery()
+_list_query = CallsQuery()
 _hang_up_query = HangUpQuery()
 
 
@@ -76,8 +79,10 @@ def create(user: str, kind: str) -> tuple[Response, int]:
 
 def list_calls(user: str, extension: str, call_id: str | None = None) -> Response:
     caller, phone_calls = _caller()
-    asked = listing(load(_list_query, arguments()), _FILTERS, FIELDS)
-    calls, total = phone_calls.page(caller, user, extension, call_id, asked)
+    query = load(_list_query, arguments(("filterValue", METADATA)))
+    asked = listing(query, _FILTERS, FIELDS)
+    search = Search(query[METADATA], ended=query["status"] == "all")
+    calls, total = phone_calls.page(caller, user, extension, call_id, asked, search)
     entry = picked(_resources(phone_calls, calls, user, extension), asked.fields)
     return jsonify(collection(entry, total, asked))
 

@@ -61,6 +61,9 @@ class Keys:
     def charged_calls(self, extension: str) -> str:
         return f"{self.prefix}calls:charged:{extension}"
 
+    def metadata_calls(self, number: str, digest: str) -> str:
+        return f"{self.prefix}calls:metadata:{number}:{digest}"
+
     def switch_calls(self, switch: str) -> str:
         # Joined by +, as in taken(): in a stored claim the switch is a mark (app.store.marks).
         return self.prefix + "calls:switch:" + switch

@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from app.calls import call_events, cdr, sight, transitions, watch
+from app.calls import call_events, cdr, sight, status_callback, transitions, watch
 from app.calls.model import Call, Leg, State, changed_fields, evolve
-from app.store import audit, counted, marks
+from app.store import audit, counted, marks, metadata_index
 from app.store.audit import Who
 from app.store.keys import Keys
 
@@ -27,6 +27,8 @@ EVENTS_KEPT = 100_000
 TIMELINE_KEPT = 1000
 _EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_KEPT), "*")
 _TIMELINE_OPTIONS = ("MAXLEN", "~", str(TIMELINE_KEPT), "*")
+# Fields of a new call that may hold secrets of the app that placed it.
+_INSIDE = ("status_callback", "sip_headers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ def commands(
     is_known = isinstance(now, float)
     at: Any = f"{now:.6f}" if is_known else now
     fields = changed_fields(old, new)
+    # The stream of changes has more readers than may know this.
+    shown = {n: v for n, v in fields.items() if n not in _INSIDE} if old is None else fields
     event = {
         "call": new.id,
         "version": str(new.version),
@@ -161,7 +165,7 @@ def commands(
         "organization": new.organization,
         "extension": new.extension,
         "app": new.app,
-        "changed": orjson.dumps(fields).decode() if is_known else marks.json_of(fields),
+        "changed": orjson.dumps(shown).decode() if is_known else marks.json_of(shown),
     }
     call, timeline = keys.call(new.id), keys.timeline(new.id)
     yield _command("HSET", call, fields)
@@ -179,6 +183,8 @@ def commands(
     yield from _index(keys, old, new)
     for extension, told in call_events.outbox(old, new):
         yield "HOOK", keys.hooked, extension
+        yield _command("XADD", keys.outbox, told, ("*",))
+    for told in status_callback.outbox(old, new):
         yield _command("XADD", keys.outbox, told, ("*",))
     if new.state is State.ENDED:
         yield from _record(keys, old, new, now)
@@ -218,6 +224,7 @@ def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
         for key in known:
             if key not in now:
                 yield "ZREM", key, new.id
+    yield from metadata_index.commands(keys, old, new)
     yield from _places(keys, old, new)
     yield from counted.commands(keys, old, new)
 

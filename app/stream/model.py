@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import orjson
 
@@ -27,6 +28,11 @@ def parse_place(text: str) -> Place | None:
 
 def place_text(place: Place) -> str:
     return f"{place[0]}-{place[1]}"
+
+
+def stream_call(call: Call) -> dict[str, Any]:
+    """The PhoneCall as the stream and status callbacks have it."""
+    return {n: v for n, v in phone_call(call, "").items() if n not in _LEFT_OUT}
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,6 @@ class CallChange:
         return self._text(as_left(self.call, legs), State.ENDED, left=True)
 
     def _text(self, call: Call, state: str, **more: bool) -> bytes:
-        resource = phone_call(call, "")
         data = orjson.dumps(
             {
                 "id": call.id,
@@ -90,7 +95,7 @@ class CallChange:
                 "version": self.version,
                 "at": self.at,
                 **more,
-                "phoneCall": {n: v for n, v in resource.items() if n not in _LEFT_OUT},
+                "phoneCall": stream_call(call),
             }
         )
         return b"id: %b\nevent: call\ndata: %b\n\n" % (place_text(self.place).encode(), data)

@@ -126,6 +126,9 @@ def _first(schema: Schema, messages: Any, default: str) -> tuple[str, list[str |
         code: str = field.metadata["code"]
         path: list[str | int] = [key]
         inner = field.inner if isinstance(field, fields.List) else None
+        if isinstance(field, fields.Nested) and isinstance(found, dict):
+            code, below, reason = _first(field.schema, found, code)
+            return code, [*path, *below], reason
         if isinstance(found, dict):
             path.append(first := min(found))
             found = found[first]

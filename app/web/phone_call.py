@@ -1,5 +1,6 @@
 """The UAPI's PhoneCall resource of a call (docs/internals/uapi.md#phonecall)."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ UNKNOWN, TRYING, RINGING, OTHER_RINGING, ON_CALL = 0, 2, 3, 4, 5
 FIELDS = frozenset(
     """
         id extension ownerId ownerName published answered nonce phoneCallView link links state ended
-        endedBy hangupCause switchUnreachable queuePosition expectedWait
+        metadata endedBy hangupCause switchUnreachable queuePosition expectedWait
     """.split()
 )
 
@@ -25,10 +26,10 @@ def phone_call(
 ) -> dict[str, Any]:
     """The PhoneCall resource without the fields that have no value.
 
-    ``state``, ``ended``, ``endedBy``, ``hangupCause``, ``switchUnreachable`` (since when the
-    call's switch is unreachable), ``queuePosition`` and ``expectedWait`` (the calls before a queued
-    call, and seconds until it is dialled) are ours. So are the views of third parties, from ``02``
-    on.
+    ``metadata``, ``state``, ``ended``, ``endedBy``, ``hangupCause``, ``switchUnreachable`` (since
+    when the call's switch is unreachable), ``queuePosition`` and ``expectedWait`` (the calls before
+    a queued call, and seconds until it is dialled) are ours. So are the views of third parties,
+    from ``02`` on.
     """
     source, destination = _kept(call.sources), _kept(call.destinations)
     shared = {
@@ -49,6 +50,7 @@ def phone_call(
             "published": date(call.accepted),
             "answered": date(call.answered),
             "nonce": call.nonce,
+            "metadata": call.metadata and json.loads(call.metadata),
             "phoneCallView": [
                 _view(call, Role.SOURCE, source, shared),
                 _view(call, Role.DESTINATION, destination, shared),

@@ -315,6 +315,11 @@ class _Origination:
             channel.variables["variable_call_uuid"] = self.caller.get("call_uuid") or ""
             channel.other_leg = self.caller.as_originator()
             self.caller.set("originate_signal_bond", channel.uuid)
+            if is_true(self.caller.get("sip_copy_custom_headers") or "true"):
+                # mod_sofia: the next leg sends the headers of the one that dials it.
+                for name, value in self.caller.variables.items():
+                    if name.startswith("variable_sip_h_"):
+                        channel.variables[name] = value
         # Without local_var_clobber the switch sets the variables of {} last, and they win.
         sets = [peer.variables, self.variables]
         if is_true(self.variables.get("local_var_clobber")):

@@ -1,4 +1,4 @@
-"""`ringback deadletter`: call events that no receiver took."""
+"""`ringback deadletter`: call events and status callbacks that no receiver took."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group("deadletter")
 def command() -> None:
-    """List, show, replay and drop undelivered call events."""
+    """List, show, replay and drop undelivered call events and status callbacks."""
 
 
 @command.command("list")
@@ -49,7 +49,9 @@ def show(letter: str) -> None:
     found = _messages().dead_letter(letter)
     if found is None:
         raise click.ClickException(f"There is no dead letter {letter}.")
-    put_json({"target": found.target, "reason": found.reason, **found.message})
+    # The URL of a status callback may hold a password of the app that placed the call.
+    shown = {name: value for name, value in found.message.items() if name != "callback"}
+    put_json({"target": found.target, "reason": found.reason, **shown})
 
 
 @command.command()

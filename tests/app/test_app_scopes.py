@@ -169,6 +169,16 @@ def test_one_scope_is_enough_for_its_requests(serve: Serve, scope: AppScope) -> 
             assert (answer.status_code == 403) == (of is not scope), (method, path, answer.json)
 
 
+def test_a_status_callback_needs_the_scope_for_events(serve: Serve) -> None:
+    """It tells what the stream tells."""
+    asked = {**BODY, "statusCallback": {"url": "https://crm.example.com"}}
+    for named, status in (((AppScope.EVENTS,), 202), ((), 403)):
+        client = serve(app_row(scopes=scopes(AppScope.CALLS_PLACE, *named)))
+        answer = client.post(SIMPLE, json=asked, headers=bearer())
+        assert answer.status_code == status, answer.json
+    assert answer.json["error"]["code"] == "scope_insufficient"
+
+
 def test_an_app_has_the_scopes_of_its_level(accounts_file: Path) -> None:
     for level, granted in (("user", DEFAULT), ("organization", DEFAULT), ("administrator", ALL)):
         accounts_file.write_text(OFFICE + app_row(level))

@@ -98,6 +98,11 @@ def test_a_call_between_two_extensions() -> None:
         "CalledExtension": CALLED,
         "CalledNumber": CALLED,
     }
+    # In seconds after 00:16.
+    times = {
+        **{(DESK, DIAL_OUT): 41, (DESK, ANSWER_OUT): 46, (DESK, HANGUP): 56},
+        **{(CALLED, DIAL_IN): 45, (CALLED, ANSWER_IN): 46, (CALLED, HANGUP): 56},
+    }
     for extension, entry in entries:
         flow = "OUT" if extension == DESK else "IN"
         assert entry == {
@@ -106,7 +111,32 @@ def test_a_call_between_two_extensions() -> None:
             "extension": extension,
             "CallStatus": entry["CallStatus"],
             "CallFlow": flow,
+            "EventType": entry["type"],
+            "EventTime": f"1970-01-01T00:16:{times[extension, int(entry['type'])]}.000Z",
+            "HangupCause": "NORMAL_CLEARING" if entry["type"] == str(HANGUP) else "",
+            "Nonce": "",
         }
+
+
+def test_what_the_client_called_it_and_why_it_ended() -> None:
+    named = replace(call([DESK, SECOND], [PUBLIC]), nonce="order-4711", metadata='{"a":"b"}')
+    _, entries = told(
+        named,
+        report("a1", 1001, "created"),
+        report("a2", 1001, "created"),
+        report("a2", 1003, "answered"),
+        report("a1", 1004, "ended", cause="LOSE_RACE"),
+        report("b1", 1005.25, "ended", cause="USER_BUSY"),
+        report("a2", 1006.5, "ended", cause="NORMAL_CLEARING", originate_disposition="USER_BUSY"),
+    )
+    assert {(entry["Nonce"], entry["Metadata"]) for _, entry in entries} == {
+        ("order-4711", '{"a":"b"}')
+    }
+    gone = [(of, e["HangupCause"], e["EventTime"]) for of, e in entries if e["type"] == "2"]
+    assert gone == [
+        (DESK, "LOSE_RACE", "1970-01-01T00:16:44.000Z"),
+        (SECOND, "USER_BUSY", "1970-01-01T00:16:46.500Z"),
+    ]
 
 
 def test_a_public_destination_has_no_extension() -> None:
@@ -283,4 +313,4 @@ def test_whatever_comes_in_whatever_order(
         for answer, dial in ((ANSWER_IN, 0), (ANSWER_OUT, 1)):
             if answer in types:
                 assert types.index(dial) < types.index(answer)
-    assert all(entry["CallStatus"] != "" for _, entry in entries)
+    assert all(entry["CallStatus"] and entry["EventTime"] for _, entry in entries)

@@ -16,6 +16,7 @@ from freeswitch.dialstring import (
     Ringback,
     bridge_inline,
     bring_in,
+    check_headers,
     check_name,
     check_target,
     conference_invite,
@@ -380,3 +381,96 @@ def test_where_a_party_is_sent() -> None:
 def test_nothing_else_gets_into_an_application(build_it: Callable[[], object]) -> None:
     with pytest.raises(ValueError):
         build_it()
+
+
+HEADER_NAMES = st.text("ABab09-", min_size=1, max_size=40).map(lambda text: f"X-{text}")
+HEADER_VALUES = (
+    st.text("ABYZabyz0189 _.%~+*#@:!/=;?&-", min_size=1, max_size=256)
+    .map(lambda text: text.strip() or "x")
+    .filter(lambda text: ":_:" not in text)
+)
+HEADERS = st.dictionaries(HEADER_NAMES, HEADER_VALUES, max_size=3).filter(
+    lambda headers: len({name.lower() for name in headers}) == len(headers)
+)
+
+
+def of_legs(text: str) -> list[dict[str, str]]:
+    """The variables of each leg alone."""
+    _, parts = enterprise_parts(text) or ({}, [text])
+    alternatives = [peers for part in parts for peers in parse(part).alternatives]
+    return [peer.variables for peers in alternatives for peer in peers]
+
+
+def without_headers(legs: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{n: v for n, v in leg.items() if not n.startswith("sip_")} for leg in legs]
+
+
+@given(PARTIES, PARTIES, HEADERS, HEADERS)
+def test_headers_stand_on_the_legs_of_their_side_alone(
+    sources: list[list[Attempt]],
+    destinations: list[list[Attempt]],
+    of_source: dict[str, str],
+    of_destination: dict[str, str],
+) -> None:
+    plain, command = (
+        originate(
+            sources,
+            destinations,
+            variables={"ringback_call": "c0ffee"},
+            ring_timeout=25,
+            duration=600,
+            source_sees=CallerId("1111", "A"),
+            destination_sees=CallerId("+2222", "B"),
+            **headers,
+        )
+        for headers in (
+            {},
+            {"source_headers": of_source, "destination_headers": of_destination},
+        )
+    )
+    _, dialled, what = split(command, " ", 3)
+    _, argument = application(what) or ("", "")
+    _, plain_dialled, plain_what = split(plain, " ", 3)
+    _, plain_argument = application(plain_what) or ("", "")
+    for text, without, headers in (
+        (dialled, plain_dialled, of_source),
+        (argument, plain_argument, of_destination),
+    ):
+        legs = of_legs(text)
+        # Without the first one the destination would send the source's headers too.
+        own = {f"sip_h_{name}": value for name, value in headers.items()}
+        own |= {"sip_copy_custom_headers": "false"} if headers else {}
+        assert all({n: v for n, v in leg.items() if n.startswith("sip_")} == own for leg in legs)
+        assert without_headers(legs) == of_legs(without)
+        assert len(legs) == sum(len(party) for party in read(without)[1])
+        # They are no variables of all legs: a switch would give these to the other side.
+        assert text[: text.index("[")] == without[: without.index("[")]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-": "a"},
+        {"Via": "a"},
+        {"x-Account": "a"},
+        {"X-FS-Support": "update_display"},
+        {"X-fs-Channel-Name": "a"},
+        {"X-AUTH-IP": "192.0.2.1"},
+        {"X-Ringback-Call": "a"},
+        {"X-A=b,origination_uuid": "a"},
+        {"X-A_b": "a"},
+        {"X-" + "a" * 41: "a"},
+        {"X-A": "a", "X-a": "b"},
+        {f"X-{n}": "a" for n in range(11)},
+        {"X-A": ""},
+        {"X-A": "a" * 257},
+        {"X-A": " a"},
+        {"X-A": "a "},
+        {"X-A": "ARRAY::a"},
+        {"X-A": "a:_:b"},
+        *({"X-A": f"a{letter}b"} for letter in "\"'\\,|()[]{}<>$^`\r\n\t\0\x7fé"),
+    ],
+)
+def test_headers_that_are_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(ValueError):
+        check_headers(headers)

@@ -20,11 +20,14 @@ from marshmallow import ValidationError
 from redis import Redis
 from standardwebhooks.webhooks import Webhook
 
+from app.accounts.caller import COMMAND_LINE
 from app.accounts.model import User
 from app.accounts.schemas import AppSchema
+from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.call_events import ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP
 from app.calls.model import Call
+from app.calls.status_callback import EVENTS
 from app.calls.transitions import LegReport, report_leg
 from app.phone_call_events.model import DISABLED, ENABLED, GET, POST, PhoneCallEvent
 from app.phone_call_events.store import EventStore
@@ -35,7 +38,9 @@ from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.writes import Note
+from app.web.urls import target
 from ringback_cli.main import main
+from ringback_cli.session import APP
 from ringback_cli.up import environment
 from tests.app.test_call_events import CALLED, DESK, TALK, call
 from tests.conftest import eventually
@@ -147,10 +152,12 @@ class Told:
         """Of what is told of a call."""
         return f"{number:020x}-{kind}-{extension}-{self._wanted.get((extension, kind))}"
 
-    def talk(self, number: int, reports: Sequence[LegReport] = TALK) -> list[str]:
+    def talk(
+        self, number: int, reports: Sequence[LegReport] = TALK, new: Call | None = None
+    ) -> list[str]:
         """A call between two extensions; the ids of what the desk's receiver is told of it."""
         call_id = f"{number:020x}"
-        new = replace(call([DESK], [CALLED]), id=call_id)
+        new = replace(new or call([DESK], [CALLED]), id=call_id)
         (current,) = Acceptor(self.store).accept([new], lambda *_: None).calls
         for report in reports:
 
@@ -197,7 +204,11 @@ def test_what_a_receiver_is_told(
         assert path.path == "/crm"
         kind, extension = expected.split("-")[1:3]
         status = "CALLING" if kind in "01" else "ANSWER"
+        assert parameters.pop("EventTime").startswith("1970-01-01T00:16:")
         assert parameters == {
+            "EventType": kind,
+            "HangupCause": "NORMAL_CLEARING" if kind == "2" else "",
+            "Nonce": "",
             "CallID": f"{1:020x}",
             "CallerIDNum": "+0003210",
             "CallerIDName": "Demo Desk",
@@ -412,6 +423,113 @@ def test_a_private_address_is_not_connected_to(
         eventually(lambda: len(told.letters()) == 4)
     assert receiver.seen == []
     assert all("may be called" in letter.reason for letter in told.messages.dead_letters())
+
+
+def call_back(told: Told, number: int, url: str, app: str = "demo-user") -> list[str]:
+    """A call between two extensions that tells a URL of its statuses; the ids of what it tells."""
+    callback = {"url": url, "events": EVENTS, "method": "POST", "target": target(url, app)}
+    new = call([DESK], [CALLED])
+    new = replace(new, app=app, user="12", status_callback=json.dumps(callback))
+    told.talk(number, new=new)
+    return [f"{number:020x}-{event}" for event in EVENTS]
+
+
+def test_a_status_callback_is_a_signed_envelope(
+    told: Told, receiver: Receiver, delivery: None
+) -> None:
+    ids = call_back(told, 1, f"{receiver.url}/status?key=a%20b")
+    for expected, state in zip(ids, EVENTS, strict=True):
+        request = receiver.next()
+        assert request["id"] == expected and request["path"] == "/status?key=a%20b"
+        envelope = json.loads(request["content"])
+        assert sorted(envelope) == ["call", "id", "time", "type"]
+        assert (envelope["id"], envelope["type"]) == (expected, state)
+        assert envelope["call"]["state"] == state
+        Webhook(SECRET).verify(request["content"], request["headers"])
+    assert envelope["time"] == "1970-01-01T00:16:56.000Z"
+    eventually(told.is_idle)
+
+
+def test_callbacks_and_call_events_of_a_call_come_in_one_order(
+    told: Told, receiver: Receiver, delivery: None
+) -> None:
+    told.want(receiver.url, [DIAL_OUT, HANGUP])
+    healed = Event()
+    receiver.answer = lambda _: 200 if healed.is_set() else 500
+    statuses = call_back(told, 1, receiver.url)
+    first = told.id(1, DIAL_OUT)
+    assert receiver.next()["id"] == first
+    healed.set()
+    eventually(told.is_idle)
+    ids = list(dict.fromkeys(request["id"] for request in receiver.seen))
+    assert ids == [first, *statuses[:3], told.id(1, HANGUP), statuses[3]]
+
+
+def test_a_callback_is_sent_again_though_the_call_is_no_longer_kept(
+    told: Told, receiver: Receiver, delivery: None, settings: Settings
+) -> None:
+    receiver.answer = lambda _: 410
+    ids = call_back(told, 1, f"{receiver.url}/status?key=password")
+    eventually(lambda: told.letters() == ids)
+    told.redis.delete(told.keys.call(f"{1:020x}"))
+    letter = next(told.messages.dead_letters())
+    shown = ringback(told, settings, "show", letter.id).output
+    assert json.loads(shown)["id"] == ids[0] and "password" not in shown
+    receiver.answer = lambda _: 200
+    assert ringback(told, settings, "replay", "--all").output == "4 sent again\n"
+    eventually(told.is_idle)
+    first, again = receiver.seen[:4], receiver.seen[4:]
+    assert [request["id"] for request in again] == ids
+    assert [r["content"] for r in again] == [r["content"] for r in first]
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        ("gone", "app gone no longer exists"),
+        ("stranger", "app stranger may no longer see its call"),
+        ("reader", "app reader lacks the scope events"),
+    ],
+)
+def test_a_callback_of_an_app_that_lacks_the_right(
+    redis: Redis, receiver: Receiver, redis_url: str, app: str, reason: str
+) -> None:
+    told = Told(redis, OWN)
+    accounts, demo = told.accounts, told.accounts.apps["demo-user"]
+    # Of another user, and with fewer scopes.
+    changes: dict[str, Any] = {
+        "stranger": {"user": "13"},
+        "reader": {"scopes": (AppScope.CALLS_PLACE,)},
+    }
+    apps = {name: replace(demo, id=name, **changes[name]) for name in changes if name == app}
+    another = replace(accounts, apps=apps, users={**accounts.users, "13": User("13", "0003")})
+    AccountStore(redis, told.keys).replace(another, demo=True)
+    call_back(told, 1, receiver.url, app)
+    with delivering(quick(redis_url, key_prefix=OWN)):
+        eventually(lambda: len(told.letters()) == 4)
+    assert receiver.seen == []
+    assert {letter.reason for letter in told.messages.dead_letters()} == {reason}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "a:b@127.0.0.1"])
+def test_a_callback_goes_to_no_private_address(
+    redis: Redis, receiver: Receiver, redis_url: str, host: str
+) -> None:
+    """Nor to a URL that the API would have refused."""
+    told = Told(redis, OWN)
+    call_back(told, 1, f"http://{host}:{urlsplit(receiver.url).port}/")
+    with delivering(quick(redis_url, key_prefix=OWN, webhook_allow="10.0.0.0/8")):
+        eventually(lambda: len(told.letters()) == 4)
+    assert receiver.seen == []
+    assert all("may be called" in letter.reason for letter in told.messages.dead_letters())
+
+
+def test_the_command_line_signs_nothing(told: Told, receiver: Receiver, delivery: None) -> None:
+    assert COMMAND_LINE == APP
+    ids = call_back(told, 1, receiver.url, COMMAND_LINE)
+    requests = [receiver.next() for _ in ids]
+    assert [request["id"] for request in requests] == ids
+    assert all("webhook-signature" not in request["headers"] for request in requests)
 
 
 def test_the_certificate_is_the_hosts(redis: Redis, redis_url: str) -> None:

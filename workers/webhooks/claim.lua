@@ -22,7 +22,8 @@ for _, target in ipairs(targets) do
     for _, lane in ipairs(lanes) do
       local message = redis.call('LINDEX', ARGV[2] .. 'lane:' .. lane, 0)
       local of = cjson.decode(message)
-      local event = redis.call('HGET', ARGV[1] .. of.extension, of.event) or ''
+      -- A status callback has its URL in the message.
+      local event = of.event and redis.call('HGET', ARGV[1] .. of.extension, of.event) or ''
       redis.call('ZADD', due, lease, lane)
       taken[#taken + 1] = {target, lane, lease, message, event}
     end

@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from contextlib import AbstractContextManager, suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import gevent
 from gevent.event import Event as Flag
@@ -17,18 +17,22 @@ from gevent.pool import Pool
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.accounts.caller import Caller
-from app.accounts.model import App, Level
+from app.accounts import rights
+from app.accounts.caller import COMMAND_LINE, Caller
+from app.accounts.model import Accounts, App, Level
 from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore
+from app.calls.model import Call
 from app.calls.sight import organization_of
-from app.phone_call_events.model import ENABLED, POST, port
+from app.phone_call_events.model import ENABLED, POST
 from app.settings import Settings, parse_networks
 from app.store.client import BLOCK_LIMIT
 from app.store.keys import Keys
 from app.telemetry import counting, logs, tracing
+from app.web.urls import is_callable, port
+from workers.webhooks import status
 from workers.webhooks.messages import Messages, Taken
-from workers.webhooks.send import Failed, send
+from workers.webhooks.send import FORM, JSON, Failed, send
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +129,7 @@ class Delivery:
         try:
             try:
                 # This greenlet handles one message.
-                logs.bind(call=taken.message["parameters"].get("CallID", ""))
+                logs.bind(call=taken.call_id)
                 self._deliver(taken)
             except RedisError:
                 raise
@@ -141,24 +145,18 @@ class Delivery:
             self._wake.set()
 
     def _deliver(self, taken: Taken) -> None:
-        message, event = taken.message, taken.event
-        if event is None or event["status"] != ENABLED:
+        event = taken.event
+        is_callback = "callback" in taken.message
+        if not is_callback and (event is None or event["status"] != ENABLED):
             # The PhoneCallEvent was deleted or disabled.
             counting.delivery("dropped")
             self._messages.done(taken)
             return
         try:
-            app = self._app(event["app"], message["extension"])
-            with self._traced(taken, event):
-                send(
-                    event,
-                    message["id"],
-                    message["parameters"],
-                    at=self._now(),
-                    secret=app.webhook_secret,
-                    timeout=self._settings.webhook_timeout,
-                    allow=self._allow,
-                )
+            if event is None:
+                self._send_status(taken)
+            else:
+                self._send_event(taken, event)
         except Failed as error:
             if len(self._failing) >= _MOST_FAILING:
                 self._failing.clear()
@@ -169,15 +167,46 @@ class Delivery:
             counting.delivery("delivered")
             self._messages.done(taken)
 
-    def _traced(self, taken: Taken, event: dict[str, Any]) -> AbstractContextManager[None]:
-        call_id = taken.message["parameters"].get("CallID", "")
+    def _send_event(self, taken: Taken, event: dict[str, Any]) -> None:
+        message = taken.message
+        app = self._app(event["app"], message["extension"])
+        content = urlencode(message["parameters"])
+        post = FORM if event["method"] == POST else None
+        self._send(taken, event["url"], content, post, app.webhook_secret)
+
+    def _send_status(self, taken: Taken) -> None:
+        callback = taken.message["callback"]
+        if not is_callable(callback["url"]):
+            # The API has refused it, unless somebody wrote the call past the API.
+            raise Failed("the URL is none that may be called", final=True)
+        call = status.call_of(taken.message)
+        secret = self._secret(callback["app"], call)
+        self._send(taken, callback["url"], status.body(taken.message, call), JSON, secret)
+
+    def _send(
+        self, taken: Taken, url: str, content: str, post: str | None, secret: str | None
+    ) -> None:
+        with self._traced(taken, url, "POST" if post else "GET"):
+            send(
+                url,
+                taken.message["id"],
+                content,
+                post=post,
+                at=self._now(),
+                secret=secret,
+                timeout=self._settings.webhook_timeout,
+                allow=self._allow,
+            )
+
+    def _traced(self, taken: Taken, url: str, method: str) -> AbstractContextManager[None]:
+        call_id = taken.call_id
         found: Any = None
         if tracing.is_on():
             with suppress(RedisError):
                 found = self._redis.hget(self._call_key(call_id), tracing.FIELD)
-        parts = urlsplit(event["url"])
+        parts = urlsplit(url)
         about = {
-            "http.request.method": "POST" if event["method"] == POST else "GET",
+            "http.request.method": method,
             "http.request.resend_count": taken.message["attempts"] or None,
             "server.address": parts.hostname,
             "server.port": port(parts),
@@ -186,14 +215,30 @@ class Delivery:
         }
         return tracing.span(call_id, found and found.decode(), "webhook", self._now, about)
 
-    def _app(self, app_id: str, number: str) -> App:
-        """The app of an event, as long as it may see the extension's calls. Raises Failed."""
+    def _secret(self, app_id: str, call: Call) -> str | None:
+        """The secret of the app that placed the call, as long as it may see the call. Raises
+        Failed."""
+        if app_id == COMMAND_LINE:
+            return None
         accounts = self._accounts.current()
-        app, extension = accounts.apps.get(app_id), accounts.extensions.get(number)
+        app = self._granted(accounts, app_id)
+        if not rights.sees(app, accounts, call):
+            raise Failed(f"app {app_id} may no longer see its call", final=True)
+        return app.webhook_secret
+
+    def _granted(self, accounts: Accounts, app_id: str) -> App:
+        """The app, as long as it is there and has the scope for events. Raises Failed."""
+        app = accounts.apps.get(app_id)
         if app is None or not app.counts(self._now):
             raise Failed(f"app {app_id} no longer exists", final=True)
         if AppScope.EVENTS not in app.granted:
             raise Failed(f"app {app_id} lacks the scope {AppScope.EVENTS}", final=True)
+        return app
+
+    def _app(self, app_id: str, number: str) -> App:
+        """The app of an event, as long as it may see the extension's calls. Raises Failed."""
+        accounts = self._accounts.current()
+        app, extension = self._granted(accounts, app_id), accounts.extensions.get(number)
         caller, owner = Caller(app, accounts), None
         if extension is not None:
             owner = accounts.users[extension.owner]

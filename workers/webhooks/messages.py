@@ -34,10 +34,15 @@ class Taken:
     target: str
     lane: str
     lease: str
-    # The message's id, extension, event, attempts and parameters.
+    # Of each message the id and the attempts. Of a call event also its extension, event and
+    # parameters; of a status callback its callback and status.
     message: dict[str, Any]
-    # The PhoneCallEvent's fields; None if a client deleted it.
+    # The PhoneCallEvent's fields; None if a client deleted it, and of a status callback.
     event: dict[str, Any] | None
+
+    @property
+    def call_id(self) -> str:
+        return self.lane.partition("|")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from http.client import HTTPException, HTTPResponse
 from importlib.metadata import version
 from io import BufferedReader, RawIOBase
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import gevent
 from standardwebhooks.webhooks import Webhook
 
-from app.phone_call_events.model import POST, port
+from app.web.urls import port
 from workers.webhooks.target import (
     CheckedConnection,
     CheckedTlsConnection,
@@ -34,33 +34,36 @@ class Failed(Exception):
         self.final = final
 
 
+FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+
+
 def send(
-    event: dict[str, Any],
+    url: str,
     message_id: str,
-    parameters: dict[str, str],
+    content: str,
     *,
+    post: str | None,
     at: float,
     secret: str | None,
     timeout: float,
     allow: Networks,
 ) -> None:
-    """Send a message to the event's URL, and return after an answer of 2xx. Raises Failed.
+    """Send a message to a URL, and return after an answer of 2xx. Raises Failed.
 
-    ``event`` has a PhoneCallEvent's fields, ``at`` is the time of this attempt in epoch seconds.
-    ``timeout`` (seconds) limits the whole attempt. Redirects are not followed.
+    The content is the body of a POST of the media type ``post``, or with None a part of the query
+    of a GET. ``at`` is the time of this attempt in epoch seconds. ``timeout`` (seconds) limits the
+    whole attempt. Redirects are not followed.
     """
-    parts = urlsplit(event["url"])
-    form = urlencode(parameters)
-    post = event["method"] == POST
-    query = parts.query if post else "&".join(filter(None, (parts.query, form)))
+    parts = urlsplit(url)
+    query = parts.query if post else "&".join(filter(None, (parts.query, content)))
     target = (parts.path or "/") + (f"?{query}" if query else "")
     headers = {
         "User-Agent": _USER_AGENT,
         "Connection": "close",
-        **signature_headers(message_id, at, form if post else query, secret),
+        **signature_headers(message_id, at, content if post else query, secret),
     }
     if post:
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        headers["Content-Type"] = post
     kind = CheckedTlsConnection if parts.scheme == "https" else CheckedConnection
     status = None
     connection = kind(parts.hostname or "", port(parts), min(timeout, _CONNECT_TIMEOUT), allow)
@@ -69,7 +72,8 @@ def send(
         with gevent.Timeout(timeout):
             connection.connect()
             connection.sock.settimeout(timeout)
-            connection.request("POST" if post else "GET", target, form if post else None, headers)
+            body = content.encode() if post else None
+            connection.request("POST" if post else "GET", target, body, headers)
             answer = connection.getresponse()
             status = answer.status
             # Read a short answer to its end: some receivers fail if the client closes early.
