@@ -6,8 +6,9 @@ a leg by now, and the state of the call follows from all its legs. A call only m
 Events after its end fill in times, and the disposition if the parties talked after all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Action, Call, Leg, Role, State, evolve
 
@@ -109,6 +110,8 @@ class LegReport:
     peers: tuple[str, ...] = ()
     bridged_to: str | None = None
     marks: Marks | None = None
+    # The fields of a leg that say how it ended, in its last event.
+    ending: Mapping[str, Any] | None = None
 
 
 def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) -> Call:
@@ -169,6 +172,9 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
         at, before = getattr(report, name), getattr(leg, name)
         if at is not None and (before is None or at < before):
             found[name] = at
+    if report.ending is not None:
+        known = report.ending.items()
+        found |= {name: value for name, value in known if getattr(leg, name) is None}
     if report.marks is not None:
         found |= _marks(leg, report.marks)
     return evolve(leg, **found) if found else leg
