@@ -51,6 +51,8 @@ GATEWAY_FAILURES = (
 _NO_DETOUR = {"outbound_redirect_fatal": "true", "force_transfer_context": "ringback-none"}
 # The cause with which the switch's own timer ends a leg that has used up a cap.
 QUOTA_CAUSE = "facility_not_subscribed"
+# Milliseconds without RTP that no call reaches: the longest call lasts a day.
+NO_MEDIA_TIMEOUT = 86_400_000
 # The US ringing tone. A source hears it from its own answer until the destination's. A value in
 # quotes needs a backslash before each comma.
 _RINGBACK_TONE = r"'%(2000\,4000\,440\,480)'"
@@ -59,10 +61,12 @@ _RINGBACK_TONE = r"'%(2000\,4000\,440\,480)'"
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt to reach a party: the channel's uuid and a dial string such as
-    ``sofia/gateway/pstn/15500``."""
+    ``sofia/gateway/pstn/15500``. After ``media_timeout`` seconds without RTP the switch ends the
+    channel; 0 for never."""
 
     uuid: str
     target: str
+    media_timeout: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +358,10 @@ def _alternatives(party: Party, variables: Mapping[str, str]) -> str:
 
 def _leg(attempt: Attempt, variables: Mapping[str, str]) -> str:
     own = {**variables, "origination_uuid": _check(_UUID, attempt.uuid, "uuid")}
+    if attempt.media_timeout:
+        own["media_timeout_audio"] = str(1000 * int(attempt.media_timeout))
+        # Otherwise it is ten times the other (switch_core_media.c), and a held phone is quiet.
+        own["media_hold_timeout_audio"] = str(NO_MEDIA_TIMEOUT)
     return _block("[]", own) + check_target(attempt.target)
 
 

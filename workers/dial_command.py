@@ -1,5 +1,7 @@
 """The one originate command of a call."""
 
+from collections.abc import Callable
+
 from app.calls.model import Call, Leg, NumberKind, evolve
 from app.settings import Settings
 from freeswitch import dialstring
@@ -17,7 +19,13 @@ def within_maxima(call: Call, settings: Settings) -> Call:
     return evolve(call, wait_for_pickup=wait, call_duration=duration)
 
 
-def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str:
+# The seconds without RTP after which a leg is dead, 0 for never (workers.media).
+MediaTimeout = Callable[[Leg], int]
+
+
+def originate_command(
+    call: Call, video_codecs: str, left: Left = NO_CAP, media_timeout: MediaTimeout | None = None
+) -> str:
     """The originate command of a call, with what caps leave to it. Raises ValueError if the call
     cannot be dialled."""
     if call.conference is not None:
@@ -31,8 +39,8 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str
             left=left.source,
         )
     return dialstring.originate(
-        parties(call.sources),
-        parties(call.destinations),
+        parties(call.sources, media_timeout),
+        parties(call.destinations, media_timeout),
         variables={CALL_VARIABLE: call.id},
         ring_timeout=call.wait_for_pickup,
         duration=call.call_duration,
@@ -44,13 +52,17 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str
     )
 
 
-def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Attempt]]:
+def parties(
+    legs: tuple[Leg, ...], media_timeout: MediaTimeout | None = None
+) -> list[list[dialstring.Attempt]]:
     """The ways to reach each party, without parties that a client hung up while the call was
     queued."""
     found: dict[str, list[dialstring.Attempt]] = {}
     for leg in legs:
         if leg.hangup_requested is None:
-            found.setdefault(leg.party, []).append(dialstring.Attempt(leg.uuid, _target(leg)))
+            limit = media_timeout(leg) if media_timeout is not None else 0
+            attempt = dialstring.Attempt(leg.uuid, _target(leg), limit)
+            found.setdefault(leg.party, []).append(attempt)
     return list(found.values())
 
 

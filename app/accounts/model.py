@@ -211,6 +211,8 @@ class Gateway:
     # The form in which it takes public numbers; None for E.164 where the organization has a
     # country, and for the number as sent where it has none.
     number_format: NumberFormat | None = None
+    # Seconds without RTP after which its legs are dead, 0 for never; None for the setting's.
+    media_timeout: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

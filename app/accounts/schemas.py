@@ -279,6 +279,7 @@ class GatewaySchema(Schema):
     legs_per_second = _rate()
     max_legs = _most()
     number_format = fields.Enum(NumberFormat, by_value=True)
+    media_timeout = fields.Integer(strict=True, validate=Range(0, 3_600))
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Gateway:

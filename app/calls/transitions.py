@@ -23,6 +23,9 @@ BY_DURATION = "duration"
 # A cap on minutes or cost was reached. The switch's timer ends the leg with this cause.
 BY_QUOTA = "quota"
 QUOTA_CAUSE = "FACILITY_NOT_SUBSCRIBED"
+# A far end sent no RTP any more, and the switch ended its leg with this cause.
+BY_MEDIA = "media_lost"
+MEDIA_CAUSE = "MEDIA_TIMEOUT"
 BY_SWITCH = "switch"
 # The dial policy, when a worker was about to dial the call.
 BY_POLICY = "policy"
@@ -405,6 +408,12 @@ def _is_out_of_quota(call: Call) -> bool:
     return bool(ended) and not any(leg.sip_disposition == "recv_bye" for leg in ended)
 
 
+def _is_media_lost(call: Call) -> bool:
+    """Whether the switch ended a leg for want of RTP. A far end may give the same cause."""
+    ended = [leg for leg in call.parties if leg.cause == MEDIA_CAUSE and leg.answered is not None]
+    return bool(ended) and not any(leg.sip_disposition == "recv_bye" for leg in ended)
+
+
 def _cause(call: Call) -> str:
     winner = call.winner
     if _is_out_of_quota(call):
@@ -438,6 +447,8 @@ def _ended_by(call: Call, cause: str) -> str:
         return BY_API
     if _is_out_of_quota(call):
         return BY_QUOTA
+    if cause == MEDIA_CAUSE and _is_media_lost(call):
+        return BY_MEDIA
     winner = call.winner
     if winner is None:
         # Only the cause is sure: the switch's reply may come before the legs' events.
