@@ -21,6 +21,47 @@ ONE_WAY, LOW_QUALITY = "one_way", "low_quality"
 _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
+# What became of a leg that was dialled, for statistics of its gateway.
+OUTCOMES = (
+    *("answered", "busy", "declined", "no_answer", "blocked"),
+    *("cancelled", "failed", "unknown"),
+)
+_OUTCOMES = {
+    None: "unknown",
+    "USER_BUSY": "busy",
+    "CALL_REJECTED": "declined",
+    "NO_ANSWER": "no_answer",
+    "NO_USER_RESPONSE": "no_answer",
+    "ALLOTTED_TIMEOUT": "no_answer",
+    # Ringback or the other party gave it up, or another leg won.
+    "ORIGINATOR_CANCEL": "cancelled",
+    "LOSE_RACE": "cancelled",
+    "NORMAL_CLEARING": "cancelled",
+    "MANAGER_REQUEST": "cancelled",
+    "PICKED_OFF": "cancelled",
+}
+
+
+def outcome(leg: Leg) -> str | None:
+    """What became of a leg that has ended, one of OUTCOMES; None for one that was never dialled."""
+    if leg.created is None:
+        return None
+    if leg.answered is not None:
+        return "answered"
+    if leg.sip_status == 480:
+        return "no_answer"
+    return "blocked" if is_blocked(leg) else _OUTCOMES.get(leg.cause, "failed")
+
+
+def audio(leg: Leg) -> str | None:
+    """The audio of a leg in one word: good, one_way or low_quality; None without a measured
+    talk."""
+    if leg.quality is None:
+        return None
+    marks = (quality(leg) or {}).get("marks")
+    return marks[0] if marks else "good"
+
+
 def clean(text: str, most: int) -> str | None:
     """The text without control characters, with at most ``most`` characters; None if none is
     left."""
