@@ -45,6 +45,8 @@ class Settings:
     max_parties: int
     max_request_parties: int
     max_third_parties: int
+    # Seconds without RTP after which a leg is dead; 0 for never. A gateway may have its own.
+    media_timeout: int
     retention: int
     cdr_retention: int
     audit_retention: int
@@ -140,6 +142,7 @@ def load_settings() -> Settings:
         max_parties=_read("MAX_PARTIES", 64, _whole(2, 64)),
         max_request_parties=_read("MAX_REQUEST_PARTIES", 128, _whole(2, 1_280)),
         max_third_parties=_read("MAX_THIRD_PARTIES", 16, _whole(0, 99)),
+        media_timeout=_read("MEDIA_TIMEOUT", 0, _whole(0, 3_600)),
         retention=_read("RETENTION", 86_400, _whole(1)),
         # Not less than the longest call with its waiting may last.
         cdr_retention=_read("CDR_RETENTION", 7_776_000, _whole(259_200)),

@@ -80,6 +80,12 @@ def set_variable(connection: SwitchConnection, uuid: str, name: str, value: str)
     return connection.api(f"uuid_setvar {check_word(uuid)} {check_word(name)} {value}").strip()
 
 
+def renegotiate(connection: SwitchConnection, uuid: str) -> str:
+    """Send the phone of a channel another INVITE with the same media. After its answer the switch
+    reads the channel's limits on media again."""
+    return connection.api(f"uuid_media_reneg {check_word(uuid)}").strip()
+
+
 def transfer(connection: SwitchConnection, uuid: str, applications: str) -> str:
     """Send a channel to other applications, written for the dialplan ``inline``.
 

@@ -64,18 +64,23 @@ GATEWAY_FAILURES = (
 _NO_DETOUR = {"outbound_redirect_fatal": "true", "force_transfer_context": "ringback-none"}
 # The cause with which the switch's own timer ends a leg that has used up a cap.
 QUOTA_CAUSE = "facility_not_subscribed"
+# Milliseconds without RTP that no call reaches: the longest call lasts a day.
+NO_MEDIA_TIMEOUT = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt to reach a party: the channel's uuid and a dial string such as
-    ``sofia/gateway/pstn/15500``."""
+    ``sofia/gateway/pstn/15500``. After ``media_timeout`` seconds without RTP the switch ends the
+    channel; 0 for never."""
 
     uuid: str
     target: str
     # Seconds after which the switch tries the next attempt if this one has brought no 18x; 0 for
     # all the time there is.
     progress_timeout: int = 0
+    # Seconds without RTP after which the leg is dead; 0 for never.
+    media_timeout: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,6 +486,10 @@ def _legs(party: Party, variables: Mapping[str, str], limit: int, quoted: bool) 
 
 def _leg(attempt: Attempt, variables: Mapping[str, str]) -> str:
     own = {**variables, "origination_uuid": _check(_UUID, attempt.uuid, "uuid")}
+    if attempt.media_timeout:
+        own["media_timeout_audio"] = str(1000 * int(attempt.media_timeout))
+        # Otherwise it is ten times the other (switch_core_media.c), and a held phone is quiet.
+        own["media_hold_timeout_audio"] = str(NO_MEDIA_TIMEOUT)
     return _block("[]", own) + check_target(attempt.target)
 
 

@@ -16,6 +16,7 @@ import click
 import orjson
 from redis import Redis
 
+from app.calls import endings
 from app.cdr.resource import asked_by
 from app.cdr.store import CdrStore, Record
 from app.store.index import Span
@@ -34,9 +35,15 @@ COLUMNS = (
 _OF_CALL = ("id", "organization", "organization_name", "user", "extension", "app")
 _OF_LEG = (
     *("number", "role", "gateway", "action", "created", "answered", "ended", "seconds"),
-    *("cost", "currency", "cause", "recording"),
+    *("cost", "currency", "cause", "recording", "sip_status", "sip_phrase", "q850_cause", "reason"),
+    *("blocked", "sip_call_id", "post_dial_delay", "ring_seconds", "quality"),
 )
-LEG_COLUMNS = (*_OF_CALL, "leg", *_OF_LEG, "asked_by_user", "asked_by_app")
+# In CSV the values of ``quality`` have columns of their own.
+_OF_QUALITY = ("mos", "loss_percent", "jitter_ms", "packets_in", "packets_out", "marks")
+LEG_COLUMNS = (
+    *(*_OF_CALL, "leg", *_OF_LEG[:-1], *_OF_QUALITY),
+    *("asked_by_user", "asked_by_app"),
+)
 _TIMES = ("published", "created", "answered", "ended")
 # Seconds between two lines about the progress.
 _TELL = 1.0
@@ -122,7 +129,7 @@ def write(
         rows = [row for record in part for row in (_legs(record) if legs else [_row(record)])]
         if form == "csv":
             table.writerows(
-                {name: cell(value) for name, value in row.items() if name in columns}
+                {n: cell(value) for n, value in endings.flat(row).items() if n in columns}
                 for row in rows
             )
         else:

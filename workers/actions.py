@@ -21,7 +21,8 @@ from freeswitch import commands, dialstring
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import EventSocketError
 from freeswitch.pool import SwitchPool
-from workers.dial_command import caller_id, parties
+from workers import media
+from workers.dial_command import MediaTimeout, caller_id, parties
 from workers.quota import left_for
 from workers.runtime import CALL_VARIABLE, Runtime
 
@@ -186,7 +187,13 @@ class Actor:
         EventSocketError."""
         action = request.action
         if action in (Action.ON_HOLD, Action.OFF_HOLD):
-            return commands.hold(connection, leg.uuid, off=action is Action.OFF_HOLD)
+            off = action is Action.OFF_HOLD
+            said = commands.hold(connection, leg.uuid, off=off)
+            for other in call.parties:
+                # The switch itself does not count while a phone holds, but on the other side.
+                if other is not leg and other.live and other.answered is not None:
+                    self._watch_media(connection, call, other, guard.accounts, watched=off)
+            return said
         if action is Action.START_RECORDING:
             return commands.start_recording(connection, leg.uuid, request.file or "")
         if action is Action.STOP_RECORDING:
@@ -199,7 +206,7 @@ class Actor:
             return "+OK"
         if action in actions.MOVING:
             return self._move(connection, call, leg, request, brought, guard)
-        (party,) = parties(brought)
+        (party,) = parties(brought, self._media_timeout(call, guard.accounts))
         command = dialstring.bring_in(
             party,
             _application(leg, request),
@@ -226,7 +233,7 @@ class Actor:
             if not commands.has_module(connection, "mod_voicemail"):
                 raise Refused("The call's switch has no voicemail.")
         else:
-            (party,) = parties(brought)
+            (party,) = parties(brought, self._media_timeout(call, guard.accounts))
             there = dialstring.bridge_inline(
                 party,
                 variables={CALL_VARIABLE: call.id},
@@ -241,6 +248,7 @@ class Actor:
         if call.counted is not None or any(each.counted for each in brought):
             self._limit_next(connection, call, leg, brought)
         if request.action is Action.PARK:
+            self._watch_media(connection, call, leg, guard.accounts, watched=False)
             # The switch knows the way back, so that it needs no process of Ringback.
             for name, value in (
                 ("valet_announce_slot", "false"),
@@ -267,6 +275,22 @@ class Actor:
         names = dialstring.BRIDGE_APP, dialstring.BRIDGE_DATA
         for name, value in zip(names, values, strict=True):
             commands.set_variable(connection, leg.uuid, name, value)
+
+    def _media_timeout(self, call: Call, accounts: Accounts) -> MediaTimeout:
+        return partial(media.timeout_of, call, accounts=accounts, settings=self.runtime.settings)
+
+    def _watch_media(
+        self,
+        connection: SwitchConnection,
+        call: Call,
+        leg: Leg,
+        accounts: Accounts,
+        *,
+        watched: bool,
+    ) -> None:
+        """Have the switch look at the RTP of a leg or not, if its media has a limit at all."""
+        if seconds := self._media_timeout(call, accounts)(leg):
+            media.watch(connection, leg.uuid, seconds if watched else 0)
 
     def _left(self, call: Call) -> int:
         """The seconds until the end of the call's time."""

@@ -1,6 +1,7 @@
 """The one originate command of a call."""
 
 import json
+from collections.abc import Callable
 
 from app.accounts import ringback
 from app.accounts.model import PROGRESS_TIMEOUT
@@ -22,7 +23,17 @@ def within_maxima(call: Call, settings: Settings) -> Call:
     return evolve(call, wait_for_pickup=wait, call_duration=duration)
 
 
-def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP, music: str = "") -> str:
+# The seconds without RTP after which a leg is dead, 0 for never (workers.media).
+MediaTimeout = Callable[[Leg], int]
+
+
+def originate_command(
+    call: Call,
+    video_codecs: str,
+    left: Left = NO_CAP,
+    media_timeout: MediaTimeout | None = None,
+    music: str = "",
+) -> str:
     """The originate command of a call, with what caps leave to it. Raises ValueError if the call
     cannot be dialled."""
     headers = json.loads(call.sip_headers) if call.sip_headers else {}
@@ -38,8 +49,8 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP, music:
             headers=headers.get("destination", {}),
         )
     return dialstring.originate(
-        parties(call.sources),
-        parties(call.destinations),
+        parties(call.sources, media_timeout),
+        parties(call.destinations, media_timeout),
         variables={CALL_VARIABLE: call.id},
         ring_timeout=call.wait_for_pickup,
         duration=call.call_duration,
@@ -66,18 +77,21 @@ def _hears(kept: str | None, music: str) -> Ringback:
     return Ringback(ringback.TONES[word])
 
 
-def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Attempt]]:
+def parties(
+    legs: tuple[Leg, ...], media_timeout: MediaTimeout | None = None
+) -> list[list[dialstring.Attempt]]:
     """The ways to reach each party, without parties that a client hung up while the call was
     queued."""
     found: dict[str, list[dialstring.Attempt]] = {}
     for leg in legs:
         if leg.hangup_requested is None:
-            timeout = leg.progress_timeout
-            found.setdefault(leg.party, []).append(
-                dialstring.Attempt(
-                    leg.uuid, _target(leg), PROGRESS_TIMEOUT if timeout is None else timeout
-                )
+            attempt = dialstring.Attempt(
+                leg.uuid,
+                _target(leg),
+                PROGRESS_TIMEOUT if leg.progress_timeout is None else leg.progress_timeout,
+                media_timeout(leg) if media_timeout is not None else 0,
             )
+            found.setdefault(leg.party, []).append(attempt)
     return list(found.values())
 
 

@@ -24,6 +24,7 @@ from app.telemetry import counting, logs, tracing
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandRefused, EventSocketError
 from freeswitch.pool import SwitchPool
+from workers import media
 from workers.dial_command import originate_command, within_maxima
 from workers.hang_up import try_to_hang_up
 from workers.quota import what_is_left
@@ -294,7 +295,10 @@ class Dispatcher:
         try:
             settings = self._runtime.settings
             allowed = within_maxima(call, settings)
-            command = originate_command(allowed, settings.video_codecs, left, settings.music)
+            limit = partial(
+                media.timeout_of, call, accounts=self._runtime.accounts.known, settings=settings
+            )
+            command = originate_command(allowed, settings.video_codecs, left, limit, settings.music)
         except ValueError as error:
             # Refused before it was queued, unless somebody wrote the call past the API.
             log.error("call %s cannot be dialled: %s", call.id, error)

@@ -4,6 +4,7 @@ from typing import Any
 
 from app.calls.transitions import LegReport, Marks
 from freeswitch.events import Event
+from workers.leg_endings import leg_ending
 
 # The last events of a leg: only these carry its final cause.
 _LAST = frozenset({"CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"})
@@ -42,6 +43,7 @@ def leg_report(event: Event) -> LegReport | None:
         # The variable may still name the previous partner.
         bridged_to=get("Bridge-B-Unique-ID") or last_bridge_to,
         marks=_marks(event),
+        ending=leg_ending(event) if last else None,
     )
 
 

@@ -219,6 +219,8 @@ class Gateway:
     ringback: str | None = None
     # Seconds without any 18x after which the next gateway is tried; 0 for all the time there is.
     progress_timeout: int = PROGRESS_TIMEOUT
+    # Seconds without RTP after which its legs are dead, 0 for never; None for the setting's.
+    media_timeout: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

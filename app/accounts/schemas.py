@@ -290,6 +290,7 @@ class GatewaySchema(Schema):
     number_format = fields.Enum(NumberFormat, by_value=True)
     ringback = RingbackField()
     progress_timeout = fields.Integer(strict=True, validate=Range(0, 600))
+    media_timeout = fields.Integer(strict=True, validate=Range(0, 3_600))
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Gateway:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from app.calls import cost
+from app.calls import cost, endings
 from app.calls.model import Asked, Call, Leg, NumberKind
 
 # flow says which side is a public number (docs/internals/uapi.md#phonecallview).
@@ -76,6 +76,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
             "cost": None if (money := cost.cost(call, leg)) is None else float(money),
             "currency": cost.currency(leg),
             "cause": leg.cause,
+            **endings.of_leg(leg),
             "recording": leg.recording_file,
         }
     )

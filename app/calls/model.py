@@ -137,6 +137,15 @@ class Leg:
     sip_disposition: str | None = None
     # On an answered source: how dialling the destination ended.
     originate_disposition: str | None = None
+    # How the network ended the leg: the final status of its INVITE and the phrase, the cause of
+    # Q.850, the Reason header, and the Call-ID.
+    sip_status: int | None = None
+    sip_phrase: str | None = None
+    q850_cause: int | None = None
+    reason: str | None = None
+    sip_call_id: str | None = None
+    # How its audio was (app.calls.endings): a JSON object.
+    quality: str | None = None
     # The id of the user that owns the extension.
     owner: str | None = None
     # The id of the user that pays for a public third party, if it is not the call's own.
@@ -428,6 +437,7 @@ _FLOATS = """
 _INTS = """
     wait_for_pickup call_duration queue_timeout version retention cdr_retention disposition
     progress_timeout
+    sip_status q850_cause
 """
 _NO_LEG = (None,) * len(_LEG_FIELDS)
 _KINDS: dict[str, str] = {kind.value: kind for kind in NumberKind}

@@ -6,8 +6,9 @@ a leg by now, and the state of the call follows from all its legs. A call only m
 Events after its end fill in times, and the disposition if the parties talked after all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Action, Call, Leg, Role, State, evolve
 
@@ -22,6 +23,9 @@ BY_DURATION = "duration"
 # A cap on minutes or cost was reached. The switch's timer ends the leg with this cause.
 BY_QUOTA = "quota"
 QUOTA_CAUSE = "FACILITY_NOT_SUBSCRIBED"
+# A far end sent no RTP any more, and the switch ended its leg with this cause.
+BY_MEDIA = "media_lost"
+MEDIA_CAUSE = "MEDIA_TIMEOUT"
 BY_SWITCH = "switch"
 # The dial policy, when a worker was about to dial the call.
 BY_POLICY = "policy"
@@ -115,6 +119,8 @@ class LegReport:
     peers: tuple[str, ...] = ()
     bridged_to: str | None = None
     marks: Marks | None = None
+    # The fields of a leg that say how it ended, in its last event.
+    ending: Mapping[str, Any] | None = None
 
 
 def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) -> Call:
@@ -175,6 +181,9 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
         at, before = getattr(report, name), getattr(leg, name)
         if at is not None and (before is None or at < before):
             found[name] = at
+    if report.ending is not None:
+        known = report.ending.items()
+        found |= {name: value for name, value in known if getattr(leg, name) is None}
     if report.marks is not None:
         found |= _marks(leg, report.marks)
     return evolve(leg, **found) if found else leg
@@ -405,6 +414,12 @@ def _is_out_of_quota(call: Call) -> bool:
     return bool(ended) and not any(leg.sip_disposition == "recv_bye" for leg in ended)
 
 
+def _is_media_lost(call: Call) -> bool:
+    """Whether the switch ended a leg for want of RTP. A far end may give the same cause."""
+    ended = [leg for leg in call.parties if leg.cause == MEDIA_CAUSE and leg.answered is not None]
+    return bool(ended) and not any(leg.sip_disposition == "recv_bye" for leg in ended)
+
+
 def _cause(call: Call) -> str:
     winner = call.winner
     if _is_out_of_quota(call):
@@ -446,6 +461,8 @@ def _ended_by(call: Call, cause: str) -> str:
         return BY_API
     if _is_out_of_quota(call):
         return BY_QUOTA
+    if cause == MEDIA_CAUSE and _is_media_lost(call):
+        return BY_MEDIA
     winner = call.winner
     if winner is None:
         # Only the cause is sure: the switch's reply may come before the legs' events.

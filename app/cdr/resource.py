@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.calls import endings
 from app.calls.model import Role
 from app.web.resource import date, without_none
 
@@ -72,7 +73,8 @@ def asked_by(record: dict[str, Any], leg: dict[str, Any]) -> dict[str, str]:
 
 def _leg(record: dict[str, Any], leg: dict[str, Any]) -> dict[str, Any]:
     dates = {name: date(leg.get(name)) for name in ("created", "answered", "ended")}
-    return without_none({**leg, **dates, "asked_by": None, "askedBy": asked_by(record, leg)})
+    shown = endings.as_api(leg)
+    return without_none({**shown, **dates, "asked_by": None, "askedBy": asked_by(record, leg)})
 
 
 def _action(asked: dict[str, Any]) -> dict[str, Any]:

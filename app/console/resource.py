@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from app.calls import endings
 from app.calls.actions import view_id
 from app.calls.cdr import numbers
 from app.calls.model import Call, Leg, NumberKind
@@ -75,6 +76,7 @@ def detail(
         "legs": [
             _leg(call, leg)
             | {name: _clean(value) for name in of_leg if (value := getattr(leg, name)) is not None}
+            | _ending(leg)
             for leg in call.legs
         ],
         # Several processes write the timeline, not always in order.
@@ -123,6 +125,11 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
             "cause": leg.cause,
         }
     )
+
+
+def _ending(leg: Leg) -> dict[str, Any]:
+    found = without_none(endings.flat(endings.of_leg(leg)))
+    return found | {"blocked": "by analytics"} if endings.is_blocked(leg) else found
 
 
 def _entry(entry: dict[str, str], inside: bool) -> dict[str, Any]:

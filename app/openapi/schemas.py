@@ -50,6 +50,32 @@ class Link(Answer):
     )
 
 
+class Quality(Answer):
+    mos = fields.Float(metadata={"description": "1 to 4.5, as FreeSWITCH estimates it."})
+    lossPercent = fields.Float(metadata={"description": "Packets that were missing."})
+    jitterMs = fields.Float(metadata={"description": "Milliseconds."})
+    packetsIn = _number("The RTP packets that the switch received from the far end.")
+    packetsOut = _number("The RTP packets that it sent there.")
+    marks = fields.List(fields.String(validate=OneOf(["one_way", "low_quality"])))
+
+
+class Ending(Answer):
+    cause = _text("FreeSWITCH's name of the cause. Missing if no event told how the leg ended.")
+    sipStatus = _number("The final SIP status of the INVITE.")
+    sipPhrase = _text("The phrase of a refusal.", examples=["Busy Here"])
+    q850Cause = _number("The cause by Q.850.")
+    reason = _text("The Reason header with which the far end ended the leg.")
+    blocked = fields.Boolean(metadata={"description": "Blocked by analytics of the network."})
+    sipCallId = _text("The Call-ID, which the carrier's logs have too.")
+    postDialDelay = fields.Float(
+        metadata={"description": "Seconds from the INVITE to the first 18x."}
+    )
+    ringSeconds = fields.Float(
+        metadata={"description": "Seconds from the first 18x to the answer or the end."}
+    )
+    quality = fields.Nested(Quality)
+
+
 class PhoneCallView(Answer):
     id = _text("`00` is the source's view, `01` the destination's.", examples=["00"])
     extension = _text("The number of the side that the view is of.", examples=["0003*210"])
@@ -72,6 +98,7 @@ class PhoneCallView(Answer):
     holder = _number("1: this side put the call on hold.", 0, 1)
     disposition = _disposition()
     action = _text("The name of the action that brought in a third party.")
+    ending = fields.Nested(Ending)
 
 
 class PhoneCallSchema(Answer):
@@ -156,7 +183,7 @@ class AskedBy(Answer):
     app = _text("The id of the app that asked.")
 
 
-class PhoneCallRecordLeg(Answer):
+class PhoneCallRecordLeg(Ending):
     id = _text("`a1` is a source, `b1` a destination, `c1` a third party.", examples=["c1"])
     number = _text("The number that was dialled, or would have been.", examples=["15550100"])
     role = _text("source, destination or third.")
@@ -173,7 +200,6 @@ class PhoneCallRecordLeg(Answer):
         metadata={"description": "The cost of a leg to a public number that has a rate."}
     )
     currency = _text("The currency of the cost.", examples=["USD"])
-    cause = _text("FreeSWITCH's name of the cause. Missing if no event told how the leg ended.")
     recording = _text("The file of the leg's last recording, on the switch's host.")
 
 

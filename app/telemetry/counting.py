@@ -15,7 +15,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from prometheus_client import Counter, Histogram
 
-from app.calls.model import Call, State
+from app.calls import endings
+from app.calls.model import Call, Leg, State
 from app.calls.transitions import DISPOSITION_NAMES
 from app.telemetry import registry
 
@@ -61,10 +62,10 @@ class _Count:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._more = 0
+        self._more: float = 0
         _all.append(self)
 
-    def inc(self, count: int = 1) -> None:
+    def inc(self, count: float = 1) -> None:
         self._more += count
 
     def write(self) -> None:
@@ -142,6 +143,10 @@ _entered = {state: _Count(registry.CALLS_ENTERED.labels(state.value)) for state 
 _ended = _By(_Count, registry.CALLS_ENDED)
 _organizations_ended = _By(_Count, registry.ORGANIZATION_CALLS_ENDED)
 _legs = _By(_Count, registry.LEGS_ENDED)
+_gateway_legs = _By(_Count, registry.GATEWAY_LEGS)
+_gateway_delays = _By(_Spread, registry.GATEWAY_DELAY)
+_gateway_talks = _By(_Count, registry.GATEWAY_TALK)
+_gateway_audio = _By(_Count, registry.GATEWAY_AUDIO)
 _dial_delay = _Spread(registry.DIAL_DELAY)
 _bridge_delay = _Spread(registry.BRIDGE_DELAY)
 _talk = _Spread(registry.TALK)
@@ -251,13 +256,27 @@ def changed(old: Call, new: Call) -> None:
         # An action adds its legs at the end.
         for was, leg in zip(old.legs, new.legs, strict=False):
             if leg.ended is not None and was.ended is None:
-                _legs[leg.trunk or NONE, _cause(leg.cause)].inc()
+                _leg_ended(leg)
     if old.bridged is None and new.bridged is not None:
         _bridge_delay.observe(new.bridged - new.accepted)
     if new.state is not old.state:
         _entered[new.state].inc()
         if new.state is State.ENDED:
             _call_ended(new)
+
+
+def _leg_ended(leg: Leg) -> None:
+    gateway = leg.trunk or NONE
+    _legs[gateway, _cause(leg.cause)].inc()
+    if (result := endings.outcome(leg)) is None:
+        return
+    _gateway_legs[gateway, result].inc()
+    if (delay := endings.post_dial_delay(leg)) is not None:
+        _gateway_delays[(gateway,)].observe(delay)
+    if leg.answered is not None and leg.ended is not None:
+        _gateway_talks[(gateway,)].inc(max(0.0, leg.ended - leg.answered))
+    if (audio := endings.audio(leg)) is not None:
+        _gateway_audio[gateway, audio].inc()
 
 
 def _call_ended(call: Call) -> None:

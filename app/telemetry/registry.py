@@ -120,6 +120,26 @@ ORGANIZATION_CALLS_ENDED = _counter(
     *("organization", "disposition"),
 )
 LEGS_ENDED = _counter("legs_ended_total", "Legs that ended, by gateway", "gateway", "cause")
+GATEWAY_LEGS = _counter(
+    "gateway_legs_total",
+    "Dialled legs that ended: answered, busy, declined, no_answer, blocked, cancelled, failed, "
+    "unknown",
+    *("gateway", "result"),
+)
+GATEWAY_DELAY = _histogram(
+    "gateway_post_dial_delay_seconds",
+    "Time from the INVITE of a leg to the first 18x",
+    "gateway",
+    buckets=_RINGING,
+)
+GATEWAY_TALK = _counter(
+    "gateway_talk_seconds_total", "Time from the answer of legs to their end", "gateway"
+)
+GATEWAY_AUDIO = _counter(
+    "gateway_talks_total",
+    "Talks whose audio was measured: good, one_way, low_quality",
+    *("gateway", "audio"),
+)
 DIAL_DELAY = _histogram(
     "call_dial_delay_seconds",
     "Time from the acceptance of a call until the switch took the originate",

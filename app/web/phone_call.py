@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from app.calls import endings
 from app.calls.actions import view_id
 from app.calls.cdr import flow, numbers
 from app.calls.model import Call, Leg, NumberKind, Phase, Role, State
@@ -84,6 +85,7 @@ def _view(call: Call, role: Role, legs: tuple[Leg, ...], shared: dict[str, Any])
             ),
             **_marks(call, legs),
             "disposition": call.disposition,
+            "ending": _ending(legs),
         }
     )
 
@@ -112,6 +114,7 @@ def _third_views(call: Call, shared: dict[str, Any]) -> Iterator[dict[str, Any]]
                 "answered": date(leg.answered),
                 **_marks(call, (leg,)),
                 "action": leg.action,
+                "ending": _ending((leg,)),
             }
         )
 
@@ -141,6 +144,15 @@ def _marks(call: Call, legs: tuple[Leg, ...]) -> dict[str, Any]:
         "onHold": date(holder.held) if holder else None,
         "holder": 1 if holder is leg else None,
     }
+
+
+def _ending(legs: tuple[Leg, ...]) -> dict[str, Any] | None:
+    """How the last leg of a side ended; None while another one is up."""
+    dialled = [leg for leg in legs if leg.created is not None]
+    if not dialled or any(leg.ended is None for leg in dialled):
+        return None
+    last = max(dialled, key=lambda leg: leg.ended or 0.0)
+    return endings.as_api(without_none({"cause": last.cause, **endings.of_leg(last)}))
 
 
 def _kept(legs: tuple[Leg, ...]) -> tuple[Leg, ...]:

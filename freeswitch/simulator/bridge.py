@@ -44,6 +44,7 @@ async def _joined(channel: Channel, peer: Channel) -> None:
     peer.enter("CS_EXCHANGE_MEDIA")
     for leg, other in ((channel, peer), (peer, channel)):
         leg.partner = other
+        leg.audio.join(other.audio)
         leg.set("bridge_to", other.uuid)
         leg.set("last_bridge_to", other.uuid)
         leg.set("bridge_channel", other.name)
@@ -62,6 +63,7 @@ async def _joined(channel: Channel, peer: Channel) -> None:
     for leg in (channel, peer):
         leg.set("bridge_to", None)
         leg.partner = None
+        leg.audio.part()
     if peer.ready and not follow_bridge(peer):
         peer.hangup("NORMAL_CLEARING")
     if channel.cause:

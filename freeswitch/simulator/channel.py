@@ -4,10 +4,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from . import causes
 from .clock import TICK, microseconds
 from .events import SwitchEvent, Value
+from .media import Media
 from .originated import Originated
 from .profile import Profile, Times, stamp
 from .switch import SwitchCore
@@ -110,6 +112,9 @@ class Channel:
         self.recordings: list[str] = []
         """The files into which it is recorded."""
         self._media: dict[str, str] = {}
+        self.audio = Media(switch.clock, manner.sound)
+        self._audio_timer: asyncio.TimerHandle | None = None
+        self._audio_report: dict[str, str] = {}
         self._timers: list[asyncio.TimerHandle] = []
         self._keepers = 0
         self._hangup_time = 0
@@ -259,6 +264,7 @@ class Channel:
         self.times.answered = microseconds()
         self.answer_state = "answered"
         self._start_media()
+        self.watch_audio(read=True)
         self.fire("CHANNEL_ANSWER")
         self.set("endpoint_disposition", "ANSWER")
         if command := self.get("execute_on_answer"):
@@ -279,9 +285,28 @@ class Channel:
     def _start_media(self) -> None:
         self._media = _CODECS
         self.variables |= _MEDIA_VARIABLES
+        if self.sip:
+            self.audio.begin()
+
+    def watch_audio(self, *, read: bool = False) -> None:
+        """Look for RTP anew, after its limits or the state of the channel have changed. With `read`
+        the limits are read from the variables, as at each INVITE."""
+        if read:
+            limits = self.get("media_timeout_audio"), self.get("media_hold_timeout_audio")
+            self.audio.read_limits(*limits)
+        if self._audio_timer is not None:
+            self._audio_timer.cancel()
+            self._audio_timer = None
+        if (seconds := self.audio.due_in(held=self.call_state == "HELD")) is not None:
+            end = partial(self.hangup, "MEDIA_TIMEOUT")
+            self._audio_timer = self.switch.clock.call_later(max(0.0, seconds), end)
 
     def _far_hangup(self) -> None:
-        self.hangup("NORMAL_CLEARING", "recv_bye")
+        if reason := self.manner.reason:
+            self.set("sip_reason", reason)
+            if partner := self.switch.channels.get(self.get("signal_bond") or ""):
+                partner.set("sip_reason", reason)
+        self.hangup(self.manner.talk_ends, "recv_bye")
 
     def _refuse(self) -> None:
         cause = self.manner.refusal
@@ -315,6 +340,11 @@ class Channel:
         self.disposition = disposition or ("send_bye" if self.answered else "send_cancel")
         for timer in self._timers:
             timer.cancel()
+        if self._audio_timer is not None:
+            self._audio_timer.cancel()
+        if self.sip:
+            # Before its partner leaves the bridge.
+            self._audio_report = self.audio.variables()
         self.fire("CHANNEL_HANGUP")
         if self.sip and disposition == "recv_bye":
             self.set("sip_term_status", "200")
@@ -346,6 +376,11 @@ class Channel:
         self.variables |= self._report()
         if self.sip:
             self.set("sip_hangup_disposition", self.disposition)
+            if self.disposition == "send_cancel":
+                self.set("sip_invite_failure_status", "487")
+                self.set("sip_invite_failure_phrase", "CANCEL")
+            self.variables.setdefault("variable_sip_call_id", self.uuid)
+            self.variables |= self._audio_report
         self.fire("CHANNEL_HANGUP_COMPLETE", before={"Hangup-Cause": self.cause})
         self.state_number = _DESTROY
         self.changed()
@@ -396,12 +431,15 @@ class Channel:
         self.call_state = "HELD"
         self.times.last_hold = microseconds()
         self.fire("CHANNEL_HOLD")
+        self.watch_audio()
 
     def take_off_hold(self) -> None:
         self.call_state = "UNHELD"
         self.times.hold_accum += microseconds() - self.times.last_hold
         self.fire("CHANNEL_UNHOLD")
         self.call_state = "ACTIVE"
+        self.audio.begin_again()
+        self.watch_audio()
 
     def stop_recordings(self, *files: str) -> bool:
         """Stop recording into these files, by default all. Returns false if there is none."""

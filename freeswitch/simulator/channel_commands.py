@@ -142,6 +142,15 @@ def _uuid_hold(switch: SwitchCore[Channel], argument: str) -> str:
     return "+OK Success\n"
 
 
+def _uuid_media_reneg(switch: SwitchCore[Channel], argument: str) -> str:
+    usage = "" if argument else "-USAGE: <uuid>[ <codec_string>]\n"
+    channel = switch.locate(argument.split(" ", 1)[0])
+    if channel is None:
+        return usage + "-ERR Operation Failed\n"
+    channel.watch_audio(read=True)
+    return "+OK Success\n"
+
+
 def _uuid_park(switch: SwitchCore[Channel], argument: str) -> str:
     if not argument:
         return "-USAGE: <uuid>\n"
@@ -233,6 +242,7 @@ COMMANDS: Mapping[str, ApiCommand[Channel]] = {
     "uuid_getvar": _uuid_getvar,
     "uuid_hold": _uuid_hold,
     "uuid_kill": _uuid_kill,
+    "uuid_media_reneg": _uuid_media_reneg,
     "uuid_park": _uuid_park,
     "uuid_record": _uuid_record,
     "uuid_setvar": _uuid_setvar,

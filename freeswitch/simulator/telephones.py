@@ -37,16 +37,23 @@ class Manner:
     talk: float | None = None
     talk_whole_seconds: bool = False
     """Whether `talk` counts whole seconds of the clock (sched_hangup), up to a second less."""
+    talk_ends: str = "NORMAL_CLEARING"
+    """The cause of its hang-up."""
+    reason: str = ""
+    """The Reason header of its BYE. Of a refusal's Reason the switch shows only the cause."""
+    sound: float | None = None
+    """For how many seconds from its answer it sends audio; None for all the time."""
 
 
 def _refuses(cause: str, status: str) -> Manner:
     return Manner(rings=False, refusal=cause, status=status)
 
 
-def _fails(after: float, **manner: bool) -> Manner:
-    status = "503 Service Unavailable"
-    cause = "NORMAL_TEMPORARY_FAILURE"
-    return Manner(refusal=cause, status=status, refuse_after=after, **manner)
+def _fails(after: float, *, rings: bool = True, early_media: bool = False) -> Manner:
+    status, cause = "503 Service Unavailable", "NORMAL_TEMPORARY_FAILURE"
+    return Manner(
+        rings=rings, early_media=early_media, refusal=cause, status=status, refuse_after=after
+    )
 
 
 DEAD_GATEWAY = _refuses("NORMAL_TEMPORARY_FAILURE", "503 Service Unavailable")
@@ -79,6 +86,19 @@ _NETWORK = {
     "42": _fails(4.0),
     "43": _fails(120.0, rings=False),
     "44": _fails(1.0, rings=False, early_media=True),
+    "23": Manner(answer_after=0.3, sound=0.0),
+    # With Reason: Q.850;cause=38.
+    "31": _refuses("NETWORK_OUT_OF_ORDER", "503 Service Unavailable"),
+    "32": _refuses("CALL_REJECTED", "603 Network Blocked"),
+    "33": Manner(
+        answer_after=0.3,
+        talk=3.0,
+        talk_whole_seconds=True,
+        talk_ends="NORMAL_UNSPECIFIED",
+        reason='Q.850;cause=31;text="Normal, unspecified"',
+    ),
+    "34": _refuses("NO_USER_RESPONSE", "480 Try <b>later</b>"),
+    "35": Manner(answer_after=0.3, sound=2.0),
 }
 
 

@@ -134,12 +134,15 @@ legs_per_second = 2.5
 name = "pstn"
 legs_per_second = 10
 max_legs = 30
+media_timeout = 0
 """
     accounts_file.write_text(GOOD.replace('name = "One"', text, 1))
     writer, reader = AccountStore(redis, keys), AccountStore(redis, keys)
     accounts = read_accounts(accounts_file)
     writer.replace(accounts)
     assert reader.current() == accounts
+    # 0 is not the same as nothing: it turns the setting off for this gateway.
+    assert [gateway.media_timeout for gateway in reader.current().gateways] == [0]
     (organization,) = accounts.organizations.values()
     limits: Any = redis.hgetall(keys.limits)
     mark = limits.pop(b"mark")

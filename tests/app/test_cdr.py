@@ -52,6 +52,31 @@ def talked(call: Call, *, ring: float = 2.0, wait: float = 3.0, talk: float = 60
     return call
 
 
+def refused(call: Call) -> Call:
+    """The call after its first source answered, and its destination was blocked."""
+    at = call.accepted
+    call = transitions.claim(call, worker="w", switch="s", core_uuid="u", at=at)
+    source, destination = call.sources[0], call.destinations[0]
+    audio = '{"mos":4.5,"packets_in":100,"packets_out":99,"marks":["one_way"]}'
+    said = {
+        "sip_status": 603,
+        "sip_phrase": "Network Blocked",
+        "q850_cause": 21,
+        "reason": "=SIP;cause=603",
+        "sip_call_id": "abc",
+        "quality": audio,
+    }
+    for report in (
+        LegReport(source.uuid, created=at, answered=at + 1),
+        LegReport(destination.uuid, created=at + 1, ringing=at + 2.5),
+        LegReport(destination.uuid, ended=at + 4, cause="CALL_REJECTED", ending=said),
+        *(LegReport(leg.uuid, ended=at + 4, cause="CALL_REJECTED") for leg in call.sources),
+    ):
+        call = transitions.report_leg(call, report)
+    assert call.state is State.ENDED
+    return call
+
+
 def cancelled(call: Call) -> Call:
     return transitions.request_hangup(call, at=call.accepted + 5)
 
@@ -81,6 +106,31 @@ def recent(store: CallStore) -> float:
 # The record
 
 
+def test_a_leg_says_how_the_network_ended_it(ask: Ask, store: CallStore) -> None:
+    (created,) = ask("POST", SIMPLE, {**BODY}).json
+    call = store.get(created["id"])
+    assert call is not None
+    call = store.change(call, refused, NOTE)
+    said = {
+        "cause": "CALL_REJECTED",
+        "sipStatus": 603,
+        "sipPhrase": "Network Blocked",
+        "q850Cause": 21,
+        "reason": "=SIP;cause=603",
+        "blocked": True,
+        "sipCallId": "abc",
+        "postDialDelay": 1.5,
+        "ringSeconds": 1.5,
+        "quality": {"mos": 4.5, "packetsIn": 100, "packetsOut": 99, "marks": ["one_way"]},
+    }
+    leg = ask("GET", CDR).json["entry"][call.id]["legs"][-1]
+    assert {name: leg[name] for name in said} == said
+    # The call itself says so for as long as Redis keeps it.
+    (entry,) = ask("GET", f"/uapi/phoneCalls/@me/210/{call.id}").json["entry"]
+    _, view = entry["phoneCallView"]
+    assert view["ending"] == said
+
+
 def test_the_record_of_a_call_that_talked(ask: Ask, store: CallStore) -> None:
     (created,) = ask("POST", SIMPLE, {**BODY, "nonce": "n"}).json
     call = store.get(created["id"])
@@ -105,6 +155,8 @@ def test_the_record_of_a_call_that_talked(ask: Ask, store: CallStore) -> None:
         "gateway": "pstn",
         "askedBy": asked_by,
         "cause": "NORMAL_CLEARING",
+        "postDialDelay": 0.0,
+        "ringSeconds": 2.0,
     }
     # The switch never dialled it.
     assert {name: lost[name] for name in ("number", "seconds", "askedBy")} == {

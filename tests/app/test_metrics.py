@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from redis import Redis
 
 from app import create_app
-from app.calls import transitions
+from app.calls import endings, transitions
 from app.calls.model import Call, State, evolve
 from app.health import parts
 from app.settings import Settings, SettingsError, load_settings
@@ -184,6 +184,40 @@ def test_a_call_from_its_acceptance_to_its_end(call: Call, store: CallStore) -> 
         assert more("organization_calls_ended_total", organization="3", disposition="answered") == 1
         ended = {"disposition": "answered", "ended_by": "events_lost", "switch": "s"}
         assert more("calls_ended_total", cause="NORMAL_UNSPECIFIED", **ended) == 1
+
+
+def test_a_gateway_is_judged_by_its_legs(call: Call, store: CallStore) -> None:
+    source, at = call.sources[0], call.accepted
+    gateway = source.trunk or ""
+    talked = {"answered": at + 3, "ended": at + 63, "cause": "NORMAL_CLEARING"}
+    one_way = '{"packets_in":0,"packets_out":900,"marks":["one_way"]}'
+    ends: list[tuple[str, dict[str, Any]]] = [
+        ("answered", {**talked, "ringing": at + 2.5, "quality": one_way}),
+        ("answered", {**talked, "quality": '{"mos":4.5,"packets_in":9}'}),
+        ("busy", {"cause": "USER_BUSY", "sip_status": 486}),
+        ("declined", {"cause": "CALL_REJECTED", "sip_status": 603, "sip_phrase": "Decline"}),
+        ("blocked", {"cause": "CALL_REJECTED", "sip_status": 608}),
+        ("no_answer", {"cause": "NO_ANSWER", "ringing": at + 2}),
+        # A network may give 480 the cause of a normal end.
+        ("no_answer", {"cause": "NORMAL_CLEARING", "sip_status": 480}),
+        ("cancelled", {"cause": "LOSE_RACE"}),
+        ("failed", {"cause": "5550001234"}),
+        ("unknown", {}),
+    ]
+    with counted() as more:
+        for _, fields in ends:
+            leg = evolve(source, created=at + 1, **{"ended": at + 9, **fields})
+            counting.changed(call, call.with_leg(leg))
+        # It was never dialled.
+        counting.changed(call, call.with_leg(evolve(source, ended=at + 9, cause="NO_ANSWER")))
+        for result in endings.OUTCOMES:
+            expected = sum(1 for name, _ in ends if name == result)
+            assert more("gateway_legs_total", gateway=gateway, result=result) == expected
+        assert more("gateway_post_dial_delay_seconds_count", gateway=gateway) == 2
+        assert more("gateway_post_dial_delay_seconds_sum", gateway=gateway) == pytest.approx(2.5)
+        assert more("gateway_talk_seconds_total", gateway=gateway) == pytest.approx(120)
+        assert more("gateway_talks_total", gateway=gateway, audio="one_way") == 1
+        assert more("gateway_talks_total", gateway=gateway, audio="good") == 1
 
 
 def test_what_is_applied_once_is_counted_once(call: Call, store: CallStore) -> None:

@@ -42,6 +42,8 @@ def test_defaults_are_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RINGBACK_MAX_PARTIES", "1"),
         ("RINGBACK_MAX_REQUEST_PARTIES", "1281"),
         ("RINGBACK_MAX_THIRD_PARTIES", "100"),
+        ("RINGBACK_MEDIA_TIMEOUT", "-1"),
+        ("RINGBACK_MEDIA_TIMEOUT", "3601"),
         ("RINGBACK_SIMULATOR_SPEED", "0"),
         ("RINGBACK_VIDEO_CODECS", "H264 VP8"),
         ("RINGBACK_LOG_LEVEL", "LOUD"),

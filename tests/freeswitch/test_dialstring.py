@@ -297,6 +297,21 @@ def test_a_target_that_is_more_is_refused(target: str) -> None:
         check_target(target)
 
 
+def test_a_limit_on_silence_stands_with_its_leg() -> None:
+    watched, other = (
+        Attempt(str(uuid4()), gateway_target("pstn", number), media_timeout=seconds)
+        for number, seconds in (("1", 30), ("2", 0))
+    )
+    for command in (
+        build([[watched, other]], [[other]]),
+        build([[other]], [[other, watched]]),
+        bridge_inline([other, watched], variables={}, ring_timeout=5, shows="1"),
+    ):
+        limits = re.findall(r"media_timeout_audio=(\d+)\\?,media_hold_timeout_audio=(\d+)", command)
+        # A held phone is quiet: the second must be set, and larger.
+        assert limits == [("30000", "86400000")]
+
+
 def test_a_call_needs_two_sides_and_fits_one_originate() -> None:
     one = [[Attempt(str(uuid4()), sandbox_target("0003*00"))]]
     for sources, destinations in (([], one), (one, []), (one, [[]]), (one * 128, one)):
@@ -428,10 +443,9 @@ def test_headers_stand_on_the_legs_of_their_side_alone(
             {"source_headers": of_source, "destination_headers": of_destination},
         )
     )
-    _, dialled, what = split(command, " ", 3)
-    _, argument = application(what) or ("", "")
-    _, plain_dialled, plain_what = split(plain, " ", 3)
-    _, plain_argument = application(plain_what) or ("", "")
+    _, dialled, *then = split(command, " ", 8)
+    _, plain_dialled, *plain_then = split(plain, " ", 8)
+    argument, plain_argument = destination_of(then), destination_of(plain_then)
     for text, without, headers in (
         (dialled, plain_dialled, of_source),
         (argument, plain_argument, of_destination),

@@ -23,7 +23,7 @@ from app.store.keys import Keys
 from ringback_cli.cdr_export import COLUMNS, LEG_COLUMNS
 from ringback_cli.main import main
 from ringback_cli.spreadsheet import cell
-from tests.app.test_cdr import NOON, cancelled, make, talked
+from tests.app.test_cdr import NOON, cancelled, make, refused, talked
 
 
 @pytest.fixture
@@ -102,6 +102,16 @@ def test_a_line_a_leg(export: Callable[..., Any], store: CallStore, redis: Redis
         (rows[3]["number"], "60", "12", "demo-user", "2026-11-20T12:01:05.000Z"),
         ("'+1555", "7", "7", "boss", ""),
     ]
+    blocked = make(store, refused, NOON + 120)
+    row = list(csv.DictReader(io.StringIO(export("--legs").stdout)))[-1]
+    assert (row["id"], row["leg"]) == (blocked.id, "b1")
+    names = "sip_status sip_phrase reason blocked post_dial_delay mos packets_in marks".split()
+    assert [row[name] for name in names] == [
+        *("603", "Network Blocked", "'=SIP;cause=603", "True", "1.5", "4.5", "100", "one_way")
+    ]
+    line = json.loads(export("--legs", "--format", "jsonl").stdout.splitlines()[-1])
+    assert line["quality"]["marks"] == ["one_way"] and line["reason"] == "=SIP;cause=603"
+    store.redis.delete(store.keys.record(blocked.id))
     # A record of an older version has no legs to write.
     del record["legs"]
     redis.set(key, json.dumps(record))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.calls import transitions
+from app.calls import endings, transitions
 from app.calls.model import Call, Leg, State, call_id_of
 from app.calls.transitions import LegReport
 from app.store.writes import Note
@@ -82,7 +82,8 @@ def hear(event: Event) -> Heard | None:
     report = leg_report(event)
     if not call_id or report is None:
         return None
-    return Heard(call_id, Note("event", event.name, data=report.cause), report=report)
+    said = endings.in_words(report.cause, report.ending) if report.ending else report.cause
+    return Heard(call_id, Note("event", event.name, data=said), report=report)
 
 
 def applied(call: Call, heard: Heard, at: float) -> Call:

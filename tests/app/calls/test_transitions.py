@@ -403,6 +403,9 @@ def test_the_ringing_of_all_destinations_was_over() -> None:
         ("send_bye", "recv_bye", "NORMAL_CLEARING", "destination"),
         ("send_bye", "send_bye", "MANAGER_REQUEST", "switch"),
         ("send_bye", "send_bye", "ALLOTTED_TIMEOUT", "duration"),
+        ("send_bye", "send_bye", "MEDIA_TIMEOUT", "media_lost"),
+        # A far end that says this by itself has hung up.
+        ("recv_bye", "send_bye", "MEDIA_TIMEOUT", "source"),
     ],
 )
 def test_who_ended_a_talk(source: str, destination: str, cause: str, by: str) -> None:
@@ -412,6 +415,14 @@ def test_who_ended_a_talk(source: str, destination: str, cause: str, by: str) ->
     assert call.state is State.BRIDGED
     call = report(call, "a1", ended=1020.1, cause=cause, sip_disposition=source)
     assert ended(call) == (State.ENDED, cause, by, ANSWERED)
+
+
+def test_a_source_that_went_silent_before_its_destination_answered() -> None:
+    call = report(dialled(), "a1", created=1003.0, answered=1004.0)
+    call = report(call, "b1", created=1005.0, ended=1014.0, cause="ORIGINATOR_CANCEL")
+    said = {"cause": "MEDIA_TIMEOUT", "sip_disposition": "send_bye"}
+    call = report(call, "a1", ended=1014.0, originate_disposition="ORIGINATOR_CANCEL", **said)
+    assert ended(call) == (State.ENDED, "MEDIA_TIMEOUT", "media_lost", FAILED)
 
 
 def test_a_conference_is_talked_in_from_the_answer() -> None:
