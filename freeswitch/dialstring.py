@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from freeswitch.prompts import Gate, Sound, announced, longest
+
 # FreeSWITCH dials at most 128 channels in one originate (MAX_PEERS).
 MAX_LEGS = 128
 
@@ -58,11 +60,12 @@ _RINGBACK_TONE = r"'%(2000\,4000\,440\,480)'"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to reach a party: the channel's uuid and a dial string such as
-    ``sofia/gateway/pstn/15500``."""
+    """One attempt to reach a party: the channel's uuid, a dial string such as
+    ``sofia/gateway/pstn/15500``, and what keeps it out of the call once it has answered."""
 
     uuid: str
     target: str
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ def originate(
     video_codecs: str | None = None,
     source_left: int | None = None,
     destination_left: int | None = None,
+    announcement: Sound | None = None,
 ) -> str:
     """The one command that holds a whole call.
 
@@ -150,9 +154,11 @@ def originate(
     answers. ``ring_timeout`` (seconds) limits the ringing of the sources, and again that of the
     destinations. ``duration`` (seconds) counts from the source's answer. Every leg gets
     ``variables``. ``video_codecs``, comma-separated and with the audio codecs, replace the offer
-    of the profile. ``source_left`` and ``destination_left`` are the seconds that caps leave to a
-    leg of that side, from its own answer; the switch then ends it with QUOTA_CAUSE. Raises
-    ValueError for a value that cannot stand in a dial string as it is.
+    of the profile. A leg with a gate has its seconds beside both times. The source hears
+    ``announcement`` before the destinations are dialled. ``source_left`` and ``destination_left``
+    are the seconds that caps leave to a leg of that side, from its own answer; the switch then
+    ends it with QUOTA_CAUSE. Raises ValueError for a value that cannot stand in a dial string as
+    it is.
     """
     if not sources or not destinations:
         raise ValueError("a call needs at least one source and one destination")
@@ -162,18 +168,19 @@ def originate(
     for side in (sources, destinations):
         if not all(side):
             raise ValueError("a party needs at least one channel")
+    at_source, at_destination = _longest_gate(sources), _longest_gate(destinations)
     of_source = {
         **ours,
         **_NO_DETOUR,
         "ignore_early_media": "true",
-        "originate_timeout": str(int(ring_timeout)),
+        "originate_timeout": str(_attempt_timeout(ring_timeout, at_source)),
         # This limits the destination's ringing. The switch looks at it only while it reads the
         # source's media, and a source that sends none would block the reading without the timer.
-        "call_timeout": str(int(ring_timeout)),
+        "call_timeout": str(_attempt_timeout(ring_timeout, at_destination)),
         "rtp_timer_name": "soft",
         "hangup_after_bridge": "true",
         "transfer_ringback": _RINGBACK_TONE,
-        "execute_on_answer": _limit(duration, source_left),
+        "execute_on_answer": _limit(duration + at_source, source_left),
         **_caller_id("origination", source_sees),
         **_caller_id("effective", destination_sees),
     }
@@ -186,8 +193,9 @@ def originate(
         codecs = _check(_CODECS, video_codecs, "codecs").replace(",", ":")
         of_source["absolute_codec_string"] = ours["absolute_codec_string"] = f"^^:{codecs}"
     of_leg: dict[str, str] = {}
-    if any(len(party) > 1 for party in (*sources, *destinations)):
-        # The list of causes in fail_on_single_reject turns off the other limits, the bridge's too
+    if at_source or at_destination or any(len(p) > 1 for p in (*sources, *destinations)):
+        # A gate lengthens the attempt, and not the time for which its legs ring. And the list of
+        # causes in fail_on_single_reject turns off the other limits, the bridge's too
         # (switch_ivr_originate.c, where the time is up).
         of_leg["leg_timeout"] = str(int(ring_timeout))
     # The pace counts the destinations when the call begins. So the switch must not reject one, and
@@ -196,7 +204,21 @@ def originate(
     # then.
     of_destination = {**ours, **of_leg, **_NO_DETOUR, "rtp_timer_name": "soft"}
     dial_destinations = _dial(destinations, {"no_throttle_limits": "true"}, of_destination)
-    return f"originate {_dial(sources, of_source, of_leg)} &bridge({dial_destinations})"
+    then = f"&bridge({dial_destinations})"
+    if announcement is not None:
+        of_source |= announcement.variables()
+        then = announced(announcement, "bridge", dial_destinations)
+    return f"originate {_dial(sources, of_source, of_leg)} {then}"
+
+
+def _longest_gate(side: Sequence[Party]) -> int:
+    return longest(attempt.gate for party in side for attempt in party)
+
+
+def _attempt_timeout(ring_timeout: int, gate: int) -> int:
+    """The seconds of a whole attempt. A leg may answer at the end of the ringing, and the switch
+    counts the seconds of its gate up to one more."""
+    return int(ring_timeout) + (int(gate) + 2 if gate else 0)
 
 
 def conference_invite(
@@ -354,6 +376,8 @@ def _alternatives(party: Party, variables: Mapping[str, str]) -> str:
 
 def _leg(attempt: Attempt, variables: Mapping[str, str]) -> str:
     own = {**variables, "origination_uuid": _check(_UUID, attempt.uuid, "uuid")}
+    if attempt.gate is not None:
+        own |= attempt.gate.variables()
     return _block("[]", own) + check_target(attempt.target)
 
 

@@ -1,8 +1,12 @@
 """The one originate command of a call."""
 
-from app.calls.model import Call, Leg, NumberKind, evolve
+from collections.abc import Mapping
+
+from app.accounts.prompts import Prompt
+from app.calls.model import MAX_ANNOUNCEMENT, Accept, Call, Leg, NumberKind, Role, evolve
 from app.settings import Settings
 from freeswitch import dialstring
+from freeswitch.prompts import Gate, Sound
 from workers.quota import NO_CAP, Left
 from workers.runtime import CALL_VARIABLE
 
@@ -17,9 +21,21 @@ def within_maxima(call: Call, settings: Settings) -> Call:
     return evolve(call, wait_for_pickup=wait, call_duration=duration)
 
 
-def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str:
-    """The originate command of a call, with what caps leave to it. Raises ValueError if the call
-    cannot be dialled."""
+def prompts_of(call: Call) -> set[str]:
+    """The names of the prompts that legs of the call hear."""
+    accepts = (Accept.loads(leg.accept).prompt for leg in call.legs if leg.accept)
+    return {*accepts, *(leg.announce for leg in call.legs if leg.announce)}
+
+
+def originate_command(
+    call: Call,
+    video_codecs: str,
+    left: Left = NO_CAP,
+    prompts: Mapping[str, Prompt] | None = None,
+) -> str:
+    """The originate command of a call, with what caps leave to it. ``prompts`` are those of the
+    accounts. Raises ValueError if the call cannot be dialled."""
+    prompts = prompts or {}
     if call.conference is not None:
         return dialstring.conference_invite(
             parties(call.sources),
@@ -30,9 +46,10 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str
             shows=caller_id(call.caller_id, call.extension),
             left=left.source,
         )
+    announcement = next((leg.announce for leg in call.sources if leg.announce), None)
     return dialstring.originate(
-        parties(call.sources),
-        parties(call.destinations),
+        parties(call.sources, prompts),
+        parties(call.destinations, prompts),
         variables={CALL_VARIABLE: call.id},
         ring_timeout=call.wait_for_pickup,
         duration=call.call_duration,
@@ -41,17 +58,42 @@ def originate_command(call: Call, video_codecs: str, left: Left = NO_CAP) -> str
         video_codecs=video_codecs if call.video else None,
         source_left=left.source,
         destination_left=left.destination,
+        announcement=None if announcement is None else _sound(announcement, prompts),
     )
 
 
-def parties(legs: tuple[Leg, ...]) -> list[list[dialstring.Attempt]]:
+def parties(
+    legs: tuple[Leg, ...], prompts: Mapping[str, Prompt] | None = None
+) -> list[list[dialstring.Attempt]]:
     """The ways to reach each party, without parties that a client hung up while the call was
     queued."""
     found: dict[str, list[dialstring.Attempt]] = {}
     for leg in legs:
         if leg.hangup_requested is None:
-            found.setdefault(leg.party, []).append(dialstring.Attempt(leg.uuid, _target(leg)))
+            gate = _gate(leg, prompts or {})
+            attempt = dialstring.Attempt(leg.uuid, _target(leg), gate)
+            found.setdefault(leg.party, []).append(attempt)
     return list(found.values())
+
+
+def _gate(leg: Leg, prompts: Mapping[str, Prompt]) -> Gate | None:
+    """What keeps a leg out of the call once it has answered. The source that takes the call hears
+    its announcement afterwards."""
+    announcement = None
+    if leg.announce is not None and leg.role is Role.DESTINATION:
+        announcement = _sound(leg.announce, prompts)
+    if leg.accept is None:
+        return None if announcement is None else Gate(announcement)
+    accept = Accept.loads(leg.accept)
+    longer = 0 if announcement is None else MAX_ANNOUNCEMENT
+    return Gate(announcement, accept.key, _sound(accept.prompt, prompts), accept.seconds + longer)
+
+
+def _sound(name: str, prompts: Mapping[str, Prompt]) -> Sound:
+    prompt = prompts.get(name)
+    if prompt is None:
+        raise ValueError(f"the accounts have no prompt {name!r}")
+    return Sound(prompt.file, prompt.text, prompt.voice, prompt.language)
 
 
 def _target(leg: Leg) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
 from app.accounts.guard import barred
+from app.accounts.prompts import Prompt
 from app.calls import transitions, watch
 from app.calls.model import Call
 from app.store.calls import Change
@@ -24,7 +25,7 @@ from app.telemetry import counting, logs, tracing
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandRefused, EventSocketError
 from freeswitch.pool import SwitchPool
-from workers.dial_command import originate_command, within_maxima
+from workers.dial_command import originate_command, prompts_of, within_maxima
 from workers.hang_up import try_to_hang_up
 from workers.quota import what_is_left
 from workers.runtime import Runtime
@@ -294,7 +295,8 @@ class Dispatcher:
         try:
             settings = self._runtime.settings
             allowed = within_maxima(call, settings)
-            command = originate_command(allowed, settings.video_codecs, left)
+            prompts = self._prompts(allowed)
+            command = originate_command(allowed, settings.video_codecs, left, prompts)
         except ValueError as error:
             # Refused before it was queued, unless somebody wrote the call past the API.
             log.error("call %s cannot be dialled: %s", call.id, error)
@@ -326,6 +328,14 @@ class Dispatcher:
         counting.originate(call, switch, "sent", time.monotonic() - asked, taken)
         self._sent.append(Sent(call, command, connection, at, taken))
         self._some_sent.set()
+
+    def _prompts(self, call: Call) -> Mapping[str, Prompt]:
+        """The prompts of the accounts, with those of the call."""
+        wanted, accounts = prompts_of(call), self._runtime.accounts.known
+        if not wanted <= accounts.prompts.keys():
+            # An API may have accepted the call by a change that this process has not read yet.
+            accounts = self._runtime.accounts.latest(fresh=True)
+        return accounts.prompts
 
     def _traced(self, connection: SwitchConnection, call: Call) -> AbstractContextManager[None]:
         address = connection.address

@@ -32,6 +32,9 @@ def leg_report(event: Event) -> LegReport | None:
         early_media=_time(get("Caller-Channel-Progress-Media-Time")),
         ringing=_time(get("Caller-Channel-Progress-Time")),
         answered=_time(get("Caller-Channel-Answered-Time")),
+        # The switch sets it on a channel that dials: a source whose turn it was to accept is past
+        # that. Nothing else says so later where the originate's result was lost.
+        accepted=_at(event) if get("variable_originate_disposition") else None,
         bridged=_time(get("Caller-Channel-Bridged-Time")),
         ended=_time(get("Caller-Channel-Hangup-Time")) if last else None,
         cause=get("Hangup-Cause") if last else None,
@@ -43,6 +46,13 @@ def leg_report(event: Event) -> LegReport | None:
         bridged_to=get("Bridge-B-Unique-ID") or last_bridge_to,
         marks=_marks(event),
     )
+
+
+def accepted_report(event: Event) -> LegReport | None:
+    """The report in the result of an originate: the leg that it names was answered, and has
+    accepted if it had to. None if the originate failed."""
+    result, _, uuid = (event.body or "").strip().partition(" ")
+    return LegReport(uuid, accepted=_at(event)) if result == "+OK" and uuid else None
 
 
 def _marks(event: Event) -> Marks | None:

@@ -65,7 +65,8 @@ def limit(call: Call) -> float:
     """The time by which the switch itself has ended the ringing or the call, in epoch seconds. Once
     the call has a channel, this is by the switch's clock."""
     if call.bridged is not None:
-        return (call.answered or call.bridged) + call.call_duration + MARGIN
+        length = call.call_duration + call.prompt_seconds
+        return (call.answered or call.bridged) + length + MARGIN
     created = min((leg.created for leg in call.legs if leg.created is not None), default=None)
     begun = call.answered or created or call.sent or call.claimed or call.accepted
     return begun + _ring_time(call) + MARGIN
@@ -75,7 +76,7 @@ def _ring_time(call: Call) -> int:
     # Each gateway tried for a party may ring for the whole time. The last leg of a party (a1, a1.2,
     # a1.3) has their number.
     attempts = max(int(leg.id.partition(".")[2] or 1) for leg in call.legs)
-    return call.wait_for_pickup * attempts
+    return call.wait_for_pickup * attempts + call.prompt_seconds
 
 
 def fate(call: Call, *, core_uuid: str, there: bool, gone_for: float) -> str | None:

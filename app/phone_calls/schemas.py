@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, Range, Regexp
 
+from app.accounts.prompts import AcceptSchema, AnnounceSchema
 from app.caller_id import parse_caller_id
 from app.web.fields import (
     DIALLABLE,
@@ -45,6 +46,13 @@ class CallerIdField(fields.String):
             raise ValidationError(str(error)) from error
 
 
+class Rule(fields.Nested):
+    """A rule about prompts in an object; ``false`` for none, whatever the organization has."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return False if value is False else super()._deserialize(value, *args, **kwargs)
+
+
 def _printable(text: str) -> None:
     if not 1 <= len(text) <= 255 or not text.isprintable():
         raise ValidationError("Takes 1 to 255 printable characters.")
@@ -57,6 +65,8 @@ class ViewSchema(BaseRequest):
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
     callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
     callerIdDestination = CallerIdField(metadata=coded("pc_callerid_invalid"))
+    accept = Rule(AcceptSchema, metadata=coded("pc_accept_invalid"))
+    announce = Rule(AnnounceSchema, metadata=coded("pc_announce_invalid"))
 
 
 class CreateSchema(BaseRequest):

@@ -7,13 +7,14 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from app.accounts import caps
 from app.accounts.caller import OWNER, SELF, Caller, Scope
 from app.accounts.guard import CALLER_ID_ENTRY, Guard, checks_of_calls
 from app.accounts.model import Accounts, Extension, ExtensionType, Organization, User
+from app.accounts.prompts import AcceptRule, AnnounceRule, missing
 from app.calls import actions
 from app.calls.model import (
     HANG_UP,
@@ -23,6 +24,7 @@ from app.calls.model import (
     NumberKind,
     Role,
     State,
+    evolve,
     job_uuid,
     leg_id,
     leg_uuid,
@@ -148,7 +150,8 @@ class PhoneCalls:
             for view in body["phoneCallView"]
         ]
         whole = [kind, extension.number, asked, views, body.get("nonce")]
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        text = json.dumps(whole, sort_keys=True, default=asdict)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _new_call(
         self,
@@ -173,6 +176,11 @@ class PhoneCalls:
                 caller_ids[name] = checked_caller_id(guard, extension, view[name], field)
         # 20 hex digits, as in VoipNow.
         call_id = secrets.token_hex(10)
+        path = f"phoneCallView[{at}]"
+        legs = self._sides(caller, guard, call_id, kind, view, path)
+        accept, announce = _rules(caller.accounts, organization, view, path)
+        if kind != INVITE and (accept or announce):
+            legs = (_with_prompts(leg, accept, announce) for leg in legs)
         return Call(
             id=call_id,
             kind=kind,
@@ -198,7 +206,7 @@ class PhoneCalls:
             allow_public_transfer=query.get("allowPublicTransfer", False),
             video=query.get("video", False),
             conference=_room(caller.accounts, extension, query) if kind == INVITE else None,
-            legs=tuple(self._sides(caller, guard, call_id, kind, view, f"phoneCallView[{at}]")),
+            legs=tuple(legs),
         )
 
     def _sides(
@@ -542,6 +550,29 @@ def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> st
     if conference.pin not in (None, query.get("pin")):
         raise api_error("pc_pin_invalid")
     return f"{name}-{number}"
+
+
+def _rules(
+    accounts: Accounts, organization: Organization, view: dict[str, Any], path: str
+) -> tuple[AcceptRule | None, AnnounceRule | None]:
+    """Who accepts a call by a key, and who hears an announcement: as the view says, or else the
+    organization. Raises ApiError for a prompt that the accounts do not have."""
+    accept: AcceptRule | None = view.get("accept", organization.accept) or None
+    announce: AnnounceRule | None = view.get("announce", organization.announce) or None
+    for field, rule in (("accept", accept), ("announce", announce)):
+        if (name := missing(accounts.prompts, rule)) is not None:
+            reason = "The accounts have no prompt of this name."
+            where = f"{path}.{field}.prompt"
+            raise api_error(f"pc_{field}_invalid", field=where, value=name, reason=reason)
+    return accept, announce
+
+
+def _with_prompts(leg: Leg, accept: AcceptRule | None, announce: AnnounceRule | None) -> Leg:
+    return evolve(
+        leg,
+        accept=accept and accept.accept(leg.role, leg.kind),
+        announce=announce and announce.announce(leg.role),
+    )
 
 
 def _keys(caller: Caller, guard: Guard, numbers: Iterable[str]) -> list[str]:

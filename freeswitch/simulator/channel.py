@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from . import causes
 from .clock import TICK, microseconds
@@ -109,6 +110,8 @@ class Channel:
         """The applications that it has yet to execute."""
         self.recordings: list[str] = []
         """The files into which it is recorded."""
+        self.keys = ""
+        """The keys that its telephone pressed and that nothing has read."""
         self._media: dict[str, str] = {}
         self._timers: list[asyncio.TimerHandle] = []
         self._keepers = 0
@@ -256,6 +259,8 @@ class Channel:
         if command := self.get("execute_on_answer"):
             self.switch.execute_on_answer(self, command)
         self.call_state = "ACTIVE"
+        for seconds, key in self.manner.presses:
+            self.later(seconds, partial(self.press, key))
         if self.up and self.manner.talk is not None:
             clock = self.switch.clock
             if self.manner.talk_whole_seconds:
@@ -265,6 +270,11 @@ class Channel:
             else:
                 timer = clock.call_later(self.manner.talk, self._far_hangup)
             self._timers.append(timer)
+        self.changed()
+
+    def press(self, keys: str) -> None:
+        """Take the keys that the telephone presses."""
+        self.keys += keys
         self.changed()
 
     def _start_media(self) -> None:

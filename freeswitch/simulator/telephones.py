@@ -34,6 +34,8 @@ class Manner:
     """The SIP status line of the refusal, such as `486 Busy Here`."""
     refuse_after: float = 0.0
     talk: float | None = None
+    presses: tuple[tuple[float, str], ...] = ()
+    """The keys that it presses, each with the seconds since its answer."""
     talk_whole_seconds: bool = False
     """Whether `talk` counts whole seconds of the clock (sched_hangup), up to a second less."""
 
@@ -59,6 +61,12 @@ _NETWORK = {
     "15": DEAD_GATEWAY,
     "16": Manner(rings=False, early_media=True),
     "17": Manner(rings=False, answer_after=0.04),
+    "24": Manner(answer_after=0.3, presses=((2.2, "1"),)),
+    # A screening robot: it presses what it was not asked for, and stays.
+    "61": Manner(answer_after=0.3, presses=((1.0, "5"), (1.5, "5"), (2.0, "#"))),
+    "62": Manner(rings=False, answer_after=0.04, presses=((0.3, "1"),)),
+    # Hangs up as it accepts.
+    "63": Manner(answer_after=0.3, talk=1.22, presses=((1.2, "1"),)),
 }
 
 
