@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from freeswitch.prompts import Gate, Sound, announced, longest
+from freeswitch.prompts import Gate, Sound, announced, longest, shared_variables
 
 # FreeSWITCH dials at most 128 channels in one originate (MAX_PEERS).
 MAX_LEGS = 128
@@ -168,7 +168,8 @@ def originate(
     for side in (sources, destinations):
         if not all(side):
             raise ValueError("a party needs at least one channel")
-    at_source, at_destination = _longest_gate(sources), _longest_gate(destinations)
+    of_sources, of_destinations = _gates(sources), _gates(destinations)
+    at_source, at_destination = longest(of_sources), longest(of_destinations)
     of_source = {
         **ours,
         **_NO_DETOUR,
@@ -181,6 +182,7 @@ def originate(
         "hangup_after_bridge": "true",
         "transfer_ringback": _RINGBACK_TONE,
         "execute_on_answer": _limit(duration + at_source, source_left),
+        **shared_variables(of_sources),
         **_caller_id("origination", source_sees),
         **_caller_id("effective", destination_sees),
     }
@@ -203,7 +205,8 @@ def originate(
     # still rejects it. A destination may be parked or sent elsewhere later, and needs the timer
     # then.
     of_destination = {**ours, **of_leg, **_NO_DETOUR, "rtp_timer_name": "soft"}
-    dial_destinations = _dial(destinations, {"no_throttle_limits": "true"}, of_destination)
+    for_all = {"no_throttle_limits": "true", **shared_variables(of_destinations)}
+    dial_destinations = _dial(destinations, for_all, of_destination)
     then = f"&bridge({dial_destinations})"
     if announcement is not None:
         of_source |= announcement.variables()
@@ -211,8 +214,8 @@ def originate(
     return f"originate {_dial(sources, of_source, of_leg)} {then}"
 
 
-def _longest_gate(side: Sequence[Party]) -> int:
-    return longest(attempt.gate for party in side for attempt in party)
+def _gates(side: Sequence[Party]) -> list[Gate | None]:
+    return [attempt.gate for party in side for attempt in party]
 
 
 def _attempt_timeout(ring_timeout: int, gate: int) -> int:

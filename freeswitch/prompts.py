@@ -25,6 +25,8 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})?", re.ASCII)
 # The application `inline` takes what is before and after this as two applications. No value in a
 # dial string has it.
 _NEXT = "&"
+# What separates sounds that are played one after the other.
+_DELIMITER = "!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +71,40 @@ class Gate:
     prompt: Sound | None = None
     seconds: int = MAX_ANNOUNCEMENT
 
+    @property
+    def sounds(self) -> list[Sound]:
+        return [each for each in (self.announcement, self.prompt) if each is not None]
+
     def variables(self) -> dict[str, str]:
-        """The variables of the leg. Raises ValueError."""
-        sounds = [each for each in (self.announcement, self.prompt) if each is not None]
-        if not sounds:
+        """The variables of the leg itself. Raises ValueError."""
+        if not self.sounds:
             raise ValueError("a gate needs a sound")
-        found = {name: value for each in sounds for name, value in each.variables().items()}
-        paths = [each.path() for each in sounds]
-        if len(paths) > 1:
-            found["playback_delimiter"] = "!"
-        played = "!".join(paths)
+        played = _DELIMITER.join(sound.path() for sound in self.sounds)
         if self.key is None:
             # The application counts as the key: the leg has accepted when it has ended.
-            found |= {"group_confirm_key": "exec", "group_confirm_file": rf"playback\s{played}"}
-        else:
-            key = _checked(KEY, self.key, "key")
-            found |= {"group_confirm_key": key, "group_confirm_file": played}
-        return {**found, "group_confirm_timeout": str(int(self.seconds))}
+            return {"group_confirm_key": "exec", "group_confirm_file": rf"playback\s{played}"}
+        key = _checked(KEY, self.key, "key")
+        return {"group_confirm_key": key, "group_confirm_file": played}
 
 
 def longest(gates: Iterable[Gate | None]) -> int:
     """The most seconds that one of these gates takes; 0 if there is none."""
     return max((gate.seconds for gate in gates if gate is not None), default=0)
+
+
+def shared_variables(gates: Iterable[Gate | None]) -> dict[str, str]:
+    """The variables for all legs of a side with these gates; none without a gate.
+
+    A destination gets ``group_confirm_timeout`` and ``language`` of its source, and they win over
+    its own in ``[]`` unless they stand in ``{}`` (seen on 1.10.12). Raises ValueError.
+    """
+    there = [gate for gate in gates if gate is not None]
+    if not there:
+        return {}
+    found = {n: v for gate in there for sound in gate.sounds for n, v in sound.variables().items()}
+    if any(len(gate.sounds) > 1 for gate in there):
+        found["playback_delimiter"] = _DELIMITER
+    return {**found, "group_confirm_timeout": str(int(longest(there)))}
 
 
 def announced(sound: Sound, application: str, argument: str) -> str:

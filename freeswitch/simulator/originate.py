@@ -24,7 +24,7 @@ from .dialstring import (
     parse,
     split,
 )
-from .execution import run
+from .execution import run, wait
 from .originated import DialledLeg, Originated
 from .profile import Profile
 from .switch import SwitchCore
@@ -42,7 +42,12 @@ _DIAL_STATUS = {
     "CALL_REJECTED": "DONTCALL",
 }
 # Variables of the caller that also count for the channels that it dials.
-_INHERITED = ("fail_on_single_reject", "ignore_early_media")
+_INHERITED = (
+    "fail_on_single_reject",
+    "ignore_early_media",
+    "language",
+    *(f"group_confirm_{name}" for name in ("key", "file", "timeout")),
+)
 # After these causes of a failed bridge, a channel goes on with its next application.
 _NOT_FATAL = ("NO_ANSWER", "NO_USER_RESPONSE", "ORIGINATOR_CANCEL")
 _CONTAINS_VARIABLE = re.compile(r"\$\\*\{")
@@ -509,10 +514,24 @@ class _Attempt:
         if application is None:
             leg.hangup("DESTINATION_OUT_OF_ORDER")
             return
-        await run(application, leg, name, argument)
+
+        async def to_its_end(channel: Channel, argument: str) -> str | None:
+            # The last event of a channel that is hung up meanwhile mostly comes first, and what was
+            # cut off counts as played (seen on 1.10.12).
+            response = await application(channel, argument)
+            if channel.up:
+                return response
+            await wait(lambda: channel.state == "CS_REPORTING", channel)
+            return "FILE PLAYED"
+
+        leg.set("current_application", name)
+        leg.set("current_application_data", argument)
+        leg.keep()
+        await run(to_its_end, leg, name, argument)
         if leg.up:
             self._accept(leg)
             leg.changed()
+        leg.release()
 
     def _time_is_up(self, elapsed: int) -> _End | None:
         rejection = self.origination.rejection
