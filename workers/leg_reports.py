@@ -52,7 +52,11 @@ def accepted_report(event: Event) -> LegReport | None:
     """The report in the result of an originate: the leg that it names was answered, and has
     accepted if it had to. None if the originate failed."""
     result, _, uuid = (event.body or "").strip().partition(" ")
-    return LegReport(uuid, accepted=_at(event)) if result == "+OK" and uuid else None
+    if result != "+OK" or not uuid:
+        return None
+    # Its own events may have been lost; what they say of the first two is earlier, and wins.
+    at = _at(event)
+    return LegReport(uuid, created=at, answered=at, accepted=at)
 
 
 def _marks(event: Event) -> Marks | None:

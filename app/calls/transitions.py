@@ -170,12 +170,8 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
     if leg.ended is not None and leg.cause is None and report.cause and report.ended is not None:
         # Ringback noticed the end by a look. Now the switch says when it was, and why.
         found["ended"] = report.ended
-    if leg.accept is not None and leg.accepted is None:
-        # A bridged leg has accepted, even if the event that said so was lost. One that had hung up
-        # by then has not.
-        accepted = report.bridged or (report.accepted if leg.ended is None else None)
-        if accepted is not None:
-            found["accepted"] = min(accepted, report.ended or accepted)
+    if leg.accept is not None and (accepted := _accepted(leg, report)) is not None:
+        found["accepted"] = accepted
     for name in ("created", "answered"):
         # A time that came from another leg's event is later than the leg's own time.
         at, before = getattr(report, name), getattr(leg, name)
@@ -184,6 +180,20 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
     if report.marks is not None:
         found |= _marks(leg, report.marks)
     return evolve(leg, **found) if found else leg
+
+
+def _accepted(leg: Leg, report: LegReport) -> float | None:
+    """When a leg has accepted, by a report that knows it better than the leg."""
+    # A bridged leg has accepted, even if the event that said so was lost. One that had hung up by
+    # then has not.
+    times = [report.bridged]
+    if (accepted := report.accepted) is not None:
+        if leg.ended is None:
+            times.append(min(accepted, report.ended or accepted))
+        elif accepted <= leg.ended:
+            times.append(accepted)
+    at = min(filter(None, times), default=None)
+    return at if at is not None and (leg.accepted is None or at < leg.accepted) else None
 
 
 def _marks(leg: Leg, marks: Marks) -> dict[str, float | str]:

@@ -50,7 +50,11 @@ class Rule(fields.Nested):
     """A rule about prompts in an object; ``false`` for none, whatever the organization has."""
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
-        return False if value is False else super()._deserialize(value, *args, **kwargs)
+        if value is False:
+            return False
+        if not isinstance(value, dict):
+            raise ValidationError("Takes an object, or false.")
+        return super()._deserialize(value, *args, **kwargs)
 
 
 def _printable(text: str) -> None:
