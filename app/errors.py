@@ -64,6 +64,8 @@ CODES = COMMON | {
     ),
     "pc_source_barred": (403, "The dial policy bars this source."),
     "pc_destination_barred": (403, "The dial policy bars this destination."),
+    "pc_accept_invalid": (400, "accept takes an object with the name of a prompt, or false."),
+    "pc_announce_invalid": (400, "announce takes an object with the name of a prompt, or false."),
     "pc_callerid_invalid": (400, "A caller id takes the form John Doe <+3334444>."),
     "pc_nonce_invalid": (400, "nonce takes 1 to 255 printable characters."),
     "pc_metadata_invalid": (

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from freeswitch.prompts import Gate, Sound, longest, shared_variables
+
 # FreeSWITCH dials at most 128 channels in one originate (MAX_PEERS).
 MAX_LEGS = 128
 
@@ -43,6 +45,8 @@ _NAME_LENGTH = 64
 _HEADER = re.compile(r"X-(?!FS-|AUTH-|Ringback)[A-Za-z0-9-]{1,40}", re.ASCII | re.IGNORECASE)
 _HEADER_VALUE = re.compile(r"(?!ARRAY::)(?! )[A-Za-z0-9 _.%~+*#@:!/=;?&-]{1,256}(?<! )", re.ASCII)
 MAX_HEADERS = 10
+# What separates the applications of the dialplan ``inline``. No value in a dial string has it.
+_NEXT = "`"
 _NO_HEADERS: Mapping[str, str] = {}
 
 # A gateway's own failures, after which the switch tries the next gateway of the route. Any other
@@ -70,17 +74,18 @@ NO_MEDIA_TIMEOUT = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to reach a party: the channel's uuid and a dial string such as
-    ``sofia/gateway/pstn/15500``. After ``media_timeout`` seconds without RTP the switch ends the
-    channel; 0 for never."""
+    """One attempt to reach a party: the channel's uuid, and a dial string such as
+    ``sofia/gateway/pstn/15500``."""
 
     uuid: str
     target: str
     # Seconds after which the switch tries the next attempt if this one has brought no 18x; 0 for
     # all the time there is.
     progress_timeout: int = 0
-    # Seconds without RTP after which the leg is dead; 0 for never.
+    # Seconds without RTP after which the switch ends the channel; 0 for never.
     media_timeout: int = 0
+    # What keeps it out of the call once it has answered.
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +195,21 @@ def originate(
     hears: Ringback = US_TONE,
     source_headers: Mapping[str, str] = _NO_HEADERS,
     destination_headers: Mapping[str, str] = _NO_HEADERS,
+    announcement: Sound | None = None,
 ) -> str:
     """The one command that holds a whole call.
 
     The switch rings all sources, and bridges the first that answers to the first destination that
     answers. ``ring_timeout`` (seconds) limits the ringing of the sources, and again that of the
     destinations: at least so long, and at most a second longer. ``hears`` is what the source hears
-    meanwhile; the network's own sound takes its place only with one destination. ``duration``
-    (seconds) counts from the source's answer. Every leg gets ``variables``. ``video_codecs``,
-    comma-separated and with the audio codecs, replace the offer of the profile. ``source_left`` and
-    ``destination_left`` are the seconds that caps leave to a leg of that side, from its own answer;
-    the switch then ends it with QUOTA_CAUSE. ``source_headers`` and ``destination_headers`` are SIP
-    headers that the legs of that side send. Raises ValueError for a value that cannot stand in a
-    dial string as it is.
+    meanwhile; the network's own sound takes its place only with one destination that need not
+    accept. A leg with a gate has its seconds beside both times. The source hears ``announcement``
+    before the destinations are dialled. ``duration`` (seconds) counts from the source's answer.
+    Every leg gets ``variables``. ``video_codecs``, comma-separated and with the audio codecs,
+    replace the offer of the profile. ``source_left`` and ``destination_left`` are the seconds that
+    caps leave to a leg of that side, from its own answer; the switch then ends it with QUOTA_CAUSE.
+    ``source_headers`` and ``destination_headers`` are SIP headers that the legs of that side send.
+    Raises ValueError for a value that cannot stand in a dial string as it is.
     """
     if not sources or not destinations:
         raise ValueError("a call needs at least one source and one destination")
@@ -212,17 +219,21 @@ def originate(
     for side in (sources, destinations):
         if not all(side):
             raise ValueError("a party needs at least one channel")
+    of_sources, of_destinations = _gates(sources), _gates(destinations)
+    at_source, at_destination = longest(of_sources), longest(of_destinations)
+    limit = int(ring_timeout)
     of_source = {
         **ours,
         **_NO_DETOUR,
         "ignore_early_media": "true",
-        "originate_timeout": _whole_seconds(ring_timeout),
+        "originate_timeout": _attempt_timeout(limit, at_source),
         # This limits the destination's ringing. The switch looks at it only while it reads the
         # source's media, and a source that sends none would block the reading without the timer.
-        "call_timeout": _whole_seconds(ring_timeout),
+        "call_timeout": _attempt_timeout(limit, at_destination),
         "rtp_timer_name": "soft",
         "hangup_after_bridge": "true",
-        "execute_on_answer": _limit(duration, source_left),
+        "execute_on_answer": _limit(duration + at_source, source_left),
+        **shared_variables(of_sources),
         **_caller_id("origination", source_sees),
         **_caller_id("effective", destination_sees),
     }
@@ -238,22 +249,40 @@ def originate(
         # The ^^: makes the colon the separator of this one value.
         codecs = _check(_CODECS, video_codecs, "codecs").replace(",", ":")
         of_source["absolute_codec_string"] = ours["absolute_codec_string"] = f"^^:{codecs}"
-    limit = int(ring_timeout)
     # The pace counts the destinations when the call begins. So the switch must not reject one, and
     # with it a source that has answered, because this second has enough sessions. A paused switch
     # still rejects it. A destination may be parked or sent elsewhere later, and needs the timer
     # then.
     of_destination = {**ours, **_NO_DETOUR, "rtp_timer_name": "soft"}
-    of_destination |= _sends(destination_headers)
-    of_bridge = {"no_throttle_limits": "true"}
-    if hears.network and len(destinations) == 1:
+    of_destination |= _sends(destination_headers) | _rings_alone(limit, at_destination)
+    of_bridge = {"no_throttle_limits": "true", **shared_variables(of_destinations)}
+    if hears.network and len(destinations) == 1 and not at_destination:
         # The source's own ignore_early_media would hold for the bridge too. bridge_early_media
         # does not end the originate, as plain early media does.
         of_bridge |= {"ignore_early_media": "false", "bridge_early_media": "true"}
     if hears.at_once:
         of_bridge["instant_ringback"] = "true"
-    dialled = _dial(sources, of_source, _sends(source_headers), limit, quoted=True)
-    return f"originate {dialled} {_bridge(destinations, of_bridge, of_destination, limit)}"
+    if announcement is not None:
+        of_source |= announcement.variables()
+    of_leg = _sends(source_headers) | _rings_alone(limit, at_source)
+    dialled = _dial(sources, of_source, of_leg, limit, quoted=True)
+    then = _bridge(destinations, of_bridge, of_destination, limit, announcement)
+    return f"originate {dialled} {then}"
+
+
+def _gates(side: Sequence[Party]) -> list[Gate | None]:
+    return [attempt.gate for party in side for attempt in party]
+
+
+def _rings_alone(limit: int, gate: int) -> dict[str, str]:
+    """The limit of a leg's own ringing. A gate lengthens the attempt, and not that."""
+    return {"leg_timeout": str(limit)} if gate else {}
+
+
+def _attempt_timeout(limit: int, gate: int) -> str:
+    """The limit of a whole attempt. A leg may answer at the end of the ringing, and the switch
+    counts the seconds of its gate up to one more."""
+    return _whole_seconds(limit + int(gate) + 1 if gate else limit)
 
 
 def conference_invite(
@@ -439,29 +468,37 @@ def _dial(
 
 
 def _bridge(
-    parties: Sequence[Party], shared: Mapping[str, str], per_leg: Mapping[str, str], limit: int
+    parties: Sequence[Party],
+    shared: Mapping[str, str],
+    per_leg: Mapping[str, str],
+    limit: int,
+    announcement: Sound | None,
 ) -> str:
-    """The application that bridges a source to the destinations.
+    """The application that bridges a source to the destinations, after an announcement.
 
     A destination with alternatives takes a bridge for each, in the dialplan ``inline``. In one
     originate, early media of the first would end the second at its first 183 (seen): a bridge
     before the answer, and no limit of its ringing.
     """
-    if len(parties) != 1 or len(parties[0]) == 1:
+    steps = [] if announcement is None else [f"playback:{announcement.path()}"]
+    if len(parties) == 1 and len(parties[0]) > 1:
+        legs = _legs(parties[0], per_leg, limit, quoted=False)
+        bridges = [f"bridge:{_block('{}', shared)}{leg}" for leg in legs]
+        # With false, no cause of the last one goes on, not even NO_ANSWER.
+        steps += [f"set:continue_on_fail={','.join(GATEWAY_FAILURES)}", *bridges[:-1]]
+        steps += ["set:continue_on_fail=false", bridges[-1]]
+    elif steps:
+        steps.append(f"bridge:{_dial(parties, shared, per_leg, limit, quoted=False)}")
+    else:
         return f"&bridge({_dial(parties, shared, per_leg, limit, quoted=True)})"
-    (party,) = parties
-    steps = [f"set:continue_on_fail={','.join(GATEWAY_FAILURES)}"]
-    steps += [f"bridge:{_block('{}', shared)}{leg}" for leg in _legs(party, per_leg, limit, False)]
-    # With false, no cause of the last one goes on, not even NO_ANSWER.
-    steps.insert(-1, "set:continue_on_fail=false")
-    return f"'m:|:{'|'.join(steps)}' inline"
+    return f"'m:{_NEXT}:{_NEXT.join(steps)}' inline"
 
 
 def _alternatives(party: Party, variables: Mapping[str, str], limit: int, quoted: bool) -> str:
-    return "|".join(_legs(party, variables, limit, quoted))
+    return "|".join(_legs(party, variables, limit, quoted=quoted))
 
 
-def _legs(party: Party, variables: Mapping[str, str], limit: int, quoted: bool) -> list[str]:
+def _legs(party: Party, variables: Mapping[str, str], limit: int, *, quoted: bool) -> list[str]:
     """The legs of the attempts to reach one party, with what limits them together.
 
     The switch starts its clock anew for each attempt. So each one has a task of the switch hang up
@@ -490,6 +527,8 @@ def _leg(attempt: Attempt, variables: Mapping[str, str]) -> str:
         own["media_timeout_audio"] = str(1000 * int(attempt.media_timeout))
         # Otherwise it is ten times the other (switch_core_media.c), and a held phone is quiet.
         own["media_hold_timeout_audio"] = str(NO_MEDIA_TIMEOUT)
+    if attempt.gate is not None:
+        own |= attempt.gate.variables()
     return _block("[]", own) + check_target(attempt.target)
 
 

@@ -1,14 +1,16 @@
 """The one originate command of a call."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from app.accounts import ringback
 from app.accounts.model import PROGRESS_TIMEOUT
-from app.calls.model import Call, Leg, NumberKind, evolve
+from app.accounts.prompts import Prompt
+from app.calls.model import MAX_ANNOUNCEMENT, Accept, Call, Leg, NumberKind, Role, evolve
 from app.settings import Settings
 from freeswitch import dialstring
 from freeswitch.dialstring import Ringback
+from freeswitch.prompts import Gate, Sound
 from workers.quota import NO_CAP, Left
 from workers.runtime import CALL_VARIABLE
 
@@ -27,16 +29,24 @@ def within_maxima(call: Call, settings: Settings) -> Call:
 MediaTimeout = Callable[[Leg], int]
 
 
+def prompts_of(call: Call) -> set[str]:
+    """The names of the prompts that legs of the call hear."""
+    accepts = (Accept.loads(leg.accept).prompt for leg in call.legs if leg.accept)
+    return {*accepts, *(leg.announce for leg in call.legs if leg.announce)}
+
+
 def originate_command(
     call: Call,
     video_codecs: str,
     left: Left = NO_CAP,
     media_timeout: MediaTimeout | None = None,
+    prompts: Mapping[str, Prompt] | None = None,
     music: str = "",
 ) -> str:
-    """The originate command of a call, with what caps leave to it. Raises ValueError if the call
-    cannot be dialled."""
+    """The originate command of a call, with what caps leave to it. ``prompts`` are those of the
+    accounts. Raises ValueError if the call cannot be dialled."""
     headers = json.loads(call.sip_headers) if call.sip_headers else {}
+    prompts = prompts or {}
     if call.conference is not None:
         return dialstring.conference_invite(
             parties(call.sources),
@@ -48,9 +58,10 @@ def originate_command(
             left=left.source,
             headers=headers.get("destination", {}),
         )
+    announcement = next((leg.announce for leg in call.sources if leg.announce), None)
     return dialstring.originate(
-        parties(call.sources, media_timeout),
-        parties(call.destinations, media_timeout),
+        parties(call.sources, media_timeout, prompts),
+        parties(call.destinations, media_timeout, prompts),
         variables={CALL_VARIABLE: call.id},
         ring_timeout=call.wait_for_pickup,
         duration=call.call_duration,
@@ -62,6 +73,7 @@ def originate_command(
         hears=_hears(call.ringback, music),
         source_headers=headers.get("source", {}),
         destination_headers=headers.get("destination", {}),
+        announcement=None if announcement is None else _sound(announcement, prompts),
     )
 
 
@@ -78,7 +90,9 @@ def _hears(kept: str | None, music: str) -> Ringback:
 
 
 def parties(
-    legs: tuple[Leg, ...], media_timeout: MediaTimeout | None = None
+    legs: tuple[Leg, ...],
+    media_timeout: MediaTimeout | None = None,
+    prompts: Mapping[str, Prompt] | None = None,
 ) -> list[list[dialstring.Attempt]]:
     """The ways to reach each party, without parties that a client hung up while the call was
     queued."""
@@ -90,9 +104,30 @@ def parties(
                 _target(leg),
                 PROGRESS_TIMEOUT if leg.progress_timeout is None else leg.progress_timeout,
                 media_timeout(leg) if media_timeout is not None else 0,
+                _gate(leg, prompts or {}),
             )
             found.setdefault(leg.party, []).append(attempt)
     return list(found.values())
+
+
+def _gate(leg: Leg, prompts: Mapping[str, Prompt]) -> Gate | None:
+    """What keeps a leg out of the call once it has answered. The source that takes the call hears
+    its announcement afterwards."""
+    announcement = None
+    if leg.announce is not None and leg.role is Role.DESTINATION:
+        announcement = _sound(leg.announce, prompts)
+    if leg.accept is None:
+        return None if announcement is None else Gate(announcement)
+    accept = Accept.loads(leg.accept)
+    longer = 0 if announcement is None else MAX_ANNOUNCEMENT
+    return Gate(announcement, accept.key, _sound(accept.prompt, prompts), accept.seconds + longer)
+
+
+def _sound(name: str, prompts: Mapping[str, Prompt]) -> Sound:
+    prompt = prompts.get(name)
+    if prompt is None:
+        raise ValueError(f"the accounts have no prompt {name!r}")
+    return Sound(prompt.file, prompt.text, prompt.voice, prompt.language)
 
 
 def _target(leg: Leg) -> str:

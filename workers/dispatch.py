@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
 from app.accounts.guard import barred
+from app.accounts.prompts import Prompt
 from app.calls import transitions, watch
 from app.calls.model import Call
 from app.store.calls import Change
@@ -25,7 +26,7 @@ from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandRefused, EventSocketError
 from freeswitch.pool import SwitchPool
 from workers import media
-from workers.dial_command import originate_command, within_maxima
+from workers.dial_command import originate_command, prompts_of, within_maxima
 from workers.hang_up import try_to_hang_up
 from workers.quota import what_is_left
 from workers.runtime import Runtime
@@ -295,10 +296,16 @@ class Dispatcher:
         try:
             settings = self._runtime.settings
             allowed = within_maxima(call, settings)
-            limit = partial(
-                media.timeout_of, call, accounts=self._runtime.accounts.known, settings=settings
+            command = originate_command(
+                allowed,
+                settings.video_codecs,
+                left,
+                partial(
+                    media.timeout_of, call, accounts=self._runtime.accounts.known, settings=settings
+                ),
+                self._prompts(allowed),
+                settings.music,
             )
-            command = originate_command(allowed, settings.video_codecs, left, limit, settings.music)
         except ValueError as error:
             # Refused before it was queued, unless somebody wrote the call past the API.
             log.error("call %s cannot be dialled: %s", call.id, error)
@@ -330,6 +337,14 @@ class Dispatcher:
         counting.originate(call, switch, "sent", time.monotonic() - asked, taken)
         self._sent.append(Sent(call, command, connection, at, taken))
         self._some_sent.set()
+
+    def _prompts(self, call: Call) -> Mapping[str, Prompt]:
+        """The prompts of the accounts, with those of the call."""
+        wanted, accounts = prompts_of(call), self._runtime.accounts.known
+        if not wanted <= accounts.prompts.keys():
+            # An API may have accepted the call by a change that this process has not read yet.
+            accounts = self._runtime.accounts.latest(fresh=True)
+        return accounts.prompts
 
     def _traced(self, connection: SwitchConnection, call: Call) -> AbstractContextManager[None]:
         address = connection.address

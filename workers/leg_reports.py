@@ -33,6 +33,9 @@ def leg_report(event: Event) -> LegReport | None:
         early_media=_time(get("Caller-Channel-Progress-Media-Time")),
         ringing=_time(get("Caller-Channel-Progress-Time")),
         answered=_time(get("Caller-Channel-Answered-Time")),
+        # The switch sets it on a channel that dials: a source whose turn it was to accept is past
+        # that. Nothing else says so later where the originate's result was lost.
+        accepted=_at(event) if get("variable_originate_disposition") else None,
         bridged=_time(get("Caller-Channel-Bridged-Time")),
         ended=_time(get("Caller-Channel-Hangup-Time")) if last else None,
         cause=get("Hangup-Cause") if last else None,
@@ -45,6 +48,17 @@ def leg_report(event: Event) -> LegReport | None:
         marks=_marks(event),
         ending=leg_ending(event) if last else None,
     )
+
+
+def accepted_report(event: Event) -> LegReport | None:
+    """The report in the result of an originate: the leg that it names was answered, and has
+    accepted if it had to. None if the originate failed."""
+    result, _, uuid = (event.body or "").strip().partition(" ")
+    if result != "+OK" or not uuid:
+        return None
+    # Its own events may have been lost; what they say of the first two is earlier, and wins.
+    at = _at(event)
+    return LegReport(uuid, created=at, answered=at, accepted=at)
 
 
 def _marks(event: Event) -> Marks | None:

@@ -9,6 +9,7 @@ from app.accounts import scopes
 from app.accounts.credentials import Credential, is_between
 from app.accounts.credentials import token_sha256 as token_sha256
 from app.accounts.policy import Policy
+from app.accounts.prompts import AcceptRule, AnnounceRule, Prompt
 from app.accounts.scopes import AppScope
 from app.calls.sight import organization_of
 from app.numbers import NumberFormat, longest_prefix
@@ -80,6 +81,9 @@ class Organization(Capped):
     # The numbers that it may show as caller id, also as +1555012* and *; None for those of its
     # extensions.
     caller_ids: tuple[str, ...] | None = None
+    # Which parties of its calls accept by a key and hear an announcement, unless a call says it.
+    accept: AcceptRule | None = None
+    announce: AnnounceRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +269,7 @@ class Accounts:
     # The conferences by extension and number.
     conferences: dict[tuple[str, str], Conference] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
+    prompts: dict[str, Prompt] = field(default_factory=dict)
     # The suspended organizations and the disabled apps: ``organization:0003``, ``app:back-end``.
     suspended: dict[str, Suspension] = field(default_factory=dict)
 
@@ -280,6 +285,7 @@ class Accounts:
         conferences: Iterable[Conference] = (),
         policies: Iterable[Policy] = (),
         rates: Iterable[PriceOf] = (),
+        prompts: Iterable[Prompt] = (),
     ) -> "Accounts":
         return cls(
             {o.number: o for o in organizations},
@@ -294,6 +300,7 @@ class Accounts:
             {a.client_id: a for a in apps if a.all_client_secrets},
             {(c.extension, c.number): c for c in conferences},
             {p.name: p for p in policies},
+            {p.name: p for p in prompts},
         )
 
     def is_disabled(self, app: str) -> bool:

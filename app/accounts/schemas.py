@@ -33,6 +33,7 @@ from app.accounts.model import (
     token_sha256,
 )
 from app.accounts.policy import TYPES, Policy
+from app.accounts.prompts import AcceptSchema, AnnounceSchema, PromptSchema, missing
 from app.accounts.scopes import AppScope
 from app.caller_id import parse_caller_id
 from app.calls.cost import MILLION, decimal
@@ -167,6 +168,8 @@ class OrganizationSchema(GuardedSchema, CappedSchema):
     legs_per_second = _rate()
     country = _country()
     ringback = RingbackField()
+    accept = fields.Nested(AcceptSchema)
+    announce = fields.Nested(AnnounceSchema)
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Organization:
@@ -337,6 +340,7 @@ class AccountsSchema(Schema):
     conferences = fields.List(fields.Nested(ConferenceSchema), load_default=list)
     policies = fields.List(fields.Nested(PolicySchema), load_default=list)
     rates = fields.List(fields.Nested(PriceSchema), load_default=list)
+    prompts = fields.List(fields.Nested(PromptSchema), load_default=list)
 
     def __init__(self, *, demo: bool = False) -> None:
         super().__init__()
@@ -361,6 +365,12 @@ class AccountsSchema(Schema):
             for index, row in enumerate(data[table]):
                 if row.policy is not None and row.policy not in policies:
                     errors.add(table, index, "policy", "Is no policy's name.")
+        errors.unique("prompts", "name", data["prompts"])
+        prompts = {prompt.name: prompt for prompt in data["prompts"]}
+        for index, organization in enumerate(data["organizations"]):
+            for name in ("accept", "announce"):
+                if missing(prompts, getattr(organization, name)) is not None:
+                    errors.add("organizations", index, name, "Names no prompt of [[prompts]].")
         errors.unique("rates", "prefix", data["rates"])
         for index, price in enumerate(data["rates"]):
             if price.currency != data["rates"][0].currency:

@@ -120,6 +120,7 @@ class AccountStore:
             "rates": [asdict(r) for r in accounts.rates.values()],
             "gateways": [_without_none(asdict(g)) for g in accounts.gateways],
             "policies": [_without_none(asdict(p)) for p in accounts.policies.values()],
+            "prompts": [_without_none(asdict(p)) for p in accounts.prompts.values()],
         }
         return json.dumps(document)
 

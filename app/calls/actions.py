@@ -151,7 +151,7 @@ def heard(call: Call) -> list[Leg]:
 
 
 def _is_in(leg: Leg) -> bool:
-    return leg.answered is not None and leg.ended is None
+    return leg.taken is not None and leg.ended is None
 
 
 def refusal(call: Call, request: Request, *, most_thirds: int = MAX_THIRDS) -> str | None:

@@ -80,9 +80,9 @@ def _moved(old: Call, new: Call) -> bool:
 
 def _stage(leg: Leg, room: bool) -> _Stage:
     extension, calls = leg.kind is NumberKind.EXTENSION, _calls(leg, room)
-    answered = leg.answered is not None
+    answered = leg.taken is not None
     # A phone may answer without an event that it rings.
-    rang = answered or leg.ringing is not None or leg.early_media is not None
+    rang = leg.answered is not None or leg.ringing is not None or leg.early_media is not None
     # In a conference the charged extension calls all others.
     dials = (calls or room) and (rang or leg.created is not None)
     rings = rang and extension and not calls
@@ -94,7 +94,7 @@ def _had_won(leg: Leg, at: float) -> bool:
     """Whether the leg had answered and was not dropped by the time ``at``. What the switch drops
     later changes no fact."""
     dropped = leg.cause == LOST_THE_RACE and leg.ended is not None and leg.ended <= at
-    return leg.answered is not None and not dropped
+    return leg.taken is not None and not dropped
 
 
 def _calls(leg: Leg, room: bool) -> bool:
@@ -125,7 +125,7 @@ def _facts(call: Call) -> dict[tuple[int, str], _Party]:
                 facts[DIAL_IN, extension] = False, legs
                 dialled.setdefault(extension, (False, legs))
                 break
-    answers = [leg.answered for leg in call.far_end if leg.answered is not None]
+    answers = [leg.taken for leg in call.far_end if leg.taken is not None]
     if dialled and answers:
         for extension, legs in callers.items():
             if any(_had_won(leg, min(answers)) for leg in legs):
@@ -166,7 +166,7 @@ def _parties(call: Call) -> tuple[dict[str, list[Leg]], dict[str, list[Leg]]]:
 
 
 def _is_answered(legs: Iterable[Leg]) -> bool:
-    return any(leg.answered is not None for leg in legs)
+    return any(leg.taken is not None for leg in legs)
 
 
 def _first(legs: list[Leg]) -> list[Leg]:

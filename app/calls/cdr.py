@@ -71,6 +71,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
             "asked_by": _asker(leg.asked_app, leg.asked_user),
             "created": leg.created,
             "answered": leg.answered,
+            "accepted": None if leg.accept is None else leg.accepted is not None,
             "ended": ended,
             "seconds": cost.seconds(leg.answered, ended),
             "cost": None if (money := cost.cost(call, leg)) is None else float(money),

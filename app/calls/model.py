@@ -104,6 +104,35 @@ def gateway_of(dial_string: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Accept:
+    """What it takes to accept a call: a key, pressed within ``timeout`` seconds of each of the
+    ``attempts``. ``prompt`` is the name of what the party hears."""
+
+    key: str
+    prompt: str
+    timeout: int = 8
+    attempts: int = 2
+
+    @property
+    def seconds(self) -> int:
+        """The seconds from the answer until the leg is given up."""
+        return self.timeout * self.attempts
+
+    def dumps(self) -> str:
+        """The text in a leg."""
+        return f"{self.key} {self.timeout} {self.attempts} {self.prompt}"
+
+    @classmethod
+    def loads(cls, text: str) -> "Accept":
+        key, timeout, attempts, prompt = text.split(" ", 3)
+        return cls(key, prompt, int(timeout), int(attempts))
+
+
+# Seconds that an announcement may take, counted in with the limits of a call.
+MAX_ANNOUNCEMENT = 60
+
+
+@dataclass(frozen=True, slots=True)
 class Leg:
     """One channel on the switch that the call may use.
 
@@ -156,6 +185,12 @@ class Leg:
     action_id: str | None = None
     of: str | None = None
     brought: float | None = None
+    # What it takes to accept the call: the key, seconds an attempt, attempts, the prompt's name.
+    accept: str | None = None
+    # When it accepted the call.
+    accepted: float | None = None
+    # The name of the announcement that it hears before it is connected.
+    announce: str | None = None
     # What a public number costs: per minute, per call, seconds of an increment, currency.
     rate: str | None = None
     # Seconds without any 18x after which the next gateway is tried, where it is not the default.
@@ -193,20 +228,36 @@ class Leg:
         return self.created is not None and self.ended is None
 
     @property
+    def taken(self) -> float | None:
+        """When the party took the call: at its answer, or if it must accept the call, then."""
+        return self.answered if self.accept is None else self.accepted
+
+    @property
     def won(self) -> bool:
-        """Whether the leg answered and the switch kept it."""
-        return self.answered is not None and self.cause != LOST_THE_RACE
+        """Whether the party took the call and the switch kept the leg."""
+        return self.taken is not None and self.cause != LOST_THE_RACE
+
+    @property
+    def unaccepted(self) -> bool:
+        """Whether the leg answered and its party did not accept the call, so far or at all."""
+        return self.answered is not None and self.taken is None
+
+    @property
+    def accept_seconds(self) -> int:
+        """The most seconds from the answer of the leg until it accepts; 0 if it need not."""
+        return 0 if self.accept is None else Accept.loads(self.accept).seconds
 
     @property
     def phase(self) -> Phase:
-        """The phase that the leg is in. Early media counts as ringing."""
+        """The phase that the leg is in. Early media counts as ringing, and so does an answer that
+        is not accepted."""
         if self.ended is not None:
             return Phase.ENDED
         if self.bridged is not None:
             return Phase.BRIDGED
-        if self.answered is not None:
+        if self.taken is not None:
             return Phase.ANSWERED
-        if self.ringing is not None or self.early_media is not None:
+        if self.ringing or self.early_media or self.unaccepted:
             return Phase.RINGING
         return Phase.QUEUED if self.created is None else Phase.DIALING
 
@@ -358,9 +409,16 @@ class Call:
 
     @property
     def winner(self) -> Leg | None:
-        """The source that answered first and was kept; None while there is none."""
+        """The source that took the call first and was kept; None while there is none."""
         answered = [leg for leg in self.sources if leg.won]
-        return min(answered, key=lambda leg: leg.answered or 0.0, default=None)
+        return min(answered, key=lambda leg: leg.taken or 0.0, default=None)
+
+    @property
+    def prompt_seconds(self) -> int:
+        """The seconds that accepting and announcements may add to the ringing of each side, and
+        to the call."""
+        announced = MAX_ANNOUNCEMENT if any(leg.announce for leg in self.legs) else 0
+        return announced + max((leg.accept_seconds for leg in self.legs), default=0)
 
     def leg(self, uuid: str) -> Leg | None:
         return next((leg for leg in self.legs if leg.uuid == uuid), None)

@@ -37,7 +37,7 @@ def _kept(call: Call, role: Role) -> str | None:
     """The party that the switch kept of a side; None while none has answered. In a conference all
     of them stay."""
     answered = [leg for leg in call.legs if leg.role is role and leg.won]
-    return min(answered, key=lambda leg: leg.answered or 0.0).party if answered else None
+    return min(answered, key=lambda leg: leg.taken or 0.0).party if answered else None
 
 
 def _stayed(call: Call, leg: Leg) -> bool:
@@ -83,7 +83,7 @@ def as_left(call: Call, legs: tuple[Leg, ...]) -> Call:
         call,
         legs=legs,
         state=State.ENDED,
-        answered=min((leg.answered for leg in legs if leg.answered), default=None),
+        answered=min((leg.taken for leg in legs if leg.taken), default=None),
         ended=last.ended,
         hangup_cause=last.cause,
         ended_by=None,

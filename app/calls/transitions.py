@@ -27,6 +27,8 @@ QUOTA_CAUSE = "FACILITY_NOT_SUBSCRIBED"
 BY_MEDIA = "media_lost"
 MEDIA_CAUSE = "MEDIA_TIMEOUT"
 BY_SWITCH = "switch"
+# Who answered did not accept the call.
+BY_NOT_ACCEPTED = "not_accepted"
 # The dial policy, when a worker was about to dial the call.
 BY_POLICY = "policy"
 # ended_by: the faults. Ringback ended the call because it lost sight of it.
@@ -110,6 +112,8 @@ class LegReport:
     early_media: float | None = None
     ringing: float | None = None
     answered: float | None = None
+    # When the leg is known to have accepted the call, if it must.
+    accepted: float | None = None
     bridged: float | None = None
     ended: float | None = None
     cause: str | None = None
@@ -154,8 +158,10 @@ def report_leg(call: Call, report: LegReport) -> Call:
         peer = legs.get(report.bridged_to)
         if peer is not None and peer.bridged is None:
             # A bridged leg has answered, even if that event was lost.
-            answered = peer.answered or report.bridged
-            legs[peer.uuid] = evolve(peer, answered=answered, bridged=report.bridged)
+            bridged = LegReport(
+                peer.uuid, answered=peer.answered or report.bridged, bridged=report.bridged
+            )
+            legs[peer.uuid] = _merge(peer, bridged)
     found = tuple(legs.values())
     # Only a change of the legs can change the state.
     return call if found == call.legs else _settle(evolve(call, legs=found), at)
@@ -176,6 +182,8 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
     if leg.ended is not None and leg.cause is None and report.cause and report.ended is not None:
         # Ringback noticed the end by a look. Now the switch says when it was, and why.
         found["ended"] = report.ended
+    if leg.accept is not None and (accepted := _accepted(leg, report)) is not None:
+        found["accepted"] = accepted
     for name in ("created", "answered"):
         # A time that came from another leg's event is later than the leg's own time.
         at, before = getattr(report, name), getattr(leg, name)
@@ -187,6 +195,20 @@ def _merge(leg: Leg, report: LegReport) -> Leg:
     if report.marks is not None:
         found |= _marks(leg, report.marks)
     return evolve(leg, **found) if found else leg
+
+
+def _accepted(leg: Leg, report: LegReport) -> float | None:
+    """When a leg has accepted, by a report that knows it better than the leg."""
+    # A bridged leg has accepted, even if the event that said so was lost. One that had hung up by
+    # then has not.
+    times = [report.bridged]
+    if (accepted := report.accepted) is not None:
+        if leg.ended is None:
+            times.append(min(accepted, report.ended or accepted))
+        elif accepted <= leg.ended:
+            times.append(accepted)
+    at = min(filter(None, times), default=None)
+    return at if at is not None and (leg.accepted is None or at < leg.accepted) else None
 
 
 def _marks(leg: Leg, marks: Marks) -> dict[str, float | str]:
@@ -318,7 +340,7 @@ def _without_live_legs(call: Call, at: float) -> Call:
     """The call after the channels of all its legs went unheard, at ``at`` at the latest: the switch
     itself ends a call after ``call_duration``. These legs get no cause."""
     if call.answered is not None:
-        at = min(at, call.answered + call.call_duration)
+        at = min(at, call.answered + call.call_duration + call.prompt_seconds)
     legs = tuple(
         evolve(leg, ended=max(filter(None, (at, *_times(leg))))) if leg.live else leg
         for leg in call.legs
@@ -361,7 +383,7 @@ def _settle(call: Call, at: float) -> Call:
         created = min((leg.created for leg in call.legs if leg.created is not None), default=None)
         sent = created and max(created, call.claimed or created)
     if winner is not None:
-        answered = min(filter(None, (answered, winner.answered)), default=None)
+        answered = min(filter(None, (answered, winner.taken)), default=None)
         bridged = bridged or _connected(call, winner)
     if state is State.ENDED:
         # Late events show that the parties of an ended call talked.
@@ -369,7 +391,7 @@ def _settle(call: Call, at: float) -> Call:
             disposition = ANSWERED
     elif winner is not None:
         state = State.ANSWERED if bridged is None else State.BRIDGED
-    elif any(leg.ringing or leg.early_media for leg in call.sources):
+    elif any(leg.ringing or leg.early_media or leg.unaccepted for leg in call.sources):
         state = State.RINGING
     elif any(leg.created for leg in call.legs):
         # The channels exist, even if the note that the originate was sent is missing.
@@ -391,7 +413,16 @@ def _settle(call: Call, at: float) -> Call:
 
 def _connected(call: Call, winner: Leg) -> float | None:
     """The time when the winner began to talk: in a conference room at its answer."""
-    return winner.answered if call.conference is not None else winner.bridged
+    return winner.taken if call.conference is not None else winner.bridged
+
+
+def _not_accepted(legs: Iterable[Leg]) -> Leg | None:
+    """The first leg that answered and did not accept, while no other leg took the call."""
+    legs = tuple(legs)
+    if any(leg.won for leg in legs):
+        return None
+    unaccepted = (leg for leg in legs if leg.unaccepted)
+    return min(unaccepted, key=lambda leg: leg.answered or 0.0, default=None)
 
 
 def _is_over(call: Call) -> bool:
@@ -432,14 +463,16 @@ def _cause(call: Call) -> str:
         talked = _connected(call, winner) is not None
         if not talked and dialled is not None and dialled not in _NO_DISPOSITION:
             # The destination failed: its cause counts, not the cause of the source.
-            return _cause_of(call.destinations, dialled)
+            return _without_limit(_cause_of(call.destinations, dialled))
         causes = {leg.cause for leg in call.destinations}
         if not talked and causes & _RANG_OUT and "ORIGINATOR_CANCEL" not in causes:
             # The time of several destinations was over. The end of the call's own time would have
             # cancelled them.
             return "NO_ANSWER"
         return winner.cause or "NORMAL_UNSPECIFIED"
-    return _cause_of(call.sources, call.originate_error)
+    if (unaccepted := _not_accepted(call.sources)) is not None:
+        return _without_limit(unaccepted.cause or "NO_ANSWER")
+    return _without_limit(_cause_of(call.sources, call.originate_error))
 
 
 def _cause_of(side: Iterable[Leg], reported: str | None) -> str:
@@ -447,13 +480,19 @@ def _cause_of(side: Iterable[Leg], reported: str | None) -> str:
     parties' last legs say."""
     if reported is not None and reported != _LEFT_IN_TIME:
         return reported
-    last = {leg.party: leg.cause for leg in side if leg.cause is not None}
+    last = {leg.party: _without_limit(leg.cause) for leg in side if leg.cause is not None}
     causes = [*last.values()]
     for telling in _TELLING:
         if telling in causes:
             return telling
     spoken = [cause for cause in causes if cause not in _SILENT]
     return next(iter([*spoken, *causes]), reported or "NORMAL_UNSPECIFIED")
+
+
+def _without_limit(cause: str) -> str:
+    """The cause of a leg that never took the call. The switch's limits of its ringing and of its
+    prompt end it with ALLOTTED_TIMEOUT, as the end of the call's own time does."""
+    return "NO_ANSWER" if cause == "ALLOTTED_TIMEOUT" else cause
 
 
 def _ended_by(call: Call, cause: str) -> str:
@@ -465,6 +504,8 @@ def _ended_by(call: Call, cause: str) -> str:
         return BY_MEDIA
     winner = call.winner
     if winner is None:
+        if _not_accepted(call.sources) is not None:
+            return BY_NOT_ACCEPTED
         # Only the cause is sure: the switch's reply may come before the legs' events.
         if cause in _TIMEOUTS:
             return BY_TIMEOUT
@@ -488,10 +529,14 @@ def _ended_by(call: Call, cause: str) -> str:
     if winner.sip_disposition == "recv_bye":
         return BY_SOURCE
     talked = _connected(call, winner) is not None
+    if not talked and _not_accepted(call.destinations) is not None:
+        return BY_NOT_ACCEPTED
     if not talked and cause in _TIMEOUTS:
         return BY_TIMEOUT
-    theirs = "recv_bye" if talked else "recv_refuse"
-    if _has(call.destinations, theirs):
+    # One that answers and is not connected hung up during an announcement.
+    # One that hung up during an announcement has answered, and never talked.
+    ends = ("recv_bye",) if talked else ("recv_bye", "recv_refuse")
+    if any(_has(call.destinations, each) for each in ends):
         return BY_DESTINATION
     return BY_SWITCH
 
@@ -540,7 +585,7 @@ def _end(call: Call, cause: str, by: str, at: float) -> Call:
         disposition = FAILED if by in (QUEUE_TIMEOUT, NOT_REPLICATED) else UNKNOWN
     elif by == BY_QUOTA:
         disposition = NOT_ALLOWED
-    elif by == BY_API:
+    elif by in (BY_API, BY_NOT_ACCEPTED):
         disposition = NO_ANSWER
     else:
         disposition = _DISPOSITIONS.get(cause, FAILED)

@@ -89,10 +89,15 @@ def limit(call: Call) -> float:
     """The time by which the switch itself has ended the ringing or the call, in epoch seconds. Once
     the call has a channel, this is by the switch's clock."""
     if call.bridged is not None:
-        return (call.answered or call.bridged) + call.call_duration + MARGIN
+        length = call.call_duration + call.prompt_seconds
+        return (call.answered or call.bridged) + length + MARGIN
     created = min((leg.created for leg in call.legs if leg.created is not None), default=None)
     begun = call.answered or created or call.sent or call.claimed or call.accepted
-    return begun + call.wait_for_pickup + MARGIN
+    return begun + _ring_time(call) + MARGIN
+
+
+def _ring_time(call: Call) -> int:
+    return call.wait_for_pickup + call.prompt_seconds
 
 
 def fate(call: Call, *, core_uuid: str, there: bool, gone_for: float) -> str | None:

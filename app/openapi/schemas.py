@@ -192,6 +192,9 @@ class PhoneCallRecordLeg(Ending):
     askedBy = fields.Nested(AskedBy)
     created = _date("When the switch began to dial the leg; missing if it never did.")
     answered = _date("When the phone answered.")
+    accepted = fields.Boolean(
+        metadata={"description": "Whether a leg that had to accept the call by a key did so."}
+    )
     ended = _date("When the leg ended.")
     seconds = _number(
         "Seconds from the leg's own answer to its own end, counted as FreeSWITCH's `billsec`."

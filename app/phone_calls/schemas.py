@@ -6,6 +6,7 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.accounts import ringback
+from app.accounts.prompts import AcceptSchema, AnnounceSchema
 from app.caller_id import parse_caller_id
 from app.phone_calls.extras import (
     DestinationHeadersSchema,
@@ -62,6 +63,17 @@ class RingbackField(fields.String):
             raise ValidationError(str(error)) from error
 
 
+class Rule(fields.Nested):
+    """A rule about prompts in an object; ``false`` for none, whatever the organization has."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if value is False:
+            return False
+        if not isinstance(value, dict):
+            raise ValidationError("Takes an object, or false.")
+        return super()._deserialize(value, *args, **kwargs)
+
+
 def _printable(text: str) -> None:
     if not 1 <= len(text) <= 255 or not text.isprintable():
         raise ValidationError("Takes 1 to 255 printable characters.")
@@ -76,6 +88,8 @@ class ViewSchema(BaseRequest):
     callerIdDestination = CallerIdField(metadata=coded("pc_callerid_invalid"))
     ringback = RingbackField(metadata=coded("pc_ringback_invalid"))
     headers = fields.Nested(HeadersSchema, metadata=coded("pc_headers_invalid"))
+    accept = Rule(AcceptSchema, metadata=coded("pc_accept_invalid"))
+    announce = Rule(AnnounceSchema, metadata=coded("pc_announce_invalid"))
 
 
 class CreateSchema(BaseRequest):

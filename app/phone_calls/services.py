@@ -7,7 +7,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from app.accounts import caps, ringback
@@ -21,6 +21,7 @@ from app.accounts.model import (
     Organization,
     User,
 )
+from app.accounts.prompts import AcceptRule, AnnounceRule, missing
 from app.accounts.scopes import AppScope
 from app.calls import actions
 from app.calls.model import (
@@ -31,6 +32,7 @@ from app.calls.model import (
     NumberKind,
     Role,
     State,
+    evolve,
     job_uuid,
     leg_id,
     leg_uuid,
@@ -162,7 +164,8 @@ class PhoneCalls:
         whole = [kind, extension.number, asked, views, body.get("nonce")]
         if more := extras.stored(body, caller.app.id):
             whole.append(more)
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        text = json.dumps(whole, sort_keys=True, default=asdict)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _new_call(
         self,
@@ -188,12 +191,16 @@ class PhoneCalls:
                 caller_ids[name] = checked_caller_id(guard, extension, view[name], field)
         # 20 hex digits, as in VoipNow.
         call_id = secrets.token_hex(10)
-        legs = tuple(self._sides(caller, guard, call_id, kind, view, f"phoneCallView[{at}]"))
+        path = f"phoneCallView[{at}]"
+        legs = tuple(self._sides(caller, guard, call_id, kind, view, path))
+        accept, announce = _rules(caller.accounts, organization, view, path)
         hears = None
         if kind != INVITE:
             destination = next(leg for leg in legs if leg.role is Role.DESTINATION)
             chosen = view.get("ringback")
             hears = ringback.heard(caller.accounts, organization, chosen, destination)
+            if accept or announce:
+                legs = tuple(_with_prompts(leg, accept, announce) for leg in legs)
         return Call(
             id=call_id,
             kind=kind,
@@ -576,6 +583,29 @@ def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> st
     if conference.pin not in (None, query.get("pin")):
         raise api_error("pc_pin_invalid")
     return f"{name}-{number}"
+
+
+def _rules(
+    accounts: Accounts, organization: Organization, view: dict[str, Any], path: str
+) -> tuple[AcceptRule | None, AnnounceRule | None]:
+    """Who accepts a call by a key, and who hears an announcement: as the view says, or else the
+    organization. Raises ApiError for a prompt that the accounts do not have."""
+    accept: AcceptRule | None = view.get("accept", organization.accept) or None
+    announce: AnnounceRule | None = view.get("announce", organization.announce) or None
+    for field, rule in (("accept", accept), ("announce", announce)):
+        if (name := missing(accounts.prompts, rule)) is not None:
+            reason = "The accounts have no prompt of this name."
+            where = f"{path}.{field}.prompt"
+            raise api_error(f"pc_{field}_invalid", field=where, value=name, reason=reason)
+    return accept, announce
+
+
+def _with_prompts(leg: Leg, accept: AcceptRule | None, announce: AnnounceRule | None) -> Leg:
+    return evolve(
+        leg,
+        accept=accept and accept.accept(leg.role, leg.kind),
+        announce=announce and announce.announce(leg.role),
+    )
 
 
 def _keys(caller: Caller, guard: Guard, numbers: Iterable[str]) -> list[str]:

@@ -79,7 +79,7 @@ def _view(call: Call, role: Role, legs: tuple[Leg, ...], shared: dict[str, Any])
             **shared,
             "status": status(call, role),
             "ringing": date(_first(legs, "ringing")),
-            "answered": date(_first(legs, "answered")),
+            "answered": date(_first(legs, "taken")),
             "callerId": (
                 call.caller_id if source or call.conference else call.caller_id_destination
             ),
@@ -166,6 +166,10 @@ def _first(legs: tuple[Leg, ...], name: str) -> float | None:
     return min(times, default=None)
 
 
+def _rings(leg: Leg) -> bool:
+    return leg.ringing is not None or leg.early_media is not None or leg.unaccepted
+
+
 def status(call: Call, role: Role) -> int | None:
     """The status of a side's view; None once the call has ended (docs/states.md)."""
     source = role is Role.SOURCE
@@ -178,7 +182,7 @@ def status(call: Call, role: Role) -> int | None:
     if call.state is State.RINGING:
         return RINGING if source else OTHER_RINGING
     if call.state is State.ANSWERED:
-        if any(leg.live and (leg.ringing or leg.early_media) for leg in call.destinations):
+        if any(leg.live and _rings(leg) for leg in call.destinations):
             return OTHER_RINGING if source else RINGING
         return ON_CALL if source else TRYING
     return TRYING

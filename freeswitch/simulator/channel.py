@@ -111,6 +111,8 @@ class Channel:
         """The applications that it has yet to execute."""
         self.recordings: list[str] = []
         """The files into which it is recorded."""
+        self.keys = ""
+        """The keys that its telephone pressed and that nothing has read."""
         self._media: dict[str, str] = {}
         self.audio = Media(switch.clock, manner.sound)
         self._audio_timer: asyncio.TimerHandle | None = None
@@ -271,6 +273,8 @@ class Channel:
             self.switch.execute_on_answer(self, command)
         self.api_on("answer")
         self.call_state = "ACTIVE"
+        for seconds, key in self.manner.presses:
+            self.later(seconds, partial(self.press, key))
         if self.up and self.manner.talk is not None:
             clock = self.switch.clock
             if self.manner.talk_whole_seconds:
@@ -280,6 +284,11 @@ class Channel:
             else:
                 timer = clock.call_later(self.manner.talk, self._far_hangup)
             self._timers.append(timer)
+        self.changed()
+
+    def press(self, keys: str) -> None:
+        """Take the keys that the telephone presses."""
+        self.keys += keys
         self.changed()
 
     def _start_media(self) -> None:

@@ -151,6 +151,17 @@ def _uuid_media_reneg(switch: SwitchCore[Channel], argument: str) -> str:
     return "+OK Success\n"
 
 
+def _uuid_recv_dtmf(switch: SwitchCore[Channel], argument: str) -> str:
+    words = split(argument, " ", 2)
+    if len(words) < 2:
+        return "-USAGE: <uuid> <dtmf_data>\n"
+    channel = switch.locate(words[0])
+    if channel is None:
+        return "-ERR Cannot locate session!\n"
+    channel.press(words[1])
+    return f"+OK {words[0]} received DTMF {words[1]}.\n"
+
+
 def _uuid_park(switch: SwitchCore[Channel], argument: str) -> str:
     if not argument:
         return "-USAGE: <uuid>\n"
@@ -245,6 +256,7 @@ COMMANDS: Mapping[str, ApiCommand[Channel]] = {
     "uuid_media_reneg": _uuid_media_reneg,
     "uuid_park": _uuid_park,
     "uuid_record": _uuid_record,
+    "uuid_recv_dtmf": _uuid_recv_dtmf,
     "uuid_setvar": _uuid_setvar,
     "uuid_setvar_multi": _uuid_setvar_multi,
     "uuid_transfer": _uuid_transfer,

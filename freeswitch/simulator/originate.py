@@ -15,7 +15,16 @@ from urllib.parse import unquote
 from . import endpoints
 from .channel import Channel
 from .clock import TICK
-from .dialstring import DialString, DialStringError, Peer, Variables, enterprise_parts, parse
+from .dialstring import (
+    DialString,
+    DialStringError,
+    Peer,
+    Variables,
+    enterprise_parts,
+    parse,
+    split,
+)
+from .execution import run, wait
 from .originated import DialledLeg, Originated
 from .profile import Profile
 from .switch import SwitchCore
@@ -35,6 +44,8 @@ _DIAL_STATUS = {
 # Variables of the caller that also count for the channels that it dials.
 _INHERITED = (
     *("fail_on_single_reject", "ignore_early_media", "bridge_early_media", "instant_ringback"),
+    "language",
+    *(f"group_confirm_{name}" for name in ("key", "file", "timeout")),
 )
 # After these causes of a failed bridge, a channel goes on with its next application.
 _NOT_FATAL = ("NO_ANSWER", "NO_USER_RESPONSE", "ORIGINATOR_CANCEL")
@@ -148,6 +159,7 @@ async def _enterprise(
     cause = "NO_ANSWER"
     for channel, part_cause in await asyncio.gather(*tasks):
         if channel and channel is not winner:
+            channel.set("group_dial_status", "loser")
             channel.hangup("LOSE_RACE")
             channel.release()
         elif not channel and part_cause not in ("LOSE_RACE", "NO_PICKUP"):
@@ -365,6 +377,10 @@ class _Attempt:
         self._wake = asyncio.Event()
         self._leg_limits: dict[Channel, int] = {}
         self._progress_limits: dict[Channel, int] = {}
+        self._timers: list[asyncio.TimerHandle] = []
+        self._asked: set[Channel] = set()
+        """The legs that were answered and must accept (group_confirm_key)."""
+        self._accepted: set[Channel] = set()
         self._ring_passed_on = False
         self._checks_rejection = True
         self._start = self.clock.second()
@@ -372,7 +388,6 @@ class _Attempt:
 
     async def run(self) -> Channel | None:
         cancellation = self.origination.request.cancellation
-        timers = []
         cancellation.watchers.append(self._wake.set)
         if self.caller:
             self.caller.watchers.append(self._wake.set)
@@ -382,14 +397,14 @@ class _Attempt:
                 of_legs = (*self._leg_limits.values(), *self._progress_limits.values())
                 moments = {limit, limit + 1, *(each + 1 for each in of_legs)}
                 for moment in moments:
-                    timers.append(self.clock.call_at_second(self._start + moment, self._wake.set))
+                    self._wake_at(moment)
                 end = await self._watch()
                 self._hang_up_others(end)
                 # The switch looks again at its next frame.
                 await self.clock.sleep(TICK)
                 self._conclude(end)
         finally:
-            for timer in timers:
+            for timer in self._timers:
                 timer.cancel()
             cancellation.watchers.remove(self._wake.set)
             if self.caller:
@@ -399,6 +414,9 @@ class _Attempt:
                 if leg is not self.winner:
                     leg.release()
         return self.winner
+
+    def _wake_at(self, second: int) -> None:
+        self._timers.append(self.clock.call_at_second(self._start + second, self._wake.set))
 
     def _launch(self) -> bool:
         """Make the channels. Returns false if there are none."""
@@ -451,7 +469,7 @@ class _Attempt:
         stands_still = self._stands_still()
         for leg in self.legs:
             early = leg.early and self.origination.early_answers
-            if leg.up and (leg.answered or early):
+            if leg.up and (leg.answered or early) and self._has_accepted(leg):
                 self.winner = leg
                 return _End.ANSWERED
         if stands_still:
@@ -472,6 +490,62 @@ class _Attempt:
             if elapsed > limit:
                 leg.hangup("ALLOTTED_TIMEOUT")
         return self._time_is_up(elapsed)
+
+    def _has_accepted(self, leg: Channel) -> bool:
+        """Whether an answered leg may win: at once, or with group_confirm_key when it has pressed
+        that key, or with the key `exec` has run an application."""
+        key, file = leg.get("group_confirm_key"), leg.get("group_confirm_file") or ""
+        if not key:
+            return True
+        if leg not in self._asked:
+            self._asked.add(leg)
+            extension = leg.get("group_confirm_timeout") or ""
+            if seconds := whole_number(extension):
+                # From now on, and for this leg alone.
+                self._leg_limits[leg] = self.clock.second() - self._start + seconds
+                self._wake_at(self._leg_limits[leg] + 1)
+            elif extension:
+                self._leg_limits.pop(leg, None)
+            if key == "exec":
+                self.origination.switch.spawn(self._execute(leg, *split(file, " ", 2)))
+        if key != "exec":
+            while len(leg.keys) >= len(key) and leg not in self._accepted:
+                pressed, leg.keys = leg.keys[: len(key)], leg.keys[len(key) :]
+                if pressed == key:
+                    self._accept(leg)
+        if leg not in self._accepted:
+            return False
+        for name in ("key", "file", "error_file", "cancel_timeout", "read_timeout"):
+            leg.set(f"group_confirm_{name}", None)
+        return True
+
+    def _accept(self, leg: Channel) -> None:
+        self._accepted.add(leg)
+        leg.set("group_dial_status", "winner")
+
+    async def _execute(self, leg: Channel, name: str, argument: str = "") -> None:
+        application = self.origination.switch.applications.get(name.lower())
+        if application is None:
+            leg.hangup("DESTINATION_OUT_OF_ORDER")
+            return
+
+        async def to_its_end(channel: Channel, argument: str) -> str | None:
+            # The last event of a channel that is hung up meanwhile mostly comes first, and what was
+            # cut off counts as played (seen on 1.10.12).
+            response = await application(channel, argument)
+            if channel.up:
+                return response
+            await wait(lambda: channel.state == "CS_REPORTING", channel)
+            return "FILE PLAYED"
+
+        leg.set("current_application", name)
+        leg.set("current_application_data", argument)
+        leg.keep()
+        await run(to_its_end, leg, name, argument)
+        if leg.up:
+            self._accept(leg)
+            leg.changed()
+        leg.release()
 
     def _time_is_up(self, elapsed: int) -> _End | None:
         rejection = self.origination.rejection

@@ -35,6 +35,8 @@ class Manner:
     """The SIP status line of the refusal, such as `486 Busy Here`."""
     refuse_after: float = 0.0
     talk: float | None = None
+    presses: tuple[tuple[float, str], ...] = ()
+    """The keys that it presses, each with the seconds since its answer."""
     talk_whole_seconds: bool = False
     """Whether `talk` counts whole seconds of the clock (sched_hangup), up to a second less."""
     talk_ends: str = "NORMAL_CLEARING"
@@ -99,6 +101,12 @@ _NETWORK = {
     ),
     "34": _refuses("NO_USER_RESPONSE", "480 Try <b>later</b>"),
     "35": Manner(answer_after=0.3, sound=2.0),
+    "24": Manner(answer_after=0.3, presses=((2.2, "1"),)),
+    # A screening robot: it presses what it was not asked for, and stays.
+    "61": Manner(answer_after=0.3, presses=((1.0, "5"), (1.5, "5"), (2.0, "#"))),
+    "62": Manner(rings=False, answer_after=0.04, presses=((0.3, "1"),)),
+    # Hangs up as it accepts.
+    "63": Manner(answer_after=0.3, talk=1.22, presses=((1.2, "1"),)),
 }
 
 

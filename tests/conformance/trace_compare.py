@@ -35,7 +35,8 @@ EXACT = """
     variable_origination_caller_id_name variable_pre_transfer_caller_id_number
     variable_ent_originate_aleg_uuid Event-Subclass Action Valet-Lot-Name Valet-Extension
     Bridge-To-UUID Conference-Name Conference-Size Talking Floor Record-File-Path
-    variable_park_after_bridge
+    variable_park_after_bridge variable_group_confirm_key variable_group_confirm_file
+    variable_group_confirm_timeout
 """.split()
 TIMES = [
     f"Caller-Channel-{name}-Time"

@@ -8,7 +8,7 @@ from app.calls.transitions import LegReport
 from app.store.writes import Note
 from freeswitch import commands
 from freeswitch.events import Event
-from workers.leg_reports import leg_report
+from workers.leg_reports import accepted_report, leg_report
 from workers.runtime import CALL_VARIABLE
 
 EVENTS = (
@@ -50,6 +50,8 @@ class Heard:
     # The Job-UUID of an originate that has ended, and the hang-up cause with which it failed.
     job_uuid: str | None = None
     error: str | None = None
+    # The leg that the originate ended with: if it had to accept the call, it has.
+    accepted: LegReport | None = None
 
     @property
     def uuid(self) -> str:
@@ -77,6 +79,7 @@ def hear(event: Event) -> Heard | None:
             Note("reply", "originate", data=result.strip()),
             job_uuid=job_uuid,
             error=commands.originate_error(result),
+            accepted=accepted_report(event),
         )
     call_id = headers.get(CALL_HEADER)
     report = leg_report(event)
@@ -90,6 +93,10 @@ def applied(call: Call, heard: Heard, at: float) -> Call:
     """The call after what was heard at ``at``, in epoch seconds."""
     if heard.report is not None:
         return transitions.report_leg(call, heard.report)
+    if heard.accepted is not None and heard.job_uuid == call.job_uuid:
+        leg = call.leg(heard.accepted.uuid)
+        accepts = leg is not None and leg.accept is not None
+        return transitions.report_leg(call, heard.accepted) if accepts else call
     if heard.error is None or heard.job_uuid is None:
         return call
     if heard.job_uuid == call.job_uuid:
