@@ -83,7 +83,9 @@ class Client:
         self, extension: str, source: Numbers, destination: Numbers, **options: Any
     ) -> PhoneCall:
         """Place a call that a phone terminal is charged for. Options are those of :meth:`create`,
-        and ``caller_id`` and ``caller_id_destination``: what each side is shown, ``Name <number>``.
+        ``caller_id`` and ``caller_id_destination``: what each side is shown, ``Name <number>``,
+        and ``accept`` and ``announce``: who takes the call by a key and who hears an announcement,
+        each ``{"prompt": NAME, …}`` or False for none.
         """
         return self._create_one("simple", extension, source, destination, **options)
 
@@ -117,6 +119,8 @@ class Client:
         caller_id: str | None = None,
         caller_id_destination: str | None = None,
         ringback: str | None = None,
+        accept: dict[str, Any] | bool | None = None,
+        announce: dict[str, Any] | bool | None = None,
         **options: Any,
     ) -> PhoneCall:
         view = {
@@ -125,6 +129,8 @@ class Client:
             "callerId": caller_id,
             "callerIdDestination": caller_id_destination,
             "ringback": ringback,
+            "accept": accept,
+            "announce": announce,
         }
         (call,) = self.create(kind, extension, [_given(view)], **options)
         return call

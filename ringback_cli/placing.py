@@ -68,10 +68,14 @@ def place(
             "Redis holds no accounts. Start the API, or run `ringback accounts import FILE`."
         )
     sources = source.split(",")
-    view = {"source": sources, "destination": destination.split(",")}
+    view: dict[str, Any] = {"source": sources, "destination": destination.split(",")}
     shown = dict.fromkeys(("callerId", "callerIdDestination"), options["caller_id"])
+    prompts = {
+        name: {"prompt": prompt} for name in ("accept", "announce") if (prompt := options[name])
+    }
     # A null counts as a missing field.
-    body: dict[str, Any] = {"phoneCallView": [{**view, **shown}], "nonce": options["nonce"]}
+    view = {**view, **shown, **prompts}
+    body: dict[str, Any] = {"phoneCallView": [view], "nonce": options["nonce"]}
     query = {"waitForPickup": options["wait"], "callDuration": options["duration"]}
     (call,) = session.phone_calls().create(
         caller(accounts, user, (extension, sources[0])),

@@ -33,7 +33,8 @@ from app.accounts.model import (
     token_sha256,
 )
 from app.accounts.policy import TYPES, Policy
-from app.accounts.prompts import AcceptSchema, AnnounceSchema, PromptSchema, missing
+from app.accounts.prompt_schemas import AcceptSchema, AnnounceSchema, PromptSchema
+from app.accounts.prompts import missing
 from app.accounts.scopes import AppScope
 from app.caller_id import parse_caller_id
 from app.calls.cost import MILLION, decimal

@@ -417,11 +417,12 @@ def _connected(call: Call, winner: Leg) -> float | None:
 
 
 def _not_accepted(legs: Iterable[Leg]) -> Leg | None:
-    """The first leg that answered and did not accept, while no other leg took the call."""
+    """The first leg that answered and did not accept, while no other leg took the call. A leg whose
+    source had left was not asked to the end."""
     legs = tuple(legs)
     if any(leg.won for leg in legs):
         return None
-    unaccepted = (leg for leg in legs if leg.unaccepted)
+    unaccepted = (leg for leg in legs if leg.unaccepted and leg.cause != "ORIGINATOR_CANCEL")
     return min(unaccepted, key=lambda leg: leg.answered or 0.0, default=None)
 
 

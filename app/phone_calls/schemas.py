@@ -6,7 +6,7 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.accounts import ringback
-from app.accounts.prompts import AcceptSchema, AnnounceSchema
+from app.accounts.prompt_schemas import AcceptSchema, AnnounceSchema
 from app.caller_id import parse_caller_id
 from app.phone_calls.extras import (
     DestinationHeadersSchema,
@@ -74,6 +74,10 @@ class Rule(fields.Nested):
         return super()._deserialize(value, *args, **kwargs)
 
 
+def _rule(name: str, about: str) -> dict[str, str]:
+    return {**coded(f"pc_{name}_invalid"), "description": f"{about}; false for nobody."}
+
+
 def _printable(text: str) -> None:
     if not 1 <= len(text) <= 255 or not text.isprintable():
         raise ValidationError("Takes 1 to 255 printable characters.")
@@ -88,8 +92,8 @@ class ViewSchema(BaseRequest):
     callerIdDestination = CallerIdField(metadata=coded("pc_callerid_invalid"))
     ringback = RingbackField(metadata=coded("pc_ringback_invalid"))
     headers = fields.Nested(HeadersSchema, metadata=coded("pc_headers_invalid"))
-    accept = Rule(AcceptSchema, metadata=coded("pc_accept_invalid"))
-    announce = Rule(AnnounceSchema, metadata=coded("pc_announce_invalid"))
+    accept = Rule(AcceptSchema, metadata=_rule("accept", "Who accepts the call by a key"))
+    announce = Rule(AnnounceSchema, metadata=_rule("announce", "Who hears an announcement"))
 
 
 class CreateSchema(BaseRequest):

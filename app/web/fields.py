@@ -123,7 +123,8 @@ def _first(schema: Schema, messages: Any, default: str) -> tuple[str, list[str |
         found = messages.get(key) if isinstance(messages, dict) else None
         if not found:
             continue
-        code: str = field.metadata["code"]
+        # The fields of an object may leave it to the object.
+        code: str = field.metadata.get("code", default)
         path: list[str | int] = [key]
         inner = field.inner if isinstance(field, fields.List) else None
         if isinstance(field, fields.Nested) and isinstance(found, dict):

@@ -21,6 +21,8 @@ _DETACHED = 130
 )
 @click.option("--user", shell_complete=complete.users, help="The id of the extension's owner.")
 @click.option("--caller-id", help="The caller id for both sides: 'John Doe <4242425>'.")
+@click.option("--accept", help="A prompt of the accounts: a public source must press 1 to accept.")
+@click.option("--announce", help="A prompt of the accounts that the destination hears.")
 @click.option("--wait", help="The most seconds that a side rings (25 by default).")
 @click.option("--duration", help="The most seconds that the call lasts.")
 @click.option("--nonce", help="A text that makes a retry safe: it places only one call.")

@@ -200,7 +200,7 @@ def test_the_prompts_of_the_accounts_are_dialled(
     _, source, then, how = split(command, " ", 4)
     assert "group_confirm_file=/sounds/press-one.wav" in source
     assert "say:" not in source and how == "inline"
-    assert then.startswith("m:&:playback:say:This call is recorded.&bridge:")
+    assert then.startswith("m:`:playback:say:This call is recorded.`bridge:")
     assert "group_confirm_file=say:This call is recorded.!/sounds/press-one.wav" in then
     # The announcement comes before each prompt.
     assert "group_confirm_timeout=76" in then and "group_confirm_timeout=16" in source

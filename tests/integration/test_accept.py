@@ -9,8 +9,10 @@ import pytest
 
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.model import Call, State
+from ringback import Client
 from tests.conftest import eventually
-from tests.integration.conftest import SPEED, Ringback
+from tests.integration.conftest import LIMIT, SPEED, Ringback
+from tests.integration.test_cli import runner
 
 DEMO = Path(__file__).parents[2] / "app/accounts/demo.toml"
 TOKEN = "the-prompts-user-token"
@@ -218,3 +220,22 @@ def test_an_announcement_and_a_key(ringback: Ringback) -> None:
     call_id = place(ringback, PRESSES, "15624", accept=BOTH, announce=announce)
     ringback.wait_state(call_id, State.BRIDGED)
     assert talked(hang_up(ringback, call_id))
+
+
+def test_what_a_record_says_of_a_mailbox(ringback: Ringback) -> None:
+    client = Client(ringback.stack.url, TOKEN)
+    call = client.simple("210", [STAYS, ACCEPTS_SOON], HANGS_UP, accept=ACCEPT, announce=False)
+    client.wait_until(call.id, "ended", LIMIT)
+    (record,) = [each for each in client.cdr() if each.id == call.id]
+    mailbox, person, other = record.raw["legs"]
+    assert (mailbox["accepted"], mailbox["cause"]) == (False, "LOSE_RACE")
+    assert mailbox["answered"] and (person["accepted"], "accepted" in other) == (True, False)
+
+
+def test_from_the_command_line(ringback: Ringback) -> None:
+    run = runner(ringback)
+    placed = run("call", ACCEPTS_SOON, HANGS_UP, "--extension", "0003*210", "--accept", "press-one")
+    assert placed.exit_code == 0, placed.output
+    words = ("call", STAYS, HANGS_UP, "--extension", "0003*210", "--announce", "nosuch")
+    refused = run(*words)
+    assert refused.exit_code != 0 and "no prompt" in refused.output

@@ -104,6 +104,13 @@ def test_the_source_gives_up_while_the_destination_is_asked() -> None:
     assert end(call) == (State.ENDED, "NORMAL_CLEARING", 3, "source")
 
 
+def test_the_source_is_killed_while_the_destination_is_asked() -> None:
+    call = answered(answered(dialled("a1", B1), "a1", 1004.0), "b1", 1006.0)
+    call = tell(call, "a1", ended=1008.0, cause="NORMAL_CLEARING", sip_disposition="send_bye")
+    call = tell(call, "b1", ended=1008.1, cause="ORIGINATOR_CANCEL")
+    assert end(call) == (State.ENDED, "NORMAL_CLEARING", 3, "switch")
+
+
 def test_a_destination_hangs_up_in_an_announcement() -> None:
     call = answered(answered(dialled("a1", "b1"), "a1", 1004.0), "b1", 1006.0)
     call = tell(call, "b1", ended=1008.0, cause="NORMAL_CLEARING", sip_disposition="recv_bye")
