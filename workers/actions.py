@@ -190,8 +190,10 @@ class Actor:
             off = action is Action.OFF_HOLD
             said = commands.hold(connection, leg.uuid, off=off)
             for other in call.parties:
-                # The switch itself does not count while a phone holds, but on the other side.
-                if other is not leg and other.live and other.answered is not None:
+                # The switch itself does not count while a phone holds, but on the other side. A
+                # party that was parked is not watched again.
+                there = other.live and other.answered is not None and other.parked is None
+                if there and other is not leg:
                     self._watch_media(connection, call, other, guard.accounts, watched=off)
             return said
         if action is Action.START_RECORDING:

@@ -14,6 +14,9 @@ from freeswitch.events import Event
 
 # The dispositions of a leg that its far end ended.
 _RECEIVED = ("recv_refuse", "recv_bye", "recv_cancel")
+# With this cause the switch gives up a leg whose far end answered 3xx. It does not tell the status
+# (seen on 1.10.12).
+_REDIRECTED = "REQUESTED_CHAN_UNAVAIL"
 _MICROS = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
@@ -56,7 +59,7 @@ def _add_sip(found: dict[str, Any], event: Event) -> None:
             phrase = _text(get("variable_sip_invite_failure_phrase"), endings.PHRASE_LENGTH)
             if phrase and get("variable_sip_invite_failure_status") == said:
                 found["sip_phrase"] = phrase
-    elif disposition == "send_cancel":
+    elif disposition == "send_cancel" and get("Hangup-Cause") != _REDIRECTED:
         # What a far end answers to a cancelled INVITE (RFC 3261).
         found["sip_status"] = 487
     if disposition in _RECEIVED:

@@ -4,11 +4,16 @@ The switch counts from the leg's answer. It reads the limit when it sets up the 
 each re-INVITE, so a change needs one (seen on 1.10.12).
 """
 
+import logging
+
 from app.accounts.model import Accounts
 from app.calls.model import Call, Leg, NumberKind
 from app.settings import Settings
 from freeswitch import commands, dialstring
 from freeswitch.connection import SwitchConnection
+from freeswitch.errors import CommandRefused
+
+log = logging.getLogger(__name__)
 
 
 def timeout_of(call: Call, leg: Leg, accounts: Accounts, settings: Settings) -> int:
@@ -28,8 +33,11 @@ def timeout_of(call: Call, leg: Leg, accounts: Accounts, settings: Settings) -> 
 def watch(connection: SwitchConnection, uuid: str, seconds: int) -> None:
     """Have the switch end a channel after so many seconds without RTP; 0 for never.
 
-    A switch that refuses it goes on as before: the action that this is part of goes on too.
+    If the switch refuses it, it keeps its old limit, and the action goes on.
     """
     value = str(1000 * seconds if seconds else dialstring.NO_MEDIA_TIMEOUT)
     commands.set_variable(connection, uuid, "media_timeout_audio", value)
-    commands.renegotiate(connection, uuid)
+    try:
+        commands.renegotiate(connection, uuid)
+    except CommandRefused as error:
+        log.warning("the media timeout of channel %s stays as it was: %s", uuid, error)

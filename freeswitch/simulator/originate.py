@@ -633,6 +633,8 @@ class _Attempt:
     def _report_causes(self, caller: Channel) -> None:
         for leg in self.legs:
             caller.push("originate_causes", f"{leg.uuid};{leg.cause or 'NONE'}")
+            if leg.disposition == "send_cancel":
+                continue
             for name in ("sip_invite_failure_status", "sip_invite_failure_phrase"):
                 if value := leg.get(name):
                     caller.set(name, value)

@@ -19,6 +19,7 @@ from app.store.keys import Keys
 from app.store.switches import SwitchStore
 from app.store.writes import Note
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
+from tests.app.test_cdr import refused
 from tests.app.test_phone_calls import BODY, SIMPLE
 
 HEADER = {"X-Ringback-Console": "1"}
@@ -246,6 +247,22 @@ def ended(store: CallStore, call_id: str, at: float) -> None:
         )
 
     store.change(call, end, Note("event", "test"))
+
+
+def test_the_page_of_a_call_says_how_the_network_ended_its_legs(
+    ask: Ask, log_in: LogIn, client: FlaskClient, store: CallStore
+) -> None:
+    placed = ask("POST", SIMPLE, BODY).json[0]["id"]
+    call = store.get(placed)
+    assert call is not None
+    store.change(call, refused, Note("event", "test"))
+    log_in()
+    leg = client.get(f"/console/api/calls/{placed}").json["legs"][-1]
+    assert (leg["sip_status"], leg["sip_phrase"], leg["blocked"]) == (
+        *(603, "Network Blocked"),
+        "by analytics",
+    )
+    assert (leg["post_dial_delay"], leg["mos"], leg["marks"]) == (1.5, 4.5, ["one_way"])
 
 
 def test_search(ask: Ask, log_in: LogIn, client: FlaskClient, store: CallStore) -> None:

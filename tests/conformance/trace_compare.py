@@ -47,7 +47,19 @@ TIMES = [
 ]
 # Set by another thread than the one that sends the event: the last event has them.
 AT_THE_END = ["variable_sip_hangup_disposition", "variable_last_bridge_to", "variable_bridge_uuid"]
-KEPT = frozenset((*EXACT, *TIMES, *AT_THE_END))
+# Compared in the last event of a leg, and only those that occur in the expected record: older
+# traces have none of them. Of a number of packets, whether there are any to speak of.
+ENDINGS = [
+    *(f"variable_sip_invite_failure_{name}" for name in ("status", "phrase")),
+    "variable_sip_reason",
+    "variable_media_timeout_audio",
+]
+COUNTS = [
+    f"variable_rtp_audio_{name}"
+    for name in ("in_packet_count", "out_packet_count", "in_flaw_total")
+]
+TO_SPEAK_OF = 25
+KEPT = frozenset((*EXACT, *TIMES, *AT_THE_END, *ENDINGS, *COUNTS))
 
 # CHANNEL_HANGUP comes from the thread that hangs up, while the leg's own thread may be further on:
 # its place among the last events, and most of what it says, differ from run to run.
@@ -67,6 +79,9 @@ def trim(item: Item) -> Item:
         return item
     event = {k: v for k, v in item["event"].items() if k in KEPT}
     event |= {k: "1" for k in TIMES if event.get(k, "0") != "0"}
+    for name in COUNTS:
+        if (count := event.get(name, "")).isdecimal():
+            event[name] = "many" if int(count) >= TO_SPEAK_OF else "few"
     if path := event.get("Record-File-Path"):
         # The folders in the lab's traces are placeholders.
         event["Record-File-Path"] = path.rpartition("/")[2]
@@ -86,7 +101,12 @@ def differences(expected: Iterable[Item], actual: Iterable[Item]) -> list[str]:
         for item in expected
         for cause in re.findall(r"^api hupall (\w+)", item.get("send", ""))
     }
-    theirs, ours = _legs(expected, known, swept), _legs(actual, known, swept)
+    endings = [
+        name
+        for name in (*ENDINGS, *COUNTS)
+        if any(name in item.get("event", ()) for item in expected)
+    ]
+    theirs, ours = (_legs(items, known, swept, endings) for items in (expected, actual))
     for leg in sorted(theirs.keys() | ours.keys()):
         found += _leg_differences(leg, theirs.get(leg, []), ours.get(leg, []))
     promised = set(_causes(expected)) - _reversed(expected)
@@ -160,7 +180,9 @@ def _normal_headers(headers: Headers, known: set[str]) -> Headers:
     return normal
 
 
-def _legs(items: list[Item], known: set[str], swept: set[str]) -> dict[str, list[Headers]]:
+def _legs(
+    items: list[Item], known: set[str], swept: set[str], endings: list[str]
+) -> dict[str, list[Headers]]:
     """The events of each leg, and of each job, in order.
 
     `swept`: the causes of hupall. Who is bridged by another ends with that cause or with
@@ -180,7 +202,8 @@ def _legs(items: list[Item], known: set[str], swept: set[str]) -> dict[str, list
                     if event.get(name) in swept:
                         event[name] = "NORMAL_CLEARING"
     return {
-        leg: [_last_words(events, known, event) for event in events] for leg, events in legs.items()
+        leg: [_last_words(events, known, event, endings) for event in events]
+        for leg, events in legs.items()
     }
 
 
@@ -189,7 +212,9 @@ def _leg(event: Headers, known: set[str]) -> str:
     return str(event.get("variable_leg", "") + " " + name if name in known else "another")
 
 
-def _last_words(events: list[Headers], known: set[str], event: Headers) -> Headers:
+def _last_words(
+    events: list[Headers], known: set[str], event: Headers, endings: list[str]
+) -> Headers:
     normal = _normal_headers(event, known)
     if event["Event-Name"] == RACING:
         return {name: normal[name] for name in IN_RACING if name in normal}
@@ -197,7 +222,8 @@ def _last_words(events: list[Headers], known: set[str], event: Headers) -> Heade
         for name in NOT_AFTER_HANGUP:
             normal.pop(name, None)
     if event is events[-1]:
-        normal |= {name: _mask(event[name], known) for name in AT_THE_END if name in event}
+        names = (*AT_THE_END, *endings)
+        normal |= {name: _mask(event[name], known) for name in names if name in event}
     return normal
 
 

@@ -109,6 +109,11 @@ def test_a_cancelled_leg_has_487_and_no_phrase_of_the_switch() -> None:
     assert ending(CANCELLED) == found
 
 
+def test_a_redirected_leg_was_not_cancelled_by_anybody() -> None:
+    found = ending({**CANCELLED, "Hangup-Cause": "REQUESTED_CHAN_UNAVAIL"})
+    assert "sip_status" not in found
+
+
 def test_a_leg_without_sip_has_no_status() -> None:
     headers = {name: text for name, text in SAID_BYE.items() if "sip_" not in name}
     assert ending(headers).keys() == {"q850_cause", "quality"}
