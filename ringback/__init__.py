@@ -6,8 +6,8 @@ Nothing of Ringback's own packages is imported.
 from ringback.client import Client
 from ringback.errors import RingbackError
 from ringback.events import Event, EventStream
-from ringback.resources import STATES, Done, PhoneCall, Record, View
-from ringback.webhooks import WebhookError, verify_webhook
+from ringback.resources import STATES, Done, PhoneCall, Record, Status, View
+from ringback.webhooks import WebhookError, verify_status, verify_webhook
 
 __all__ = [
     "STATES",
@@ -18,7 +18,9 @@ __all__ = [
     "PhoneCall",
     "Record",
     "RingbackError",
+    "Status",
     "View",
     "WebhookError",
+    "verify_status",
     "verify_webhook",
 ]

@@ -84,8 +84,9 @@ class Client:
     ) -> PhoneCall:
         """Place a call that a phone terminal is charged for. Options are those of :meth:`create`,
         ``caller_id`` and ``caller_id_destination``: what each side is shown, ``Name <number>``,
-        and ``accept`` and ``announce``: who takes the call by a key and who hears an announcement,
-        each ``{"prompt": NAME, …}`` or False for none.
+        ``accept`` and ``announce``: who takes the call by a key and who hears an announcement,
+        each ``{"prompt": NAME, …}`` or False for none, ``ringback``: what the source hears, and
+        ``headers``: SIP headers by side, ``{"source": {"X-Account": "42"}}``.
         """
         return self._create_one("simple", extension, source, destination, **options)
 
@@ -121,6 +122,7 @@ class Client:
         ringback: str | None = None,
         accept: dict[str, Any] | bool | None = None,
         announce: dict[str, Any] | bool | None = None,
+        headers: Mapping[str, Mapping[str, str]] | None = None,
         **options: Any,
     ) -> PhoneCall:
         view = {
@@ -131,6 +133,7 @@ class Client:
             "ringback": ringback,
             "accept": accept,
             "announce": announce,
+            "headers": headers,
         }
         (call,) = self.create(kind, extension, [_given(view)], **options)
         return call
@@ -146,10 +149,14 @@ class Client:
         call_duration: int | None = None,
         allow_public_transfer: bool | None = None,
         video: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
+        status_callback: str | Mapping[str, Any] | None = None,
         query: Mapping[str, Any] | None = None,
     ) -> list[PhoneCall]:
         """Place a call for each view, all or none. Times are in seconds. Without a ``nonce`` one is
-        made: give your own to ask again from another process for what this one may have asked."""
+        made: give your own to ask again from another process for what this one may have asked.
+        ``metadata`` come back with the call. ``status_callback`` is a URL that is told of its
+        statuses, or the API's object with ``url`` and ``events``."""
         words = {
             "waitForPickup": wait_for_pickup,
             "callDuration": call_duration,
@@ -161,8 +168,12 @@ class Client:
             "extension": extension,
             "nonce": nonce or secrets.token_hex(16),
             "phoneCallView": list(views),
+            "metadata": metadata,
+            "statusCallback": (
+                {"url": status_callback} if isinstance(status_callback, str) else status_callback
+            ),
         }
-        _, answer = self._ask("POST", self._calls(kind), words, body)
+        _, answer = self._ask("POST", self._calls(kind), words, _given(body))
         return [PhoneCall.of(each) for each in answer]
 
     # Find
@@ -193,7 +204,8 @@ class Client:
 
     def calls(self, extension: str = "@self", **filters: Any) -> Iterator[PhoneCall]:
         """The live calls of an extension, or of all of the user's, newest first; ``filters`` are
-        the API's own: ``filterBy="nonce", filterValue=…``."""
+        the API's own: ``filterBy="nonce", filterValue=…``, ``metadata="order:4711"``,
+        ``status="all"``."""
         seen = set()
         for entry in self._pages(self._calls(extension), filters):
             for each in entry:

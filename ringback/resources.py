@@ -56,6 +56,7 @@ class PhoneCall:
     extension: str
     state: str | None = None
     nonce: str | None = None
+    metadata: Mapping[str, str] | None = None
     owner: str | None = None
     published: datetime | None = None
     answered: datetime | None = None
@@ -79,6 +80,7 @@ class PhoneCall:
             extension=raw["extension"],
             state=raw.get("state"),
             nonce=raw.get("nonce"),
+            metadata=raw.get("metadata"),
             owner=raw.get("ownerId"),
             published=_date(raw.get("published")),
             answered=_date(raw.get("answered")),
@@ -96,6 +98,23 @@ class PhoneCall:
     def has_reached(self, state: str) -> bool:
         """Whether the call is that far, or further. Raises ValueError for a state there is not."""
         return self.state is not None and STATES.index(self.state) >= STATES.index(state)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a status callback tells: ``ringing``, ``answered``, ``bridged`` or ``ended``."""
+
+    type: str
+    # The same where a status is told again.
+    id: str
+    time: datetime
+    # As it was after the change, which may have brought several statuses.
+    call: PhoneCall
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "Status":
+        at = datetime.fromisoformat(raw["time"])
+        return cls(raw["type"], raw["id"], at, PhoneCall.of(raw["call"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +151,7 @@ class Record:
     # server wrote has none.
     legs: Sequence[Mapping[str, Any]] = ()
     actions: Sequence[Mapping[str, Any]] = ()
+    metadata: Mapping[str, str] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -156,6 +176,7 @@ class Record:
             ended_by=raw.get("endedBy"),
             legs=raw.get("legs", ()),
             actions=raw.get("actions", ()),
+            metadata=raw.get("metadata"),
             raw=raw,
         )
 

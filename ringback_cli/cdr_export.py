@@ -141,8 +141,8 @@ def write(
 
 
 def _row(record: Record) -> dict[str, Any]:
-    """The record as JSON lines have it. CSV leaves out its legs and actions."""
-    row = {name: record[name] for name in COLUMNS if name in record}
+    """The record as JSON lines have it. CSV leaves out its metadata, legs and actions."""
+    row = {name: record[name] for name in (*COLUMNS, "metadata") if name in record}
     if "legs" in record:
         row["legs"] = [
             _dated(leg, _TIMES) | {"asked_by": asked_by(record, leg)} for leg in record["legs"]

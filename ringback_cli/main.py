@@ -18,7 +18,7 @@ COMMANDS = {
     "caps": "Show caps, and how much of each is used.",
     "cdr": "Export call detail records.",
     "completion": "Print the code that completes commands in a shell.",
-    "deadletter": "List, show, replay and drop undelivered call events.",
+    "deadletter": "List, show, replay and drop undelivered call events and statuses.",
     "demo": "Run one call over HTTP, from the request to the record.",
     "doctor": "Check all that Ringback needs, and say what to do.",
     "events": "Follow the changes of calls.",

@@ -59,6 +59,7 @@ def place(
     extension: str | None,
     user: str | None,
     options: dict[str, str | None],
+    metadata: dict[str, str],
 ) -> Call:
     """Place a call with the checks of the API. Raises ApiError, OutcomeUnknown and errors of
     Redis."""
@@ -76,6 +77,9 @@ def place(
     # A null counts as a missing field.
     view = {**view, **shown, **prompts}
     body: dict[str, Any] = {"phoneCallView": [view], "nonce": options["nonce"]}
+    body |= {"metadata": metadata or None}
+    if options["callback"] is not None:
+        body["statusCallback"] = {"url": options["callback"]}
     query = {"waitForPickup": options["wait"], "callDuration": options["duration"]}
     (call,) = session.phone_calls().create(
         caller(accounts, user, (extension, sources[0])),

@@ -15,7 +15,7 @@ from app.web.resource import without_none
 _SECRET = re.compile(r"(\w*(?:password|passwd|secret|token|pin))=('[^']*'|[^,;\]}\s]*)", re.I)
 # The fields of a call and of a leg that pages show. Only administrators see those of _INSIDE.
 _CALL = """
-    kind app user organization organization_name extension accepted nonce caller_id
+    kind app user organization organization_name extension accepted nonce metadata caller_id
     caller_id_destination wait_for_pickup call_duration queue_timeout allow_public_transfer video
     conference hangup_requested answered bridged ended hangup_cause ended_by disposition version
 """.split()

@@ -18,6 +18,8 @@ from app.web.urls import is_callable, target
 METADATA_BYTES = 2048
 METADATA_KEY = 64
 METADATA_KEYS = 50
+# What may stand beside the views.
+NAMES = ("metadata", "statusCallback")
 
 
 class Metadata(fields.Dict):

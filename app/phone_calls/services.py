@@ -162,7 +162,7 @@ class PhoneCalls:
             for view in body["phoneCallView"]
         ]
         whole = [kind, extension.number, asked, views, body.get("nonce")]
-        if more := extras.stored(body, caller.app.id):
+        if more := {name: body[name] for name in extras.NAMES if body.get(name)}:
             whole.append(more)
         text = json.dumps(whole, sort_keys=True, default=asdict)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -26,6 +26,13 @@ _DETACHED = 130
 @click.option("--wait", help="The most seconds that a side rings (25 by default).")
 @click.option("--duration", help="The most seconds that the call lasts.")
 @click.option("--nonce", help="A text that makes a retry safe: it places only one call.")
+@click.option(
+    "--metadata",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Metadata that come back with the call. It may repeat.",
+)
+@click.option("--callback", metavar="URL", help="A URL that is told of the call's statuses.")
 @click.option("--no-follow", is_flag=True, help="Print the id of the call, and do not follow it.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the call as one JSON document at its end."
@@ -37,6 +44,7 @@ def command(
     user: str | None,
     no_follow: bool,
     as_json: bool,
+    metadata: tuple[str, ...],
     **options: str | None,
 ) -> None:
     """Place a call and follow it.
@@ -46,10 +54,13 @@ def command(
     The exit status is 0 if the call is answered, 11 busy, 12 failed, 13 no answer, 14 unknown,
     15 not allowed. It is 130 if Ctrl-C ends the command and the call goes on.
     """
+    if not all("=" in pair for pair in metadata):
+        raise click.UsageError("--metadata takes KEY=VALUE.")
     session = Session.open()
     from ringback_cli.placing import exit_status, follow, place
 
-    call = place(session, source, destination, extension, user, options)
+    pairs = dict(pair.split("=", 1) for pair in metadata)
+    call = place(session, source, destination, extension, user, options, pairs)
     if no_follow:
         put_json(words.document(call)) if as_json else click.echo(call.id)
         return

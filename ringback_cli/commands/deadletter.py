@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group("deadletter")
 def command() -> None:
-    """List, show, replay and drop undelivered call events and status callbacks."""
+    """List, show, replay and drop undelivered call events and statuses."""
 
 
 @command.command("list")

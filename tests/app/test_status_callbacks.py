@@ -133,7 +133,11 @@ def test_metadata_comes_back_and_the_url_does_not(ask: Ask, redis: Redis, store:
 def test_a_retry_is_the_same_request(ask: Ask) -> None:
     asked = {**BODY, "nonce": "n", "metadata": METADATA, "statusCallback": {"url": URL}}
     (first,) = ask("POST", SIMPLE, asked).json
-    (again,) = ask("POST", SIMPLE, {**asked, "statusCallback": {"url": URL, "method": None}}).json
+    same = {
+        "statusCallback": {"url": URL, "method": None},
+        "metadata": dict(reversed(METADATA.items())),
+    }
+    (again,) = ask("POST", SIMPLE, {**asked, **same}).json
     assert first["id"] == again["id"]
     for other in ({"metadata": {"order": "4712"}}, {"statusCallback": {"url": URL + "c"}}):
         is_error(ask("POST", SIMPLE, {**asked, **other}), 400, "pc_nonce_invalid")

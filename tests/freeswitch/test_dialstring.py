@@ -443,12 +443,12 @@ def test_headers_stand_on_the_legs_of_their_side_alone(
             {"source_headers": of_source, "destination_headers": of_destination},
         )
     )
-    _, dialled, *then = split(command, " ", 8)
-    _, plain_dialled, *plain_then = split(plain, " ", 8)
-    argument, plain_argument = destination_of(then), destination_of(plain_then)
+    (_, dialled, *then), (_, plain_dialled, *plain_then) = (
+        split(text, " ", 8) for text in (command, plain)
+    )
     for text, without, headers in (
         (dialled, plain_dialled, of_source),
-        (argument, plain_argument, of_destination),
+        (destination_of(then), destination_of(plain_then), of_destination),
     ):
         legs = of_legs(text)
         # Without the first one the destination would send the source's headers too.

@@ -17,6 +17,7 @@ from ringback_cli.main import main
 from ringback_cli.up import environment
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, REAL, SPEED, Ringback, started
+from tests.receiver import receiving
 
 Run = Callable[..., Result]
 
@@ -68,6 +69,24 @@ def test_a_call_is_placed_and_followed(ringback: Ringback, run: Run) -> None:
     assert "call has ended: answered, NORMAL_CLEARING" in lines[-1]
     call = ringback.store.get(lines[0].split()[1])
     assert call is not None and call.app == "@command-line" and call.ended_by == "destination"
+
+
+def test_a_call_with_metadata_and_a_callback(ringback: Ringback, run: Run) -> None:
+    with receiving() as receiver:
+        url = f"{receiver.url}/?key=password"
+        words = ("call", "15509", "15500", "--extension", "0003*210", "--json", "--callback", url)
+        result = run(*words, "--metadata", "order=a=b", "--metadata", "note=")
+        message = receiver.next()
+    call = json.loads(result.stdout)
+    assert json.loads(call["metadata"]) == {"order": "a=b", "note": ""}
+    assert message["id"] == f"{call['id']}-ended"
+    assert json.loads(message["content"])["call"]["metadata"] == {"order": "a=b", "note": ""}
+    shown = run("calls", "show", call["id"], "--json")
+    assert shown.exit_code == 0 and "order" in shown.stdout
+    assert "password" not in result.output + shown.output
+    assert run("call", "15509", "15500", "--metadata", "order").exit_code == 2
+    refused = run("call", "15509", "15500", "--extension", "0003*210", "--callback", "ftp://a")
+    assert refused.exit_code == 1 and "statusCallback" in refused.stderr
 
 
 def test_the_exit_status_is_the_disposition(ringback: Ringback, run: Run) -> None:

@@ -1,5 +1,6 @@
 """The Python client against the whole of Ringback."""
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ import pytest
 
 from app.accounts.store import AccountStore
 from app.calls.model import State
-from ringback import STATES, Client, EventStream, RingbackError, verify_webhook
+from ringback import STATES, Client, EventStream, RingbackError, verify_status, verify_webhook
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, REAL, Ringback
 from tests.receiver import receiving
@@ -135,6 +136,40 @@ def test_call_events_are_verified(
             client.remove_call_events("210")
     event = verify_webhook(message["headers"], message["content"], signing)
     assert (event["CallAPIID"], event["CallStatus"]) == (call.id, "ANSWER")
+
+
+def test_a_status_callback_is_verified(ringback: Ringback, client: Client, signing: str) -> None:
+    mark = secrets.token_hex(4)
+    with receiving() as receiver:
+        receiver.answer = lambda told: 200 if is_signed(told) else 503
+        call = client.simple(
+            "210",
+            "15500",
+            "15600",
+            metadata={"order": "4711", "try": mark},
+            status_callback={"url": receiver.url, "events": ["bridged", "ended"]},
+            headers={"destination": {"X-Order": "4711"}},
+        )
+        pairs = ["order:4711", f"try:{mark}"]
+        assert [c.id for c in client.calls(metadata=pairs)] == [call.id]
+        told = []
+        for state in ("bridged", "ended"):
+            client.wait_until(call.id, "bridged", LIMIT)
+            if state == "ended":
+                client.hang_up(call.id)
+            while not is_signed(message := receiver.next()):
+                pass
+            told.append(verify_status(message["headers"], message["content"], signing))
+    assert [(s.type, s.id) for s in told] == [
+        ("bridged", f"{call.id}-bridged"),
+        ("ended", f"{call.id}-ended"),
+    ]
+    assert told[1].call.ended_by == "api"
+    assert told[1].call.metadata == {"order": "4711", "try": mark}
+    assert list(client.calls(metadata=pairs)) == []
+    assert [c.id for c in client.calls(metadata=pairs, status="all")] == [call.id]
+    (record,) = client.cdr(metadata=pairs)
+    assert record.id == call.id and record.metadata == {"order": "4711", "try": mark}
 
 
 def test_a_revoked_token_is_replaced(ringback: Ringback) -> None:

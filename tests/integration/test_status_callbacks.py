@@ -3,13 +3,17 @@ receiver and to the telephones."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import pytest
 
+from app.accounts.policy import Policy
+from app.accounts.store import AccountStore
 from app.calls.model import State
-from tests.conftest import eventually
+from app.store.pace import SUSPENDED
+from tests.conftest import Stacks, eventually
 from tests.integration.conftest import Ringback
 from tests.receiver import Receiver, receiving
 
@@ -109,6 +113,51 @@ def test_a_process_dies_in_the_middle(mortal: Ringback, receiver: Receiver, part
             assert seen == ids
     finally:
         mortal.heal()
+
+
+def test_a_switch_that_dies(mortal: Ringback, receiver: Receiver) -> None:
+    call_id = place(mortal, receiver, "211")
+    told(receiver, call_id, *ALL[:3])
+    mortal.kill("simulator")
+    try:
+        mortal.start("simulator")
+        (ended,) = told(receiver, call_id, "ended")
+        assert ended["call"]["endedBy"] == "switch_restarted"
+    finally:
+        mortal.heal()
+
+
+def test_a_call_that_the_worker_refuses(mortal: Ringback, receiver: Receiver) -> None:
+    """The policy changes while the call waits."""
+    redis, accounts = mortal.store.redis, AccountStore(mortal.store.redis, mortal.store.keys)
+    before = accounts.current()
+    redis.set(SUSPENDED, 1)
+    try:
+        call_id = place(mortal, receiver, "4915550109")
+        policy = Policy("not-germany", deny=("+49",))
+        organization = replace(before.organizations["0003"], policy=policy.name)
+        barring = replace(
+            before, organizations={"0003": organization}, policies={policy.name: policy}
+        )
+        accounts.replace(barring, demo=True)
+        redis.delete(SUSPENDED)
+        (ended,) = told(receiver, call_id, "ended")
+        assert ended["call"]["endedBy"] == "policy"
+    finally:
+        redis.delete(SUSPENDED)
+        accounts.replace(before, demo=True)
+        body = {"extension": "210", "phoneCallView": [{"source": "15509", "destination": "15500"}]}
+        eventually(lambda: mortal.request("POST", "@me/simple", body)[0] == 202)
+        mortal.heal()
+
+
+def test_a_call_that_waits_too_long(stacks: Stacks, receiver: Receiver) -> None:
+    impatient = stacks(None, queue_timeout=1)
+    impatient.kill("worker")
+    call_id = place(impatient, receiver, "211")
+    (ended,) = told(receiver, call_id, "ended")
+    assert ended["call"]["endedBy"] == "queue_timeout"
+    assert "ringing" not in ended["call"]["phoneCallView"][0]
 
 
 def test_a_receiver_that_dies_is_told_again(ringback: Ringback, receiver: Receiver) -> None:

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from ringback import Client, PhoneCall, RingbackError, WebhookError, verify_webhook
+from ringback import (
+    Client,
+    PhoneCall,
+    RingbackError,
+    WebhookError,
+    verify_status,
+    verify_webhook,
+)
 from ringback.events import blocks
 from ringback.resources import date_text
 
@@ -126,6 +133,20 @@ def test_a_signed_message() -> None:
             verify_webhook(headers, text, SECRET)
     with pytest.raises(WebhookError):
         verify_webhook(signed(body, now), b"\xff", SECRET)
+
+
+def test_a_signed_status() -> None:
+    told = {"type": "ended", "id": "b817-ended", "time": "2026-01-02T03:04:05.678Z"}
+    body = json.dumps({**told, "call": {**CALL, "state": "ended", "metadata": {"a": "b"}}})
+    now = datetime.now(UTC)
+    status = verify_status(signed(body, now), body.encode(), SECRET)
+    assert (status.type, status.id, status.call.metadata) == ("ended", "b817-ended", {"a": "b"})
+    assert status.time == datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+    for text in ("[]", "{}", "CallAPIID=b817", json.dumps(told)):
+        with pytest.raises(WebhookError):
+            verify_status(signed(text, now), text, SECRET)
+    with pytest.raises(WebhookError):
+        verify_status(signed(body, now), body + " ", SECRET)
 
 
 def test_dates_go_out_in_utc_and_need_a_zone() -> None:

@@ -46,7 +46,7 @@ def test_export(
 ) -> None:
     monkeypatch.setattr(index, "CHUNK", 2)
     first = make(store, cancelled, NOON + 0.25, caller_id='Jo "the, voice" Łuk <1>')
-    second = make(store, talked, NOON + 60)
+    second = make(store, talked, NOON + 60, metadata='{"order":"4711"}')
     third = make(store, cancelled, NOON + 120, user="13", extension="0004*100")
     result = export()
     assert (result.exit_code, result.stderr) == (0, "3 records written\n")
@@ -61,6 +61,7 @@ def test_export(
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["id"] for line in lines] == [first.id, second.id, third.id]
     assert (lines[1]["billed"], lines[1]["source"]) == (61, ["15500"])
+    assert [line.get("metadata") for line in lines] == [None, {"order": "4711"}, None]
     leg = lines[1]["legs"][0]
     assert (leg["number"], leg["asked_by"]) == ("15500", {"user": "12", "app": "demo-user"})
     assert leg["answered"] == "2026-11-20T12:01:02.000Z"
