@@ -27,12 +27,13 @@ def leg_report(event: Event) -> LegReport | None:
     dialled = [causes] if isinstance(causes, str) else causes
     named = [entry.partition(";")[0] for entry in dialled]
     named += [get("Other-Leg-Unique-ID", ""), last_bridge_to or ""]
+    answered = _time(get("Caller-Channel-Answered-Time"))
     return LegReport(
         uuid=uuid,
         created=_time(get("Caller-Channel-Created-Time")),
-        early_media=_time(get("Caller-Channel-Progress-Media-Time")),
-        ringing=_time(get("Caller-Channel-Progress-Time")),
-        answered=_time(get("Caller-Channel-Answered-Time")),
+        early_media=_before(answered, _time(get("Caller-Channel-Progress-Media-Time"))),
+        ringing=_before(answered, _time(get("Caller-Channel-Progress-Time"))),
+        answered=answered,
         # The switch sets it on a channel that dials: a source whose turn it was to accept is past
         # that. Nothing else says so later where the originate's result was lost.
         accepted=_at(event) if get("variable_originate_disposition") else None,
@@ -48,6 +49,12 @@ def leg_report(event: Event) -> LegReport | None:
         marks=_marks(event),
         ending=leg_ending(event) if last else None,
     )
+
+
+def _before(answered: float | None, at: float | None) -> float | None:
+    """When a leg rang or sent early media. After its answer, that was the leg that it dials: the
+    switch notes the times of both on a source that has heard neither before."""
+    return at if answered is None or at is None or at <= answered else None
 
 
 def accepted_report(event: Event) -> LegReport | None:

@@ -252,8 +252,21 @@ class Channel:
         """Note that the leg that this channel dials rings."""
         if self.answered:
             self.call_state = "RING_WAIT"
-        elif not self.times.progress:
+        if not self.times.progress and (not self.answered or self.get("transfer_ringback")):
             self.times.progress = microseconds()
+
+    def hears(self, sound: Media | None) -> None:
+        """Hear a sound from now on, instead of what was heard before."""
+        self.audio.part()
+        if sound is not None:
+            self.audio.join(sound)
+
+    def hears_tone(self) -> None:
+        """Hear what ``transfer_ringback`` has the switch play."""
+        if self.answered and self.get("transfer_ringback"):
+            tone = Media(self.switch.clock, None)
+            tone.begin()
+            self.hears(tone)
 
     def hears_early_media(self) -> None:
         """Note that the leg that this channel dials sends early media."""

@@ -49,6 +49,8 @@ _INHERITED = (
 )
 # After these causes of a failed bridge, a channel goes on with its next application.
 _NOT_FATAL = ("NO_ANSWER", "NO_USER_RESPONSE", "ORIGINATOR_CANCEL")
+# What a destination that failed leaves on its caller.
+_FAILURE = ("sip_invite_failure_status", "sip_invite_failure_phrase")
 _CONTAINS_VARIABLE = re.compile(r"\$\\*\{")
 
 
@@ -102,6 +104,8 @@ async def originate(request: DialRequest, text: str) -> tuple[Channel | None, st
     if caller:
         caller.set("originate_disposition", "failure")
         caller.set("DIALSTATUS", "INVALIDARGS")
+        for name in _FAILURE:
+            caller.set(name, None)
     return await _Origination(request, dial_string).run()
 
 
@@ -391,6 +395,8 @@ class _Attempt:
         cancellation.watchers.append(self._wake.set)
         if self.caller:
             self.caller.watchers.append(self._wake.set)
+            if is_true(self.origination.variables.get("instant_ringback")):
+                self.caller.hears_tone()
         try:
             if self._launch():
                 limit = self.origination.limit
@@ -409,6 +415,7 @@ class _Attempt:
             cancellation.watchers.remove(self._wake.set)
             if self.caller:
                 self.caller.watchers.remove(self._wake.set)
+                self.caller.hears(None)
             for leg in self.legs:
                 leg.watchers.remove(self._wake.set)
                 if leg is not self.winner:
@@ -571,6 +578,8 @@ class _Attempt:
             caller.hears_ringing()
         if not caller.early and any(leg.early for leg in self.legs):
             caller.hears_early_media()
+            if is_true(self.origination.variables.get("bridge_early_media")):
+                caller.hears(next(leg.audio for leg in self.legs if leg.early))
 
     def _stands_still(self) -> bool:
         """Whether the switch waits for a frame of a caller that sends none, and sees nothing else.
@@ -635,7 +644,7 @@ class _Attempt:
             caller.push("originate_causes", f"{leg.uuid};{leg.cause or 'NONE'}")
             if leg.disposition == "send_cancel":
                 continue
-            for name in ("sip_invite_failure_status", "sip_invite_failure_phrase"):
+            for name in _FAILURE:
                 if value := leg.get(name):
                     caller.set(name, value)
 

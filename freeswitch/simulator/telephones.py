@@ -74,7 +74,7 @@ _NETWORK = {
     "14": _refuses("UNALLOCATED_NUMBER", _UNKNOWN_STATUS),
     "15": DEAD_GATEWAY,
     "16": Manner(rings=False, early_media=True),
-    "17": Manner(rings=False, answer_after=0.04),
+    "17": Manner(rings=False, answer_after=0.04, sound=0.0),
     "21": Manner(
         rings=False,
         early_media=True,

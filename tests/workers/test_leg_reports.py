@@ -130,6 +130,25 @@ def test_early_media_is_no_answer() -> None:
     assert call.answered is None
 
 
+@pytest.mark.parametrize(
+    ("answered", "progress", "rang"),
+    [(0, 7, 7.0), (9, 7, 7.0), (7, 7, 7.0), (7, 9, None), (7, 0, None)],
+)
+def test_a_source_does_not_ring_after_its_answer(
+    answered: int, progress: int, rang: float | None
+) -> None:
+    """The switch notes on it when the destination rang."""
+    times = {
+        "Caller-Channel-Created-Time": "1000000",
+        "Caller-Channel-Answered-Time": f"{answered}000000",
+        "Caller-Channel-Progress-Time": f"{progress}000000",
+        "Caller-Channel-Progress-Media-Time": f"{progress}000000",
+    }
+    report = leg_report(Event("CHANNEL_BRIDGE", {"Unique-ID": "a1", **times}, None))
+    assert report is not None
+    assert (report.ringing, report.early_media) == (rang, rang)
+
+
 def test_a_refused_second_originate_does_not_end_the_first() -> None:
     call, events = read("duplicate-uuid")
     refused = next(e for e in events if e.body and e.body.startswith("-ERR"))
