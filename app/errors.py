@@ -90,7 +90,7 @@ CODES = COMMON | {
     "pc_transfer_invalid": (400, "allowPublicTransfer takes true or false."),
     "pc_ringback_invalid": (
         400,
-        "ringback takes auto, network, music, none or a country whose tone is known.",
+        "ringback takes auto, network, music, none, a country whose tone is known or a prompt.",
     ),
     "pc_video_invalid": (400, "video takes true or false."),
     "pc_number_invalid": (400, "number takes the number of a conference of the extension."),

@@ -32,7 +32,7 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 # A tone (mod_tone_stream), or a file or stream such as local_stream://moh.
 _SOUND = re.compile(
     r"%\([0-9]+(,[0-9.]+)+\)(;%\([0-9]+(,[0-9.]+)+\))*"
-    r"|([a-z_]+:/)?/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*",
+    r"|([a-z_]+:/)?/?[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*",
     re.ASCII,
 )
 _MAILBOX = re.compile(r"[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9.-]{1,255}", re.ASCII)

@@ -32,7 +32,9 @@ MediaTimeout = Callable[[Leg], int]
 def prompts_of(call: Call) -> set[str]:
     """The names of the prompts that legs of the call hear."""
     accepts = (Accept.loads(leg.accept).prompt for leg in call.legs if leg.accept)
-    return {*accepts, *(leg.announce for leg in call.legs if leg.announce)}
+    word, _, name = (call.ringback or "").partition(" ")
+    heard = {name} if word == ringback.FILE else set()
+    return {*accepts, *heard, *(leg.announce for leg in call.legs if leg.announce)}
 
 
 def originate_command(
@@ -70,19 +72,21 @@ def originate_command(
         video_codecs=video_codecs if call.video else None,
         source_left=left.source,
         destination_left=left.destination,
-        hears=_hears(call.ringback, music),
+        hears=_hears(call.ringback, music, prompts),
         source_headers=headers.get("source", {}),
         destination_headers=headers.get("destination", {}),
         announcement=None if announcement is None else _sound(announcement, prompts),
     )
 
 
-def _hears(kept: str | None, music: str) -> Ringback:
+def _hears(kept: str | None, music: str, prompts: Mapping[str, Prompt]) -> Ringback:
     """What the source hears, by what the call keeps (app.accounts.ringback.heard). ``music`` is the
     switch's music on hold."""
-    word, _, country = (kept or ringback.DEFAULT).partition(" ")
+    word, _, name = (kept or ringback.DEFAULT).partition(" ")
     if word == ringback.NETWORK:
-        return Ringback(ringback.TONES[country], at_once=False)
+        return Ringback(ringback.TONES[name], at_once=False)
+    if word == ringback.FILE:
+        return Ringback(_sound(name, prompts).file or "", network=False)
     if word in (ringback.MUSIC, ringback.NONE):
         plays = music if word == ringback.MUSIC else ""
         return Ringback(plays, at_once=bool(plays), network=False)

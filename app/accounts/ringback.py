@@ -5,8 +5,12 @@ The tones are those of FreeSWITCH's vanilla configuration (conf/vanilla/vars.xml
 ``%(on,off,frequency,frequency)`` in milliseconds and Hz.
 """
 
+import re
+from collections.abc import Mapping
+
 from app import number_plans
 from app.accounts.model import Accounts, Organization
+from app.accounts.prompts import Prompt
 from app.calls.model import Leg, NumberKind
 
 TONES = {
@@ -43,32 +47,51 @@ TONES = {
 AUTO, NETWORK, MUSIC, NONE = WORDS = ("auto", "network", "music", "none")
 # The country of the tone where no country is known.
 DEFAULT = "US"
+FILE = "file"
+_TAKES = (
+    f"Takes {', '.join(WORDS)}, the name of a prompt with the path of a file, or the tone of a "
+    f"country: {', '.join(sorted(TONES)).lower()}."
+)
 
 
 def canonical(text: str) -> str:
-    """A choice as it is compared: one of WORDS, or the ISO 3166 code of a country that has a tone,
-    in capitals. Raises ValueError."""
+    """A choice as it is compared: one of WORDS, the ISO 3166 code of a country that has a tone in
+    capitals, or what may be a prompt's name. Raises ValueError."""
     if (word := text.lower()) in WORDS:
         return word
     if (country := text.upper()) in TONES:
         return country
-    countries = ", ".join(sorted(TONES)).lower()
-    raise ValueError(f"Takes {', '.join(WORDS)} or the tone of a country: {countries}.")
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text, re.ASCII):
+        return text
+    raise ValueError(_TAKES)
+
+
+def check(choice: str, prompts: Mapping[str, Prompt]) -> None:
+    """Raise ValueError if a choice in its canonical form is a name, and no prompt of that name is a
+    file on the switch."""
+    if choice not in WORDS and choice not in TONES:
+        prompt = prompts.get(choice)
+        if prompt is None or prompt.file is None or not prompt.file.startswith("/"):
+            raise ValueError(_TAKES)
 
 
 def heard(
     accounts: Accounts, organization: Organization, chosen: str | None, destination: Leg
 ) -> str | None:
-    """What the source of a call hears, as the call keeps it: ``DE``, ``network DE``, ``music`` or
-    ``none``. None for the tone of the US.
+    """What the source of a call hears, as the call keeps it: ``DE``, ``network DE``,
+    ``music``, ``none`` or ``file NAME``. None for the tone of the US.
 
     ``chosen`` is the choice of the view. Without one the gateway's counts, then the
     organization's.
     """
     of_gateway = accounts.gateway(destination.gateway or "").ringback
     choice = chosen or of_gateway or organization.ringback or AUTO
-    if choice not in (AUTO, NETWORK):
+    if choice in (MUSIC, NONE):
+        return choice
+    if choice in TONES:
         return None if choice == DEFAULT else choice
+    if choice not in (AUTO, NETWORK):
+        return f"{FILE} {choice}"
     country = _country(organization, destination)
     if choice == NETWORK:
         return f"{NETWORK} {country}"

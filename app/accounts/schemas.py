@@ -368,6 +368,12 @@ class AccountsSchema(Schema):
                     errors.add(table, index, "policy", "Is no policy's name.")
         errors.unique("prompts", "name", data["prompts"])
         prompts = {prompt.name: prompt for prompt in data["prompts"]}
+        for table in ("organizations", "gateways"):
+            for index, row in enumerate(data[table]):
+                try:
+                    ringback.check(row.ringback or ringback.AUTO, prompts)
+                except ValueError as error:
+                    errors.add(table, index, "ringback", str(error))
         for index, organization in enumerate(data["organizations"]):
             for name in ("accept", "announce"):
                 if missing(prompts, getattr(organization, name)) is not None:

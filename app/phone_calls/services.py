@@ -197,7 +197,7 @@ class PhoneCalls:
         hears = None
         if kind != INVITE:
             destination = next(leg for leg in legs if leg.role is Role.DESTINATION)
-            chosen = view.get("ringback")
+            chosen = _checked_ringback(caller.accounts, view.get("ringback"), path)
             hears = ringback.heard(caller.accounts, organization, chosen, destination)
             if accept or announce:
                 legs = tuple(_with_prompts(leg, accept, announce) for leg in legs)
@@ -629,6 +629,19 @@ def number_in(caller: Caller, number: str, call: Call) -> str | None:
     wanted = {caller.extended(number), same(number), _key(caller, guard, number)}
     found = (leg.number for leg in call.legs if {leg.number, same(leg.number)} & wanted)
     return next(found, None)
+
+
+def _checked_ringback(accounts: Accounts, chosen: str | None, path: str) -> str | None:
+    """The choice of a view. Raises ApiError."""
+    if chosen is not None:
+        try:
+            ringback.check(chosen, accounts.prompts)
+        except ValueError as error:
+            field, reason = f"{path}.ringback", str(error)
+            raise api_error(
+                "pc_ringback_invalid", field=field, value=chosen, reason=reason
+            ) from error
+    return chosen
 
 
 def _progress_timeout(

@@ -4,6 +4,7 @@ import pytest
 
 from app.accounts import ringback
 from app.accounts.model import Accounts, Gateway, Organization
+from app.accounts.prompts import Prompt
 from app.calls.model import Leg, NumberKind, Role
 from tests.app.conftest import Ask
 
@@ -26,10 +27,23 @@ def test_a_choice_has_one_form(text: str, kept: str) -> None:
     assert ringback.canonical(text) == kept
 
 
-@pytest.mark.parametrize("text", ["", "aq", "germany", "/tmp/x.wav", "de,us", "%(1,1,1)"])
+@pytest.mark.parametrize("text", ["", "/tmp/x.wav", "de,us", "%(1,1,1)", "a b", "x" * 65])
 def test_what_is_no_choice_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         ringback.canonical(text)
+
+
+def test_a_name_is_that_of_a_prompt_with_a_file() -> None:
+    prompts = {
+        "jingle": Prompt("jingle", file="/sounds/jingle.wav"),
+        "phrase": Prompt("phrase", file="phrase:hello"),
+        "spoken": Prompt("spoken", text="Hello", voice="flite|slt"),
+    }
+    for choice in ("auto", "network", "music", "none", "DE", "jingle"):
+        ringback.check(choice, prompts)
+    for choice in ("phrase", "spoken", "aq", "germany"):
+        with pytest.raises(ValueError, match="prompt"):
+            ringback.check(choice, prompts)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +80,7 @@ def test_an_extension_has_the_tone_of_its_organization() -> None:
         ("auto", "music", "GB", "DE"),
         (None, "network", "none", "network DE"),
         ("US", None, "none", None),
+        ("jingle", "network", "none", "file jingle"),
     ],
 )
 def test_the_nearest_choice_counts(
