@@ -121,7 +121,9 @@ def fate_unreachable(call: Call, *, unreachable_for: float) -> str | None:
     """The fault that ends a claimed call whose switch has been unreachable for so many seconds;
     None while the call may go on. The switch enforces the call's limits by itself, so the call
     has ended once all of them are over, and not before."""
-    longest = UNSENT_LIMIT + 2 * (call.wait_for_pickup + MARGIN) + call.call_duration
+    # Accepting may take its time on each side, and lengthens the talk.
+    limits = 2 * (_ring_time(call) + MARGIN) + call.call_duration + call.prompt_seconds
+    longest = UNSENT_LIMIT + limits
     over = call.state is State.ENDED or unreachable_for < longest
     return None if over else SWITCH_UNREACHABLE
 

@@ -21,9 +21,9 @@ _CALL = """
 """.split()
 _CALL_INSIDE = "switch core_uuid worker job_uuid claimed sent originate_error".split()
 _LEG = """
-    created early_media ringing answered bridged ended cause hangup_requested sip_disposition
-    originate_disposition action of brought held unheld parked unparked parked_pos parked_by
-    recording recorded voicemail asked_app asked_user
+    created early_media ringing answered accepted bridged ended cause hangup_requested
+    sip_disposition originate_disposition action of brought held unheld parked unparked parked_pos
+    parked_by recording recorded voicemail asked_app asked_user
 """.split()
 _LEG_INSIDE = "uuid gateway dial_string recording_file".split()
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ STAYS, RINGS, HANGS_UP, LATE = "15500", "15508", "15511", "15512"
 PRESSES, ROBOT, ACCEPTS_SOON, HANGS_UP_AS_IT_ACCEPTS = "15524", "15561", "15562", "15563"
 
 
-@pytest.fixture(scope="module")
-def ringback(ringback: Ringback, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
-    path = tmp_path_factory.mktemp("accounts") / "accounts.toml"
+@contextmanager
+def with_prompts(ringback: Ringback, folder: Path, prompts: str) -> Iterator[Ringback]:
+    """The demo's accounts under another token, with these rows."""
+    path = folder / "accounts.toml"
     text = re.sub(r'= "demo-(\w+)-(token|secret)"', r'= "the-prompts-\1-\2"', DEMO.read_text())
-    path.write_text(text + ACCOUNTS)
+    path.write_text(text + prompts)
     accounts = AccountStore(ringback.store.redis, ringback.store.keys)
     before = accounts.current()
     accounts.replace(read_accounts(path), demo=True)
@@ -51,6 +53,12 @@ def ringback(ringback: Ringback, tmp_path_factory: pytest.TempPathFactory) -> It
     yield ringback
     accounts.replace(before, demo=True)
     eventually(lambda: ringback.request("GET", "@me/@self", token="demo-user-token")[0] == 200)
+
+
+@pytest.fixture(scope="module")
+def ringback(ringback: Ringback, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
+    with with_prompts(ringback, tmp_path_factory.mktemp("accounts"), ACCOUNTS) as ringback:
+        yield ringback
 
 
 def place(ringback: Ringback, source: Any, destination: Any, query: str = "", **view: Any) -> str:

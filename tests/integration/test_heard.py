@@ -110,9 +110,13 @@ def hear(
 
 
 def phone_of(far_end: EventSocket) -> str | None:
-    """The answered channel of the phone on the far end."""
+    return answered_on(far_end, PHONE)
+
+
+def answered_on(far_end: EventSocket, number: str) -> str | None:
+    """The answered channel of a phone on the far end."""
     rows = json.loads(far_end.api("show channels as json")).get("rows", [])
-    answered = (r["uuid"] for r in rows if r["dest"] == PHONE and r["callstate"] == "ACTIVE")
+    answered = (r["uuid"] for r in rows if r["dest"] == number and r["callstate"] == "ACTIVE")
     return next(answered, None)
 
 

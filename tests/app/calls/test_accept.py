@@ -181,4 +181,8 @@ def test_the_limits_have_the_seconds_of_the_prompt() -> None:
     asked = answered(call, "a1", 1004.0)
     assert watch.limit(asked) == 1003.0 + 20 + 16 + watch.MARGIN
     assert call.prompt_seconds == 16
+    # The prompts of both sides, and the talk that they lengthen.
+    longest = watch.UNSENT_LIMIT + 2 * (20 + 16 + watch.MARGIN) + 600 + 16
+    assert watch.fate_unreachable(call, unreachable_for=longest - 1) is None
+    assert watch.fate_unreachable(call, unreachable_for=longest) == "switch_unreachable"
     assert dialled(make_leg("a1", announce="recorded"), "b1").prompt_seconds == 60
