@@ -189,7 +189,7 @@ class Actor:
         if action in (Action.ON_HOLD, Action.OFF_HOLD):
             off = action is Action.OFF_HOLD
             said = commands.hold(connection, leg.uuid, off=off)
-            for other in call.parties:
+            for other in () if said.startswith("-") else call.parties:
                 # The switch itself does not count while a phone holds, but on the other side. A
                 # party that was parked is not watched again.
                 there = other.live and other.answered is not None and other.parked is None

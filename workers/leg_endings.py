@@ -85,7 +85,10 @@ def _quality(event: Event) -> dict[str, Any] | None:
     seconds = (_micros(get("Caller-Channel-Hangup-Time")) - begun) / 1e6
     found: dict[str, Any] = {}
     marks = []
-    if seconds >= _TELLING and packets_in * _NOTHING < packets_out:
+    if _micros(get("Caller-Channel-Last-Hold")):
+        # A phone that holds sends nothing, and the switch counts that as loss.
+        pass
+    elif seconds >= _TELLING and packets_in * _NOTHING < packets_out:
         marks.append(endings.ONE_WAY)
     # Without packets the switch says MOS 4.5.
     elif packets_in:

@@ -19,8 +19,6 @@ ONE_WAY, LOW_QUALITY = "one_way", "low_quality"
 # Unicode's categories of control, format and unassigned characters, surrogates, and separators of
 # lines and paragraphs.
 _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-
-
 # What became of a leg that was dialled, for statistics of its gateway.
 OUTCOMES = (
     *("answered", "busy", "declined", "no_answer", "blocked"),

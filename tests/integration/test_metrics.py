@@ -79,6 +79,8 @@ EXPECTED: list[tuple[str, dict[str, str], float]] = [
     ("organization_calls_ended_total", {"organization": "3", "disposition": "busy"}, 1),
     ("legs_ended_total", {"gateway": "pstn", "cause": "USER_BUSY"}, 1),
     ("legs_ended_total", {}, 3),
+    ("gateway_legs_total", {"gateway": "pstn", "result": "busy"}, 1),
+    ("gateway_legs_total", {"gateway": "pstn", "result": "answered"}, 2),
     ("originates_total", {"gateway": "pstn", "result": "sent"}, 2),
     ("originate_reply_seconds_count", {}, 2),
     ("jobs_total", {"queue": "calls", "result": "done"}, 2),

@@ -136,6 +136,15 @@ def test_a_far_end_that_sends_nothing_is_one_way() -> None:
     assert "one_way" not in found["quality"].get("marks", ())  # type: ignore[attr-defined]
 
 
+def test_a_leg_that_held_is_not_called_one_way_or_bad() -> None:
+    held = {**SAID_BYE, "Caller-Channel-Last-Hold": "1796053009149386"}
+    for lost in ("0", "140"):
+        found = ending(
+            held, variable_rtp_audio_in_packet_count="1", variable_rtp_audio_in_flaw_total=lost
+        )
+        assert found["quality"] == {"packets_in": 1, "packets_out": 148}
+
+
 def test_a_short_talk_is_not_called_one_way() -> None:
     headers = {**SAID_BYE, "Caller-Channel-Hangup-Time": "1796053010149386"}
     found = ending(headers, variable_rtp_audio_in_packet_count="0")
