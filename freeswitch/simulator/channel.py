@@ -198,7 +198,7 @@ class Channel:
         manner = self.manner
         if manner.rings:
             self.later(TICK + manner.rings_after, self._ring)
-        elif manner.early_media:
+        if manner.early_media:
             self.later(TICK, self._send_early_media)
         if manner.answer_after is not None:
             self.later(TICK + manner.answer_after, self._answer)

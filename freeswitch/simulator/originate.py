@@ -573,6 +573,7 @@ class _Attempt:
         """Tell the caller once that a leg rings or sends early media."""
         if not self._ring_passed_on and any(leg.times.progress for leg in self.legs):
             self._ring_passed_on = True
+            caller.hears_tone()
             if len(self.legs) == 1:
                 _pass_callee_id(self.legs[0], caller)
             caller.hears_ringing()

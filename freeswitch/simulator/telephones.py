@@ -29,6 +29,7 @@ class Manner:
     rings: bool = True
     rings_after: float = 0.0
     early_media: bool = False
+    """Whether it sends early media. One that `rings` too sends them first."""
     answer_after: float | None = None
     refusal: str | None = None
     status: str = ""
@@ -88,6 +89,8 @@ _NETWORK = {
     "42": _fails(4.0),
     "43": _fails(120.0, rings=False),
     "44": _fails(1.0, rings=False, early_media=True),
+    # Silent early media, then it rings.
+    "45": Manner(rings_after=2.0, early_media=True, answer_after=7.0, sound=0.0),
     "23": Manner(answer_after=0.3, sound=0.0),
     # With Reason: Q.850;cause=38.
     "31": _refuses("NETWORK_OUT_OF_ORDER", "503 Service Unavailable"),
