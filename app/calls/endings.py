@@ -97,11 +97,8 @@ def ring_seconds(leg: Leg) -> float | None:
 
 
 def _first_sign(leg: Leg) -> float | None:
-    """When the first 18x came. A source that has answered is told the ringing of its destination,
-    and that does not count."""
-    first = min(filter(None, (leg.ringing, leg.early_media)), default=None)
-    late = first is not None and leg.answered is not None and first > leg.answered
-    return None if late else first
+    """When the first 18x came."""
+    return min(filter(None, (leg.ringing, leg.early_media)), default=None)
 
 
 def quality(leg: Leg) -> dict[str, Any] | None:

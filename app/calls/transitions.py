@@ -534,7 +534,6 @@ def _ended_by(call: Call, cause: str) -> str:
         return BY_NOT_ACCEPTED
     if not talked and cause in _TIMEOUTS:
         return BY_TIMEOUT
-    # One that answers and is not connected hung up during an announcement.
     # One that hung up during an announcement has answered, and never talked.
     ends = ("recv_bye",) if talked else ("recv_bye", "recv_refuse")
     if any(_has(call.destinations, each) for each in ends):

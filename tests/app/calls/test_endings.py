@@ -63,12 +63,6 @@ def test_delays_count_from_the_invite_and_from_the_first_18x() -> None:
     assert (endings.post_dial_delay(at_once), endings.ring_seconds(at_once)) == (None, None)
 
 
-def test_a_source_does_not_ring_after_its_answer() -> None:
-    # The switch tells an answered source that its destination rings.
-    source = leg(created=10.0, answered=10.5, ringing=14.0, ended=20.0)
-    assert (endings.post_dial_delay(source), endings.ring_seconds(source)) == (None, None)
-
-
 def test_the_first_ending_stays() -> None:
     call = new_call()
     uuid = call.legs[0].uuid
