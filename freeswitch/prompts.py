@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 # Seconds that an announcement to a destination may take: the switch ends the leg of a longer one.
 MAX_ANNOUNCEMENT = 60
+# The most seconds of a key: ten attempts of a minute, and an announcement.
+MAX_SECONDS = 600 + MAX_ANNOUNCEMENT
 # The switch collects at most nine digits of a key.
 KEY = re.compile(r"[0-9*#]{1,9}", re.ASCII)
 _PART = r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*"
@@ -76,6 +78,8 @@ class Gate:
         """The variables of the leg itself. Raises ValueError."""
         if not self.sounds:
             raise ValueError("a gate needs a sound")
+        if not 1 <= self.seconds <= MAX_SECONDS:
+            raise ValueError(f"a gate takes 1 to {MAX_SECONDS} seconds, not {self.seconds}")
         played = _DELIMITER.join(sound.path() for sound in self.sounds)
         if self.key is None:
             # The application counts as the key: the leg has accepted when it has ended.

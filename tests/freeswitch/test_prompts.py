@@ -139,6 +139,8 @@ def test_a_language_of_the_destination_wins_over_that_of_the_source() -> None:
         Gate(),
         Gate(key="1"),
         Gate(key="", prompt=FILE),
+        Gate(key="1", prompt=FILE, seconds=0),
+        Gate(key="1", prompt=FILE, seconds=661),
         Gate(key="exec", prompt=FILE),
         Gate(key="1234567890", prompt=FILE),
         Gate(key="1,x=y", prompt=FILE),
