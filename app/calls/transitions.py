@@ -82,6 +82,8 @@ _RANG_OUT = frozenset({"ALLOTTED_TIMEOUT", "NO_ANSWER"})
 _LEFT_IN_TIME = "PROGRESS_TIMEOUT"
 # Causes of a gateway that failed before the switch tried the next one. Any other cause says more.
 _SILENT = ("NORMAL_TEMPORARY_FAILURE", "GATEWAY_DOWN", LOST_THE_RACE)
+# Who ended a call of which no source took the call, by its cause alone.
+_BY_CAUSE = frozenset({BY_SOURCE, BY_TIMEOUT, BY_SWITCH})
 # Values of a source's originate_disposition that are not the cause of the call's end. After
 # ORIGINATOR_CANCEL the source hung up first, and its own cause says how.
 _NO_DISPOSITION = SAYS_NOTHING | {"ORIGINATOR_CANCEL"}
@@ -389,6 +391,11 @@ def _settle(call: Call, at: float) -> Call:
         # Late events show that the parties of an ended call talked.
         if bridged != call.bridged:
             disposition = ANSWERED
+        elif call.ended_by in _BY_CAUSE:
+            unaccepted = _not_accepted(call.sources)
+            if unaccepted is not None and unaccepted.cause is not None:
+                # The switch's reply came before the events of the leg.
+                return _end(call, _cause(call), BY_NOT_ACCEPTED, call.ended or at)
     elif winner is not None:
         state = State.ANSWERED if bridged is None else State.BRIDGED
     elif any(leg.ringing or leg.early_media or leg.unaccepted for leg in call.sources):

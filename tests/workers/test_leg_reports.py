@@ -1,6 +1,6 @@
 """What the listener makes of the recorded traces, and of the same ones in disorder.
 
-``traces/`` holds what a real FreeSWITCH said in 30 scenarios, trimmed to the events the
+``traces/`` holds what a real FreeSWITCH said in 40 scenarios, trimmed to the events the
 listener subscribes to and the headers it reads.
 """
 
@@ -14,16 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.calls import transitions
-from app.calls.model import Call, Leg, NumberKind, Role, State, from_hash, to_hash
+from app.calls.model import Accept, Call, Leg, NumberKind, Role, State, from_hash, to_hash
 from app.calls.transitions import finish_originate, report_leg
 from freeswitch.commands import originate_error
 from freeswitch.events import Event
-from workers.leg_reports import leg_report
+from workers.leg_reports import accepted_report, leg_report
 
 TRACES = {path.stem: path for path in sorted(Path(__file__).with_name("traces").glob("*.jsonl"))}
 
 # How each ends: state, cause, ended_by, disposition.
 ENDS = {
+    "accept-caller-hangs-up": ("ended", "NORMAL_CLEARING", "source", 3),
+    "accept-destination": ("ended", "NORMAL_CLEARING", "switch", 0),
+    "accept-destination-hangs-up": ("ended", "NORMAL_CLEARING", "not_accepted", 3),
+    "accept-destination-never": ("ended", "NO_ANSWER", "not_accepted", 3),
+    "accept-destinations": ("ended", "NORMAL_CLEARING", "switch", 0),
+    "accept-enterprise": ("ended", "NORMAL_CLEARING", "switch", 0),
+    "accept-never": ("ended", "NO_ANSWER", "not_accepted", 3),
+    "accept-ring-all": ("ended", "NORMAL_CLEARING", "switch", 0),
+    "accept-source": ("ended", "NORMAL_CLEARING", "switch", 0),
+    "accept-source-hangs-up": ("ended", "NORMAL_CLEARING", "not_accepted", 3),
     "bridged-then-hupall": ("ended", "NORMAL_CLEARING", "switch", 0),
     "bridged-then-source-killed": ("ended", "NORMAL_CLEARING", "switch", 0),
     "cancelled-while-destination-rings": ("ended", "MANAGER_REQUEST", "switch", 2),
@@ -50,11 +60,16 @@ def read(name: str) -> tuple[Call, list[Event]]:
     ]
     command = next((item["send"] for item in items if "send" in item), "")
     legs = []
-    for number, (leg, uuid) in enumerate(
-        re.findall(r"leg=(\w+),origination_uuid=([0-9a-f-]{36})", command)
+    for number, (leg, uuid, key) in enumerate(
+        re.findall(
+            r"leg=(\w+),origination_uuid=([0-9a-f-]{36})(?:,group_confirm_key=(\d))?", command
+        )
     ):
         role = Role.SOURCE if leg.startswith("a") else Role.DESTINATION
-        legs.append(Leg(leg, role, str(number), NumberKind.PUBLIC, uuid, gateway="pstn"))
+        accept = Accept(key, "press-one").dumps() if key else None
+        legs.append(
+            Leg(leg, role, str(number), NumberKind.PUBLIC, uuid, gateway="pstn", accept=accept)
+        )
     job = re.search(r"Job-UUID: (\S+)", command)
     call = Call(
         id="0" * 20,
@@ -84,6 +99,8 @@ def feed(call: Call, events: list[Event]) -> Call:
             error = originate_error(event.body or "")
             if error and event.headers["Job-UUID"] == call.job_uuid:
                 call = finish_originate(call, error=error, at=call.accepted)
+            elif (report := accepted_report(event)) is not None:
+                call = report_leg(call, report)
         elif (report := leg_report(event)) is not None:
             call = report_leg(call, report)
         assert call.state.rank >= before.state.rank, event
@@ -121,6 +138,21 @@ def test_the_states_on_the_way() -> None:
         "a1": "LOSE_RACE",
         "a3": "LOSE_RACE",
     }
+
+
+def test_a_source_takes_the_call_when_it_accepts() -> None:
+    call, events = read("accept-ring-all")
+    seen = [(call.state, call.answered)]
+    for event in events:
+        call = feed(call, [event])
+        if call.state is not seen[-1][0]:
+            seen.append((call.state, call.answered))
+    assert [state for state, _ in seen] == ["dialing", "ringing", "answered", "bridged", "ended"]
+    assert call.winner is not None and call.winner.id == "a2"
+    # Two seconds after it was answered.
+    assert seen[2][1] == call.winner.accepted
+    assert 1.5 < call.winner.accepted - call.winner.answered < 3.0  # type: ignore[operator]
+    assert [leg.accepted is None for leg in call.sources] == [True, False, True]
 
 
 def test_early_media_is_no_answer() -> None:
