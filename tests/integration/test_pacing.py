@@ -1,6 +1,7 @@
 """Calls wait for their turn: all of them, in order, and no faster than allowed."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -11,6 +12,8 @@ from tests.integration.conftest import Ringback
 
 CALLS = 100
 LEGS_PER_SECOND = 50
+# Seconds between two looks of a worker at the line.
+LOOK = 0.1
 LEGS = 2
 
 
@@ -42,7 +45,9 @@ def test_what_is_posted_at_once_is_dialled_at_the_rate_and_in_order(paced: Ringb
     kept = [call for call in paced.store.get_many(calls) if call is not None]
     assert last.job_uuid not in of_job
     times = [of_job[call.job_uuid] for call in kept[:-1]]
-    assert times == sorted(times), "they are dialled in the order in which they were accepted"
+    # Two looks at the line may overlap, and send what they have claimed at the same moment.
+    in_order = all(later >= earlier - LOOK for earlier, later in pairwise(times))
+    assert in_order, "they are dialled in the order in which they were accepted"
     for first in times:
         in_a_second = sum(first <= time < first + 1.0 for time in times)
         assert in_a_second * LEGS <= LEGS_PER_SECOND + 2 * LEGS
