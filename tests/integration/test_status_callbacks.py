@@ -116,13 +116,19 @@ def test_a_process_dies_in_the_middle(mortal: Ringback, receiver: Receiver, part
 
 
 def test_a_switch_that_dies(mortal: Ringback, receiver: Receiver) -> None:
+    def run() -> Any:
+        return mortal.store.redis.hget(mortal.store.keys.switch("simulator"), "core_uuid")
+
     call_id = place(mortal, receiver, "211")
     told(receiver, call_id, *ALL[:3])
+    before = run()
     mortal.kill("simulator")
     try:
         mortal.start("simulator")
         (ended,) = told(receiver, call_id, "ended")
         assert ended["call"]["endedBy"] == "switch_restarted"
+        # The next call's events are heard from then on.
+        eventually(lambda: run() != before)
     finally:
         mortal.heal()
 
