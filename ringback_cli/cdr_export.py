@@ -34,7 +34,7 @@ COLUMNS = (
 # A line a leg: the call that it belongs to, then the leg as the record has it.
 _OF_CALL = ("id", "organization", "organization_name", "user", "extension", "app")
 _OF_LEG = (
-    *("number", "role", "gateway", "action", "created", "answered", "ended", "seconds"),
+    *("number", "role", "gateway", "action", "created", "answered", "accepted", "ended", "seconds"),
     *("cost", "currency", "cause", "recording", "sip_status", "sip_phrase", "q850_cause", "reason"),
     *("blocked", "sip_call_id", "post_dial_delay", "ring_seconds", "quality"),
 )
