@@ -282,7 +282,7 @@ def _rings_alone(limit: int, gate: int) -> dict[str, str]:
 def _attempt_timeout(limit: int, gate: int) -> str:
     """The limit of a whole attempt. A leg may answer at the end of the ringing, and the switch
     counts the seconds of its gate up to one more."""
-    return _whole_seconds(limit + int(gate) + 1 if gate else limit)
+    return whole_seconds(limit + int(gate) + 1 if gate else limit)
 
 
 def conference_invite(
@@ -346,7 +346,7 @@ def _brought_in(
         **{name: _check(_VALUE, value, name) for name, value in variables.items()},
         **_NO_DETOUR,
         "ignore_early_media": "true",
-        "originate_timeout": _whole_seconds(ring_timeout),
+        "originate_timeout": whole_seconds(ring_timeout),
         "hangup_after_bridge": "true",
         # Without the timer, a listener with a silent phone would stay when the others have gone.
         "rtp_timer_name": "soft",
@@ -357,7 +357,7 @@ def _brought_in(
     }
 
 
-def _whole_seconds(limit: int) -> str:
+def whole_seconds(limit: int) -> str:
     """A limit for originate_timeout and call_timeout. They count seconds of the wall clock that
     have begun, so that a limit of 3 ends 2 to 3 s after its start (seen). leg_timeout and
     leg_progress_timeout count those that have passed, and end after 3 to 4 s."""
@@ -414,12 +414,12 @@ def bridge_inline(
 ) -> str:
     """The bridge of a channel to another party, for the dialplan ``inline``.
 
-    ``shows`` is the number that the party sees. Raises ValueError.
+    ``shows`` is the number that the party sees. ``call_timeout`` of the channel limits the ringing
+    of a party with one way to reach it. Raises ValueError.
     """
     of_leg = {
         **{name: _check(_VALUE, value, name) for name, value in variables.items()},
         **_NO_DETOUR,
-        "leg_timeout": str(int(ring_timeout)),
         "rtp_timer_name": "soft",
         **_caller_id("origination", CallerId(shows)),
     }
@@ -512,7 +512,7 @@ def _legs(party: Party, variables: Mapping[str, str], limit: int, *, quoted: boo
         own = dict(variables)
         for number, later in enumerate(party[at:]):
             kill = f"uuid_kill {_check(_UUID, later.uuid, 'uuid')} NO_ANSWER"
-            command = f"sched_api +{_whole_seconds(limit)} {tasks} {kill}"
+            command = f"sched_api +{whole_seconds(limit)} {tasks} {kill}"
             own[f"api_on_originate_{number}"] = f"{quote_mark}{command}{quote_mark}"
         if at < len(party) and 0 < attempt.progress_timeout < limit:
             own["leg_progress_timeout"] = str(int(attempt.progress_timeout))

@@ -245,7 +245,7 @@ class Actor:
         # The time limit of the call is on the source, and the source may be the party that leaves.
         commands.limit_duration(connection, leg.uuid, self._left(call))
         # The source has a call_timeout for its destination, which would limit this ringing too.
-        limit = str(request.wait_for_pickup)
+        limit = dialstring.whole_seconds(request.wait_for_pickup)
         commands.set_variable(connection, leg.uuid, "call_timeout", limit)
         if call.counted is not None or any(each.counted for each in brought):
             self._limit_next(connection, call, leg, brought)

@@ -465,7 +465,8 @@ def _cause(call: Call) -> str:
         return QUOTA_CAUSE
     if (last := _last_of_others(call)) is not None:
         called = _called_in_vain(call)
-        return (called.cause if called else last.cause) or "NORMAL_UNSPECIFIED"
+        cause = (called or last).cause or "NORMAL_UNSPECIFIED"
+        return _without_limit(cause) if called else cause
     if winner is not None:
         dialled = winner.originate_disposition
         talked = _connected(call, winner) is not None
@@ -530,7 +531,7 @@ def _ended_by(call: Call, cause: str) -> str:
         if hung_up is not None and hung_up.cause == last.cause:
             return _BY[hung_up.role]
         called = _called_in_vain(call)
-        if called is not None and called.cause in _TIMEOUTS:
+        if called is not None and cause in _TIMEOUTS:
             return BY_TIMEOUT
         refused = called is not None and called.sip_disposition == "recv_refuse"
         return BY_THIRD_PARTY if refused else BY_SWITCH

@@ -9,7 +9,7 @@ from app.calls.model import Call, Leg, NumberKind, Role, State, evolve, leg_uuid
 from app.store.queue import JobQueue
 from app.store.writes import Note
 from tests.conftest import eventually
-from tests.integration.conftest import LIMIT, REAL, Ringback
+from tests.integration.conftest import LIMIT, REAL, SPEED, Ringback
 
 
 class Talk:
@@ -124,6 +124,20 @@ def test_a_transfer_between_public_numbers_is_the_call_s_to_allow(ringback: Ring
     call = ringback.ended(allowed.id)
     assert (call.hangup_cause, call.ended_by) == ("USER_BUSY", "third_party")
     assert call.disposition == 0
+
+
+@pytest.mark.parametrize("view", ["00", "01"])
+def test_the_target_of_a_transfer_rings_for_as_long_as_was_asked(
+    ringback: Ringback, view: str
+) -> None:
+    talk = Talk(ringback, query="?allowPublicTransfer=true").bridged()
+    talk.put("Transfer", sendCallTo="15608", phoneCallViewId=view, waitForPickup=2)
+    call = ringback.ended(talk.id)
+    assert (call.hangup_cause, call.ended_by) == ("NO_ANSWER", "timeout")
+    (target,) = call.thirds
+    assert target.created is not None and target.ended is not None
+    # A channel's time is that of the wall clock; the simulator counts faster seconds.
+    assert SPEED * (target.ended - target.created) + 0.1 >= 2
 
 
 @pytest.mark.parametrize(("by", "parked"), [("00", "01"), ("01", "00")])

@@ -589,6 +589,19 @@ def test_a_transferred_call_ends_with_the_last_who_hung_up(role: Role, by: str) 
 ROLES_OF = {"a1": Role.SOURCE, "c1": Role.THIRD}
 
 
+def test_nobody_answered_a_transfer_through_several_gateways() -> None:
+    """The switch's limit of the last leg's ringing has the cause of the end of the call's time."""
+    target = [make_leg(name, action=Action.TRANSFER, of="a1") for name in ("c1", "c1.2")]
+    call = report(dialled("a1", "b1", *target), "a1", created=1003.0, answered=1004.0)
+    call = report(call, "b1", created=1005.0, answered=1006.0, bridged=1006.0)
+    call = report(call, "a1", bridged=1006.0)
+    call = report(call, "b1", ended=1010.0, cause="NORMAL_CLEARING")
+    call = report(call, "c1", created=1010.0, ended=1011.0, cause="NORMAL_TEMPORARY_FAILURE")
+    call = report(call, "c1.2", created=1011.0, ended=1021.0, cause="ALLOTTED_TIMEOUT")
+    call = report(call, "a1", ended=1021.0, cause="ALLOTTED_TIMEOUT")
+    assert ended(call) == (State.ENDED, "NO_ANSWER", "timeout", ANSWERED)
+
+
 @pytest.mark.parametrize(
     ("begin", "over"), [("held", "unheld"), ("parked", "unparked"), ("recording", "recorded")]
 )
