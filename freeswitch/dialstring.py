@@ -255,6 +255,10 @@ def originate(
     # then.
     of_destination = {**ours, **_NO_DETOUR, "rtp_timer_name": "soft"}
     of_destination |= _sends(destination_headers) | _rings_alone(limit, at_destination)
+    if at_destination and BRIDGE_DATA in of_source:
+        # One that hears a prompt has answered before the bridge.
+        timer = " ".join(limit_of_next(destination_left or 0))
+        of_destination["execute_on_answer"] = timer.replace(" ", r"\s")
     of_bridge = {"no_throttle_limits": "true", **shared_variables(of_destinations)}
     if hears.network and len(destinations) == 1 and not at_destination:
         # The source's own ignore_early_media would hold for the bridge too. bridge_early_media

@@ -78,6 +78,18 @@ def test_a_key(shape: Callable[..., Any]) -> None:
     assert source["execute_on_answer"] == "sched_hangup +616 allotted_timeout"
 
 
+@pytest.mark.parametrize("gates", [[KEY], [KEY, KEY], [ANNOUNCEMENT]])
+def test_a_cap_counts_from_the_answer_of_a_destination_that_hears_a_prompt(
+    gates: list[Gate],
+) -> None:
+    parties = [[attempt(gate) for gate in gates]]
+    _, destinations = build([[attempt()]], parties, destination_left=4)
+    for leg in bridged(destinations):
+        assert leg["execute_on_answer"] == "sched_hangup +4 facility_not_subscribed"
+    _, destinations = build([[attempt()]], parties)
+    assert not any("execute_on_answer" in leg for leg in bridged(destinations))
+
+
 def test_who_need_not_is_not_asked() -> None:
     sources, destinations = build([[attempt(KEY)], [attempt()]], [[attempt()]])
     must, free = variables(sources)
