@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, post_load
 from marshmallow.validate import Length, OneOf
 
 from app.calls.status_callback import EVENTS
@@ -71,6 +71,11 @@ class StatusCallbackSchema(BaseRequest):
         load_default="POST", validate=OneOf(["POST"]), metadata=coded("pc_callback_invalid")
     )
 
+    @post_load
+    def _in_order(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """In one form, whatever the order: a retry is the same request."""
+        return {**data, "events": [name for name in EVENTS if name in data["events"]]}
+
 
 # What the dial string takes (freeswitch.dialstring.check_headers), which arrives as sent.
 _HEADER = re.compile(r"X-(?!FS-|AUTH-|Ringback)[A-Za-z0-9-]{1,40}", re.ASCII | re.IGNORECASE)
@@ -124,8 +129,13 @@ class HeadersSchema(DestinationHeadersSchema):
 
 def stored_headers(view: Mapping[str, Any]) -> dict[str, Any]:
     """The field of a call for the SIP headers of its view; empty without any."""
-    sides = {side: headers for side, headers in view.get("headers", {}).items() if headers}
+    sides = headers_of(view)
     return {"sip_headers": _text(sides)} if sides else {}
+
+
+def headers_of(view: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The SIP headers of a view, without sides that send none."""
+    return {side: headers for side, headers in view.get("headers", {}).items() if headers}
 
 
 def stored(body: Mapping[str, Any], app: str) -> dict[str, Any]:

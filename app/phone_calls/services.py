@@ -156,8 +156,8 @@ class PhoneCalls:
         views = [
             {
                 name: _keys(caller, guard, value) if isinstance(value, list) else value
-                for name, value in view.items()
-                if value != extension.default_caller_id
+                for name, value in {**view, "headers": extras.headers_of(view)}.items()
+                if value not in ({}, extension.default_caller_id)
             }
             for view in body["phoneCallView"]
         ]

@@ -143,6 +143,22 @@ def test_a_retry_is_the_same_request(ask: Ask) -> None:
         is_error(ask("POST", SIMPLE, {**asked, **other}), 400, "pc_nonce_invalid")
 
 
+def test_the_order_of_events_and_empty_headers_change_nothing(ask: Ask) -> None:
+    (view,) = BODY["phoneCallView"]
+
+    def placed(events: list[str], **more: Any) -> str:
+        callback = {"url": URL, "events": events}
+        body = {**BODY, "nonce": "n", "statusCallback": callback}
+        (made,) = ask("POST", SIMPLE, {**body, "phoneCallView": [{**view, **more}]}).json
+        call_id: str = made["id"]
+        return call_id
+
+    first = placed(["ended", "answered"])
+    assert first == placed(["answered", "ended", "ended"])
+    for headers in ({}, {"source": {}}, {"source": {}, "destination": {}}):
+        assert first == placed(["ended", "answered"], headers=headers)
+
+
 @pytest.mark.parametrize("fits", [True, False])
 def test_the_most_metadata(ask: Ask, fits: bool) -> None:
     # {"k":"…"} with two bytes for each letter.
