@@ -12,7 +12,6 @@ import pytest
 from app.accounts.policy import Policy
 from app.accounts.store import AccountStore
 from app.calls.model import State
-from app.store.pace import SUSPENDED
 from tests.conftest import Stacks, eventually
 from tests.integration.conftest import Ringback
 from tests.receiver import Receiver, receiving
@@ -135,9 +134,9 @@ def test_a_switch_that_dies(mortal: Ringback, receiver: Receiver) -> None:
 
 def test_a_call_that_the_worker_refuses(mortal: Ringback, receiver: Receiver) -> None:
     """The policy changes while the call waits."""
-    redis, accounts = mortal.store.redis, AccountStore(mortal.store.redis, mortal.store.keys)
+    accounts = AccountStore(mortal.store.redis, mortal.store.keys)
     before = accounts.current()
-    redis.set(SUSPENDED, 1)
+    mortal.kill("worker")
     try:
         call_id = place(mortal, receiver, "4915550109")
         policy = Policy("not-germany", deny=("+49",))
@@ -146,11 +145,10 @@ def test_a_call_that_the_worker_refuses(mortal: Ringback, receiver: Receiver) ->
             before, organizations={"0003": organization}, policies={policy.name: policy}
         )
         accounts.replace(barring, demo=True)
-        redis.delete(SUSPENDED)
+        mortal.start("worker")
         (ended,) = told(receiver, call_id, "ended")
         assert ended["call"]["endedBy"] == "policy"
     finally:
-        redis.delete(SUSPENDED)
         accounts.replace(before, demo=True)
         body = {"extension": "210", "phoneCallView": [{"source": "15509", "destination": "15500"}]}
         eventually(lambda: mortal.request("POST", "@me/simple", body)[0] == 202)
