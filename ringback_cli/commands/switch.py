@@ -120,7 +120,9 @@ def resume(name: str, as_json: bool) -> None:
     was = session.switches.resume(name)
     if was:
         session.audit("resume", name)
-    _answer(session, name, as_json, "gets new calls again." if was else "was not paused.")
+    # It may have been given calls by now: their number says nothing.
+    said = "gets new calls again." if was else "was not paused."
+    _answer(session, name, as_json, said, counted=False)
 
 
 @command.command()
@@ -210,12 +212,13 @@ def _drained(session: Session, name: str, limit: float | None) -> int:
             time.sleep(_LOOK)
 
 
-def _answer(session: Session, name: str, as_json: bool, text: str) -> None:
+def _answer(session: Session, name: str, as_json: bool, text: str, *, counted: bool = True) -> None:
     (switch,) = session.switches.get_many([name])
     if as_json:
         put_json(document(switch))
     else:
-        click.echo(f"{name} {text} It has {switch.calls} live calls.")
+        calls = f" It has {switch.calls} live calls." if counted else ""
+        click.echo(f"{name} {text}{calls}")
 
 
 def _said(pause: "Pause") -> str:
