@@ -35,5 +35,10 @@ def target(url: str, app: str) -> str:
     return f"{app} {parts.scheme}://{f'[{host}]' if ':' in host else host}:{port(parts)}"
 
 
+def app_of(target: str) -> str:
+    """The app of a target."""
+    return target.rpartition(" ")[0]
+
+
 def port(parts: SplitResult) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)

@@ -38,7 +38,7 @@ from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.writes import Note
-from app.web.urls import target
+from app.web.urls import app_of, target
 from ringback_cli.main import main
 from ringback_cli.session import APP
 from ringback_cli.up import environment
@@ -54,6 +54,8 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 LOOPBACK = "127.0.0.0/8,::1/128"
 # Of localhost, signed by itself.
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
+# A process that sends nothing yet.
+FREE: dict[str, Any] = {"most_of_target": 9, "in_hand": {}, "most_of_app": 99, "of_app": {}}
 # What is told of the desk when it talks with somebody.
 DESKS = (DIAL_OUT, ANSWER_OUT, HANGUP)
 
@@ -425,12 +427,18 @@ def test_a_private_address_is_not_connected_to(
     assert all("may be called" in letter.reason for letter in told.messages.dead_letters())
 
 
-def call_back(told: Told, number: int, url: str, app: str = "demo-user") -> list[str]:
+def call_back(
+    told: Told,
+    number: int,
+    url: str,
+    app: str = "demo-user",
+    reports: Sequence[LegReport] = TALK,
+) -> list[str]:
     """A call between two extensions that tells a URL of its statuses; the ids of what it tells."""
     callback = {"url": url, "events": EVENTS, "method": "POST", "target": target(url, app)}
     new = call([DESK], [CALLED])
     new = replace(new, app=app, user="12", status_callback=json.dumps(callback))
-    told.talk(number, new=new)
+    told.talk(number, reports, new)
     return [f"{number:020x}-{event}" for event in EVENTS]
 
 
@@ -575,7 +583,7 @@ def test_the_oldest_dead_letters_go(redis: Redis, monkeypatch: pytest.MonkeyPatc
     assert told.messages.route() == 9
     # The last two of the four that had no place; a call that has one keeps it.
     assert told.letters() == [full[1][0], full[1][2]]
-    (taken,) = told.messages.claim(lease=9.0, most=9, most_of_target=9, in_hand={})
+    (taken,) = told.messages.claim(lease=9.0, most=9, **FREE)
     assert taken.message["id"] == kept
 
 
@@ -589,10 +597,30 @@ def test_one_script_takes_so_much_at_most(redis: Redis, monkeypatch: pytest.Monk
         told.talk(number, TALK[:1])
     # Four for each entry: none is begun after the second.
     assert [told.messages.route() for _ in range(3)] == [2, 1, 0]
-    claims = [
-        told.messages.claim(lease=9.0, most=99, most_of_target=9, in_hand={}) for _ in range(5)
-    ]
+    claims = [told.messages.claim(lease=9.0, most=99, **FREE) for _ in range(5)]
     assert list(map(len, claims)) == [3, 3, 3, 3, 0]
+
+
+def test_an_app_with_many_hosts_leaves_room_for_others(redis: Redis) -> None:
+    told = Told(redis, OWN)
+    for port in range(1, 1105):
+        call_back(told, port, f"http://127.0.0.1:{port}", "demo-voipnow", TALK[:3])
+    call_back(told, 2000, "http://127.0.0.1:1")
+    while told.messages.route():
+        pass
+
+    def claim(busy: int) -> list[str]:
+        share = {**FREE, "most_of_app": 4, "of_app": {"demo-voipnow": busy}}
+        return [app_of(each.target) for each in told.messages.claim(lease=60, most=9, **share)]
+
+    assert claim(1) == ["demo-voipnow"] * 3
+    # Its other targets go behind that of the other app, however many they are.
+    found: list[str] = []
+    eventually(lambda: found.extend(claim(4)) or found)
+    assert found == ["demo-user"]
+    assert claim(4) == []
+    # Nothing is lost.
+    eventually(lambda: claim(0) == ["demo-voipnow"] * 4)
 
 
 def test_leases(redis: Redis) -> None:
@@ -603,9 +631,7 @@ def test_leases(redis: Redis) -> None:
     told.messages.route()
 
     def claim(**changes: Any) -> list[Any]:
-        return told.messages.claim(
-            **{"lease": 60.0, "most": 9, "most_of_target": 9, "in_hand": {}, **changes}
-        )
+        return told.messages.claim(**{"lease": 60.0, "most": 9, **FREE, **changes})
 
     target = "demo-user http://127.0.0.1:1"
     assert claim(in_hand={target: 9}) == claim(most=0) == []

@@ -29,7 +29,7 @@ from app.settings import Settings, parse_networks
 from app.store.client import BLOCK_LIMIT
 from app.store.keys import Keys
 from app.telemetry import counting, logs, tracing
-from app.web.urls import is_callable, port
+from app.web.urls import app_of, is_callable, port
 from workers.webhooks import status
 from workers.webhooks.messages import Messages, Taken
 from workers.webhooks.send import FORM, JSON, Failed, send
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 # failed. A failing target gets one, so that hanging targets leave room for others.
 _MOST = 500
 _MOST_OF_TARGET = 16
+# The most requests for one app: each of its calls may name another host that hangs.
+_MOST_OF_APP = 250
 # The most failing targets that a process remembers.
 _MOST_FAILING = 1000
 # Names looked up at a time: each takes a thread for as long as the name server does.
@@ -116,7 +118,16 @@ class Delivery:
             most=room,
             most_of_target=_MOST_OF_TARGET,
             in_hand=self._counted(),
+            most_of_app=_MOST_OF_APP,
+            of_app=self._of_app(),
         )
+
+    def _of_app(self) -> dict[str, int]:
+        """The number of requests under way for each app."""
+        found: Counter[str] = Counter()
+        for target, count in self._in_hand.items():
+            found[app_of(target)] += count
+        return dict(found)
 
     def _counted(self) -> dict[str, int]:
         """The number of requests that each target counts as having."""
@@ -142,6 +153,9 @@ class Delivery:
             log.error("a command of Redis failed: %s", error)
         finally:
             self._in_hand[taken.target] -= 1
+            if not self._in_hand[taken.target]:
+                # The calls of an app may name any number of targets.
+                del self._in_hand[taken.target]
             self._wake.set()
 
     def _deliver(self, taken: Taken) -> None:

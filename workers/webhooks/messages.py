@@ -87,10 +87,17 @@ class Messages:
         return count
 
     def claim(
-        self, *, lease: float, most: int, most_of_target: int, in_hand: Mapping[str, int]
+        self,
+        *,
+        lease: float,
+        most: int,
+        most_of_target: int,
+        in_hand: Mapping[str, int],
+        most_of_app: int,
+        of_app: Mapping[str, int],
     ) -> list[Taken]:
-        """Take up to ``most`` due messages for ``lease`` seconds, and no more for one target than
-        its limit leaves."""
+        """Take up to ``most`` due messages for ``lease`` seconds, and no more for one target or one
+        app than its limit leaves. ``in_hand`` and ``of_app`` count those that it has already."""
         found: list[list[bytes]] = self._claim(
             keys=[self._targets],
             args=[
@@ -100,6 +107,8 @@ class Messages:
                 min(most, _MESSAGES_AT_ONCE),
                 most_of_target,
                 orjson.dumps(in_hand),
+                most_of_app,
+                orjson.dumps(of_app),
             ],
         )
         return [
