@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.accounts.model import PriceOf
+from app.accounts.prompts import Prompt
 from app.accounts.store import AccountStore, read_accounts
 from app.calls import cost
 from app.calls.model import Call, State
@@ -34,8 +35,13 @@ def real_time(stacks: Stacks) -> Iterator[Ringback]:
     ringback.heal()
 
 
-def capped(ringback: Ringback, rates: tuple[PriceOf, ...] = (), **caps: Any) -> None:
-    accounts = read_accounts(None)
+def capped(
+    ringback: Ringback,
+    rates: tuple[PriceOf, ...] = (),
+    prompts: dict[str, Prompt] | None = None,
+    **caps: Any,
+) -> None:
+    accounts = replace(read_accounts(None), prompts=prompts or {})
     organizations = {n: replace(o, **caps) for n, o in accounts.organizations.items()}
     new = replace(
         accounts, organizations=organizations, rates={each.prefix: each for each in rates}
@@ -157,6 +163,24 @@ def test_calls_that_share_a_cap_end_when_their_sum_reaches_it(real_time: Ringbac
     for call_id in ids:
         real_time.ended(call_id)
     eventually(lambda: listens(real_time))
+
+
+def test_a_cap_counts_while_a_destination_hears_a_prompt(real_time: Ringback) -> None:
+    """Even if no process of Ringback hears of its answer. The prompt alone may take two minutes."""
+    prompt = Prompt("press-one", file="silence_stream://2000")
+    capped(real_time, minutes_per_day=1, prompts={prompt.name: prompt})
+    have_used(real_time, "seconds", MINUTE - 4)
+    accept = {"prompt": "press-one", "timeout": 60, "attempts": 2, "of": "destination"}
+    # It answers after two seconds.
+    call_id = real_time.place("0003*210", "15512", accept=accept)
+    call = real_time.wait(call_id, lambda call: call.destinations[0].created is not None)
+    for name in ("worker", "listener"):
+        real_time.kill(name)
+    uuid = call.destinations[0].uuid
+    eventually(lambda: real_time.api(f"uuid_exists {uuid}") == "false")
+    for name in ("worker", "listener"):
+        real_time.start(name)
+    real_time.ended(call_id)
 
 
 def test_a_call_that_finds_nothing_left_is_not_dialled(real_time: Ringback) -> None:
