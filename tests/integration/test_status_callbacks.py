@@ -155,24 +155,28 @@ def test_a_call_that_the_worker_refuses(mortal: Ringback, receiver: Receiver) ->
         mortal.heal()
 
 
-def test_a_call_that_waits_too_long(stacks: Stacks, receiver: Receiver) -> None:
-    impatient = stacks(None, queue_timeout=1)
-    impatient.kill("worker")
-    call_id = place(impatient, receiver, "211")
-    (ended,) = told(receiver, call_id, "ended")
-    assert ended["call"]["endedBy"] == "queue_timeout"
-    assert "ringing" not in ended["call"]["phoneCallView"][0]
+@pytest.fixture(scope="module")
+def impatient(stacks: Stacks) -> Ringback:
+    return stacks(None, queue_timeout=1, webhook_retry_delay=0.1)
 
 
-def test_a_receiver_that_dies_is_told_again(ringback: Ringback, receiver: Receiver) -> None:
+def test_a_receiver_that_dies_is_told_again(impatient: Ringback, receiver: Receiver) -> None:
     answers = iter([500, 500])
     receiver.answer = lambda _: next(answers, 200)
-    call_id = place(ringback, receiver, "15509")
+    call_id = place(impatient, receiver, "15509")
     first = receiver.next()
     again, third = receiver.next(), receiver.next()
     assert again["id"] == third["id"] == first["id"]
     assert again["content"] == third["content"] == first["content"]
     eventually(lambda: receiver.seen[-1]["id"] == f"{call_id}-ended")
+
+
+def test_a_call_that_waits_too_long(impatient: Ringback, receiver: Receiver) -> None:
+    impatient.kill("worker")
+    call_id = place(impatient, receiver, "211")
+    (ended,) = told(receiver, call_id, "ended")
+    assert ended["call"]["endedBy"] == "queue_timeout"
+    assert "ringing" not in ended["call"]["phoneCallView"][0]
 
 
 def test_headers_are_sent_on_their_side_alone(ringback: Ringback) -> None:
