@@ -17,6 +17,7 @@ from app.accounts.guard import barred
 from app.accounts.prompts import Prompt
 from app.calls import transitions, watch
 from app.calls.model import Call
+from app.calls.sight import organization_of
 from app.store.calls import Change
 from app.store.errors import NotReplicated
 from app.store.pace import Asking, Turn
@@ -339,12 +340,15 @@ class Dispatcher:
         self._some_sent.set()
 
     def _prompts(self, call: Call) -> Mapping[str, Prompt]:
-        """The prompts of the accounts, with those of the call."""
-        wanted, accounts = prompts_of(call), self._runtime.accounts.known
-        if not wanted <= accounts.prompts.keys():
+        """The prompts that the call may have."""
+        wanted, number = prompts_of(call), organization_of(call.extension)
+        if not wanted:
+            return {}
+        found = self._runtime.accounts.known.prompts_of(number)
+        if not wanted <= found.keys():
             # An API may have accepted the call by a change that this process has not read yet.
-            accounts = self._runtime.accounts.latest(fresh=True)
-        return accounts.prompts
+            found = self._runtime.accounts.latest(fresh=True).prompts_of(number)
+        return found
 
     def _traced(self, connection: SwitchConnection, call: Call) -> AbstractContextManager[None]:
         address = connection.address

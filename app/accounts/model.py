@@ -9,7 +9,7 @@ from app.accounts import scopes
 from app.accounts.credentials import Credential, is_between
 from app.accounts.credentials import token_sha256 as token_sha256
 from app.accounts.policy import Policy
-from app.accounts.prompts import AcceptRule, AnnounceRule, Prompt
+from app.accounts.prompts import AcceptRule, AnnounceRule, Prompt, of_organization
 from app.accounts.scopes import AppScope
 from app.calls.sight import organization_of
 from app.numbers import NumberFormat, longest_prefix
@@ -342,6 +342,10 @@ class Accounts:
             if digits.startswith(route.prefix):
                 return route.gateways
         return ()
+
+    def prompts_of(self, organization: str) -> dict[str, Prompt]:
+        """The prompts that calls of the organization with this number may have, by name."""
+        return of_organization(self.prompts, organization)
 
     def gateway(self, name: str) -> Gateway:
         """The gateway of that name, with the defaults if the accounts have no row of it."""

@@ -11,6 +11,7 @@ from marshmallow.validate import Length, Range, Regexp
 from app.accounts.prompts import AcceptRule, AnnounceRule, Of, Prompt
 
 _NAME = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
+_NUMBER = Regexp(r"\A\d{1,16}\Z", error="Takes digits.")
 _PART = r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*"
 _FILE = Regexp(
     rf"\A(/?{_PART}(/{_PART})*|silence_stream://[0-9]{{1,6}}|phrase:[A-Za-z0-9_-]{{1,64}})\Z",
@@ -31,6 +32,7 @@ class PromptSchema(Schema):
     text = fields.String(validate=_TEXT)
     voice = fields.String(validate=_VOICE)
     language = fields.String(validate=_LANGUAGE)
+    organization = fields.String(validate=_NUMBER)
 
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:

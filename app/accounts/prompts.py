@@ -19,6 +19,8 @@ class Prompt:
     voice: str | None = None
     # The language of a phrase.
     language: str | None = None
+    # The number of the organization whose calls may have it; None for all.
+    organization: str | None = None
 
 
 class Of(StrEnum):
@@ -62,6 +64,12 @@ class AnnounceRule:
     def announce(self, role: Role) -> str | None:
         """The prompt's name, for a leg that hears it; else None."""
         return self.prompt if self.to.has(role) else None
+
+
+def of_organization(prompts: Mapping[str, Prompt], number: str | None) -> dict[str, Prompt]:
+    """The prompts that calls of the organization with this number may have; with None those that
+    calls of all may have."""
+    return {n: p for n, p in prompts.items() if p.organization in (None, number)}
 
 
 def missing(prompts: Mapping[str, Prompt], *rules: AcceptRule | AnnounceRule | None) -> str | None:

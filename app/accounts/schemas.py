@@ -1,6 +1,6 @@
 """The form of the accounts file, and the rules between its parts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -34,7 +34,7 @@ from app.accounts.model import (
 )
 from app.accounts.policy import TYPES, Policy
 from app.accounts.prompt_schemas import AcceptSchema, AnnounceSchema, PromptSchema
-from app.accounts.prompts import missing
+from app.accounts.prompts import Prompt, missing, of_organization
 from app.accounts.scopes import AppScope
 from app.caller_id import parse_caller_id
 from app.calls.cost import MILLION, decimal
@@ -368,16 +368,7 @@ class AccountsSchema(Schema):
                     errors.add(table, index, "policy", "Is no policy's name.")
         errors.unique("prompts", "name", data["prompts"])
         prompts = {prompt.name: prompt for prompt in data["prompts"]}
-        for table in ("organizations", "gateways"):
-            for index, row in enumerate(data[table]):
-                try:
-                    ringback.check(row.ringback or ringback.AUTO, prompts)
-                except ValueError as error:
-                    errors.add(table, index, "ringback", str(error))
-        for index, organization in enumerate(data["organizations"]):
-            for name in ("accept", "announce"):
-                if missing(prompts, getattr(organization, name)) is not None:
-                    errors.add("organizations", index, name, "Names no prompt of [[prompts]].")
+        errors.prompts(data["organizations"], data["gateways"], prompts)
         errors.unique("rates", "prefix", data["rates"])
         for index, price in enumerate(data["rates"]):
             if price.currency != data["rates"][0].currency:
@@ -394,6 +385,9 @@ class AccountsSchema(Schema):
             if gateway.name not in routed:
                 errors.add("gateways", index, "name", "Is used by no route and no dial string.")
         organizations = {o.number: o for o in data["organizations"]}
+        for index, prompt in enumerate(data["prompts"]):
+            if prompt.organization is not None and prompt.organization not in organizations:
+                errors.add("prompts", index, "organization", "Is no organization's number.")
         users = {u.id: u for u in data["users"]}
         for index, user in enumerate(data["users"]):
             if user.organization not in organizations:
@@ -474,6 +468,27 @@ class _Errors:
                 if token.sha256 in seen:
                     self.add("apps", index, "token", "Is taken by an earlier one.")
                 seen.add(token.sha256)
+
+    def prompts(
+        self,
+        organizations: list[Organization],
+        gateways: list[Gateway],
+        prompts: Mapping[str, Prompt],
+    ) -> None:
+        """Check that organizations and gateways name prompts that their calls may have."""
+        rows: list[tuple[str, int, Organization | Gateway, str | None]] = [
+            *(("organizations", at, each, each.number) for at, each in enumerate(organizations)),
+            *(("gateways", at, each, None) for at, each in enumerate(gateways)),
+        ]
+        for table, index, row, number in rows:
+            own = of_organization(prompts, number)
+            try:
+                ringback.check(row.ringback or ringback.AUTO, own)
+            except ValueError as error:
+                self.add(table, index, "ringback", str(error))
+            for name in ("accept", "announce"):
+                if missing(own, getattr(row, name, None)) is not None:
+                    self.add(table, index, name, "Names no prompt of [[prompts]].")
 
     def supervise(self, table: str, index: int, named: Iterable[str], organization: str) -> None:
         """Check that patterns name extensions of the row's own organization."""

@@ -21,7 +21,7 @@ from app.accounts.model import (
     Organization,
     User,
 )
-from app.accounts.prompts import AcceptRule, AnnounceRule, missing
+from app.accounts.prompts import AcceptRule, AnnounceRule, Prompt, missing
 from app.accounts.scopes import AppScope
 from app.calls import actions
 from app.calls.model import (
@@ -197,7 +197,9 @@ class PhoneCalls:
         hears = None
         if kind != INVITE:
             destination = next(leg for leg in legs if leg.role is Role.DESTINATION)
-            chosen = _checked_ringback(caller.accounts, view.get("ringback"), path)
+            chosen = _checked_ringback(
+                caller.accounts.prompts_of(organization.number), view.get("ringback"), path
+            )
             hears = ringback.heard(caller.accounts, organization, chosen, destination)
             if accept or announce:
                 legs = tuple(_with_prompts(leg, accept, announce) for leg in legs)
@@ -592,8 +594,9 @@ def _rules(
     organization. Raises ApiError for a prompt that the accounts do not have."""
     accept: AcceptRule | None = view.get("accept", organization.accept) or None
     announce: AnnounceRule | None = view.get("announce", organization.announce) or None
+    prompts = accounts.prompts_of(organization.number)
     for field, rule in (("accept", accept), ("announce", announce)):
-        if (name := missing(accounts.prompts, rule)) is not None:
+        if (name := missing(prompts, rule)) is not None:
             reason = "The accounts have no prompt of this name."
             where = f"{path}.{field}.prompt"
             raise api_error(f"pc_{field}_invalid", field=where, value=name, reason=reason)
@@ -631,11 +634,11 @@ def number_in(caller: Caller, number: str, call: Call) -> str | None:
     return next(found, None)
 
 
-def _checked_ringback(accounts: Accounts, chosen: str | None, path: str) -> str | None:
+def _checked_ringback(prompts: Mapping[str, Prompt], chosen: str | None, path: str) -> str | None:
     """The choice of a view. Raises ApiError."""
     if chosen is not None:
         try:
-            ringback.check(chosen, accounts.prompts)
+            ringback.check(chosen, prompts)
         except ValueError as error:
             field, reason = f"{path}.ringback", str(error)
             raise api_error(

@@ -31,7 +31,14 @@ name = "recorded"
 text = "This call is recorded."
 voice = "flite|slt"
 language = "en"
+
+[[prompts]]
+name = "of-others"
+file = "/sounds/others.wav"
+organization = "0004"
 """
+OTHERS = '[[organizations]]\nid = "4"\nnumber = "0004"\nname = "Others"\n'
+
 TOKEN = "the-prompts-user-token"
 DEFAULTS = """
 accept = { prompt = "press-one", key = "5", of = "both" }
@@ -52,7 +59,8 @@ def import_accounts(redis: Redis, tmp_path: Path) -> Callable[[str], None]:
 
     def _import(defaults: str = "") -> None:
         text = demo.replace('caller_ids = ["*"]', f'caller_ids = ["*"]{defaults}')
-        AccountStore(redis, Keys()).replace(accounts(tmp_path, text + PROMPTS), demo=True)
+        whole = accounts(tmp_path, text + OTHERS + PROMPTS)
+        AccountStore(redis, Keys()).replace(whole, demo=True)
 
     return _import
 
@@ -193,7 +201,7 @@ def test_a_retry_is_the_same_request(place: Place, ask: Ask) -> None:
 def test_the_prompts_of_the_accounts_are_dialled(
     place: Place, store: CallStore, tmp_path: Path
 ) -> None:
-    found = accounts(tmp_path, GOOD + PROMPTS).prompts
+    found = accounts(tmp_path, GOOD + OTHERS + PROMPTS).prompts
     accept = {"prompt": "press-one", "of": "both"}
     call = call_of(place(accept=accept, announce={"prompt": "recorded", "to": "both"}), store)
     command = originate_command(call, "", prompts=found)
@@ -237,4 +245,36 @@ def test_a_bad_prompt_is_named(tmp_path: Path, text: str, where: str) -> None:
 def test_an_organization_names_prompts_that_are_there(tmp_path: Path, rule: str) -> None:
     text = GOOD.replace('name = "One"', f'name = "One"\n{rule} = {{ prompt = "nosuch" }}')
     with pytest.raises(SettingsError, match=rf"organizations.*{rule}"):
-        accounts(tmp_path, text + PROMPTS)
+        accounts(tmp_path, text + OTHERS + PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("accept", {"prompt": "of-others"}),
+        ("announce", {"prompt": "of-others"}),
+        ("ringback", "of-others"),
+    ],
+)
+def test_a_prompt_of_another_organization_does_not_exist(
+    place: Place, name: str, rule: Any
+) -> None:
+    unknown = place(**{name: "nosuch" if name == "ringback" else {"prompt": "nosuch"}})
+    theirs = place(**{name: rule})
+    assert theirs.status_code == 400
+    assert theirs.json["error"]["code"] == unknown.json["error"]["code"] == f"pc_{name}_invalid"
+    assert theirs.json["error"]["reason"] == unknown.json["error"]["reason"]
+
+
+def test_accounts_name_prompts_that_their_calls_may_have(tmp_path: Path) -> None:
+    own = OTHERS + 'ringback = "of-others"\naccept = { prompt = "of-others" }\n'
+    found = accounts(tmp_path, GOOD + own + PROMPTS)
+    assert {"of-others", "press-one"} <= found.prompts_of("0004").keys()
+    assert "of-others" not in found.prompts_of("0001")
+    for text, where in (
+        (GOOD.replace('name = "One"', 'name = "One"\nringback = "of-others"'), "ringback"),
+        (GOOD + '[[gateways]]\nname = "pstn"\nringback = "of-others"\n', "ringback"),
+        (GOOD + PROMPTS.replace("0004", "9999").replace("of-others", "x"), "organization"),
+    ):
+        with pytest.raises(SettingsError, match=where):
+            accounts(tmp_path, text + OTHERS + PROMPTS)
