@@ -11,8 +11,8 @@ demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
 # A file runs in one process; tests/conftest.py gives the order, the longest first.
-# Three processes on two cores: more than half of its time a test of a stack waits.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Four processes on two cores: more than half of its time a test of a stack waits.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.developer
 	$(PYTEST)

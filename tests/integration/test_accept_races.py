@@ -22,7 +22,7 @@ from tests.integration.conftest import REAL, SPEED, Ringback
 from tests.integration.test_accept import ACCEPT, DESTINATION, STAYS, hang_up, place
 from tests.integration.test_accept import ringback as ringback
 
-RACES = int(os.environ.get("ACCEPT_RACES", "50"))
+RACES = int(os.environ.get("ACCEPT_RACES", "30"))
 AT_ONCE = 8 if REAL else 16
 # Pairs that do the same within a millisecond (freeswitch/simulator/telephones.py).
 ANSWER, PRESS = ("15517", "15617"), ("15562", "3150662")
