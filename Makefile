@@ -11,8 +11,8 @@ demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
 # A file runs in one process; tests/conftest.py gives the order, the longest first.
-# Four processes on two cores: more than half of its time a test of a stack waits.
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+# Three processes on two cores: more than half of its time a test of a stack waits.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.developer
 	$(PYTEST)
@@ -52,7 +52,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	touch $@
 
 $(VENV)/.developer: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,docs]'
+	$(BIN)/pip install --no-compile --quiet --disable-pip-version-check -e '.[test,docs]'
 	touch $@
 
 clean:

@@ -218,11 +218,18 @@ def _waiting(settings: Settings) -> int | None:
     return count
 
 
+# The ports that this process has given to parts.
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A port below those that the system gives out by itself, so that no other program gets it
-    before the part that is to have it has started."""
+    before the part that is to have it has started. No port is given twice."""
     while True:
         port = random.randrange(20_000, 32_000)
+        if port in _given:
+            continue
+        _given.add(port)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
