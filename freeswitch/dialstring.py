@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from freeswitch.prompts import Gate, Sound, longest, shared_variables
+from freeswitch.prompts import Gate, Sound, longest, one_word, shared_variables
 
 # FreeSWITCH dials at most 128 channels in one originate (MAX_PEERS).
 MAX_LEGS = 128
@@ -258,7 +258,7 @@ def originate(
     if at_destination and BRIDGE_DATA in of_source:
         # One that hears a prompt has answered before the bridge.
         timer = " ".join(limit_of_next(destination_left or 0))
-        of_destination["execute_on_answer"] = timer.replace(" ", r"\s")
+        of_destination["execute_on_answer"] = one_word(timer)
     of_bridge = {"no_throttle_limits": "true", **shared_variables(of_destinations)}
     if hears.network and len(destinations) == 1 and not at_destination:
         # The source's own ignore_early_media would hold for the bridge too. bridge_early_media
@@ -269,7 +269,7 @@ def originate(
     if announcement is not None:
         of_source |= announcement.variables()
     of_leg = _sends(source_headers) | _rings_alone(limit, at_source)
-    dialled = _dial(sources, of_source, of_leg, limit, quoted=True)
+    dialled = _dial(sources, of_source, of_leg, limit)
     then = _bridge(destinations, of_bridge, of_destination, limit, announcement)
     return f"originate {dialled} {then}"
 
@@ -305,7 +305,7 @@ def conference_invite(
     sent (:func:`originate`). Raises ValueError."""
     of_party = _brought_in(variables, ring_timeout, duration, shows, left)
     room = check_word(room, "conference room")
-    dialled = _dial(parties, of_party, _sends(headers), int(ring_timeout), quoted=True)
+    dialled = _dial(parties, of_party, _sends(headers), int(ring_timeout))
     return f"originate {dialled} &conference({room}@default)"
 
 
@@ -323,19 +323,19 @@ def bring_in(
     It stays for at most ``duration`` seconds. Raises ValueError.
     """
     of_party = {**_brought_in(variables, ring_timeout, duration, shows), **application.variables}
-    dialled = _dial([party], of_party, {}, int(ring_timeout), quoted=True)
+    dialled = _dial([party], of_party, {}, int(ring_timeout))
     return f"originate {dialled} {application.how}"
 
 
 def _sends(headers: Mapping[str, str]) -> dict[str, str]:
     """The variables of a leg that sends these SIP headers.
 
-    The switch turns \\s into a blank. It would copy the headers to the next leg that this one
-    dials: a source's to the destination.
+    The switch would copy the headers to the next leg that this one dials: a source's to the
+    destination.
     """
     if not headers:
         return {}
-    own = {f"sip_h_{n}": v.replace(" ", r"\s") for n, v in check_headers(headers).items()}
+    own = {f"sip_h_{n}": one_word(v) for n, v in check_headers(headers).items()}
     return {"sip_copy_custom_headers": "false", **own}
 
 
@@ -381,7 +381,7 @@ def _limit(duration: int, left: int | None) -> str:
     """What a leg executes on its answer: the timer of the call, or of the caps if that is
     sooner."""
     if left is not None and left < duration:
-        return f"'sched_hangup +{max(1, int(left))} {QUOTA_CAUSE}'"
+        return f"'{' '.join(limit_of_next(left))}'"
     return f"'sched_hangup +{int(duration)} allotted_timeout'"
 
 
@@ -428,7 +428,7 @@ def bridge_inline(
         **_caller_id("origination", CallerId(shows)),
     }
     limit = int(ring_timeout)
-    dialled = _dial([party], {"no_throttle_limits": "true"}, of_leg, limit, quoted=False)
+    dialled = _dial([party], {"no_throttle_limits": "true"}, of_leg, limit)
     return "bridge:" + dialled.replace(",", r"\,")
 
 
@@ -448,14 +448,11 @@ def _dial(
     shared: Mapping[str, str],
     per_leg: Mapping[str, str],
     limit: int,
-    *,
-    quoted: bool,
 ) -> str:
     """All parties at once, each by its own alternatives in order, for ``limit`` seconds.
 
     Variables of a bridge's legs go into their ``[]``. The expansion of the application's arguments
-    would read those in ``{}`` a second time. ``quoted`` puts values with blanks into quotes, as the
-    arguments of ``originate`` need it.
+    would read those in ``{}`` a second time.
     """
     if all(len(party) == 1 for party in parties):
         return _block("{}", shared) + ",".join(_leg(party[0], per_leg) for party in parties)
@@ -464,10 +461,10 @@ def _dial(
     once = {"fail_on_single_reject": "!" + ":".join(GATEWAY_FAILURES)}
     of_leg = {**per_leg, "leg_timeout": str(limit)}
     if len(parties) == 1:
-        return _block("{}", {**shared, **once}) + _alternatives(parties[0], of_leg, limit, quoted)
+        return _block("{}", {**shared, **once}) + _alternatives(parties[0], of_leg, limit)
     # Each party is an originate of its own (enterprise). In a plain ring-all the next alternatives
     # would wait until every party has failed.
-    parts = (_block("{}", once) + _alternatives(party, of_leg, limit, quoted) for party in parties)
+    parts = (_block("{}", once) + _alternatives(party, of_leg, limit) for party in parties)
     return _block("<>", shared) + ":_:".join(parts)
 
 
@@ -486,23 +483,23 @@ def _bridge(
     """
     steps = [] if announcement is None else [f"playback:{announcement.path()}"]
     if len(parties) == 1 and len(parties[0]) > 1:
-        legs = _legs(parties[0], per_leg, limit, quoted=False)
+        legs = _legs(parties[0], per_leg, limit)
         bridges = [f"bridge:{_block('{}', shared)}{leg}" for leg in legs]
         # With false, no cause of the last one goes on, not even NO_ANSWER.
         steps += [f"set:continue_on_fail={','.join(GATEWAY_FAILURES)}", *bridges[:-1]]
         steps += ["set:continue_on_fail=false", bridges[-1]]
     elif steps:
-        steps.append(f"bridge:{_dial(parties, shared, per_leg, limit, quoted=False)}")
+        steps.append(f"bridge:{_dial(parties, shared, per_leg, limit)}")
     else:
-        return f"&bridge({_dial(parties, shared, per_leg, limit, quoted=True)})"
+        return f"&bridge({_dial(parties, shared, per_leg, limit)})"
     return f"'m:{_NEXT}:{_NEXT.join(steps)}' inline"
 
 
-def _alternatives(party: Party, variables: Mapping[str, str], limit: int, quoted: bool) -> str:
-    return "|".join(_legs(party, variables, limit, quoted=quoted))
+def _alternatives(party: Party, variables: Mapping[str, str], limit: int) -> str:
+    return "|".join(_legs(party, variables, limit))
 
 
-def _legs(party: Party, variables: Mapping[str, str], limit: int, *, quoted: bool) -> list[str]:
+def _legs(party: Party, variables: Mapping[str, str], limit: int) -> list[str]:
     """The legs of the attempts to reach one party, with what limits them together.
 
     The switch starts its clock anew for each attempt. So each one has a task of the switch hang up
@@ -511,16 +508,15 @@ def _legs(party: Party, variables: Mapping[str, str], limit: int, *, quoted: boo
     if len(party) == 1:
         return [_leg(party[0], variables)]
     tasks, found = f"{_check(_UUID, party[0].uuid, 'uuid')}-ring", []
-    quote_mark = "'" if quoted else ""
     for at, attempt in enumerate(party, start=1):
         own = dict(variables)
         for number, later in enumerate(party[at:]):
             kill = f"uuid_kill {_check(_UUID, later.uuid, 'uuid')} NO_ANSWER"
             command = f"sched_api +{whole_seconds(limit)} {tasks} {kill}"
-            own[f"api_on_originate_{number}"] = f"{quote_mark}{command}{quote_mark}"
+            own[f"api_on_originate_{number}"] = one_word(command)
         if at < len(party) and 0 < attempt.progress_timeout < limit:
             own["leg_progress_timeout"] = str(int(attempt.progress_timeout))
-        own["api_on_answer"] = f"{quote_mark}sched_del {tasks}{quote_mark}"
+        own["api_on_answer"] = one_word(f"sched_del {tasks}")
         found.append(_leg(attempt, own))
     return found
 

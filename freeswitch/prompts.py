@@ -28,6 +28,11 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})?", re.ASCII)
 _DELIMITER = "!"
 
 
+def one_word(text: str) -> str:
+    """A text as one word of a command. Where the switch splits it, ``\\s`` becomes a blank."""
+    return text.replace(" ", r"\s")
+
+
 @dataclass(frozen=True, slots=True)
 class Sound:
     """A sound that the switch plays: ``file``, or ``text`` spoken by ``voice``
@@ -42,8 +47,7 @@ class Sound:
         """The sound as the switch's playback takes it, without blanks. Raises ValueError."""
         if self.text is None:
             return _checked(FILE, self.file or "", "file")
-        # Where the switch splits a text, \s becomes a blank.
-        return "say:" + _checked(TEXT, self.text, "text").replace(" ", r"\s")
+        return "say:" + one_word(_checked(TEXT, self.text, "text"))
 
     def variables(self) -> dict[str, str]:
         """The variables of a channel that plays the sound. Raises ValueError."""
@@ -83,7 +87,10 @@ class Gate:
         played = _DELIMITER.join(sound.path() for sound in self.sounds)
         if self.key is None:
             # The application counts as the key: the leg has accepted when it has ended.
-            return {"group_confirm_key": "exec", "group_confirm_file": rf"playback\s{played}"}
+            return {
+                "group_confirm_key": "exec",
+                "group_confirm_file": one_word(f"playback {played}"),
+            }
         key = _checked(KEY, self.key, "key")
         return {"group_confirm_key": key, "group_confirm_file": played}
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -46,16 +47,18 @@ CHANNELS = st.builds(
 PARTIES = st.lists(st.lists(CHANNELS, min_size=1, max_size=3), min_size=1, max_size=4)
 
 
-def build(sources: list[list[Attempt]], destinations: list[list[Attempt]], name: str = "A") -> str:
+def build(
+    sources: list[list[Attempt]], destinations: list[list[Attempt]], name: str = "A", **more: Any
+) -> str:
+    given = {"variables": {"ringback_call": "c0ffee"}, "video_codecs": "PCMU,H264", **more}
     return originate(
         sources,
         destinations,
-        variables={"ringback_call": "c0ffee"},
         ring_timeout=25,
         duration=600,
         source_sees=CallerId("1111", name),
         destination_sees=CallerId("+2222", name),
-        video_codecs="PCMU,H264",
+        **given,
     )
 
 
@@ -115,14 +118,9 @@ def expected(parties: list[list[Attempt]]) -> list[list[tuple[str, str]]]:
 def test_the_sooner_of_call_and_cap_is_the_timer(
     source: int | None, destination: int | None, timer: str, next_timer: str | None
 ) -> None:
-    command = originate(
+    command = build(
         [[Attempt(str(uuid4()), "user/210")]],
         [[Attempt(str(uuid4()), "user/211")]],
-        variables={},
-        ring_timeout=25,
-        duration=600,
-        source_sees=CallerId("1"),
-        destination_sees=CallerId("2"),
         source_left=source,
         destination_left=destination,
     )
@@ -215,14 +213,9 @@ def test_all_gateways_of_a_party_share_its_time(of: str, ways: int) -> None:
 def test_what_a_source_hears(
     hears: Ringback, parties: int, of_source: str | None, of_bridge: list[str]
 ) -> None:
-    command = originate(
+    command = build(
         [[Attempt(str(uuid4()), "user/1")]],
         [[Attempt(str(uuid4()), f"user/{n}")] for n in range(parties)],
-        variables={},
-        ring_timeout=1,
-        duration=1,
-        source_sees=CallerId("1"),
-        destination_sees=CallerId("1"),
         hears=hears,
     )
     _, dialled, *then = split(command, " ", 8)
@@ -237,16 +230,7 @@ def test_what_a_source_hears(
 def test_a_sound_that_is_none_is_refused(plays: str) -> None:
     one = [[Attempt(str(uuid4()), "user/1")]]
     with pytest.raises(ValueError):
-        originate(
-            one,
-            one,
-            variables={},
-            ring_timeout=1,
-            duration=1,
-            source_sees=CallerId("1"),
-            destination_sees=CallerId("1"),
-            hears=Ringback(plays),
-        )
+        build(one, one, hears=Ringback(plays))
 
 
 @given(st.text())
@@ -323,15 +307,7 @@ def test_a_call_needs_two_sides_and_fits_one_originate() -> None:
 def test_a_variable_that_needs_quoting_is_refused(value: str) -> None:
     one = [[Attempt(str(uuid4()), "user/1")]]
     with pytest.raises(ValueError):
-        originate(
-            one,
-            one,
-            variables={"x": value},
-            ring_timeout=1,
-            duration=1,
-            source_sees=CallerId("1"),
-            destination_sees=CallerId("1"),
-        )
+        build(one, one, variables={"x": value})
 
 
 @given(PARTIES, NAMES)
@@ -428,16 +404,7 @@ def test_headers_stand_on_the_legs_of_their_side_alone(
     of_destination: dict[str, str],
 ) -> None:
     plain, command = (
-        originate(
-            sources,
-            destinations,
-            variables={"ringback_call": "c0ffee"},
-            ring_timeout=25,
-            duration=600,
-            source_sees=CallerId("1111", "A"),
-            destination_sees=CallerId("+2222", "B"),
-            **headers,
-        )
+        build(sources, destinations, **headers)
         for headers in (
             {},
             {"source_headers": of_source, "destination_headers": of_destination},
