@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 
 from . import causes
 from .bridge import bridge, intercept
@@ -75,22 +76,11 @@ def schedule_hangup(channel: Channel, when: str, cause: str = "ALLOTTED_TIMEOUT"
 
     A task more replaces none of before: the first one that is due hangs up.
     """
-    clock = channel.switch.clock
-    seconds = whole_number(when.removeprefix("+"))
-    if not seconds:
-        channel.hangup(causes.named(cause))
-        return
-    second = seconds + (clock.second() if when.startswith("+") else 0)
-    tasks = channel.switch.scheduled.setdefault(channel.uuid, [])
-
-    def due() -> None:
-        tasks.remove(task)
-        if not tasks:
-            channel.switch.scheduled.pop(channel.uuid, None)
-        channel.hangup(causes.named(cause))
-
-    task = clock.call_at_second(second, due)
-    tasks.append(task)
+    end = partial(channel.hangup, causes.named(cause))
+    if whole_number(when):
+        channel.switch.schedule(channel.uuid, when, end)
+    else:
+        end()
 
 
 async def eavesdrop(channel: Channel, argument: str) -> None:

@@ -244,9 +244,7 @@ class Channel:
         """Run the api commands of the variables that begin with ``api_on_<what>``."""
         for name, command in tuple(self.variables.items()):
             if name.startswith(f"variable_api_on_{what}") and isinstance(command, str):
-                verb, _, argument = command.partition(" ")
-                if run := self.switch.commands.get(verb):
-                    run(self.switch, argument)
+                self.switch.run(command)
 
     def hears_ringing(self) -> None:
         """Note that the leg that this channel dials rings."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 
 from . import causes
 from .applications import schedule_hangup, start_recording
@@ -82,21 +83,9 @@ def _sched_hangup(switch: SwitchCore[Channel], argument: str) -> str:
 def _sched_api(switch: SwitchCore[Channel], argument: str) -> str:
     when, _, rest = argument.partition(" ")
     group, _, command = rest.partition(" ")
-    verb, _, argument = command.partition(" ")
     if not command:
         return "-ERR Invalid syntax. USAGE: [+@]<time> <group_name> <command_string>[&]\n"
-    tasks = switch.scheduled.setdefault(group, [])
-
-    def due() -> None:
-        tasks.remove(task)
-        if not tasks:
-            switch.scheduled.pop(group, None)
-        if run := switch.commands.get(verb):
-            run(switch, argument)
-
-    second = whole_number(when) + (switch.clock.second() if when.startswith("+") else 0)
-    task = switch.clock.call_at_second(second, due)
-    tasks.append(task)
+    switch.schedule(group, when, partial(switch.run, command))
     return f"+OK Added: {next(switch.task_numbers)}\n"
 
 

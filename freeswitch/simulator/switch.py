@@ -17,6 +17,7 @@ from .endpoints import Gateway
 from .events import CALLING, SwitchEvent, Value, dates
 from .faults import Faults
 from .originated import Originated
+from .values import whole_number
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,29 @@ class SwitchCore(Generic[C]):
         }
         self._every_second()
         self.clock.call_later(HEARTBEAT_SECONDS, self._heartbeat)
+
+    # Tasks
+
+    def schedule(self, group: str, when: str, work: Callable[[], object]) -> None:
+        """Do work after `+N` seconds, or at a time in seconds since 1970, unless its group is
+        deleted before."""
+        second = whole_number(when) + (self.clock.second() if when.startswith("+") else 0)
+        tasks = self.scheduled.setdefault(group, [])
+
+        def due() -> None:
+            tasks.remove(task)
+            if not tasks:
+                self.scheduled.pop(group, None)
+            work()
+
+        task = self.clock.call_at_second(second, due)
+        tasks.append(task)
+
+    def run(self, command: str) -> None:
+        """Run an api command, and tell nobody its reply."""
+        verb, _, argument = command.partition(" ")
+        if known := self.commands.get(verb):
+            known(self, argument)
 
     # Limits
 
