@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from app.calls.model import LEG_PREFIX, Call, Leg, Phase, State
+from app.calls.model import LEG_PREFIX, SECRETS, Call, Leg, Phase, State
 
 # By their numbers (app.calls.transitions).
 DISPOSITIONS = ("answered", "busy", "failed", "no answer", "unknown", "not allowed")
@@ -37,8 +37,7 @@ _TOLD = {
 
 def document(call: Call) -> dict[str, Any]:
     """The call for JSON: the names of the Redis hash, times in epoch seconds."""
-    # These may hold secrets of the app that placed the call.
-    row = without_none({**asdict(call), "status_callback": None, "sip_headers": None})
+    row = without_none(asdict(call) | dict.fromkeys(SECRETS))
     row["legs"] = [without_none(leg) for leg in row["legs"]]
     row["actions"] = [without_none(asked) for asked in row["actions"]]
     return row

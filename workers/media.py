@@ -26,7 +26,7 @@ def timeout_of(call: Call, leg: Leg, accounts: Accounts, settings: Settings) -> 
         return 0
     if leg.listens or leg.kind is NumberKind.SANDBOX:
         return 0
-    own = next((g.media_timeout for g in accounts.gateways if g.name == leg.trunk), None)
+    own = accounts.gateway(leg.trunk or "").media_timeout
     return settings.media_timeout if own is None else own
 
 

@@ -17,6 +17,7 @@ from app.accounts.credential_schemas import (
     Moment,
     TokenSchema,
 )
+from app.accounts.fields import Parsed
 from app.accounts.model import (
     Accounts,
     App,
@@ -85,14 +86,6 @@ def _country() -> fields.String:
     return fields.String(
         validate=OneOf(sorted(COUNTRIES), error="Takes an ISO 3166 country code: US.")
     )
-
-
-class RingbackField(fields.String):
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        try:
-            return ringback.canonical(super()._deserialize(value, attr, data, **kwargs))
-        except ValueError as error:
-            raise ValidationError(str(error)) from error
 
 
 class Rows(fields.List[Any]):
@@ -168,7 +161,7 @@ class OrganizationSchema(GuardedSchema, CappedSchema):
     extension_digits = fields.Integer(validate=Range(1, 16))
     legs_per_second = _rate()
     country = _country()
-    ringback = RingbackField()
+    ringback = Parsed(ringback.canonical)
     accept = fields.Nested(AcceptSchema)
     announce = fields.Nested(AnnounceSchema)
 
@@ -292,7 +285,7 @@ class GatewaySchema(Schema):
     legs_per_second = _rate()
     max_legs = _most()
     number_format = fields.Enum(NumberFormat, by_value=True)
-    ringback = RingbackField()
+    ringback = Parsed(ringback.canonical)
     progress_timeout = fields.Integer(strict=True, validate=Range(0, 600))
     media_timeout = fields.Integer(strict=True, validate=Range(0, 3_600))
 

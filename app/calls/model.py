@@ -243,6 +243,11 @@ class Leg:
         return self.answered is not None and self.taken is None
 
     @property
+    def rang(self) -> bool:
+        """Whether the leg rang, sent early media, or answered without accepting."""
+        return self.ringing is not None or self.early_media is not None or self.unaccepted
+
+    @property
     def accept_seconds(self) -> int:
         """The most seconds from the answer of the leg until it accepts; 0 if it need not."""
         return 0 if self.accept is None else Accept.loads(self.accept).seconds
@@ -257,7 +262,7 @@ class Leg:
             return Phase.BRIDGED
         if self.taken is not None:
             return Phase.ANSWERED
-        if self.ringing or self.early_media or self.unaccepted:
+        if self.rang:
             return Phase.RINGING
         return Phase.QUEUED if self.created is None else Phase.DIALING
 
@@ -482,6 +487,8 @@ def is_leg_uuid(uuid: str) -> bool:
     return _LEG_UUID.fullmatch(uuid) is not None
 
 
+# The fields of a call that may hold secrets of the app that placed it.
+SECRETS = ("status_callback", "sip_headers")
 _LEG_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}0{7}[abc][0-9]{4}")
 _LEG_FIELDS = tuple(f.name for f in fields(Leg) if f.name != "id")
 _CALL_FIELDS = tuple(f.name for f in fields(Call) if f.name not in ("legs", "actions"))

@@ -8,7 +8,7 @@ call that was no fact of the old one. So each status is told once, in order, and
 import json
 from collections.abc import Iterator
 
-from app.calls.model import Call, State, evolve, to_hash
+from app.calls.model import SECRETS, Call, State, evolve, to_hash
 
 RINGING, ANSWERED, BRIDGED, ENDED = EVENTS = ("ringing", "answered", "bridged", "ended")
 
@@ -26,7 +26,7 @@ def outbox(old: Call | None, new: Call) -> Iterator[dict[str, str]]:
         return
     callback = json.loads(new.status_callback)
     wanted = callback.pop("events")
-    shown = evolve(new, status_callback=None, sip_headers=None, request_digest=None)
+    shown = evolve(new, request_digest=None, **dict.fromkeys(SECRETS))
     for name in told:
         if name in wanted:
             yield {

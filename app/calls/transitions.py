@@ -398,7 +398,7 @@ def _settle(call: Call, at: float) -> Call:
                 return _end(call, _cause(call), BY_NOT_ACCEPTED, call.ended or at)
     elif winner is not None:
         state = State.ANSWERED if bridged is None else State.BRIDGED
-    elif any(leg.ringing or leg.early_media or leg.unaccepted for leg in call.sources):
+    elif any(leg.rang for leg in call.sources):
         state = State.RINGING
     elif any(leg.created for leg in call.legs):
         # The channels exist, even if the note that the originate was sent is missing.

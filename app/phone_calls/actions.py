@@ -24,7 +24,7 @@ from app.calls.quota import Refusal
 from app.calls.sight import organization_of
 from app.errors import ApiError, api_error
 from app.phone_calls import maxima
-from app.phone_calls.schemas import DEFAULT_WAIT, CallerIdField
+from app.phone_calls.schemas import DEFAULT_WAIT, caller_id
 from app.phone_calls.services import PhoneCalls, checked_caller_id, number_in
 from app.settings import Settings
 from app.store.audit import Entry, command, plain
@@ -72,7 +72,7 @@ class ActionSchema(BaseRequest):
         validate=Regexp(r"\A\d{2,3}\Z"), metadata=coded("pc_view_invalid")
     )
     sendCallTo = phone_number("pc_sendcallto_invalid")
-    callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
+    callerId = caller_id()
     waitForPickup = WholeNumber(
         load_default=DEFAULT_WAIT, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
     )

@@ -6,6 +6,7 @@ from marshmallow import ValidationError, fields
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.accounts import ringback
+from app.accounts.fields import Parsed
 from app.accounts.prompt_schemas import AcceptSchema, AnnounceSchema
 from app.caller_id import parse_caller_id
 from app.phone_calls.extras import (
@@ -47,20 +48,9 @@ class Numbers(fields.List[str]):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-class CallerIdField(fields.String):
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        try:
-            return parse_caller_id(super()._deserialize(value, attr, data, **kwargs))
-        except ValueError as error:
-            raise ValidationError(str(error)) from error
-
-
-class RingbackField(fields.String):
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
-        try:
-            return ringback.canonical(super()._deserialize(value, attr, data, **kwargs))
-        except ValueError as error:
-            raise ValidationError(str(error)) from error
+def caller_id() -> Parsed:
+    """A field for ``Name <number>``."""
+    return Parsed(parse_caller_id, metadata=coded("pc_callerid_invalid"))
 
 
 class Rule(fields.Nested):
@@ -88,9 +78,9 @@ class ViewSchema(BaseRequest):
 
     source = Numbers(required=True, metadata=coded("pc_source_invalid"))
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
-    callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
-    callerIdDestination = CallerIdField(metadata=coded("pc_callerid_invalid"))
-    ringback = RingbackField(metadata=coded("pc_ringback_invalid"))
+    callerId = caller_id()
+    callerIdDestination = caller_id()
+    ringback = Parsed(ringback.canonical, metadata=coded("pc_ringback_invalid"))
     headers = fields.Nested(HeadersSchema, metadata=coded("pc_headers_invalid"))
     accept = Rule(AcceptSchema, metadata=_rule("accept", "Who accepts the call by a key"))
     announce = Rule(AnnounceSchema, metadata=_rule("announce", "Who hears an announcement"))
@@ -112,7 +102,7 @@ class CreateSchema(BaseRequest):
 class InviteViewSchema(BaseRequest):
     # The source is the conference, so this schema ignores a source in the request.
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
-    callerId = CallerIdField(metadata=coded("pc_callerid_invalid"))
+    callerId = caller_id()
     headers = fields.Nested(DestinationHeadersSchema, metadata=coded("pc_headers_invalid"))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from app.calls import call_events, cdr, sight, status_callback, transitions, watch
-from app.calls.model import Call, Leg, State, changed_fields, evolve
+from app.calls.model import SECRETS, Call, Leg, State, changed_fields, evolve
 from app.store import audit, counted, marks, metadata_index
 from app.store.audit import Who
 from app.store.keys import Keys
@@ -27,8 +27,6 @@ EVENTS_KEPT = 100_000
 TIMELINE_KEPT = 1000
 _EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_KEPT), "*")
 _TIMELINE_OPTIONS = ("MAXLEN", "~", str(TIMELINE_KEPT), "*")
-# Fields of a new call that may hold secrets of the app that placed it.
-_INSIDE = ("status_callback", "sip_headers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ def commands(
     at: Any = f"{now:.6f}" if is_known else now
     fields = changed_fields(old, new)
     # The stream of changes has more readers than may know this.
-    shown = {n: v for n, v in fields.items() if n not in _INSIDE} if old is None else fields
+    shown = {n: v for n, v in fields.items() if n not in SECRETS} if old is None else fields
     event = {
         "call": new.id,
         "version": str(new.version),

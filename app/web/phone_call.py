@@ -166,10 +166,6 @@ def _first(legs: tuple[Leg, ...], name: str) -> float | None:
     return min(times, default=None)
 
 
-def _rings(leg: Leg) -> bool:
-    return leg.ringing is not None or leg.early_media is not None or leg.unaccepted
-
-
 def status(call: Call, role: Role) -> int | None:
     """The status of a side's view; None once the call has ended (docs/states.md)."""
     source = role is Role.SOURCE
@@ -182,7 +178,7 @@ def status(call: Call, role: Role) -> int | None:
     if call.state is State.RINGING:
         return RINGING if source else OTHER_RINGING
     if call.state is State.ANSWERED:
-        if any(leg.live and _rings(leg) for leg in call.destinations):
+        if any(leg.live and leg.rang for leg in call.destinations):
             return OTHER_RINGING if source else RINGING
         return ON_CALL if source else TRYING
     return TRYING

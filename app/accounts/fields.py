@@ -1,0 +1,21 @@
+"""A field that accounts and requests share."""
+
+from collections.abc import Callable
+from typing import Any
+
+from marshmallow import ValidationError, fields
+
+
+class Parsed(fields.String):
+    """A text in the form that ``parse`` gives it. The sentence of its ValueError says what the
+    field takes."""
+
+    def __init__(self, parse: Callable[[str], str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._parse = parse
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        try:
+            return self._parse(super()._deserialize(value, attr, data, **kwargs))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
