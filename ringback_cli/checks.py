@@ -12,6 +12,7 @@ from app.accounts.model import Accounts, ExtensionType
 from app.calls.model import gateway_of
 from app.health.parts import WORKER_LIMIT
 from app.settings import Settings
+from app.store.queue import CALLS
 from app.store.switches import Switch
 from freeswitch.address import SwitchAddress
 from ringback_cli.words import age
@@ -179,7 +180,7 @@ def worker_checks(heard: Mapping[str, Sequence[float]]) -> Iterator[Check]:
             yield ok(f"workers of {queue}", f"{len(alive)}, heard {age(min(alive))} ago")
         else:
             last = f" (last heard {age(min(ages))} ago)" if ages else ""
-            what = "no call is dialled" if queue == "calls" else "no hang-up or action is done"
+            what = "no call is dialled" if queue == CALLS else "no hang-up or action is done"
             yield failure(f"workers of {queue}", f"none{last}: {what}", "Start `ringback worker`.")
 
 

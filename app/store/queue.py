@@ -21,8 +21,10 @@ from app.store.client import BLOCK_LIMIT
 from app.store.keys import Keys
 
 # Calls to place, and what is done to calls: the second never waits behind the first.
-CALLS = "calls"
-ACTIONS = "actions"
+CALLS = "ringback-calls"
+ACTIONS = "ringback-actions"
+# What programs ask for by a job of their own: docs/guide/enqueue.md.
+REQUESTS = "ringback-requests"
 
 PLACE_CALL = "workers.jobs.place_call"
 HANG_UP = "workers.jobs.hang_up"

@@ -157,7 +157,7 @@ class Spans:
         attributes = {
             "ringback.call.id": call.id,
             "messaging.system": "rq",
-            "messaging.destination.name": "calls",
+            "messaging.destination.name": "ringback-calls",
         }
         self.begin("queued", within, call.accepted, attributes).end(_ns(end, call.accepted))
 

@@ -113,7 +113,9 @@ def drain(cluster: Cluster) -> None:
             channels = [uuid for s in cluster.switches for uuid in cluster.channels(s.name)]
         except EventSocketError:
             return False
-        return not channels and not any(map(redis.llen, ("rq:queue:calls", "rq:queue:actions")))
+        return not channels and not any(
+            map(redis.llen, ("rq:queue:ringback-calls", "rq:queue:ringback-actions"))
+        )
 
     with contextlib.suppress(NotReady):
         wait_until("calls do not end", over, END_LIMIT)

@@ -9,7 +9,8 @@ from ringback_cli.process import process
 def command() -> None:
     """Dial calls, hang them up and act on them.
 
-    It takes the jobs of the queues `calls` and `actions`. Run as many as you need.
+    It takes the jobs of the queues `ringback-requests`, `ringback-calls` and
+    `ringback-actions`. Run as many as you need.
     """
     with process("worker") as settings:
         from workers.processes import run_worker

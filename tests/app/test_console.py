@@ -426,7 +426,10 @@ def test_pages_of_the_audit(
 def test_queues(log_in: LogIn, client: FlaskClient, placed: str) -> None:
     log_in(ADMINISTRATOR)
     found = client.get("/console/api/queues").json
-    assert {q["name"]: q["waiting"] for q in found["queues"]} == {"calls": 1, "actions": 0}
+    assert {q["name"]: q["waiting"] for q in found["queues"]} == {
+        "ringback-calls": 1,
+        "ringback-actions": 0,
+    }
     assert found["workers"] == []
     assert [(line["organization"], line["waiting"]) for line in found["lines"]] == [
         ("Default Organization", 1)

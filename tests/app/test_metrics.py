@@ -257,12 +257,12 @@ def test_the_causes_are_freeswitchs() -> None:
 
 def test_jobs_that_fail_are_told_from_those_that_are_done() -> None:
     with counted() as more:
-        with counting.jobs("calls", 5):
+        with counting.jobs("ringback-calls", 5):
             pass
-        with pytest.raises(ValueError), counting.jobs("calls", 2):
+        with pytest.raises(ValueError), counting.jobs("ringback-calls", 2):
             raise ValueError
-        assert more("jobs_total", queue="calls", result="done") == 5
-        assert more("jobs_total", queue="calls", result="failed") == 2
+        assert more("jobs_total", queue="ringback-calls", result="done") == 5
+        assert more("jobs_total", queue="ringback-calls", result="failed") == 2
 
 
 def test_what_cannot_be_counted_hurts_nobody(call: Call, caplog: pytest.LogCaptureFixture) -> None:
@@ -323,10 +323,13 @@ def test_gauges(scrape: Callable[[], Samples], call: Call, redis: Redis, store: 
     assert value("switch_paused", switch="main") == 1
     assert value("calls_waiting") == 1
     assert value("calls_overdue") == 1
-    assert (value("queue_jobs", queue="calls"), value("queue_jobs", queue="actions")) == (1, 0)
-    assert value("queue_age_seconds", queue="calls") > 1000
-    assert value("queue_age_seconds", queue="actions") == 0
-    assert value("queue_failed_jobs", queue="calls") == 0
+    assert (
+        value("queue_jobs", queue="ringback-calls"),
+        value("queue_jobs", queue="ringback-actions"),
+    ) == (1, 0)
+    assert value("queue_age_seconds", queue="ringback-calls") > 1000
+    assert value("queue_age_seconds", queue="ringback-actions") == 0
+    assert value("queue_failed_jobs", queue="ringback-calls") == 0
     assert 30 <= value("webhook_lag_seconds") < 60
     assert value("webhook_dead_letters") == 1
 
@@ -372,7 +375,7 @@ def test_the_api_is_ready_with_redis_and_accounts(
     follow(redis, store, "main")
     follow(redis, store, "spare")
     redis.hset(store.keys.switch("spare"), "unreachable_since", 1)
-    for queue in ("calls", "actions"):
+    for queue in ("ringback-calls", "ringback-actions"):
         worker: Any = {"queues": queue, "last_heartbeat": "2099-01-01T00:00:00.000000Z"}
         redis.hset(f"rq:worker:{queue}", mapping=worker)
         redis.sadd("rq:workers", f"rq:worker:{queue}")

@@ -214,7 +214,10 @@ def test_a_job_is_what_rq_makes_of_it(client: Client) -> None:
     assert all(one.pop(name) and other.pop(name) for name in times)
     assert one == other
     assert client.redis.ttl(f"rq:job:{ours}") == client.redis.ttl(f"rq:job:{theirs}") == -1
-    assert client.redis.smembers("rq:queues") == {b"rq:queue:calls", b"rq:queue:actions"}
+    assert client.redis.smembers("rq:queues") == {
+        b"rq:queue:ringback-calls",
+        b"rq:queue:ringback-actions",
+    }
 
 
 def test_a_wrong_secret_counts_once(proxy: Proxy, client: Client) -> None:

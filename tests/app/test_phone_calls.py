@@ -109,7 +109,7 @@ def test_the_simple_pages_example(ask: Ask, redis: Redis, store: CallStore) -> N
 
 def test_the_job_is_enqueued_with_the_calls_id(ask: Ask, redis: Redis) -> None:
     (entry,) = ask("POST", SIMPLE, BODY).json
-    queue = Queue("calls", connection=redis, serializer=JSONSerializer)
+    queue = Queue("ringback-calls", connection=redis, serializer=JSONSerializer)
     (job,) = queue.jobs
     assert (job.id, job.func_name) == (entry["id"], "workers.jobs.place_call")
     assert job.args == [entry["id"]]
@@ -117,7 +117,7 @@ def test_the_job_is_enqueued_with_the_calls_id(ask: Ask, redis: Redis) -> None:
 
 def test_the_job_is_written_as_rq_writes_it(ask: Ask, redis: Redis) -> None:
     (entry,) = ask("POST", SIMPLE, BODY).json
-    queue = Queue("calls", connection=redis, serializer=JSONSerializer)
+    queue = Queue("ringback-calls", connection=redis, serializer=JSONSerializer)
     theirs = queue.create_job(
         "workers.jobs.place_call",
         args=("theirs",),
@@ -134,7 +134,7 @@ def test_the_job_is_written_as_rq_writes_it(ask: Ask, redis: Redis) -> None:
     varies = {b"created_at", b"enqueued_at", b"data", b"description"}
     assert {name for name in ours if ours[name] != other[name]} <= varies
     assert redis.ttl(f"rq:job:{entry['id']}") == redis.ttl("rq:job:theirs")
-    assert redis.smembers("rq:queues") == {b"rq:queue:calls"}
+    assert redis.smembers("rq:queues") == {b"rq:queue:ringback-calls"}
     assert queue.jobs[0].get_status() == "queued"
 
 
@@ -397,7 +397,7 @@ def test_several_views_are_a_call_each(ask: Ask, redis: Redis) -> None:
     assert len({entry["id"] for entry in answer.json}) == 2
     again = ask("POST", SIMPLE, {**BODY, "nonce": "n", "phoneCallView": [VIEW, VIEW]})
     assert again.json == answer.json
-    assert Queue("calls", connection=redis, serializer=JSONSerializer).count == 2
+    assert Queue("ringback-calls", connection=redis, serializer=JSONSerializer).count == 2
 
 
 def test_the_gateways_of_a_route_are_tried_in_order(
@@ -505,7 +505,7 @@ def test_a_nonce_makes_the_request_idempotent(ask: Ask, redis: Redis) -> None:
     first, second = (ask("POST", SIMPLE, request) for _ in range(2))
     assert first.status_code == second.status_code == 202
     assert first.json == second.json and first.json[0]["nonce"] == "order 4711"
-    assert Queue("calls", connection=redis, serializer=JSONSerializer).count == 1
+    assert Queue("ringback-calls", connection=redis, serializer=JSONSerializer).count == 1
     other = {**body(destination=["3235742880"]), "nonce": "order 4711"}
     is_error(ask("POST", SIMPLE, other), 400, "pc_nonce_invalid")
     # Another app's nonce is another nonce.
@@ -745,7 +745,7 @@ def test_a_claimed_call_is_hung_up_by_a_worker(ask: Ask, redis: Redis, store: Ca
     answer = ask("DELETE", f"/uapi/phoneCalls/@me/210/{created['id']}")
     assert answer.status_code == 202
     assert answer.json[0]["state"] == State.DIALING
-    (job,) = Queue("actions", connection=redis, serializer=JSONSerializer).jobs
+    (job,) = Queue("ringback-actions", connection=redis, serializer=JSONSerializer).jobs
     assert job.args == [created["id"]]
 
 

@@ -88,7 +88,7 @@ def server() -> Iterator[EmbeddedRedis]:
 def traces(redis: Redis, call: Call) -> list[bytes]:
     """The keys that speak of a call."""
     found: list[bytes] = redis.keys(f"*{call.id}*")
-    queued: list[bytes] = redis.lrange("rq:queue:calls", 0, -1)
+    queued: list[bytes] = redis.lrange("rq:queue:ringback-calls", 0, -1)
     return found + [job for job in queued if call.id.encode() in job]
 
 
@@ -127,7 +127,7 @@ def test_a_redis_that_comes_back_in_time_has_the_call_once(server: EmbeddedRedis
     # Sent again and again meanwhile, each time as one that may have been carried out.
     assert client.accept(call)
     timer.join()
-    assert client.redis.lrange("rq:queue:calls", 0, -1).count(call.id.encode()) == 1
+    assert client.redis.lrange("rq:queue:ringback-calls", 0, -1).count(call.id.encode()) == 1
     timeline = client.store.timeline(call.id)
     assert [entry["name"] for entry in timeline] == ["accepted", "queued"]
 

@@ -130,4 +130,4 @@ def test_workers_are_scaled_by_a_metric_that_there_is() -> None:
     (rule,) = read_yaml(KUBERNETES / "prometheus-adapter.yaml")["rules"]["external"]
     assert rule["seriesQuery"] == asked["name"]
     query = rule["metricsQuery"].replace("<<.Series>>", asked["name"])
-    parse(query.replace("<<.LabelMatchers>>", 'queue="calls"'))
+    parse(query.replace("<<.LabelMatchers>>", 'queue="ringback-calls"'))

@@ -158,7 +158,10 @@ def test_the_switch_and_the_queue(ringback: Ringback, run: Run) -> None:
     assert (switch["state"], switch["listeners"], switch["paused"]) == ("up", 1, None)
     assert switch["name"] in run("switch", "list").stdout
     state = json.loads(run("queue", "--json").stdout)
-    assert {worker["queue"] for worker in state["workers"]} == {"calls", "actions"}
+    assert {worker["queue"] for worker in state["workers"]} == {
+        "ringback-calls",
+        "ringback-actions",
+    }
     assert "No call waits." in run("queue").stdout
 
 

@@ -136,7 +136,7 @@ def test_a_call_whose_job_was_lost_is_dialled(ringback: Ringback) -> None:
     worker.send_signal(signal.SIGSTOP)
     call_id = ringback.place("15500", "15609")
     # It may have been handed to the stopped worker already, which then does nothing with it.
-    ringback.store.redis.delete("rq:queue:calls")
+    ringback.store.redis.delete("rq:queue:ringback-calls")
     ringback.kill("worker")
     ringback.start("worker")
     assert ringback.ended(call_id).hangup_cause == "USER_BUSY"

@@ -83,7 +83,7 @@ EXPECTED: list[tuple[str, dict[str, str], float]] = [
     ("gateway_legs_total", {"gateway": "pstn", "result": "answered"}, 2),
     ("originates_total", {"gateway": "pstn", "result": "sent"}, 2),
     ("originate_reply_seconds_count", {}, 2),
-    ("jobs_total", {"queue": "calls", "result": "done"}, 2),
+    ("jobs_total", {"queue": "ringback-calls", "result": "done"}, 2),
     ("call_dial_delay_seconds_count", {}, 2),
     ("call_bridge_delay_seconds_count", {}, 1),
     ("call_talk_seconds_count", {}, 1),

@@ -96,7 +96,13 @@ def test_the_doctor_goes_on_without_what_is_away(redis: Redis, settings: Setting
     assert failures() == {"RINGBACK_REDIS_URL", "RINGBACK_SWITCHES"}
     empty = {**away, "RINGBACK_REDIS_URL": settings.require_redis()}
     assert failures(**empty) == {
-        *("workers of calls", "workers of actions", "listeners of s", "accounts", "s")
+        *(
+            "workers of ringback-calls",
+            "workers of ringback-actions",
+            "listeners of s",
+            "accounts",
+            "s",
+        )
     }
     assert failures(RINGBACK_HTTP="0.0.0.0:1", **away) == {"accounts", "Redis", "s"}
     assert failures(RINGBACK_LOG_LEVEL="x") == {"RINGBACK_*"}
