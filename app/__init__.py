@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 MAX_BODY = 64 * 1024
 
 
-def create_app(settings: "Settings") -> "Flask":
-    """The WSGI application. Raises SettingsError."""
+def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
+    """The WSGI application. Raises SettingsError.
+
+    ``of_jobs`` is for a worker, which carries out by it what jobs ask for: phone calls alone.
+    """
     # Imported here, so that programs import the model of a call without a web server's packages.
     import atexit
 
@@ -44,13 +47,17 @@ def create_app(settings: "Settings") -> "Flask":
     # With and without a trailing slash, and never a redirect: clients refuse redirects.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
-    services = {type(each): each for each in create_services(settings)}
+    services = {type(each): each for each in create_services(settings, of_jobs=of_jobs)}
     app.extensions[EXTENSION] = services
     logs.bind_request(app)
     tracing.trace_requests(app)
     count_requests(app)
     audit_requests(app)
     atexit.register(services[Auditor].flush)
+    register_errors(app)
+    if of_jobs:
+        app.register_blueprint(phone_calls("uapi"), url_prefix="/uapi")
+        return app
     # The second prefix is the old name; 4PSA's own samples use it.
     for name in ("uapi", "unifiedapi"):
         for blueprint in (
@@ -67,5 +74,4 @@ def create_app(settings: "Settings") -> "Flask":
     app.register_blueprint(console())
     app.register_blueprint(health(services[ApiHealth]))
     app.register_blueprint(metrics([services[RedisGauges]]))
-    register_errors(app)
     return app

@@ -38,12 +38,12 @@ _ACCOUNTS_AGE = 0.1
 _CONNECTIONS = 64
 
 
-def create_services(settings: Settings) -> list[Any]:
+def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
     """The services of the API, each of a class of its own, by which views ask for it.
 
-    Reads the accounts into Redis, at once or when Redis is available. Raises SettingsError.
+    Reads the accounts into Redis, at once or when Redis is available, but not in a worker, which
+    serves requests ``of_jobs``. Raises SettingsError.
     """
-    accounts = checked_accounts(settings)
     number_plans.load()
     # A waiting client should learn soon that Redis is unavailable.
     redis = connect(settings.require_redis(), timeout=1.0, retries=1, connections=_CONNECTIONS)
@@ -52,8 +52,9 @@ def create_services(settings: Settings) -> list[Any]:
     # While Redis is unavailable the API answers requests with an error.
     calls = CallStore(redis, keys, settings.wait_replicas)
     auditor = Auditor(calls, settings.audit_retention)
-    demo = settings.accounts is None
-    check_at_start(redis, keys, then=partial(_import, store, auditor, accounts, demo=demo))
+    if not of_jobs:
+        accounts, demo = checked_accounts(settings), settings.accounts is None
+        check_at_start(redis, keys, then=partial(_import, store, auditor, accounts, demo=demo))
     queue = JobQueue(redis, keys)
     phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
     tokens = Tokens(redis, keys, settings.token_lifetime, calls.now)

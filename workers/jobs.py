@@ -12,7 +12,7 @@ from typing import TypeVar
 from rq import get_current_job
 
 from app.calls.model import State
-from app.store.queue import ACTIONS, CALLS
+from app.store.queue import ACT, ACTIONS, CALLS, HANG_UP, PLACE_CALL
 from app.telemetry import counting, logs
 from freeswitch.pool import SwitchPool
 from workers.actions import Actor
@@ -105,3 +105,8 @@ def act(call_id: str, request: str) -> str | None:
     """Carry out an action; the API gets the result."""
     context = _bound()
     return Actor(context.runtime, context.pool).act(call_id, request)
+
+
+# What each queue runs, by the names that jobs have.
+OF_CALLS = {PLACE_CALL: place_call}
+OF_ACTIONS = {HANG_UP: hang_up, ACT: act}

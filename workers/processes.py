@@ -30,7 +30,7 @@ from app.settings import Settings, SettingsError
 from app.store.client import connect
 from app.store.format import check_at_start
 from app.store.keys import Keys
-from app.store.queue import ACTIONS, CALLS
+from app.store.queue import ACTIONS, CALLS, REQUESTS
 from app.stream.services import CallStream
 from app.telemetry import counting, logs, tracing
 from app.web.services import EXTENSION
@@ -39,6 +39,7 @@ from workers import jobs
 from workers.claiming import ClaimingWorker
 from workers.dispatch import Dispatcher
 from workers.listener.leading import SwitchListener
+from workers.requests import RequestJob, Requests, RequestWorker
 from workers.rq_worker import QueueRunner
 from workers.runtime import Runtime, switch_addresses, tell_ready
 from workers.side_page import telling
@@ -148,11 +149,18 @@ def run_worker(settings: Settings) -> None:
     pool = SwitchPool(addresses, on_up=lambda _: dispatcher.look())
     dispatcher = Dispatcher(runtime, pool)
     jobs.bind(jobs.JobContext(runtime, pool, dispatcher))
+    requests = Requests(settings)
     # A worker for each queue: actions never wait behind new calls, and RQ takes jobs from a
     # single queue in a way that loses none.
     queues = [
-        QueueRunner(settings, CALLS, runtime.name, partial(ClaimingWorker, dispatcher)),
-        QueueRunner(settings, ACTIONS, runtime.name),
+        QueueRunner(
+            *(settings, CALLS, runtime.name, jobs.OF_CALLS), partial(ClaimingWorker, dispatcher)
+        ),
+        QueueRunner(settings, ACTIONS, runtime.name, jobs.OF_ACTIONS),
+        QueueRunner(
+            *(settings, REQUESTS, runtime.name, requests.functions),
+            *(partial(RequestWorker, requests), RequestJob),
+        ),
     ]
     pool.start()
 

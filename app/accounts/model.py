@@ -319,7 +319,10 @@ class Accounts:
 
     def app_of_token(self, token: str, now: Callable[[], float] = time.time) -> App | None:
         """The app of a permanent token, if both count now."""
-        digest = token_sha256(token)
+        return self.app_of_sha256(token_sha256(token), now)
+
+    def app_of_sha256(self, digest: str, now: Callable[[], float] = time.time) -> App | None:
+        """The app of a permanent token with this hash, if both count now."""
         app = self.tokens.get(digest)
         if app is None or not app.counts(now):
             return None

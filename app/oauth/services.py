@@ -197,7 +197,11 @@ class Tokens:
         its secret still count."""
         if _TOKEN.fullmatch(token) is None:
             return None
-        digest, now = token_sha256(token), time.monotonic()
+        return self.app_of_sha256(token_sha256(token), accounts)
+
+    def app_of_sha256(self, digest: str, accounts: Accounts) -> App | None:
+        """The app of the access token with this hash, as :meth:`app_of` finds it."""
+        now = time.monotonic()
         known, until = self._cache.get(digest, (None, 0.0))
         if known is None or until <= now:
             known = self._kept(self._access(digest))

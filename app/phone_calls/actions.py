@@ -3,6 +3,7 @@
 Each action is a job. The answer waits for the switch, at most RINGBACK_ACTION_TIMEOUT.
 """
 
+import hashlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -110,10 +111,20 @@ class PhoneCallActions:
         self._queue = queue
 
     def act(
-        self, caller: Caller, user: str, extension: str, call_id: str, body: dict[str, Any]
+        self,
+        caller: Caller,
+        user: str,
+        extension: str,
+        call_id: str,
+        body: dict[str, Any],
+        *,
+        once: str | None = None,
     ) -> tuple[Call, bool]:
         """Do an action. Returns the call once it shows the effect or the time is over, and whether
-        it shows the effect. Raises ApiError."""
+        it shows the effect. Raises ApiError.
+
+        ``once`` is the id of the RQ job that asks. RQ may run it again: no second run acts.
+        """
         found = self._calls.find(caller, user, extension, call_id)
         if not found:
             raise api_error("pc_phonecall_invalid")
@@ -121,7 +132,14 @@ class PhoneCallActions:
         call = found[0]
         caller.check_suspended(organization_of(call.extension), "pc_action_invalid")
         maxima.check_wait(self._settings, body)
-        request = self._request(caller, user, extension, call, body)
+        # A job's id takes only letters, digits, - and _ in RQ.
+        end_of_id = secrets.token_hex(6)
+        if once is not None:
+            end_of_id = hashlib.sha256(once.encode()).hexdigest()[:32]
+        request_id = f"{call.id}_{end_of_id}"
+        if begun := [leg for leg in call.legs if leg.action_id == request_id]:
+            return call, any(leg.created or leg.ended for leg in begun)
+        request = self._request(caller, user, extension, call, body, request_id)
         most = self._settings.max_third_parties
         if (why := actions.refusal(call, request, most_thirds=most)) is not None:
             raise api_error("pc_action_invalid", why)
@@ -177,7 +195,13 @@ class PhoneCallActions:
             attempt += 1
 
     def _request(
-        self, caller: Caller, user: str, extension: str, call: Call, body: dict[str, Any]
+        self,
+        caller: Caller,
+        user: str,
+        extension: str,
+        call: Call,
+        body: dict[str, Any],
+        request_id: str,
     ) -> Request:
         action: Action = body["action"]
         leg, by, asks = self._legs(caller, extension, call, body)
@@ -214,8 +238,7 @@ class PhoneCallActions:
             recorded = self._recorded(caller, call)
             file = self._file(call, leg, body["format"])
         return Request(
-            # A job's id takes only letters, digits, - and _ in RQ.
-            id=f"{call.id}_{secrets.token_hex(6)}",
+            id=request_id,
             action=action,
             leg=leg.id,
             by=by.number if by else None,

@@ -92,9 +92,23 @@ class PhoneCalls:
     # Create
 
     def create(
-        self, caller: Caller, user_name: str, kind: str, query: dict[str, Any], body: dict[str, Any]
+        self,
+        caller: Caller,
+        user_name: str,
+        kind: str,
+        query: dict[str, Any],
+        body: dict[str, Any],
+        *,
+        once: str | None = None,
     ) -> Sequence[Call]:
-        """Accept one call for each view: all or none. Raises ApiError."""
+        """Accept one call for each view: all or none. Raises ApiError.
+
+        ``once`` is the id of the RQ job that asks, which RQ may run again. It is the nonce of a
+        request without one; and for programs written for VoipNow, whose nonces repeat, the calls
+        are known by it.
+        """
+        if once is not None and not caller.voipnow:
+            body = {"nonce": once, **body}
         user = caller.user(user_name)
         number = body.get("extension")
         if number is None:
@@ -124,12 +138,16 @@ class PhoneCalls:
             )
             for at, view in enumerate(body["phoneCallView"])
         ]
-        nonce_app = None if caller.voipnow else caller.app.id
+        known_by = (f"job:{once}" if once else None) if caller.voipnow else nonce
         checks = [*caps.checks(holders, calls), *checks_of_calls(guard, calls)]
         who = caller.who(caller.asking_user(user_name))
         try:
             accepted = self._acceptor.accept(
-                calls, self._queue.place_call, nonce_app=nonce_app, checks=checks, who=who
+                calls,
+                self._queue.place_call,
+                nonce=(caller.app.id, known_by) if known_by else None,
+                checks=checks,
+                who=who,
             )
         except QuotaExceeded as error:
             raise quota_error(error.refusal, self._store.now()) from error

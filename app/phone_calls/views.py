@@ -22,7 +22,7 @@ from app.phone_calls.schemas import (
 )
 from app.phone_calls.searching import Search
 from app.phone_calls.services import INVITE, PhoneCalls
-from app.web.auth import current_caller
+from app.web.auth import current_caller, job_request
 from app.web.body import json_body
 from app.web.fields import load
 from app.web.listing import Kind, arguments, base_url, collection, field_names, listing, picked
@@ -65,7 +65,8 @@ def create(user: str, kind: str) -> tuple[Response, int]:
     query = create_query(kind)
     names = field_names(query, FIELDS)
     body = create_body(kind)
-    calls = phone_calls.create(caller, user, kind, query, body)
+    job = job_request(request)
+    calls = phone_calls.create(caller, user, kind, query, body, once=job.id if job else None)
     # The extension as the request named it, as the create pages' examples have it.
     extension = body.get("extension") or calls[0].extension
     answers = []
@@ -112,7 +113,9 @@ def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response
     query = load(_action_query, request.args)
     names = field_names(query, FIELDS)
     body = load(_action_body, json_body())
-    call, done = service(PhoneCallActions).act(caller, user, extension, call_id, body)
+    job = job_request(request)
+    once = job.id if job else None
+    call, done = service(PhoneCallActions).act(caller, user, extension, call_id, body, once=once)
     # Every client reads an array (docs/internals/uapi.md#contradictions).
     answer = picked(_resources(phone_calls, [call], user, extension), names)
     return jsonify(answer), 200 if done else 202

@@ -52,21 +52,20 @@ class Acceptor:
         calls: Sequence[Call],
         enqueue: Callable[[Call, Pipeline], None],
         *,
-        nonce_app: str | None = None,
+        nonce: tuple[str, str] | None = None,
         checks: Sequence[Check] = (),
         who: Who | None = None,
     ) -> Accepted:
         """Write new calls with their jobs, all or none, within ACCEPT_LIMIT seconds.
 
-        With ``nonce_app`` the calls' nonce makes the request idempotent among that app's
-        requests: where the nonce is known, nothing is written, and the calls made with it are
-        returned. ``checks`` are what all the calls together take from caps; a known nonce takes
-        nothing. ``who`` asks; the timeline and the audit say so.
+        ``nonce``, an app and a nonce, makes the request idempotent among that app's requests:
+        where the nonce is known, nothing is written, and the calls made with it are returned.
+        ``checks`` are what all the calls together take from caps; a known nonce takes nothing.
+        ``who`` asks; the timeline and the audit say so.
         Raises an error of Redis (LimitsMissing is one) where nothing was written nor will be,
         QuotaExceeded, and OutcomeUnknown where the process lost Redis in the middle.
         """
-        nonce = calls[0].nonce
-        key = self._store.keys.nonce(nonce_app, nonce) if nonce_app and nonce else ""
+        key = self._store.keys.nonce(*nonce) if nonce else ""
         ids = [call.id for call in calls]
         logs.bind(call=",".join(ids))
         traced = tracing.carried(ids, self._store.now)

@@ -40,6 +40,9 @@ class Keys:
     def nonce(self, app: str, nonce: str) -> str:
         return f"{self.prefix}nonce:{app}:{nonce}"
 
+    def request(self, job_id: str) -> str:
+        return f"{self.prefix}request:{job_id}"
+
     def record(self, call_id: str) -> str:
         return f"{self.prefix}cdr:{{{call_id}}}"
 

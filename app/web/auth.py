@@ -24,6 +24,10 @@ TOKEN_IN_QUERY = "accessRequestToken"
 _BEARER = re.compile(r"\s*(?:Bearer\s+)?(\S+)\s*", re.IGNORECASE)
 
 
+# The key in the WSGI environment for the JobRequest of a request that an RQ job asks for. No HTTP
+# header can set it.
+JOB = "ringback.job"
+
 # The challenge of a 401 (RFC 6750, section 3).
 _CHALLENGE = 'Bearer realm="ringback"'
 _NOT_IN_QUERY = (
@@ -39,6 +43,14 @@ def check_scope(caller: Caller) -> None:
         raise caller.lacks_scope(scope)
 
 
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A request of an RQ job: the job's id, and the app that asks or why the request is refused."""
+
+    id: str
+    app: App | ApiError
+
+
 @dataclass(frozen=True)
 class Authenticator:
     """The authenticator finds the app of a token in the accounts or among the issued tokens."""
@@ -51,6 +63,10 @@ class Authenticator:
     def caller(self, request: Request) -> Caller:
         """The app whose token the request carries. Raises ApiError 401."""
         accounts = self.accounts.current()
+        if (job := job_request(request)) is not None:
+            if isinstance(job.app, ApiError):
+                raise job.app
+            return Caller(job.app, accounts, client_address())
         return Caller(self._app(request, accounts), accounts, client_address())
 
     def _app(self, request: Request, accounts: Accounts) -> App:
@@ -71,6 +87,12 @@ class Authenticator:
         if in_query and not app.takes_token_in_query:
             raise _denied(f'{_CHALLENGE}, error="invalid_request"', _NOT_IN_QUERY)
         return app
+
+
+def job_request(request: Request) -> JobRequest | None:
+    """The RQ job that asks for a request; None for a request of HTTP."""
+    found: JobRequest | None = request.environ.get(JOB)
+    return found
 
 
 def _denied(challenge: str, message: str | None = None) -> ApiError:

@@ -17,7 +17,7 @@ from flask import request
 
 from app.errors import api_error
 from app.store.index import ALL, Span
-from app.web.auth import TOKEN_IN_QUERY
+from app.web.auth import TOKEN_IN_QUERY, job_request
 from app.web.fields import MAX_START
 from app.web.resource import date
 
@@ -233,7 +233,9 @@ def _page_url(start: int) -> str:
 
 
 def base_url() -> str:
-    """Scheme and host of the request's URL, as the client wrote them."""
+    """Scheme and host of the request's URL, as the client wrote them; '' for a request of a job."""
+    if job_request(request) is not None:
+        return ""
     # Werkzeug rejects a host with an underscore, which is a usual name among containers.
     host = request.headers.get("Host", "")
     if _HOST.fullmatch(host) is None:

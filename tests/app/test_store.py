@@ -63,8 +63,8 @@ class Client:
 
     def accept(self, call: Call) -> bool:
         """Whether it was new."""
-        app = call.app if call.nonce else None
-        return Acceptor(self.store).accept([call], self.queue.place_call, nonce_app=app).new
+        nonce = (call.app, call.nonce) if call.nonce else None
+        return Acceptor(self.store).accept([call], self.queue.place_call, nonce=nonce).new
 
 
 @contextmanager

@@ -44,7 +44,8 @@ from gevent import monkey
 monkey.patch_all()
 from app.settings import load_settings
 from workers.rq_worker import QueueRunner
-QueueRunner(replace(load_settings(), redis_url=sys.argv[1]), "q", "p").run()
+functions = {"tests.workers.test_rq_worker.nothing": lambda: None}
+QueueRunner(replace(load_settings(), redis_url=sys.argv[1]), "q", "p", functions).run()
 """
 
 

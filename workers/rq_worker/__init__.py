@@ -2,7 +2,8 @@
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from gevent.event import Event as Flag
 from rq.serializers import JSONSerializer
@@ -10,6 +11,7 @@ from rq.serializers import JSONSerializer
 from app.settings import Settings
 from app.store.client import connect, is_unavailable
 from workers.rq_worker.batch import BatchWorker
+from workers.rq_worker.ours import OurJob, job_class
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +42,17 @@ class QueueRunner:
         settings: Settings,
         queue: str,
         process: str,
+        functions: Mapping[str, Callable[..., Any]],
         worker: Callable[..., CallWorker] = CallWorker,
+        jobs: type[OurJob] = OurJob,
     ) -> None:
-        """``worker`` makes a worker of RQ's arguments."""
+        """``functions`` are what the jobs of the queue may run, by name; ``jobs`` is the class of
+        the jobs. ``worker`` makes a worker of RQ's arguments."""
         self._settings = settings
         self._make = worker
         self._queue = queue
         self._process = process
+        self._jobs = job_class(functions, jobs)
         self._worker: CallWorker | None = None
         self._stopping = Flag()
 
@@ -79,4 +85,5 @@ class QueueRunner:
             # A connection of its own: RQ sets a time limit of minutes on it.
             connection=connect(self._settings.require_redis()),
             serializer=JSONSerializer,
+            job_class=self._jobs,
         )

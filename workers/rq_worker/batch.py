@@ -34,6 +34,8 @@ from rq.timeouts import BaseDeathPenalty, JobTimeoutException
 from rq.utils import as_text, current_timestamp, get_version, now, utcformat
 from rq.worker import WorkerStatus
 
+from workers.rq_worker.ours import OurJob
+
 log = logging.getLogger(__name__)
 
 _START = files("workers.rq_worker").joinpath("start.lua").read_text()
@@ -66,7 +68,7 @@ class GeventDeathPenalty(BaseDeathPenalty):
 
 
 @dataclass
-class _Taken:
+class Taken:
     """A job that this worker took, with its value or error once it has run."""
 
     job: Job
@@ -75,6 +77,15 @@ class _Taken:
     execution: Execution | None
     value: Any = None
     error: BaseException | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The name of the job's function; None if the job cannot be read."""
+        try:
+            return self.job.func_name
+        except Exception:
+            # Running the job raises this error again, and writes it.
+            return None
 
 
 class BatchWorker(SimpleWorker):
@@ -95,6 +106,9 @@ class BatchWorker(SimpleWorker):
     death_penalty_class = GeventDeathPenalty
     batch_size = 32
     concurrency = 2
+    # The most seconds for which a job counts as alive that no heartbeat was written for. None for
+    # RQ's own limit, the job's time limit and a minute.
+    unheard_limit: int | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -103,9 +117,9 @@ class BatchWorker(SimpleWorker):
         self._batches = Pool(self.concurrency)
         self._most = self.batch_size
         # Jobs that were taken and have not begun. RQ's loop knows only the first of them.
-        self._batch: list[_Taken] = []
+        self._batch: list[Taken] = []
         # Jobs that have ended and wait to be written, each with its entry for finish.lua.
-        self._ended: list[tuple[_Taken, list[Any]]] = []
+        self._ended: list[tuple[Taken, list[Any]]] = []
         self._some_ended = Flag()
         self._writing = BoundedSemaphore()
         self._batch_id = uuid4().hex
@@ -207,6 +221,13 @@ class BatchWorker(SimpleWorker):
         """
         return start(keys, arguments)
 
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        ttl: int = super().get_heartbeat_ttl(job, working_time)
+        return ttl if self.unheard_limit is None else min(ttl, self.unheard_limit)
+
+    def prepare(self, batch: list[Taken]) -> None:
+        """Look at jobs that were just taken, before any of them runs."""
+
     def handle_payload(self, message: dict[Any, Any]) -> None:
         """Stop a job among all executions: RQ's own method looks at one execution only."""
         payload = parse_payload(message)
@@ -226,7 +247,8 @@ class BatchWorker(SimpleWorker):
         # RQ promises an order of several queues, and other classes may do anything differently.
         return (
             len(self.queues) == 1
-            and (type(self.queues[0]), self.job_class) == (Queue, Job)
+            and type(self.queues[0]) is Queue
+            and (self.job_class is Job or issubclass(self.job_class, OurJob))
             and get_version(self.connection) >= _REDIS_VERSION
         )
 
@@ -265,6 +287,7 @@ class BatchWorker(SimpleWorker):
             self.job_class.redis_job_namespace_prefix,
             _EXECUTION,
             _JOB_EXECUTIONS,
+            self.unheard_limit or "",
         ]
         suspended, taken = self.start_jobs(self._start, keys, arguments)
         # Only a reply ends the id: start.lua returns the same batch for the same id.
@@ -274,7 +297,7 @@ class BatchWorker(SimpleWorker):
         self._perhaps_suspended = bool(suspended)
         self._batch = []
         for job_id, execution_id, raw in taken:
-            job = Job(job_id.decode(), connection=self.connection)
+            job = self.job_class(job_id.decode(), connection=self.connection)
             # RQ would look up both anew for every job.
             job.serializer = self.serializer
             job.redis_server_version = get_version(self.connection)
@@ -297,15 +320,16 @@ class BatchWorker(SimpleWorker):
                 self.executions[execution.id] = execution
             said = f"{job.description} ({job.id})" if self.log_job_description else job.id
             self.log.info("Worker %s: %s: %s", self.name, queue.name, said)
-            self._batch.append(_Taken(job, queue, execution, error=broken))
+            self._batch.append(Taken(job, queue, execution, error=broken))
+        self.prepare(self._batch)
         if self._batch:
             self.last_heartbeat = at
             self._state = WorkerStatus.BUSY
         return bool(self._batch)
 
-    def _run(self, batch: list[_Taken]) -> None:
+    def _run(self, batch: list[Taken]) -> None:
         """Run a batch to its end."""
-        calls = self._calls(batch)
+        calls = self.calls_of(batch)
         if len(calls) == 1:
             self._end_jobs(calls[0]())
         else:
@@ -317,25 +341,23 @@ class BatchWorker(SimpleWorker):
                 self._end_jobs([taken for greenlet in ended for taken in greenlet.get()])
         self._note_idle()
 
-    def _calls(self, batch: list[_Taken]) -> list[Callable[[], list[_Taken]]]:
+    def calls_of(self, batch: list[Taken]) -> list[Callable[[], list[Taken]]]:
         """The calls that run a batch; each returns the jobs that it ended."""
-        calls: list[Callable[[], list[_Taken]]] = []
-        together: dict[str, list[_Taken]] = defaultdict(list)
+        calls: list[Callable[[], list[Taken]]] = []
+        together: dict[str, list[Taken]] = defaultdict(list)
         for taken in batch:
-            if taken.execution is None:
-                calls.append(partial(self._run_by_rq, taken))
-            elif name := self._name_of_many(taken):
+            if taken.execution is not None and (name := self._name_of_many(taken)):
                 together[name].append(taken)
             else:
-                calls.append(partial(self._perform, taken))
+                calls.append(partial(self.perform, taken))
         for group in together.values():
             if len(group) == 1:
-                calls.append(partial(self._perform, group[0]))
+                calls.append(partial(self.perform, group[0]))
             else:
                 calls.append(partial(self._perform_many, group))
         return calls
 
-    def _name_of_many(self, taken: _Taken) -> str | None:
+    def _name_of_many(self, taken: Taken) -> str | None:
         """The name of the job's function if that has ``many``."""
         try:
             job = taken.job
@@ -346,8 +368,15 @@ class BatchWorker(SimpleWorker):
             pass
         return None
 
-    def _perform(self, taken: _Taken) -> list[_Taken]:
+    def perform(self, taken: Taken) -> list[Taken]:
+        """Run one job. Returns it if its end is to be written."""
         job = taken.job
+        if taken.execution is None:
+            try:
+                super().execute_job(job, taken.queue)
+            except Exception:
+                log.exception(_ABANDONED, job.id)
+            return []
         if taken.error is None:
             try:
                 with self._time_limit(self._limit(job)):
@@ -357,7 +386,7 @@ class BatchWorker(SimpleWorker):
         job.ended_at = now()
         return [taken]
 
-    def _perform_many(self, group: list[_Taken]) -> list[_Taken]:
+    def _perform_many(self, group: list[Taken]) -> list[Taken]:
         limits = [self._limit(taken.job) for taken in group]
         limit = -1 if min(limits) < 0 else max(limits)
         errors: Iterable[BaseException | None]
@@ -380,14 +409,7 @@ class BatchWorker(SimpleWorker):
     def _time_limit(self, seconds: float) -> BaseDeathPenalty:
         return self.death_penalty_class(seconds, JobTimeoutException)  # type: ignore[no-untyped-call]
 
-    def _run_by_rq(self, taken: _Taken) -> list[_Taken]:
-        try:
-            super().execute_job(taken.job, taken.queue)
-        except Exception:
-            log.exception(_ABANDONED, taken.job.id)
-        return []
-
-    def _end_jobs(self, ended: list[_Taken]) -> None:
+    def _end_jobs(self, ended: list[Taken]) -> None:
         """Queue the ends of jobs to be written; RQ's own code writes those that ask for more."""
         for taken in ended:
             if (entry := self._entry(taken)) is not None:
@@ -416,7 +438,7 @@ class BatchWorker(SimpleWorker):
         if not self.executions:
             self._state = WorkerStatus.IDLE
 
-    def _write_plain(self, plain: list[tuple[_Taken, list[Any]]]) -> list[_Taken]:
+    def _write_plain(self, plain: list[tuple[Taken, list[Any]]]) -> list[Taken]:
         """Write the ends of jobs; return the jobs that RQ has to end itself after all."""
         queue = plain[0][0].queue
         left = []
@@ -444,7 +466,7 @@ class BatchWorker(SimpleWorker):
                 self.executions.pop(taken.execution.id, None)
         return [plain[place - 1][0] for place in left]
 
-    def _entry(self, taken: _Taken) -> list[Any] | None:
+    def _entry(self, taken: Taken) -> list[Any] | None:
         """The entry of a job for finish.lua; None for a job that RQ has to end itself."""
         job, execution = taken.job, taken.execution
         assert execution and job.started_at and job.ended_at
@@ -498,7 +520,7 @@ class BatchWorker(SimpleWorker):
             *(str(word) for item in result.serialize().items() for word in item),
         ]
 
-    def _end_by_rq(self, taken: _Taken) -> None:
+    def _end_by_rq(self, taken: Taken) -> None:
         job, error, execution = taken.job, taken.error, taken.execution
         assert execution is not None
         job._result = taken.value

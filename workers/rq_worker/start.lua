@@ -9,11 +9,13 @@
 --       7 now, in seconds     8 seconds that the worker counts as alive
 --       9 seconds that a job without a time limit counts as alive
 --       10 the prefix of jobs   11 of executions   12 of a job's executions
+--       13 the most seconds that any job counts as alive, '' for no such limit
 -- Returns {whether workers are suspended, {{job id, execution id or '', the job's hash}, ...}}.
 local queue, intermediate, started, worker, executions, suspension = unpack(KEYS)
 local batch, awaited, most, name, origin, stamp = unpack(ARGV)
 local now, alive, unlimited = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local job_prefix, execution_prefix, job_executions_prefix = ARGV[10], ARGV[11], ARGV[12]
+local longest = tonumber(ARGV[13]) or math.huge
 
 -- The fields of a job that asks only to be run. RQ writes some other fields empty.
 local plain = {}
@@ -35,8 +37,8 @@ local function heartbeat_ttl(hash)
   local timeout = 0
   if job.timeout and job.timeout ~= '' then timeout = tonumber(job.timeout) end
   if not timeout then return nil end
-  if timeout == -1 then return unlimited end
-  return math.floor(timeout == 0 and unlimited or timeout) + 60
+  if timeout == -1 then return math.min(unlimited, longest) end
+  return math.min(math.floor(timeout == 0 and unlimited or timeout) + 60, longest)
 end
 
 local suspended = redis.call('EXISTS', suspension)

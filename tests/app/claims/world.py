@@ -431,7 +431,7 @@ class World:
             with contextlib.suppress(RedisError, OutcomeUnknown):
                 call = _new_call(f"{number:04x}".ljust(20, "0"), nonce, sources, store.now())
                 accepted = Acceptor(store).accept(
-                    [call], queue.place_call, nonce_app=nonce and "app"
+                    [call], queue.place_call, nonce=nonce and ("app", call.nonce)
                 )
                 found = {call.id for call in accepted.calls}
                 self.accepted |= found

@@ -1,0 +1,374 @@
+"""Requests that come as RQ jobs: what a POST, DELETE or PUT asks for (docs/guide/enqueue.md).
+
+A request is carried out by the API's own application, in this process. So the same checks, rights,
+caps, audit and answers hold as over HTTP.
+"""
+
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+from urllib.parse import quote, urlencode
+
+import gevent
+from flask import Flask
+from gevent.lock import BoundedSemaphore
+from marshmallow import Schema, fields
+from marshmallow.validate import Length, OneOf, Regexp
+from redis.commands.core import Script
+from redis.exceptions import RedisError
+from rq import get_current_job
+from rq.job import Job
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from app import create_app
+from app.accounts import signing
+from app.accounts.credentials import token_sha256
+from app.accounts.model import App
+from app.accounts.store import AccountStore
+from app.errors import ApiError, api_error
+from app.oauth.services import Tokens
+from app.settings import Settings
+from app.store.keys import Keys
+from app.store.queue import REQUESTS
+from app.telemetry import counting
+from app.web.auth import JOB, JobRequest
+from app.web.fields import load
+from app.web.services import EXTENSION
+from workers.rq_worker import CallWorker
+from workers.rq_worker.batch import Taken
+from workers.rq_worker.ours import OurJob
+
+log = logging.getLogger(__name__)
+
+PLACE, HANG_UP, ACT = "ringback.place", "ringback.hang_up", "ringback.act"
+# Seconds for which Redis keeps whose job a job is: RQ may run it again meanwhile.
+PROOF_TTL = 90_000
+# Seconds between two attempts to find out whose the jobs are.
+_PAUSE = 1.0
+
+# Take the secrets out of jobs, and keep whose they are.
+# KEYS  for each job: its hash, the key of its proof
+# ARGV  for each job: the data and the description without secrets, '' for a job that has none;
+#       the proof, '' for none
+#       the last: seconds for which a proof is kept
+# Returns for each job that has no secret the proof that was kept before, for others ''.
+_STRIKE = """
+local found = {}
+for i = 1, #KEYS / 2 do
+  local job, kept = KEYS[2 * i - 1], KEYS[2 * i]
+  local data, description, proof = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
+  found[i] = ''
+  if data == '' then
+    found[i] = redis.call('GET', kept) or ''
+  elseif redis.call('EXISTS', job) == 1 then
+    redis.call('HSET', job, 'data', data, 'description', description)
+    if proof ~= '' then redis.call('SET', kept, proof, 'EX', ARGV[#ARGV]) end
+  end
+end
+return found
+"""
+
+
+class Unavailable(Exception):
+    """A request that Ringback could not carry out now. RQ runs its job again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """The credential that a job came with, and a digest of what the job asks for.
+
+    ``kind`` is ``token`` or ``secret``; ``sha256`` is what the accounts or Redis have of it.
+    """
+
+    app: str
+    kind: str
+    sha256: str
+    digest: str
+
+    def dumps(self) -> str:
+        return json.dumps([self.app, self.kind, self.sha256, self.digest])
+
+    @classmethod
+    def loads(cls, text: bytes) -> "_Proof":
+        return cls(*json.loads(text))
+
+
+# What stands in the path of a request.
+_PART = Regexp(r"\A[^/]{1,255}\Z", error="Takes 1 to 255 characters without a slash.")
+
+
+class _Words(Schema):
+    """The keyword arguments that all jobs have, but for the token or the signature."""
+
+    app = fields.String(required=True, validate=Length(1, 255))
+    time = fields.Integer(strict=True)
+    user = fields.String(load_default="@me", validate=_PART)
+    query = fields.Dict(load_default=dict)
+
+
+class _PlaceWords(_Words):
+    kind = fields.String(required=True, validate=OneOf(["simple", "callback", "conferenceInvite"]))
+    body = fields.Dict(required=True)
+
+
+class _HangUpWords(_Words):
+    extension = fields.String(load_default="@self", validate=_PART)
+    id = fields.String(validate=_PART)
+
+
+class _ActWords(_Words):
+    extension = fields.String(load_default="@self", validate=_PART)
+    id = fields.String(required=True, validate=_PART)
+    body = fields.Dict(required=True)
+
+
+class RequestJob(OurJob):
+    """A job of the queue of requests. One whose worker died runs again once: no request is carried
+    out twice."""
+
+    # Whether the program that enqueued it asked for retries.
+    asks_for_retries = False
+
+    def restore(self, raw_data: Any) -> Any:
+        super().restore(raw_data)
+        self.asks_for_retries = bool(self.retries_left)
+        if b"retries_left" not in raw_data and self._refusal is None:
+            self.retries_left = 1
+
+
+class Requests:
+    """The requests of one process: whose job is whose, and the application that carries them out.
+
+    The application is made for the first job, since most workers never see one.
+    """
+
+    _schemas: ClassVar[Mapping[str, Schema]] = {
+        PLACE: _PlaceWords(),
+        HANG_UP: _HangUpWords(),
+        ACT: _ActWords(),
+    }
+    _methods: ClassVar[Mapping[str, str]] = {PLACE: "POST", HANG_UP: "DELETE", ACT: "PUT"}
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = Keys(settings.key_prefix)
+        self._app: Flask | None = None
+        # Whose the jobs are that were taken and have not run: the app, or why there is none.
+        self._known: dict[str, App | ApiError] = {}
+        self.functions: dict[str, Callable[..., Any]] = {
+            name: partial(self._run, name) for name in self._schemas
+        }
+
+    # Who asks
+
+    def strike(self, script: Script, jobs: Sequence[Job]) -> None:
+        """Find out whose jobs these are, and take tokens and signatures out of them, here and in
+        Redis. Raises an error of Redis."""
+        keys: list[str] = []
+        arguments: list[Any] = []
+        without: list[tuple[int, Job, Mapping[str, Any]]] = []
+        for job in jobs:
+            words: dict[str, Any] = dict(_words_of(job))
+            data, description, proof = b"", "", ""
+            if {"token", "signature"} & words.keys():
+                found = self._proof(job, words)
+                self._known[job.id] = self._app_of(found) if isinstance(found, _Proof) else found
+                if isinstance(self._known[job.id], App) and isinstance(found, _Proof):
+                    proof = found.dumps()
+                for name in ("token", "signature"):
+                    words.pop(name, None)
+                job.kwargs = words
+                job.description = description = f"{job.func_name}({job.id})"
+                data = zlib.compress(job.data)
+            else:
+                without.append((len(keys) // 2, job, words))
+            keys += [job.key, self._keys.request(job.id)]
+            arguments += [data, description, proof]
+        if not keys:
+            return
+        kept = script(keys, [*arguments, PROOF_TTL])
+        for place, job, said in without:
+            self._known[job.id] = self._again(job, said, kept[place])
+
+    def _proof(self, job: Job, words: Mapping[str, Any]) -> _Proof | ApiError:
+        app, token, given = (words.get(name) for name in ("app", "token", "signature"))
+        try:
+            digest = _digest(job, words)
+            if not isinstance(app, str):
+                return _denied("The job does not say which app asks.")
+            if token is not None and given is not None:
+                return _denied("The job takes either a token or a signature.")
+            if isinstance(token, str):
+                return _Proof(app, "token", token_sha256(token), digest)
+            text = signing.canonical(str(job.func_name), job.id, words)
+            now = self._service(Tokens).now
+            known = self._service(AccountStore).current().apps.get(app)
+            signer = signing.signer(known, text, str(given), now) if known is not None else None
+        except (ValueError, TypeError, RecursionError) as error:
+            return _denied(f"The job cannot be read: {error}")
+        if signer is None:
+            return _denied("The signature was not made with a client secret of the app.")
+        at = words.get("time")
+        if not isinstance(at, int) or abs(now() - at) > signing.AGE:
+            return _denied(f"time is not within {signing.AGE} s of the time of Redis.")
+        return _Proof(app, "secret", signer.sha256, digest)
+
+    def _app_of(self, proof: _Proof) -> App | ApiError:
+        """The app of a proof, if the credential counts now."""
+        accounts, tokens = self._service(AccountStore).current(), self._service(Tokens)
+        app: App | None
+        if proof.kind == "token":
+            app = accounts.app_of_sha256(proof.sha256, tokens.now)
+            app = app or tokens.app_of_sha256(proof.sha256, accounts)
+        else:
+            app = accounts.apps.get(proof.app)
+            counts = app is not None and any(
+                each.sha256 == proof.sha256 and each.counts(tokens.now)
+                for each in app.all_client_secrets
+            )
+            app = app if counts and app is not None and app.counts(tokens.now) else None
+        if app is None or app.id != proof.app:
+            return _denied(f"This is no {proof.kind} of the app, or it no longer counts.")
+        return app
+
+    def _again(self, job: Job, words: Mapping[str, Any], kept: bytes) -> App | ApiError:
+        """Whose a job is that runs again: its secret was taken out before."""
+        try:
+            proof = _Proof.loads(kept) if kept else None
+            if proof is not None and proof.digest == _digest(job, words):
+                return self._app_of(proof)
+        except (ValueError, TypeError, RecursionError):
+            log.warning("job %s: what Redis keeps of it cannot be read", job.id)
+        return _denied("The job has neither a token nor a signature.")
+
+    # What is asked
+
+    def _run(self, function: str, *positional: Any, **words: Any) -> dict[str, Any]:
+        """Carry out the request of the current job. Returns its status and body. Raises Unavailable
+        if RQ is to run the job again."""
+        job = get_current_job()
+        assert isinstance(job, RequestJob)
+        known = self._known.pop(job.id, None) or _denied("The job was not taken from its queue.")
+        try:
+            if positional:
+                raise api_error("request_invalid", reason="A job takes keyword arguments alone.")
+            asked = load(self._schemas[function], words)
+            url = _url(function, asked)
+        except (ApiError, UnicodeEncodeError) as error:
+            if isinstance(error, UnicodeEncodeError):
+                error = api_error(
+                    "request_invalid", reason="The job holds text that is no Unicode."
+                )
+            known = known if isinstance(known, ApiError) else error
+            asked = {"user": "@me", "kind": "simple", "extension": "@self", "id": "-", "query": {}}
+            url = _url(function, asked)
+        body = asked.get("body")
+        builder = EnvironBuilder(
+            url,
+            method=self._methods[function],
+            data=json.dumps(body) if body is not None else None,
+            content_type="application/json" if body is not None else None,
+            headers=Headers({"X-Request-Id": job.id}),
+            environ_base={"REMOTE_ADDR": "queue", JOB: JobRequest(job.id, known)},
+        )
+        with counting.jobs(REQUESTS):
+            pieces, status, _ = run_wsgi_app(self._application().wsgi_app, builder.get_environ())
+            code = int(status.split(" ", 1)[0])
+            answer = json.loads(b"".join(pieces))
+            if code == 503 and job.asks_for_retries:
+                raise Unavailable(answer["error"]["message"])
+        return {"status": code, "body": answer}
+
+    def _application(self) -> Flask:
+        if self._app is None:
+            self._app = create_app(self._settings, of_jobs=True)
+        return self._app
+
+    def _service(self, kind: type[Any]) -> Any:
+        return self._application().extensions[EXTENSION][kind]
+
+
+class RequestWorker(CallWorker):
+    """The worker of the queue of requests. It places calls one after another in the order of their
+    jobs, and lets other greenlets run between them."""
+
+    concurrency = 4
+    # A worker that died is noticed soon: what was asked of it must not come minutes late.
+    unheard_limit = 60
+
+    def __init__(self, requests: Requests, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, maintenance_interval=30, **kwargs)
+        self._requests = requests
+        self._strike = self.connection.register_script(_STRIKE)
+        self._turn = BoundedSemaphore()
+
+    def prepare(self, batch: list[Taken]) -> None:
+        """Find out whose the jobs are. While Redis is unavailable there is nothing else to do."""
+        while True:
+            try:
+                self._requests.strike(
+                    self._strike, [each.job for each in batch if each.error is None]
+                )
+                return
+            except RedisError as error:
+                log.error("queue %s: Redis is unavailable, retrying: %s", REQUESTS, error)
+                gevent.sleep(_PAUSE)
+
+    def calls_of(self, batch: list[Taken]) -> list[Callable[[], list[Taken]]]:
+        placing = [taken for taken in batch if taken.name == PLACE]
+        calls: list[Callable[[], list[Taken]]] = []
+        if placing:
+            calls.append(partial(self._place, placing))
+        return calls + super().calls_of([taken for taken in batch if taken.name != PLACE])
+
+    def _place(self, batch: Sequence[Taken]) -> list[Taken]:
+        ended = []
+        # Batches wait here in the order in which they were taken.
+        with self._turn:
+            for taken in batch:
+                ended += self.perform(taken)
+                gevent.sleep(0)
+        return ended
+
+
+def _words_of(job: Job) -> Mapping[str, Any]:
+    try:
+        return job.kwargs if isinstance(job.kwargs, dict) else {}
+    except Exception:
+        # The job fails when it runs, and says why.
+        return {}
+
+
+def _digest(job: Job, words: Mapping[str, Any]) -> str:
+    """The digest of what a job asks for, without its secrets. Raises ValueError for text that is
+    no Unicode."""
+    asked = {name: value for name, value in words.items() if name not in ("token", "signature")}
+    text = json.dumps([job.func_name, job.args, asked], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _url(function: str, asked: Mapping[str, Any]) -> str:
+    """The URL of a request, without a host. Raises UnicodeEncodeError."""
+    if function == PLACE:
+        parts = [asked["user"], asked["kind"]]
+    else:
+        # Without an id the path ends with a slash, and takes a query that says `all`.
+        parts = [asked["user"], asked["extension"], asked.get("id", "")]
+    path = "/".join(quote(part, safe="@*") for part in parts)
+    # As a query has booleans, and a value that is missing.
+    query = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in asked["query"].items()
+        if value is not None
+    }
+    return f"/uapi/phoneCalls/{path}?{urlencode(query, doseq=True)}"
+
+
+def _denied(reason: str) -> ApiError:
+    return api_error("access_denied", reason=reason)
