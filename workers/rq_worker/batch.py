@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -33,6 +33,7 @@ from rq.suspension import WORKERS_SUSPENDED
 from rq.timeouts import BaseDeathPenalty, JobTimeoutException
 from rq.utils import as_text, current_timestamp, get_version, now, utcformat
 from rq.worker import WorkerStatus
+from rq.worker_registration import register
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,8 @@ class BatchWorker(SimpleWorker):
         # Whether the queue may hold another job now.
         self._more = True
         self._perhaps_suspended = True
+        # When Redis was last told all about this worker.
+        self._registered: datetime | None = None
 
     def stop(self) -> None:
         """Finish the jobs under way and take no more."""
@@ -135,12 +138,25 @@ class BatchWorker(SimpleWorker):
         super().teardown()  # type: ignore[no-untyped-call]
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Write the heartbeat at intervals. RQ calls this with every job, whose start writes it."""
+        """Write the heartbeat at intervals, and with it what RQ writes only at the worker's birth.
+
+        RQ calls this with every job, whose start writes a heartbeat. In an outage that is longer
+        than its time to live, Redis forgets the worker.
+        """
         interval = timedelta(seconds=self.job_monitoring_interval)
-        if timeout or pipeline is not None or not self.last_heartbeat:
-            super().heartbeat(timeout, pipeline)
-        elif now() - self.last_heartbeat > interval:
-            super().heartbeat()
+        if pipeline is not None:
+            self._register(timeout, pipeline)
+        elif timeout or not self._registered or now() - self._registered > interval:
+            with self.connection.pipeline() as pipe:
+                self._register(timeout, pipe)
+                pipe.execute()
+
+    def _register(self, timeout: int | None, pipeline: Pipeline) -> None:
+        super().heartbeat(timeout, pipeline)
+        self._registered = self.last_heartbeat
+        pipeline.hset(self.key, mapping=self.serialize())
+        pipeline.hsetnx(self.key, "state", self._state)
+        register(self, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:
         """Look for the suspension at first, when idle, and when start.lua has seen it."""
