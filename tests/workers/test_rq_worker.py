@@ -385,6 +385,21 @@ def test_a_busy_worker_registers_again(queue: Queue) -> None:
     assert Worker.count(queue=queue) == 1 and queue.connection.hexists(worker.key, "birth")
 
 
+def test_what_is_no_job_costs_the_jobs_beside_it_nothing(queue: Queue) -> None:
+    job = queue.enqueue(nothing)
+    queue.connection.set("rq:job:text", "x")
+    queue.connection.lpush(queue.key, b"\xff", "text", "a:b", "gone")
+    queue.connection.rpush(queue.key, b"\xfe")
+    burst(queue)
+    assert job.get_status() == "finished" and not queue.count
+    worker = InThisProcess([queue], connection=queue.connection)
+    for member in (b"\xff", "text"):
+        queue.connection.lpush(queue.key, member)
+        worker._more = False
+        assert not worker._take(blocking=True, limit=1)
+    assert not queue.connection.exists(queue.key, queue.intermediate_queue_key)
+
+
 def test_maintenance_passes_jobs_that_cannot_be_read(redis: Redis) -> None:
     """RQ's own would stop at the first, and the worker with it."""
     queue = Queue("q", connection=redis, serializer=JSONSerializer)

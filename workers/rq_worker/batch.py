@@ -31,7 +31,7 @@ from rq.job_lifecycle import format_exc_info
 from rq.results import Result
 from rq.suspension import WORKERS_SUSPENDED
 from rq.timeouts import BaseDeathPenalty, JobTimeoutException
-from rq.utils import as_text, current_timestamp, get_version, now, utcformat
+from rq.utils import current_timestamp, get_version, now, utcformat
 from rq.worker import WorkerStatus
 from rq.worker_registration import register
 
@@ -111,7 +111,7 @@ class BatchWorker(SimpleWorker):
         self._writing = BoundedSemaphore()
         self._batch_id = uuid4().hex
         # The job that blmove brought into the intermediate queue, until start.lua has taken it.
-        self._awaited = ""
+        self._awaited: Any = ""
         # Whether the queue may hold another job now.
         self._more = True
         self._perhaps_suspended = True
@@ -154,9 +154,10 @@ class BatchWorker(SimpleWorker):
     def _register(self, timeout: int | None, pipeline: Pipeline) -> None:
         super().heartbeat(timeout, pipeline)
         self._registered = self.last_heartbeat
-        pipeline.hset(self.key, mapping=self.serialize())
-        pipeline.hsetnx(self.key, "state", self._state)
-        register(self, pipeline)
+        if self.birth_date is not None:
+            pipeline.hset(self.key, mapping=self.serialize())
+            pipeline.hsetnx(self.key, "state", self._state)
+            register(self, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:
         """Look for the suspension at first, when idle, and when start.lua has seen it."""
@@ -258,7 +259,7 @@ class BatchWorker(SimpleWorker):
             )
             if awaited is None:
                 return False
-            self._awaited = str(as_text(awaited))
+            self._awaited = awaited
         at = now()
         keys = [
             queue.key,
