@@ -10,15 +10,13 @@ from typing import Any, cast
 import gevent
 from gevent.event import AsyncResult
 from redis.exceptions import RedisError, ResponseError
-from rq import Queue, Worker
-from rq.serializers import JSONSerializer
 
 from app.accounts.model import Accounts
 from app.accounts.store import read_accounts
 from app.calls.model import job_uuid
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError, load_settings
-from app.store.queue import ACTIONS, CALLS
+from app.store.queue import QUEUES, workers
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
 from freeswitch.connection import SwitchConnection
@@ -111,12 +109,11 @@ def _redis(session: Session) -> Iterator[Check]:
 
 def _processes(session: Session) -> Iterator[Check]:
     now = session.now()
-    heard: dict[str, list[float]] = {}
-    for name in (CALLS, ACTIONS):
-        queue = Queue(name, connection=session.redis, serializer=JSONSerializer)
-        workers = Worker.all(queue=queue, serializer=JSONSerializer)
-        beats = [worker.last_heartbeat for worker in workers if worker.last_heartbeat]
-        heard[name] = [now - beat.timestamp() for beat in beats]
+    heard: dict[str, list[float]] = {name: [] for name in QUEUES}
+    for worker in workers(session.redis):
+        for name in heard.keys() & worker["queues"].split(","):
+            if worker["heartbeat"] is not None:
+                heard[name].append(now - worker["heartbeat"])
     yield from checks.worker_checks(heard)
     for switch in session.switches.get_many(_names(session.settings)):
         yield checks.listener_check(switch)

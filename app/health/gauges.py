@@ -6,7 +6,6 @@ calls.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from importlib.metadata import version
 
 from prometheus_client.core import GaugeMetricFamily
@@ -18,7 +17,8 @@ from app.accounts import caps, usage
 from app.accounts.store import AccountStore
 from app.health.parts import is_followed
 from app.store.calls import CallStore
-from app.store.queue import JobQueue
+from app.store.queue import JobQueue, seconds
+from app.store.replies import of_its_type
 from app.store.switches import SwitchStore
 from app.telemetry import registry
 from app.telemetry.registry import Described
@@ -87,11 +87,13 @@ class RedisGauges(Collector):
                 pipe.lindex(queue.key, 0)
             replies = pipe.execute()
             for first in replies[2::3]:
-                pipe.hget(Job.key_for((first or b"").decode()), "enqueued_at")
-            enqueued = pipe.execute()
+                # Another program's job may have any bytes for an id, and no hash.
+                pipe.hget(Job.redis_job_namespace_prefix.encode() + (first or b""), "enqueued_at")
+            enqueued = of_its_type(pipe.execute(raise_on_error=False))
         now = self._store.now()
         names = [(queue.name,) for queue in queues]
-        ages = [max(0.0, now - _seconds(at)) if at else 0.0 for at in enqueued]
+        since = [seconds((at or b"").decode(errors="replace")) for at in enqueued]
+        ages = [0.0 if at is None else max(0.0, now - at) for at in since]
         yield _family(registry.QUEUE_JOBS, zip(names, replies[0::3], strict=True))
         yield _family(registry.QUEUE_FAILED, zip(names, replies[1::3], strict=True))
         yield _family(registry.QUEUE_AGE, zip(names, ages, strict=True))
@@ -121,10 +123,6 @@ class RedisGauges(Collector):
         since = [int(entry.partition(b"-")[0]) / 1000 for entry, _ in outbox]
         since += [due for _, due in targets]
         yield _family(registry.WEBHOOK_LAG, [((), max(0.0, now - min(since, default=now)))])
-
-
-def _seconds(text: bytes) -> float:
-    return datetime.fromisoformat(text.decode()).timestamp()
 
 
 def _family(of: Described, samples: Iterable[tuple[Sequence[str], float]]) -> GaugeMetricFamily:

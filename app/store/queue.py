@@ -13,10 +13,11 @@ from rq.job import Job, JobStatus
 from rq.results import Result
 from rq.serializers import JSONSerializer
 from rq.utils import now, utcformat
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from app.calls.actions import Request
 from app.calls.model import Call
-from app.store import once
+from app.store import once, replies
 from app.store.client import BLOCK_LIMIT
 from app.store.keys import Keys
 
@@ -25,6 +26,8 @@ CALLS = "ringback-calls"
 ACTIONS = "ringback-actions"
 # What programs ask for by a job of their own: docs/guide/enqueue.md.
 REQUESTS = "ringback-requests"
+# The queues that a worker takes jobs from.
+QUEUES = (CALLS, ACTIONS)
 
 PLACE_CALL = "workers.jobs.place_call"
 HANG_UP = "workers.jobs.hang_up"
@@ -150,27 +153,33 @@ def queues(redis: Redis, queue: JobQueue) -> list[dict[str, Any]]:
 
 
 def workers(redis: Redis) -> list[dict[str, Any]]:
-    """What RQ knows of its workers. Read as they are kept: RQ's own objects rename the
-    connection."""
-    keys = sorted(Worker.all_keys(connection=redis))[:_MOST]
+    """What RQ knows of the workers of our queues, by name. Read as they are kept: RQ's own objects
+    rename the connection, and stop at what they cannot read."""
+    names = [WORKERS_BY_QUEUE_KEY % name for name in QUEUES]
+    prefix = Worker.redis_worker_namespace_prefix.encode()
+    members: Any = redis.sunion(names)
+    keys = [key for key in sorted(members) if key.startswith(prefix)][:_MOST]
     with redis.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.hmget(key, "queues", "state", "birth", "last_heartbeat", *_COUNTS)
-        rows: Any = pipe.execute()
+        rows = replies.of_its_type(pipe.execute(raise_on_error=False))
     found = []
     for key, row in zip(keys, rows, strict=True):
+        # RQ forgets a worker that is silent for minutes, and leaves its name.
+        if row is None or not any(row):
+            continue
         queues, state, birth, heartbeat, done, failed = (
-            value.decode() if value is not None else "" for value in row
+            (value or b"").decode(errors="replace") for value in row
         )
         found.append(
             {
-                "name": key.removeprefix(Worker.redis_worker_namespace_prefix),
+                "name": key.removeprefix(prefix).decode(errors="replace"),
                 "queues": queues,
                 "state": state,
-                "born": _seconds(birth),
-                "heartbeat": _seconds(heartbeat),
-                "done": int(done or 0),
-                "failed": int(failed or 0),
+                "born": seconds(birth),
+                "heartbeat": seconds(heartbeat),
+                "done": int(done) if done.isdecimal() else 0,
+                "failed": int(failed) if failed.isdecimal() else 0,
             }
         )
     return found
@@ -179,5 +188,9 @@ def workers(redis: Redis) -> list[dict[str, Any]]:
 _COUNTS = ("successful_job_count", "failed_job_count")
 
 
-def _seconds(text: str) -> float | None:
-    return datetime.fromisoformat(text).timestamp() if text else None
+def seconds(text: str) -> float | None:
+    """Epoch seconds of a time as RQ writes it; None for any other text."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return None

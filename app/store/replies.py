@@ -16,6 +16,19 @@ def pairs(reply: Sequence[Any]) -> dict[Any, Any]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
+def of_its_type(replies: Sequence[Any]) -> list[Any]:
+    """The replies of a pipeline, with None for a key of another type than was asked for: another
+    program's. Raises any other error of Redis among them."""
+    for reply in replies:
+        if isinstance(reply, Exception) and not _is_other_type(reply):
+            raise reply
+    return [None if isinstance(reply, Exception) else reply for reply in replies]
+
+
+def _is_other_type(error: Exception) -> bool:
+    return isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE")
+
+
 def from_reply(flat: dict[bytes, bytes]) -> Call | None:
     """The call in the reply to an HGETALL; None for an empty reply.
 
@@ -37,7 +50,7 @@ def readable(call_id: str, reply: Any) -> Call | None:
             raise reply
         return from_reply(reply)
     except (LookupError, TypeError, ValueError, ResponseError) as error:
-        if isinstance(error, ResponseError) and not str(error).startswith("WRONGTYPE"):
+        if isinstance(error, ResponseError) and not _is_other_type(error):
             raise
         log.error("call %s cannot be read: %r", call_id, error, extra={"call": call_id})
         return None

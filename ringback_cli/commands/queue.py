@@ -1,8 +1,5 @@
 """`ringback queue`: the jobs, their workers, and the calls that wait for their turn."""
 
-from collections.abc import Iterable
-from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,11 +8,9 @@ from ringback_cli import words
 from ringback_cli.session import Session, as_json, put_json, tell
 
 if TYPE_CHECKING:
-    from redis import Redis
     from rq import Queue
-    from rq.job import Job
-    from rq.registry import FailedJobRegistry
-    from rq.worker import BaseWorker
+
+    from app.store.jobs import FailedJob
 
 # The most calls of each organization that are shown.
 _SHOWN = 5
@@ -28,10 +23,12 @@ def command(context: click.Context, as_json: bool) -> None:
     """Show jobs, workers and the calls that wait."""
     if context.invoked_subcommand is not None:
         return
+    from app.store.queue import workers as all_workers
+
     session = Session.open()
     now = session.now()
     queues = [_queue(queue, now) for queue in _queues(session)]
-    workers = [_worker(worker, now) for worker in _workers(session.redis)]
+    workers = [_worker(worker, now) for worker in all_workers(session.redis)]
     organizations = _organizations(session, now)
     paused = [s.name for s in session.switches.get_many(session.switches.names()) if s.paused]
     if as_json:
@@ -110,29 +107,27 @@ def retry(ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Retry jobs that place or hang up calls.
 
     A retry is safe: a call that was claimed or has ended is not dialled again. Jobs of actions
-    cannot be retried.
+    cannot be retried, and neither can jobs that are not Ringback's.
     """
-    from rq.exceptions import InvalidJobOperation
+    from app.store import jobs
 
-    jobs, refused = _chosen(ids, every), []
-    again = []
-    for job in jobs:
-        if _may_retry(job):
-            # Somebody else may have retried it meanwhile.
-            with suppress(InvalidJobOperation):
-                _registry(job).requeue(job)
-                again.append(job.id)
-        else:
-            refused.append(job.id)
+    session = Session.open()
+    chosen = _chosen(session, ids, every)
+    refused = [job for job in chosen if job.refusal]
+    # Somebody else may have retried some of them meanwhile.
+    again = [job.id for job in chosen if not job.refusal and jobs.retry(job)]
     if again:
-        Session.open().audit("job_retry", "all" if every else ",".join(again), f"{len(again)} done")
-    put_json({"retried": again, "refused": refused}) if as_json else click.echo(
-        f"{len(again)} enqueued again"
-    )
+        session.audit("job_retry", "all" if every else ",".join(again), f"{len(again)} done")
+    if as_json:
+        told = [{"id": job.id, "why": job.refusal} for job in refused]
+        put_json({"retried": again, "refused": told})
+    else:
+        click.echo(f"{len(again)} enqueued again")
+    for job in refused:
+        tell(f"{job.id} is not retried: {job.refusal}")
     if refused and not every:
         raise click.ClickException(
-            f"An action may have been done and cannot be retried: {', '.join(refused)}. Request it "
-            "again over the API, and drop the job with `ringback queue failed drop`."
+            f"{len(refused)} not retried. Drop them with `ringback queue failed drop`."
         )
 
 
@@ -145,14 +140,17 @@ def drop(ids: tuple[str, ...], every: bool, as_json: bool) -> None:
 
     A call that waits to be placed is enqueued again later, or it ends.
     """
-    jobs = _chosen(ids, every)
-    for job in jobs:
-        _registry(job).remove(job, delete_job=True)
-    if jobs:
-        on = "all" if every else ",".join(job.id for job in jobs)
-        Session.open().audit("job_drop", on, f"{len(jobs)} done")
-    put_json({"dropped": [job.id for job in jobs]}) if as_json else click.echo(
-        f"{len(jobs)} dropped"
+    from app.store import jobs
+
+    session = Session.open()
+    chosen = _chosen(session, ids, every)
+    for job in chosen:
+        jobs.drop(session.redis, job)
+    if chosen:
+        on = "all" if every else ",".join(job.id for job in chosen)
+        session.audit("job_drop", on, f"{len(chosen)} done")
+    put_json({"dropped": [job.id for job in chosen]}) if as_json else click.echo(
+        f"{len(chosen)} dropped"
     )
 
 
@@ -161,34 +159,27 @@ def _queues(session: Session) -> "tuple[Queue, Queue]":
 
 
 def _queue(queue: "Queue", now: float) -> dict[str, Any]:
-    waiting = queue.get_job_ids()
-    first = _job(waiting[0], queue.connection) if waiting else None
-    at = first.enqueued_at if first else None
+    from app.store.jobs import enqueued
+
+    at = enqueued(queue)
     return {
         "name": queue.name,
-        "waiting": len(waiting),
-        "oldest": now - _seconds(at) if at else None,
+        "waiting": queue.connection.llen(queue.key),
+        "oldest": None if at is None else now - at,
         "started": queue.started_job_registry.get_job_count(cleanup=False),
         "failed": queue.failed_job_registry.get_job_count(cleanup=False),
     }
 
 
-def _workers(redis: "Redis") -> "list[BaseWorker]":
-    from rq import Worker
-    from rq.serializers import JSONSerializer
-
-    return sorted(Worker.all(redis, serializer=JSONSerializer), key=lambda worker: worker.name)
-
-
-def _worker(worker: "BaseWorker", now: float) -> dict[str, Any]:
-    heard, born = worker.last_heartbeat, worker.birth_date
+def _worker(worker: dict[str, Any], now: float) -> dict[str, Any]:
+    heard, born = worker["heartbeat"], worker["born"]
     return {
-        "name": worker.name,
-        "queue": " ".join(worker.queue_names()),
-        "state": worker.get_state(),
-        "heard": now - _seconds(heard) if heard else None,
-        "up_for": now - _seconds(born) if born else None,
-        "jobs": worker.successful_job_count,
+        "name": worker["name"],
+        "queue": worker["queues"].replace(",", " "),
+        "state": worker["state"],
+        "heard": None if heard is None else now - heard,
+        "up_for": None if born is None else now - born,
+        "jobs": worker["done"],
     }
 
 
@@ -218,65 +209,33 @@ def _organizations(session: Session, now: float) -> list[dict[str, Any]]:
     return rows
 
 
-def _failed_jobs(session: Session) -> "list[Job]":
-    found: Iterable[Job | None] = (
-        _job(job_id, session.redis)
-        for queue in _queues(session)
-        for job_id in queue.failed_job_registry.get_job_ids(cleanup=False)
-    )
-    return [job for job in found if job is not None]
+def _failed_jobs(session: Session) -> "list[FailedJob]":
+    from app.store.jobs import failed_jobs
+
+    return failed_jobs(session.redis, _queues(session))
 
 
-def _job(job_id: str, redis: "Redis") -> "Job | None":
-    from rq.job import Job
-    from rq.serializers import JSONSerializer
-
-    (job,) = Job.fetch_many([job_id], connection=redis, serializer=JSONSerializer)
-    return job
-
-
-def _failed(job: "Job") -> dict[str, Any]:
-    result = job.latest_result()
-    text = ((result.exc_string if result else None) or "").strip()
+def _failed(job: "FailedJob") -> dict[str, Any]:
     return {
         "id": job.id,
-        "queue": job.origin,
-        "job": (job.func_name or "").rpartition(".")[2],
-        "call": str(job.args[0]) if job.args else "",
-        "ended": _seconds(job.ended_at) if job.ended_at else None,
-        "why": text.splitlines()[-1] if text else "the worker was lost",
-        "may_retry": _may_retry(job),
+        "queue": job.queue.name,
+        "job": job.function.rpartition(".")[2],
+        "call": str(job.arguments[0]) if job.arguments else "",
+        "ended": job.ended,
+        "why": job.why,
+        "may_retry": not job.refusal,
     }
 
 
-def _may_retry(job: "Job") -> bool:
-    """Whether a second run of the job is harmless: a call is claimed once, and a leg that was hung
-    up is gone. An action may have been done."""
-    from app.store.queue import HANG_UP, PLACE_CALL
-
-    return job.func_name in (PLACE_CALL, HANG_UP)
-
-
-def _chosen(ids: tuple[str, ...], every: bool) -> "list[Job]":
+def _chosen(session: Session, ids: tuple[str, ...], every: bool) -> "list[FailedJob]":
     if bool(ids) == every:
         raise click.UsageError("Give the ids of failed jobs, or --all.")
-    jobs = {job.id: job for job in _failed_jobs(Session.open())}
+    jobs = {job.id: job for job in _failed_jobs(session)}
     if missing := [job_id for job_id in ids if job_id not in jobs]:
         raise click.ClickException(
             f"There is no failed job {', '.join(missing)}. `ringback queue failed` lists them all."
         )
     return list(jobs.values()) if every else [jobs[job_id] for job_id in ids]
-
-
-def _registry(job: "Job") -> "FailedJobRegistry":
-    from rq.registry import FailedJobRegistry
-    from rq.serializers import JSONSerializer
-
-    return FailedJobRegistry(job.origin, connection=job.connection, serializer=JSONSerializer)
-
-
-def _seconds(at: datetime) -> float:
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _age(seconds: float | None) -> str:

@@ -378,7 +378,7 @@ def test_the_api_is_ready_with_redis_and_accounts(
     for queue in ("ringback-calls", "ringback-actions"):
         worker: Any = {"queues": queue, "last_heartbeat": "2099-01-01T00:00:00.000000Z"}
         redis.hset(f"rq:worker:{queue}", mapping=worker)
-        redis.sadd("rq:workers", f"rq:worker:{queue}")
+        redis.sadd(f"rq:workers:{queue}", f"rq:worker:{queue}")
     answer = client.get("/readyz")
     assert (answer.status_code, levels(answer)) == (
         200,
@@ -392,6 +392,29 @@ def test_the_api_is_ready_with_redis_and_accounts(
         },
     )
     assert answer.json["parts"]["switch spare"]["why"] == "The listener cannot reach the switch."
+
+
+def test_what_other_programs_leave_in_redis_hides_nothing(
+    client: FlaskClient, scrape: Callable[[], Samples], redis: Redis
+) -> None:
+    alive: Any = {"queues": "ringback-calls", "last_heartbeat": "2099-01-01T00:00:00.000000Z"}
+    redis.hset("rq:worker:ours", mapping=alive)
+    redis.hset("rq:worker:theirs", mapping={"queues": b"\xff", "birth": "x", "pid": "y"})
+    redis.set("rq:worker:text", "x")
+    names: Any = [b"rq:worker:\xff", "rq:worker:gone", "theirs", "rq:worker:text"]
+    redis.sadd("rq:workers:ringback-calls", "rq:worker:ours", "rq:worker:theirs", *names)
+    redis.rpush("rq:queue:ringback-calls", b"\xff", "none")
+    redis.rpush("rq:queue:ringback-actions", "broken")
+    redis.hset("rq:job:broken", "enqueued_at", b"\xff")
+    answer = client.get("/readyz")
+    assert answer.json["parts"]["redis"]["status"] == "ready"
+    why = "No worker takes actions: no call is hung up or moved."
+    assert answer.json["parts"]["workers"]["why"] == why
+    found = scrape()
+    for queue, count in (("ringback-calls", 2), ("ringback-actions", 1)):
+        labels = frozenset({("queue", queue)})
+        assert found["ringback_queue_jobs", labels] == count
+        assert found["ringback_queue_age_seconds", labels] == 0
 
 
 def test_a_redis_that_takes_nothing(client: FlaskClient, redis: Redis) -> None:

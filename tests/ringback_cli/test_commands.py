@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pkgutil import iter_modules
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 from redis import Redis
+from rq import Queue
 from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
@@ -23,7 +25,7 @@ from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.pace import Limit, Pacer
-from app.store.queue import ACT, JobQueue
+from app.store.queue import ACT, PLACE_CALL, JobQueue
 from app.store.writes import Note
 from ringback_cli import commands
 from ringback_cli.main import COMMANDS, PROCESSES, main
@@ -211,21 +213,66 @@ def test_the_queue_and_what_failed_in_it(run: Run, store: CallStore, redis: Redi
         FailedJobRegistry(queue=of).add(job, exc_string="Traceback\nOSError: gone")
     state = json.loads(run("queue", "--json").stdout)
     assert [(q["name"], q["waiting"], q["failed"]) for q in state["queues"]] == [
-        ("calls", 0, 1),
-        ("actions", 0, 1),
+        ("ringback-calls", 0, 1),
+        ("ringback-actions", 0, 1),
     ]
     assert "No worker is registered" in run("queue").stderr
     failed = {job["id"]: job for job in json.loads(run("queue", "failed", "--json").stdout)}
     assert failed[call.id]["may_retry"] and not failed["action"]["may_retry"]
     assert "place_call" in run("queue", "failed").stdout
     refused = run("queue", "failed", "retry", "action")
-    assert refused.exit_code == 1 and "An action may have been done" in refused.stderr
-    done = run("queue", "failed", "retry", "--all", "--json")
-    assert json.loads(done.stdout) == {"retried": [call.id], "refused": ["action"]}
+    assert refused.exit_code == 1 and "an action may have been done" in refused.stderr
+    done = json.loads(run("queue", "failed", "retry", "--all", "--json").stdout)
+    assert done["retried"] == [call.id] and [job["id"] for job in done["refused"]] == ["action"]
     assert queue.calls.get_job_ids() == [call.id]
     assert run("queue", "failed", "drop", "action").stdout == "1 dropped\n"
     assert run("queue", "failed", "drop", "action").exit_code == 1
     assert json.loads(run("queue", "failed", "--json").stdout) == []
+
+
+def test_the_queue_among_jobs_of_other_programs(run: Run, store: CallStore, redis: Redis) -> None:
+    """Those hide none of ours. Nobody retries them, or counts them for ever without a hash."""
+    call = placed(store, "1")
+    calls = JobQueue(redis, Keys()).calls
+    FailedJobRegistry(queue=calls).add(calls.fetch_job(call.id), exc_string="OSError: gone")
+    calls.remove(call.id)
+    Queue(calls.name, connection=redis).enqueue_call(print, args=("pickled",), job_id="pickled")
+    calls.enqueue_call("os.system", args=("true",), job_id="system")
+    Queue("other", connection=redis, serializer=JSONSerializer).enqueue_call(
+        PLACE_CALL, args=(call.id,), job_id="elsewhere"
+    )
+    redis.hset("rq:job:status", mapping={"data": "x", "status": "no such"})
+    redis.hset(b"rq:job:\xff", "data", b"\xff")
+    redis.set("rq:job:text", "x")
+    others: list[Any] = ["pickled", "system", "elsewhere", "status", b"\xff", "text", "none"]
+    redis.zadd(f"rq:failed:{calls.name}", dict.fromkeys(others, "+inf"))
+    redis.lpush(f"rq:queue:{calls.name}", b"\xff", "none")
+    redis.sadd(f"rq:workers:{calls.name}", b"rq:worker:\xff", "rq:worker:gone")
+    redis.hset("rq:worker:gone", "queues", b"\xff")
+
+    state = run("queue", "--json")
+    assert json.loads(state.stdout)["queues"][0]["waiting"] == 4, state.output
+    assert run("doctor", "--json").exit_code == 2
+    rows = json.loads(run("queue", "failed", "--json").stdout)
+    why = {row["id"]: row["why"] for row in rows}
+    assert set(why) == {call.id, "pickled", "system", "elsewhere", "status", r"\xff", "text"}
+    assert [row["id"] for row in rows if row["may_retry"]] == [call.id]
+    assert why["text"] == "it cannot be read: its key holds no hash"
+    assert json.loads(run("queue", "--json").stdout)["queues"][0]["failed"] == 7
+    assert run("queue", "failed").exit_code == 0
+
+    one = run("queue", "failed", "retry", "system", call.id)
+    assert one.exit_code == 1 and one.stdout == "1 enqueued again\n"
+    assert "system is not retried: os.system is no job of Ringback." in one.stderr
+    done = json.loads(run("queue", "failed", "retry", "--all", "--json").stdout)
+    assert done["retried"] == []
+    refused = {job["id"]: job["why"] for job in done["refused"]}
+    assert refused["elsewhere"] == "it belongs to the queue other."
+    assert all(word in refused["pickled"] for word in ("cannot be read", "."))
+    assert run("queue", "failed", "drop", r"\xff").stdout == "1 dropped\n"
+    assert run("queue", "failed", "drop", "--all").stdout == "5 dropped\n"
+    assert not redis.exists(f"rq:failed:{calls.name}", "rq:job:system")
+    assert redis.exists("rq:job:elsewhere", "rq:job:text") == 2, "those of others are left alone"
 
 
 def test_the_shell_completes_ids_and_names(run: Run, store: CallStore) -> None:

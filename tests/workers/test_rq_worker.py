@@ -23,6 +23,7 @@ from app.store.client import connect
 from ringback_cli.embedded_redis import EmbeddedRedis
 from ringback_cli.up import free_port
 from tests.conftest import await_ready, eventually
+from workers.rq_worker import CallWorker
 from workers.rq_worker.batch import BatchWorker
 
 WORKER = """
@@ -362,6 +363,64 @@ def test_one_of_several_jobs_can_be_marked_stopped(queue: Queue, process: Proces
     queue.connection.rpush("go", *range(3))
     eventually(lambda: not queue.started_job_registry.get_job_ids())
     assert [job.get_status() for job in jobs] == ["failed", "stopped", "failed"]
+
+
+def test_a_worker_that_redis_has_forgotten_registers_again(queue: Queue, process: Process) -> None:
+    redis = queue.connection
+    redis.delete("rq:workers", "rq:workers:q", "rq:worker:w")
+    eventually(lambda: Worker.count(queue=queue) == Worker.count(redis) == 1)
+    (worker,) = Worker.all(queue=queue)
+    assert (worker.queue_names(), worker.get_state()) == (["q"], "started")
+    assert worker.birth_date is not None and worker.last_heartbeat is not None
+    assert 0 < redis.ttl(worker.key) <= worker.worker_ttl + 60
+
+
+def test_a_busy_worker_registers_again(queue: Queue) -> None:
+    worker = InThisProcess([queue], connection=queue.connection, job_monitoring_interval=0)
+
+    queue.enqueue(nothing)
+    worker.register_birth()
+    queue.connection.delete("rq:workers", "rq:workers:q", worker.key)
+    worker._take(blocking=False, limit=1)
+    worker.heartbeat()
+    assert Worker.count(queue=queue) == 1 and queue.connection.hexists(worker.key, "birth")
+
+
+def test_what_is_no_job_costs_the_jobs_beside_it_nothing(queue: Queue) -> None:
+    job = queue.enqueue(nothing)
+    queue.connection.set("rq:job:text", "x")
+    queue.connection.lpush(queue.key, b"\xff", "text", "a:b", "gone")
+    queue.connection.rpush(queue.key, b"\xfe")
+    burst(queue)
+    assert job.get_status() == "finished" and not queue.count
+    worker = InThisProcess([queue], connection=queue.connection)
+    for member in (b"\xff", "text"):
+        queue.connection.lpush(queue.key, member)
+        worker._more = False
+        assert not worker._take(blocking=True, limit=1)
+    assert not queue.connection.exists(queue.key, queue.intermediate_queue_key)
+
+
+def test_maintenance_passes_jobs_that_cannot_be_read(redis: Redis) -> None:
+    """RQ's own would stop at the first, and the worker with it."""
+    queue = Queue("q", connection=redis, serializer=JSONSerializer)
+    lost = queue.enqueue(nothing)
+    for name in (b"status", b"bytes\xff", b"text", b"gone", lost.id.encode()):
+        redis.zadd("rq:wip:q", {name + b":1": 1})
+        redis.rpush("rq:queue:q:intermediate", name)
+    redis.delete("rq:queue:q")
+    redis.hset("rq:job:status", mapping={"data": "x", "status": "no such", "origin": "q"})
+    redis.hset(b"rq:job:bytes\xff", "data", b"\xff")
+    redis.set("rq:job:text", "x")
+    redis.zadd("rq:failed:q", {"never": "+inf"})
+    lost.set_status(JobStatus.STARTED)
+    worker = CallWorker([queue], connection=redis, serializer=JSONSerializer)
+    worker.clean_registries()
+    failed: Any = redis.zrange("rq:failed:q", 0, -1)
+    assert set(failed) == {b"status", b"bytes\xff", b"text", lost.id.encode()}
+    assert not redis.exists("rq:wip:q")
+    assert redis.lrange("rq:queue:q:intermediate", 0, -1) == [lost.id.encode()]
+    assert lost.get_status() == "failed"
 
 
 def finish_a_job(url: str) -> None:

@@ -11,6 +11,7 @@ from rq.serializers import JSONSerializer
 from app.settings import Settings
 from app.store.client import connect, is_unavailable
 from workers.rq_worker.batch import BatchWorker
+from workers.rq_worker.cleaning import set_aside
 from workers.rq_worker.ours import OurJob, job_class
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,12 @@ class CallWorker(BatchWorker):
 
     def procline(self, message: str) -> None:
         """Leave the process its name, ``ringback worker``: RQ renames it for each job."""
+
+    def clean_registries(self) -> None:
+        """Clean the registries of all that RQ cannot read, then as RQ does."""
+        for queue in self.queues:
+            set_aside(queue)
+        super().clean_registries()  # type: ignore[no-untyped-call]
 
     def _install_signal_handlers(self) -> None:
         """Do nothing: the process has several workers, and stops them itself."""

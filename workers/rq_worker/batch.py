@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -31,8 +31,9 @@ from rq.job_lifecycle import format_exc_info
 from rq.results import Result
 from rq.suspension import WORKERS_SUSPENDED
 from rq.timeouts import BaseDeathPenalty, JobTimeoutException
-from rq.utils import as_text, current_timestamp, get_version, now, utcformat
+from rq.utils import current_timestamp, get_version, now, utcformat
 from rq.worker import WorkerStatus
+from rq.worker_registration import register
 
 from workers.rq_worker.ours import OurJob
 
@@ -124,10 +125,12 @@ class BatchWorker(SimpleWorker):
         self._writing = BoundedSemaphore()
         self._batch_id = uuid4().hex
         # The job that blmove brought into the intermediate queue, until start.lua has taken it.
-        self._awaited = ""
+        self._awaited: Any = ""
         # Whether the queue may hold another job now.
         self._more = True
         self._perhaps_suspended = True
+        # When Redis was last told all about this worker.
+        self._registered: datetime | None = None
 
     def stop(self) -> None:
         """Finish the jobs under way and take no more."""
@@ -149,12 +152,26 @@ class BatchWorker(SimpleWorker):
         super().teardown()  # type: ignore[no-untyped-call]
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Write the heartbeat at intervals. RQ calls this with every job, whose start writes it."""
+        """Write the heartbeat at intervals, and with it what RQ writes only at the worker's birth.
+
+        RQ calls this with every job, whose start writes a heartbeat. In an outage that is longer
+        than its time to live, Redis forgets the worker.
+        """
         interval = timedelta(seconds=self.job_monitoring_interval)
-        if timeout or pipeline is not None or not self.last_heartbeat:
-            super().heartbeat(timeout, pipeline)
-        elif now() - self.last_heartbeat > interval:
-            super().heartbeat()
+        if pipeline is not None:
+            self._register(timeout, pipeline)
+        elif timeout or not self._registered or now() - self._registered > interval:
+            with self.connection.pipeline() as pipe:
+                self._register(timeout, pipe)
+                pipe.execute()
+
+    def _register(self, timeout: int | None, pipeline: Pipeline) -> None:
+        super().heartbeat(timeout, pipeline)
+        self._registered = self.last_heartbeat
+        if self.birth_date is not None:
+            pipeline.hset(self.key, mapping=self.serialize())
+            pipeline.hsetnx(self.key, "state", self._state)
+            register(self, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:
         """Look for the suspension at first, when idle, and when start.lua has seen it."""
@@ -264,7 +281,7 @@ class BatchWorker(SimpleWorker):
             )
             if awaited is None:
                 return False
-            self._awaited = str(as_text(awaited))
+            self._awaited = awaited
         at = now()
         keys = [
             queue.key,

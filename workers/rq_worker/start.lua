@@ -68,7 +68,9 @@ end
 local record, members, scores = {batch}, {}, {}
 for i, id in ipairs(ids) do
   local job = job_prefix .. id
-  local hash = redis.call('HGETALL', job)
+  -- Another program may have put anything into the queue: what has no id of RQ's, or no hash under
+  -- its key, counts as deleted.
+  local hash = string.find(id, '^[%w_-]+$') and redis.pcall('HGETALL', job) or {}
   local ttl = heartbeat_ttl(hash)
   if #hash == 0 then
     -- The job was deleted after it was enqueued.
