@@ -17,7 +17,7 @@ from app.phone_call_events.services import PhoneCallEvents
 from app.phone_calls.actions import PhoneCallActions
 from app.phone_calls.services import PhoneCalls
 from app.presence.services import PresenceService
-from app.settings import Settings, SettingsError
+from app.settings import Settings, SettingsError, parse_networks
 from app.store.audit import Entry, Who
 from app.store.calls import CallStore
 from app.store.client import connect
@@ -65,7 +65,7 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         phone_calls,
         tokens,
         Authenticator(store, tokens.app_of, calls.now),
-        PhoneCallEvents(calls),
+        PhoneCallEvents(calls, parse_networks(settings.webhook_allow or "")),
         CallReports(settings, CdrStore(redis, keys), calls.now),
         PresenceService(calls),
         PhoneCallActions(settings, phone_calls, calls, queue),

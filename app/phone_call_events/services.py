@@ -11,20 +11,24 @@ from app.phone_call_events.model import PhoneCallEvent
 from app.phone_call_events.schemas import NO_EXTENSION
 from app.phone_call_events.store import EventStore
 from app.store.calls import CallStore
+from app.web.addresses import Networks, refusal
 
 
 class PhoneCallEvents:
     """The service that creates, finds, updates and deletes the events of an extension. Every
     method may raise an ApiError."""
 
-    def __init__(self, calls: CallStore) -> None:
+    def __init__(self, calls: CallStore, allow: Networks = ()) -> None:
+        """``allow`` are the networks that a URL may lead to beside public addresses."""
         self._calls = calls
+        self._allow = allow
         self._store = EventStore(calls.redis, calls.keys)
 
     def create(
         self, caller: Caller, user: str, extension: str, body: dict[str, Any]
     ) -> PhoneCallEvent:
         number = _number(caller, user, extension)
+        self._check(body["url"])
         event = PhoneCallEvent(
             id=secrets.token_hex(10), modified=self._calls.now(), app=caller.app.id, **body
         )
@@ -54,6 +58,8 @@ class PhoneCallEvents:
         number = _number(caller, user, extension)
         if changes.get("type", kind) != kind:
             raise api_error("pce_type_invalid")
+        if "url" in changes:
+            self._check(changes["url"])
         while True:
             event = self._store.get(number, event_id)
             if event is None or event.type != kind:
@@ -79,6 +85,10 @@ class PhoneCallEvents:
             while current is not None and not self._store.replace(number, current, None):
                 current = self._store.get(number, event.id)
         return found
+
+    def _check(self, url: str) -> None:
+        if (reason := refusal(url, self._allow)) is not None:
+            raise api_error("pce_url_invalid", field="/url", value=url, reason=reason)
 
 
 def _number(caller: Caller, user: str, extension: str) -> str:

@@ -10,6 +10,8 @@ from marshmallow import ValidationError, fields, post_load
 from marshmallow.validate import Length, OneOf
 
 from app.calls.status_callback import EVENTS
+from app.errors import api_error
+from app.web.addresses import Networks, refusal
 from app.web.fields import BaseRequest, coded
 from app.web.urls import is_callable, target
 
@@ -55,6 +57,20 @@ def _callable(url: str) -> None:
         raise ValidationError(
             "url takes an http or https URL of at most 2048 characters, without a user or a "
             "fragment."
+        )
+
+
+def check_callback(body: Mapping[str, Any], allow: Networks) -> None:
+    """Check that the URL of a status callback leads to a public address or to one of ``allow``.
+    Raises ApiError."""
+    if not (callback := body.get("statusCallback")):
+        return
+    if (reason := refusal(callback["url"], allow)) is not None:
+        raise api_error(
+            "pc_callback_invalid",
+            field="/statusCallback/url",
+            value=callback["url"],
+            reason=reason,
         )
 
 

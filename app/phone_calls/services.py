@@ -44,7 +44,7 @@ from app.numbers import same
 from app.phone_calls import extras, maxima, searching
 from app.phone_calls.schemas import MAX_LEGS
 from app.phone_calls.searching import Search
-from app.settings import Settings
+from app.settings import Settings, parse_networks
 from app.store import audit, index, metadata_index
 from app.store.accepting import Acceptor
 from app.store.audit import Who
@@ -80,6 +80,7 @@ class PhoneCalls:
 
     def __init__(self, settings: Settings, store: CallStore, queue: JobQueue, pacer: Pacer) -> None:
         self._settings = settings
+        self._allow = parse_networks(settings.webhook_allow or "")
         self._store = store
         self._acceptor = Acceptor(store)
         self._queue = queue
@@ -123,6 +124,7 @@ class PhoneCalls:
         maxima.check(self._settings, query, body["phoneCallView"])
         if "statusCallback" in body and AppScope.EVENTS not in caller.app.granted:
             raise caller.lacks_scope(AppScope.EVENTS)
+        extras.check_callback(body, self._allow)
         guard = Guard.of(caller.accounts, extension.number, [owner.id], [caller.app.id])
         nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
         organization = caller.accounts.organizations[owner.organization]

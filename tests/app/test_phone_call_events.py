@@ -116,7 +116,7 @@ def test_what_cannot_be(ask: Ask, change: dict[str, Any], code: str) -> None:
         is_error(ask("PUT", f"{EVENTS}/0/{event['id']}", change), 400, of_update)
 
 
-@pytest.mark.parametrize("url", ["http://[2001:db8::1]:8080/x?y=%20", "https://example.com"])
+@pytest.mark.parametrize("url", ["http://[2606:4700::1111]:8080/x?y=%20", "https://example.com"])
 def test_urls_that_can_be(ask: Ask, url: str) -> None:
     assert create(ask, url=url)["url"] == url
 

@@ -38,6 +38,7 @@ from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.writes import Note
+from app.web.addresses import is_allowed
 from app.web.urls import app_of, target
 from ringback_cli.main import main
 from ringback_cli.session import APP
@@ -48,7 +49,7 @@ from tests.receiver import LIMIT, Receiver, hanging, receiving
 from workers.webhooks.delivery import retry_delay
 from workers.webhooks.messages import Messages
 from workers.webhooks.send import signature_headers
-from workers.webhooks.target import TargetRefused, connect, is_allowed
+from workers.webhooks.target import TargetRefused, connect
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 LOOPBACK = "127.0.0.0/8,::1/128"
@@ -374,6 +375,30 @@ def test_two_events_of_one_type_have_ids_of_their_own(
         told.want(receiver.url + path, [DIAL_OUT])
     told.talk(1)
     assert len(set(receiver.ids(2))) == 2
+
+
+def test_answers_before_the_answer_are_passed_over(
+    told: Told, receiver: Receiver, delivery: None
+) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+    receiver.first_line = early + b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"
+    told.want(receiver.url, [DIAL_OUT])
+    told.talk(1)
+    receiver.next()
+    eventually(told.is_idle)
+    assert told.letters() == [] and len(receiver.seen) == 1
+
+
+def test_answers_that_never_come_to_an_end(told: Told, receiver: Receiver, delivery: None) -> None:
+    receiver.first_line = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 2000
+    told.want(receiver.url, [DIAL_OUT])
+    told.talk(1)
+    eventually(lambda: len(told.letters()) == 1)
+    # One that changes the protocol is the last of its connection.
+    receiver.first_line = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+    told.talk(2)
+    eventually(lambda: len(told.letters()) == 2)
+    assert [letter.reason for letter in told.messages.dead_letters()][1] == "HTTP 101"
 
 
 def test_a_receivers_words_are_plain_text(told: Told, receiver: Receiver, delivery: None) -> None:

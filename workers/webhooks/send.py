@@ -1,6 +1,7 @@
 """One attempt at one message: a signed HTTP request with time and size limits."""
 
 from datetime import UTC, datetime
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from importlib.metadata import version
 from io import BufferedReader, RawIOBase
@@ -10,13 +11,9 @@ from urllib.parse import urlsplit
 import gevent
 from standardwebhooks.webhooks import Webhook
 
+from app.web.addresses import Networks
 from app.web.urls import port
-from workers.webhooks.target import (
-    CheckedConnection,
-    CheckedTlsConnection,
-    Networks,
-    TargetRefused,
-)
+from workers.webhooks.target import CheckedConnection, CheckedTlsConnection, TargetRefused
 
 # Seconds to connect, and the bytes read of an answer, its headers included.
 _CONNECT_TIMEOUT = 5.0
@@ -91,12 +88,20 @@ def send(
 
 
 class _Answer(HTTPResponse):
-    """An answer of which only the first bytes are read."""
+    """An answer of which only the first bytes are read. Those that only announce it, such as 103,
+    are passed over (RFC 9110, section 15.2)."""
 
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         raw = self.fp.detach()
         self.fp = BufferedReader(_Limited(raw, _ANSWER))
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 <= self.status < 200 and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            # `begin` reads an answer only while there is none.
+            self.headers = None  # type: ignore[assignment]
+            super().begin()
 
 
 class _Limited(RawIOBase):

@@ -1,45 +1,20 @@
-"""The addresses that a client's URL may lead to, and connections to only these.
+"""Connections to the addresses that a client's URL may lead to (app.web.addresses), and no others.
 
-An app that creates a call event chooses what this machine connects to. The check keeps it out of
-the operator's own network. It tests the resolved address that the connection uses, so a name
-that resolves to another address a moment later gains nothing.
+The check tests the resolved address that the connection uses, so a name that resolves to another
+address a moment later gains nothing.
 """
 
 import socket
-from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPSConnection
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from ssl import create_default_context
 from typing import Any
 
-Networks = Sequence[IPv4Network | IPv6Network]
-
-# IPv6 addresses that a translator turns into the IPv4 address in their last 32 bits (RFC 6052).
-_TRANSLATED = IPv6Network("64:ff9b::/96")
+from app.web.addresses import Networks, is_allowed
 
 
 class TargetRefused(OSError):
     """The host has no allowed address."""
-
-
-def is_allowed(address: IPv4Address | IPv6Address, allow: Networks) -> bool:
-    """Whether an address is a public unicast address, or in an allowed network."""
-    if any(address.version == network.version and address in network for network in allow):
-        return True
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _TRANSLATED:
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_allowed(inner, allow)
-        if address.is_site_local or address.teredo is not None:
-            return False
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not address.is_reserved
-        and not address.is_unspecified
-    )
 
 
 def connect(host: str, port: int, timeout: float, allow: Networks) -> socket.socket:
