@@ -36,6 +36,7 @@ def create_app(settings: "Settings") -> "Flask":
     from app.telemetry import logs, tracing
     from app.web.answers import Json, register_errors
     from app.web.auditing import Auditor, audit_requests
+    from app.web.headers import add_headers
     from app.web.services import EXTENSION
 
     app = Flask("ringback", static_folder=None)
@@ -47,6 +48,7 @@ def create_app(settings: "Settings") -> "Flask":
     services = {type(each): each for each in create_services(settings)}
     app.extensions[EXTENSION] = services
     logs.bind_request(app)
+    add_headers(app)
     tracing.trace_requests(app)
     count_requests(app)
     audit_requests(app)
