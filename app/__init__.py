@@ -39,6 +39,7 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     from app.telemetry import logs, tracing
     from app.web.answers import Json, register_errors
     from app.web.auditing import Auditor, audit_requests
+    from app.web.headers import add_headers
     from app.web.services import EXTENSION
 
     app = Flask("ringback", static_folder=None)
@@ -50,6 +51,7 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     services = {type(each): each for each in create_services(settings, of_jobs=of_jobs)}
     app.extensions[EXTENSION] = services
     logs.bind_request(app)
+    add_headers(app)
     tracing.trace_requests(app)
     count_requests(app)
     audit_requests(app)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from app.errors import api_error
+from app.not_implemented import PATHS
 from app.openapi.description import describe
 
 # What any request may be answered with; the page says so once.
@@ -65,6 +67,8 @@ def _fields(schemas: Any) -> str:
 
 def _field(name: str, schema: Any) -> str:
     """A field with what it takes, where that is short to say."""
+    if "anyOf" in schema:
+        schema = schema | schema["anyOf"][0]
     takes = [f"`{value}`" for value in dict.fromkeys(map(str, schema.get("enum", ())))]
     if "$ref" in schema.get("items", {}):
         takes = [f"a list of {_fields(_properties(schema['items']))}"]
@@ -85,17 +89,15 @@ def codes() -> str:
         for status, codes in _errors(operation)
         for code, message in codes
     }
+    error = api_error("request_not_implemented")
+    found.add((error.status, error.code, error.message))
     rows = (f"| {status} | `{code}` | {message} |" for status, code, message in sorted(found))
     return "\n".join(("| status | code | message |", "|---|---|---|", *rows))
 
 
 def not_implemented() -> str:
-    paths = (
-        path
-        for path, item in description()["paths"].items()
-        if all("501" in operation["responses"] for operation in item.values())
-    )
-    return "\n".join(f"- `{path}`" for path in paths)
+    paths = (path.replace("<user>", "{userId}") for path in PATHS)
+    return "\n".join(f"- `/uapi{path}`" for path in paths).replace("<", "{").replace(">", "}")
 
 
 def _errors(operation: Any) -> Iterator[tuple[str, list[tuple[str, str]]]]:

@@ -20,6 +20,7 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from gunicorn.workers.ggevent import GeventWorker
 from redis.exceptions import RedisError
 
 from app import create_app
@@ -33,6 +34,7 @@ from app.store.keys import Keys
 from app.store.queue import ACTIONS, CALLS, REQUESTS
 from app.stream.services import CallStream
 from app.telemetry import counting, logs, tracing
+from app.telemetry.request_ids import HEADER, UPPER, request_id
 from app.web.services import EXTENSION
 from freeswitch.pool import SwitchPool
 from workers import jobs
@@ -73,8 +75,23 @@ class _GunicornLogger(Logger):  # type: ignore[misc]
             asked = req.method, req.path
             seconds = request_time.total_seconds()
             self.access_log.debug("%s %s: %s in %.3f s", *asked, resp.status, seconds)
-        # The next request on this connection concerns another call.
-        logs.unbind_call()
+
+
+class _GunicornWorker(GeventWorker):  # type: ignore[misc]
+    """A server process whose lines name the request that they are about, until the next request on
+    the same connection."""
+
+    def handle_request(self, *about: Any) -> None:
+        super().handle_request(*about)
+        logs.unbind_request()
+
+    def handle_error(self, req: Any, *about: Any) -> None:
+        """Answer a request in place of the application, which has perhaps not seen it."""
+        if logs.bound("request_id") is None:
+            sent = dict(req.headers).get(UPPER) if req is not None else None
+            logs.bind(request_id=request_id(sent))
+        super().handle_error(req, *about)
+        logs.unbind_request()
 
 
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
@@ -86,7 +103,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         host, port = self._settings.http_address
         self.cfg.set("bind", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         # One process answers many requests at once. WEB_CONCURRENCY sets the number of processes.
-        self.cfg.set("worker_class", "gevent")
+        self.cfg.set("worker_class", _GunicornWorker)
         # A process that stops waits for idle connections too, so this is short.
         self.cfg.set("keepalive", 5)
         self.cfg.set("post_worker_init", _end_streams)
@@ -132,9 +149,12 @@ def _end_streams(worker: Any) -> None:
 
 def _write_error(socket: Any, status: int, reason: str, message: str) -> None:
     """Answer in place of the application, in the form that all errors have."""
-    body = json.dumps({"error": {"code": http_code(status), "message": message or reason}})
+    named = logs.bound("request_id") or request_id(None)
+    error = {"code": http_code(status), "message": message or reason, "request_id": named}
+    body = json.dumps({"error": error})
     head = (
         f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
+        f"{HEADER}: {named}\r\nCache-Control: no-store\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     util.write_nonblock(socket, (head + body).encode())

@@ -12,8 +12,9 @@ from app.health.metrics_page import blueprint as metrics
 from app.health.parts import Parts, impatient_store, redis_part
 from app.health.views import blueprint as health
 from app.settings import Settings, SettingsError
-from app.telemetry import counting
+from app.telemetry import counting, logs
 from app.web.answers import register_errors
+from app.web.headers import add_headers
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ def _server(settings: Settings, others: Callable[[], Parts]) -> WSGIServer:
     store = impatient_store(settings)
     app = Flask("ringback-process", static_folder=None)
     app.url_map.strict_slashes = False
+    logs.bind_request(app)
+    add_headers(app)
     app.register_blueprint(health(lambda: {"redis": redis_part(store), **others()}))
     app.register_blueprint(metrics())
     register_errors(app)

@@ -18,6 +18,7 @@ from app.calls.model import Call, Leg, State
 from app.errors import ApiError, api_error
 from app.store.audit import Who
 from app.store.keys import Keys
+from app.telemetry import logs
 
 # Words that a URI may have: two for the authenticated user, one for the owner of the extension,
 # and one for all extensions.
@@ -101,7 +102,8 @@ class Caller:
         kind = "user" if self.app.level is Level.USER else "app"
         if self.operator is not None:
             return Who("operator", self.app.id, self.operator)
-        return Who("session" if self.session else kind, self.app.id, user, self.address)
+        kind = "session" if self.session else kind
+        return Who(kind, self.app.id, user, self.address, logs.bound("request_id"))
 
     def extended(self, number: str) -> str:
         """The extended form of a short extension number, if the app may use short numbers."""

@@ -13,15 +13,23 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
 from app.errors import OAUTH_CODES, ApiError, api_error
+from app.openapi import webhooks
+from app.openapi.headers import ANSWER_HEADERS, REQUEST_HEADERS, REQUEST_ID
 from app.openapi.operations import OPERATIONS, Content, Operation, scope_of
+from app.openapi.schemas import Answer, Error, OAuthError
+from app.openapi.words import words
 from app.phone_call_events.schemas import Digit
-from app.phone_calls.schemas import Numbers
+from app.phone_calls.schemas import Numbers, Rule
 from app.web.fields import Number, WholeNumber
 
 _ABOUT = """\
 Every path works with and without a trailing slash, and under `/unifiedapi/` in place of `/uapi/`.
-Names that are not described are ignored, in the query and in bodies. A field without a value is
-left out of an answer. Numbers and booleans in bodies may come as strings."""
+A field without a value is left out of an answer. Numbers and booleans in bodies may come as
+strings.
+
+Send the header `X-Request-Id` to have your own id of the request in the answer, in an error
+(`request_id`), in Ringback's log and in its audit. A new version may add members to objects: ignore
+those that you do not know."""
 
 # The meaning of the parameters of a path.
 _PATH = {
@@ -51,15 +59,24 @@ _ALONE = (
     "request_not_found",
     "request_too_large",
     "internal_server_error",
-    "request_not_implemented",
     "service_unavailable",
 )
 
 _SECURITY: dict[str, dict[str, Any]] = {
-    "bearer": {"type": "http", "scheme": "bearer"},
-    "query": {"type": "apiKey", "in": "query", "name": "accessRequestToken"},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token of the accounts file, or one of the token endpoint.",
+    },
+    "query": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "accessRequestToken",
+        "description": "Only for apps with `token_in_query`: logs and browsers keep the query.",
+    },
     "oauth2": {
         "type": "oauth2",
+        "description": "A token for the client id and the secret of an app (RFC 6749).",
         "flows": {
             "clientCredentials": {
                 "tokenUrl": "/oauth/token",
@@ -77,9 +94,6 @@ _SECURITY: dict[str, dict[str, Any]] = {
     },
 }
 
-# The values that a body may have for true and false.
-_BOOLEANS = [True, False, 1, 0, "true", "false", "1", "0"]
-
 
 class _Converter(OpenAPIConverter):
     """A converter that adds to apispec's schemas the other spellings that a schema takes."""
@@ -87,14 +101,24 @@ class _Converter(OpenAPIConverter):
     def fields2jsonschema(self, fields: Any, *, partial: Any = None) -> Any:
         jsonschema = super().fields2jsonschema(fields, partial=partial)  # type: ignore[no-untyped-call]
         schema = next((field.parent for field in fields.values()), None)
+        name_of = _schema_name(schema) if schema is not None else ""
         for name, field in fields.items():
-            jsonschema["properties"][field.data_key or name].update(_as_text(field))
+            described = jsonschema["properties"][field.data_key or name]
+            if isinstance(schema, Answer):
+                continue
+            described.update(words(name_of, field.data_key or name, "body") | described)
+            _add_forms(field, described)
         for alias, name in getattr(schema, "aliases", {}).items():
             jsonschema["properties"][alias] = _alias(jsonschema["properties"][name], name)
         return jsonschema
 
     def schema2parameters(self, schema: Any, **kwargs: Any) -> Any:
         parameters = super().schema2parameters(schema, **kwargs)
+        for parameter in parameters:
+            said = words(type(schema).__name__, parameter["name"], "query")
+            parameter.setdefault("description", said.get("description", ""))
+            if "examples" in said:
+                (parameter["example"],) = said["examples"]
         named = {parameter["name"]: parameter for parameter in parameters}
         for alias, name in getattr(schema, "aliases", {}).items():
             other = {**_alias(named[name], name), "name": alias}
@@ -104,17 +128,36 @@ class _Converter(OpenAPIConverter):
         return parameters
 
 
-def _as_text(field: fields.Field[Any]) -> dict[str, Any]:
-    """A schema for the text that a body may have in place of a number or a boolean."""
+def _add_forms(field: fields.Field[Any], described: dict[str, Any]) -> None:
+    """Add the other forms of a value that a body may have: text in place of a number or a boolean,
+    one number in place of a list."""
+    others: list[dict[str, Any]]
     if isinstance(field, Digit):
         (choice,) = field.validators
-        values = list(getattr(choice, "choices", ()))
-        return {"type": ["integer", "string"], "enum": [*values, *map(str, values)]}
-    if isinstance(field, WholeNumber):
-        return {"type": ["integer", "string"], "pattern": "^[0-9]+$"}
-    if isinstance(field, fields.Boolean):
-        return {"type": ["boolean", "integer", "string"], "enum": _BOOLEANS}
-    return {}
+        others = [_text(enum=list(map(str, getattr(choice, "choices", ()))))]
+    elif isinstance(field, WholeNumber):
+        others = [_text(pattern="^[0-9]+$")]
+    elif isinstance(field, fields.Boolean):
+        others = [_text(enum=["true", "false", "1", "0"]), {"type": "integer", "enum": [1, 0]}]
+    elif isinstance(field, Numbers):
+        others = [_text(pattern=described["items"]["pattern"]), {"type": "integer"}]
+    elif isinstance(field, Rule):
+        others = [{"type": "boolean", "enum": [False]}]
+    elif isinstance(field, fields.Dict):
+        described["additionalProperties"] = {"type": "string"}
+        return
+    else:
+        return
+    form = {name: described.pop(name) for name in _OF_FORM if name in described}
+    described["anyOf"] = [form, *others]
+
+
+# The members of a schema that are about one form of the value.
+_OF_FORM = ("$ref", "type", "enum", "minimum", "maximum", "items", "minItems", "maxItems")
+
+
+def _text(**more: Any) -> dict[str, Any]:
+    return {"type": "string", **more}
 
 
 def _alias(described: dict[str, Any], name: str) -> dict[str, Any]:
@@ -122,12 +165,8 @@ def _alias(described: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _field2number(_: Any, field: fields.Field[Any], ret: dict[str, Any]) -> dict[str, Any]:
-    """A schema for numbers: a string or a JSON number, and for a list also a single number."""
-    if isinstance(field, Number):
-        return {"type": ["string", "integer"]}
-    if isinstance(field, Numbers):
-        return {"type": ["array", "string", "integer"], "pattern": ret["items"]["pattern"]}
-    return {}
+    """A schema for a number, which comes as a string or as a JSON number."""
+    return {"type": ["string", "integer"]} if isinstance(field, Number) else {}
 
 
 def _field2pattern(_: Any, field: fields.Field[Any], ret: dict[str, Any]) -> dict[str, Any]:
@@ -177,16 +216,19 @@ def describe() -> dict[str, Any]:
         plugin.converter.add_attribute_function(convert)  # type: ignore[no-untyped-call]
     for name, scheme in _SECURITY.items():
         spec.components.security_scheme(name, scheme)
+    spec.components.header("RequestId", REQUEST_ID)
+    for name, schema in {"Error": Error, "OAuthError": OAuthError, **webhooks.SCHEMAS}.items():
+        spec.components.schema(name, schema=schema)
     for code in _ALONE:
         error = api_error(code)
-        described = _error(error.status, {code: str(error)}, _api_error([code]))
-        spec.components.response(code, described)
+        spec.components.response(code, _error(error.status, {code: str(error)}, _ERROR))
     for operation in OPERATIONS:
         spec.path(operation.path, operations={operation.method: _operation(operation)})
     document: dict[str, Any] = spec.to_dict()
     for operation in OPERATIONS:
         for parameter in document["paths"][operation.path][operation.method]["parameters"]:
             parameter["schema"].update(_names(parameter["name"], operation))
+    document["webhooks"] = webhooks.webhooks()
     return document
 
 
@@ -207,7 +249,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "tags": [operation.tag],
         "summary": operation.summary,
-        "operationId": _operation_id(operation),
+        "operationId": operation.name,
         "parameters": [*_path_parameters(operation.path)],
         "responses": _responses(operation),
     }
@@ -215,6 +257,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
         described["description"] = operation.description
     if operation.query is not None:
         described["parameters"].append({"in": "query", "schema": operation.query})
+    described["parameters"] += [
+        {"in": "header", "name": name, **REQUEST_HEADERS[name]}
+        for name in operation.request_headers
+    ]
     if operation.body is not None:
         content: dict[str, Any] = {"schema": operation.body}
         if operation.example:
@@ -228,11 +274,6 @@ def _operation(operation: Operation) -> dict[str, Any]:
     elif (scope := scope_of(operation)) is not None:
         described["security"] = [{name: [scope.value]} for name in _SECURITY]
     return described
-
-
-def _operation_id(operation: Operation) -> str:
-    words = re.findall(r"\w+", operation.path.removeprefix("/uapi"))
-    return operation.method + "".join(word[0].upper() + word[1:] for word in words)
 
 
 def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
@@ -249,13 +290,22 @@ def _path_parameters(path: str) -> Iterator[dict[str, Any]]:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {
-        str(status): {"description": text, "content": _content(content)}
+        str(status): {
+            "description": text,
+            "headers": _HEADERS | {name: ANSWER_HEADERS[name] for name in operation.headers},
+            "content": _content(content, operation.answer),
+        }
         for status, (text, content) in operation.answers.items()
     }
+    if "ETag" in operation.headers:
+        responses["304"] = {
+            "description": "The answer is still the one of the tag in `If-None-Match`.",
+            "headers": _HEADERS | {"ETag": ANSWER_HEADERS["ETag"]},
+        }
     if operation.tag == "OAuth":
         refusals = _by_status((code, *error) for code, error in OAUTH_CODES.items())
         for status, sentences in refusals.items():
-            responses[str(status)] = _error(status, sentences, _oauth_error(sentences))
+            responses[str(status)] = _error(status, sentences, _OAUTH_ERROR)
     codes = [*_codes_of(operation.query), *_codes_of(operation.body), *operation.codes]
     codes += ["internal_server_error", "service_unavailable"]
     if operation.tag != "OAuth":
@@ -267,9 +317,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     for status, sentences in sorted(found.items()):
         (code, *others) = sentences
         shared = not others and code in _ALONE
-        responses[str(status)] = (
-            code if shared else _error(status, sentences, _api_error(sentences))
-        )
+        responses[str(status)] = code if shared else _error(status, sentences, _ERROR)
     return responses
 
 
@@ -290,55 +338,31 @@ def _by_status(codes: Iterable[tuple[str, int, str]]) -> dict[int, dict[str, str
     return found
 
 
-def _content(content: Content) -> dict[str, Any]:
+def _content(content: Content, example: Any) -> dict[str, Any]:
     if isinstance(content, str):
         return {content: {"schema": {"type": "string"}}}
-    if isinstance(content, list):
-        return {"application/json": {"schema": {"type": "array", "items": content[0]}}}
-    return {"application/json": {"schema": content}}
+    schema = {"type": "array", "items": content[0]} if isinstance(content, list) else content
+    shown = {} if example is None else {"example": example}
+    return {"application/json": {"schema": schema, **shown}}
+
+
+_HEADERS = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+_ERROR, _OAUTH_ERROR = (
+    {"$ref": f"#/components/schemas/{name}"} for name in ("Error", "OAuthError")
+)
 
 
 def _error(status: int, sentences: dict[str, str], schema: dict[str, Any]) -> dict[str, Any]:
     lines = [f"- `{code}`: {sentence}" for code, sentence in sentences.items()]
-    response: dict[str, Any] = {
-        "description": "\n".join([HTTPStatus(status).phrase, "", *lines]),
-        "content": {"application/json": {"schema": schema}},
-    }
+    headers = dict(_HEADERS)
     if status in (429, 503):
-        response["headers"] = {
-            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}
-        }
-    return response
-
-
-def _api_error(codes: Iterable[str]) -> dict[str, Any]:
-    error = _object(code={"enum": list(codes)}, message={"type": "string", "minLength": 1})
-    error["properties"] |= _ERROR_DETAILS
-    return _object(error=error)
-
-
-# Members of an error object that not every error has.
-_ERROR_DETAILS = {
-    "field": {"type": "string", "description": "The field with the bad value."},
-    "value": {"description": "The bad value, as it was sent."},
-    "reason": {"type": "string", "description": "Why this value was refused."},
-    "policy": {"type": "string", "description": "The policy that bars, or built-in."},
-    "rule": {"type": "string", "description": "The entry of the policy that bars."},
-    "cap": {"type": "string", "description": "The cap that has no room."},
-    "limit": {"type": "number"},
-    "used": {"type": "number"},
-    "freeAt": {"type": "string", "format": "date-time"},
-}
-
-
-def _oauth_error(codes: Iterable[str]) -> dict[str, Any]:
-    return _object(error={"enum": list(codes)}, error_description={"type": "string"})
-
-
-def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+        headers["Retry-After"] = ANSWER_HEADERS["Retry-After"]
+    if status == 401:
+        headers["WWW-Authenticate"] = ANSWER_HEADERS["WWW-Authenticate"]
     return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
+        "description": "\n".join([HTTPStatus(status).phrase, "", *lines]),
+        "headers": headers,
+        "content": {"application/json": {"schema": schema}},
+        # One schema describes all errors, so that a generated client has one class for them.
+        "x-error-codes": list(sentences),
     }

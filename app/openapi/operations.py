@@ -6,7 +6,6 @@ from typing import Any
 
 from marshmallow import Schema
 
-from app import not_implemented as neighbours
 from app.accounts.scopes import AppScope
 from app.cdr.resource import FIELDS as RECORD_FIELDS
 from app.cdr.schemas import CdrQuery
@@ -27,6 +26,7 @@ from app.presence.resource import FIELDS as PRESENCE_FIELDS
 from app.stream import views as stream
 from app.web.fields import ListQuery
 from app.web.phone_call import FIELDS as CALL_FIELDS
+from app.web.resource import links
 
 # The content of an answer: a schema, a list of a schema, or text of the named media type.
 Content = type[Schema] | list[type[Schema]] | str
@@ -52,8 +52,15 @@ class Operation:
     sentences: Mapping[str, str] = field(default_factory=dict)
     # The media types of the body.
     media: Sequence[str] = ("application/json",)
-    # An example of the body.
+    # An example of the body, and one of the first answer.
     example: Mapping[str, Any] = field(default_factory=dict)
+    answer: Any = None
+    # The operationId, by which generated clients name their functions.
+    name: str = field(kw_only=True)
+    # The headers that the request may have, and those of the answer below 400, by their names in
+    # app.openapi.headers.
+    request_headers: Sequence[str] = ()
+    headers: Sequence[str] = ()
 
 
 # The scopes that the operations of a tag need, by method if the methods differ.
@@ -84,6 +91,18 @@ _BODY = ("request_invalid", "request_too_large")
 _CALLS = "/uapi/phoneCalls/{userId}"
 _CALLS_OF = f"{_CALLS}/{{extension}}"
 _CALL = f"{_CALLS_OF}/{{phoneCallId}}"
+_ID = "b817d2618fe6f1804333"
+_URL = f"https://ringback.example.com/uapi/phoneCalls/@me/@self/{_ID}"
+# A call as an answer shows it, and a list around it.
+_EXAMPLE = {
+    "id": _ID,
+    "extension": "0003*210",
+    "published": "2026-11-23T08:08:19Z",
+    "state": "ringing",
+    **links(_URL),
+}
+_LIST = {"totalResults": 1, "startIndex": 0, "itemsPerPage": 20}
+_CONDITIONS = ("If-None-Match",)
 _VIEW = {
     "source": ["5354353", "5302040"],
     "destination": ["3235742879"],
@@ -97,6 +116,7 @@ def _create(
     description: str,
     query: type[Schema],
     body: type[Schema],
+    name: str,
     **example: Any,
 ) -> Operation:
     return Operation(
@@ -117,6 +137,9 @@ def _create(
         ),
         fields=CALL_FIELDS,
         example=example,
+        answer=[{"id": _ID, "extension": example["extension"], **links(_URL)}],
+        name=name,
+        headers=("Location",),
     )
 
 
@@ -127,6 +150,7 @@ _PHONE_CALLS = (
         "All sources ring at once; the first to answer is connected with the destination.",
         CreateQuery,
         CreateSchema,
+        "placeCall",
         extension="0003*210",
         phoneCallView=[_VIEW],
     ),
@@ -136,6 +160,7 @@ _PHONE_CALLS = (
         "All sources ring at once; the first to answer is connected with the destination.",
         CreateQuery,
         CreateSchema,
+        "placeCallbackCall",
         extension="0003*212",
         phoneCallView=[_VIEW],
     ),
@@ -145,6 +170,7 @@ _PHONE_CALLS = (
         "",
         InviteQuery,
         InviteSchema,
+        "inviteToConference",
         extension="0003*003",
         phoneCallView=[{"source": ["0003*003"], "destination": ["3235742879"]}],
     ),
@@ -154,6 +180,10 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "The live calls that an extension pays for, or in which its phone rings or talks",
         {200: ("The calls, newest first.", schemas.PhoneCallCollection)},
+        name="listCalls",
+        request_headers=_CONDITIONS,
+        headers=("ETag",),
+        answer=_LIST | {"entry": [_EXAMPLE]},
         query=CallsQuery,
         codes=_OWNED,
         fields=CALL_FIELDS,
@@ -165,18 +195,14 @@ _PHONE_CALLS = (
         "PhoneCalls",
         "One call, live or ended",
         {200: ("The call, or an empty list.", schemas.PhoneCallCollection)},
+        name="getCall",
+        request_headers=_CONDITIONS,
+        headers=("ETag",),
+        answer=_LIST | {"entry": [_EXAMPLE]},
         query=CallsQuery,
         codes=_OWNED,
         fields=CALL_FIELDS,
         filters=("id", "published", "nonce"),
-    ),
-    Operation(
-        "put",
-        _CALLS_OF,
-        "PhoneCalls",
-        "Always rejected: an action takes the id of a call",
-        {},
-        codes=("pc_phonecall_invalid",),
     ),
     Operation(
         "put",
@@ -193,6 +219,8 @@ _PHONE_CALLS = (
         "`OnHold`, `OffHold`, `Park`, `UnPark`, `Monitor`, `StartRecording` and `StopRecording` "
         "need `phoneCallViewId`; `UnPark`, `PickUp`, `BargeIn`, `Whisper`, `Monitor`, `Transfer` "
         "and `TransferToVoicemail` need `sendCallTo`.",
+        name="actOnCall",
+        answer=[_EXAMPLE],
         query=ActionQuery,
         body=ActionSchema,
         codes=(
@@ -219,6 +247,8 @@ _PHONE_CALLS = (
             200: ("The ended calls.", [schemas.PhoneCallSchema]),
             202: ("The switch has not ended all of them yet.", [schemas.PhoneCallSchema]),
         },
+        name="hangUpCalls",
+        answer=[_EXAMPLE | {"state": "ended"}],
         query=HangUpQuery,
         codes=(*_OWNED, "rights_insufficient", "outcome_unknown"),
         fields=CALL_FIELDS,
@@ -232,6 +262,8 @@ _PHONE_CALLS = (
             200: ("The ended call.", [schemas.PhoneCallSchema]),
             202: ("The switch has not ended the call yet.", [schemas.PhoneCallSchema]),
         },
+        name="hangUpCall",
+        answer=[_EXAMPLE | {"state": "ended"}],
         query=HangUpQuery,
         codes=(*_OWNED, "pc_phonecall_invalid", "rights_insufficient", "outcome_unknown"),
         fields=CALL_FIELDS,
@@ -248,6 +280,7 @@ _PHONE_CALLS = (
         "header `Last-Event-ID` the stream begins after that event. An event "
         "`reset` says that some changes since then are no longer kept. An event `quota` says that "
         "80 or 100 percent of a cap are used; it has no id.",
+        name="streamCalls",
         query=stream.StreamQuery,
         codes=("user_invalid", "stream_limit_exceeded"),
     ),
@@ -258,7 +291,9 @@ _EVENTS_OF = f"{_EVENTS}/{{eventType}}"
 _EVENT = f"{_EVENTS_OF}/{{eventId}}"
 
 
-def _event(method: str, path: str, summary: str, content: Content, **more: Any) -> Operation:
+def _event(
+    name: str, method: str, path: str, summary: str, content: Content, **more: Any
+) -> Operation:
     """The operation on call events. ``more`` adds to the fields that these operations share."""
     codes = (*_OWNED, *more.pop("codes", ()))
     answers = {200: ("As it is now; of a DELETE, as it was.", content)}
@@ -268,6 +303,7 @@ def _event(method: str, path: str, summary: str, content: Content, **more: Any) 
         "PhoneCallEvents",
         summary,
         answers,
+        name=name,
         codes=codes,
         sentences={"extension_invalid": events.NO_EXTENSION},
         **more,
@@ -277,6 +313,7 @@ def _event(method: str, path: str, summary: str, content: Content, **more: Any) 
 _PHONE_CALL_EVENTS = (
     *(
         _event(
+            name,
             "post",
             path,
             "Notify a URL of an extension's calls",
@@ -286,10 +323,14 @@ _PHONE_CALL_EVENTS = (
             codes=(*_BODY, "pce_limit_exceeded"),
             example={"type": "2", "url": "https://crm.example.com/calls", "method": "1"},
         )
-        for path in (_EVENTS, _EVENTS_OF)
+        for path, name in (
+            (_EVENTS, "createCallEvent"),
+            (_EVENTS_OF, "createCallEventOfType"),
+        )
     ),
     *(
         _event(
+            name,
             "get",
             path,
             "The URLs that are notified of an extension's calls",
@@ -299,13 +340,14 @@ _PHONE_CALL_EVENTS = (
             fields=EVENT_FIELDS,
             filters=EVENT_FIELDS - {"links"},
         )
-        for path, codes in (
-            (_EVENTS, ()),
-            (_EVENTS_OF, ("pce_type_invalid",)),
-            (_EVENT, ("pce_type_invalid", "pce_id_invalid")),
+        for path, codes, name in (
+            (_EVENTS, (), "listCallEvents"),
+            (_EVENTS_OF, ("pce_type_invalid",), "listCallEventsOfType"),
+            (_EVENT, ("pce_type_invalid", "pce_id_invalid"), "getCallEvent"),
         )
     ),
     _event(
+        "updateCallEvent",
         "put",
         _EVENT,
         "Change a URL, its method, its status or its note",
@@ -315,11 +357,18 @@ _PHONE_CALL_EVENTS = (
         example={"status": "0"},
     ),
     *(
-        _event("delete", path, "Stop notifying a URL", [schemas.PhoneCallEventSchema], codes=codes)
-        for path, codes in (
-            (_EVENTS, ()),
-            (_EVENTS_OF, ("pce_type_invalid",)),
-            (_EVENT, ("pce_type_invalid", "pce_id_invalid")),
+        _event(
+            name,
+            "delete",
+            path,
+            "Stop notifying a URL",
+            [schemas.PhoneCallEventSchema],
+            codes=codes,
+        )
+        for path, codes, name in (
+            (_EVENTS, (), "deleteCallEvents"),
+            (_EVENTS_OF, ("pce_type_invalid",), "deleteCallEventsOfType"),
+            (_EVENT, ("pce_type_invalid", "pce_id_invalid"), "deleteCallEvent"),
         )
     ),
 )
@@ -332,6 +381,7 @@ _REPORTS = (
             "CDR",
             summary,
             {200: ("The records by the ids of their calls.", schemas.PhoneCallRecordCollection)},
+            name=name,
             query=CdrQuery,
             codes=(
                 "user_invalid",
@@ -344,9 +394,13 @@ _REPORTS = (
             fields=RECORD_FIELDS,
             filters=RECORD_FILTERS,
         )
-        for path, summary in (
-            ("/uapi/cdr/{userId}", "Records of ended calls that a user was charged for"),
-            ("/uapi/cdr", "Records of all ended calls that the app may see"),
+        for path, summary, name in (
+            (
+                "/uapi/cdr/{userId}",
+                "Records of ended calls that a user was charged for",
+                "listRecordsOfUser",
+            ),
+            ("/uapi/cdr", "Records of all ended calls that the app may see", "listRecords"),
         )
     ),
     Operation(
@@ -355,12 +409,15 @@ _REPORTS = (
         "Presence",
         "Whether extensions are on a call",
         {200: ("The extensions by their numbers.", schemas.PresenceCollection)},
+        name="getPresence",
         query=ListQuery,
         codes=_OWNED,
         fields=PRESENCE_FIELDS,
         filters=("extension",),
     ),
 )
+
+_FORM = ("application/x-www-form-urlencoded",)
 
 _OAUTH = tuple(
     Operation(
@@ -369,17 +426,19 @@ _OAUTH = tuple(
         "OAuth",
         "A token for a client id and its secret, or for a refresh token",
         {200: ("A token.", schemas.Token)},
-        "Client id and secret come in the body or as HTTP Basic (RFC 6749).",
+        "Client id and secret come in the body or as HTTP Basic (RFC 6749). The body may also be "
+        "multipart/form-data.",
         body=schemas.TokenRequest,
         codes=("request_too_large",),
-        media=("application/x-www-form-urlencoded", "multipart/form-data"),
+        media=_FORM,
         example={
             "grant_type": "client_credentials",
             "client_id": "demo-user",
             "client_secret": "demo-user-secret",
         },
+        name=name,
     )
-    for path in ("/oauth/token.php", "/oauth/token")
+    for path, name in (("/oauth/token.php", "createTokenVoipnow"), ("/oauth/token", "createToken"))
 )
 
 _REVOCATION = Operation(
@@ -389,9 +448,10 @@ _REVOCATION = Operation(
     "End a token, or with a refresh token all tokens that come from it",
     {200: ("Done, also if there was no such token.", schemas.Nothing)},
     "RFC 7009. No process takes the token after a second.",
+    name="revokeToken",
     body=schemas.RevokeRequest,
     codes=("request_too_large",),
-    media=("application/x-www-form-urlencoded", "multipart/form-data"),
+    media=_FORM,
     example={
         "token": "s7n2jIOPnfMuF7tHu8ETse_VpxW7GINuy8vG5_aSwn4",
         "client_id": "demo-user",
@@ -399,17 +459,4 @@ _REVOCATION = Operation(
     },
 )
 
-_NEIGHBOURS = tuple(
-    Operation(
-        method.lower(),
-        "/uapi" + path.replace("<user>", "{userId}").replace("<", "{").replace(">", "}"),
-        "Not implemented",
-        what,
-        {},
-        codes=("request_not_implemented",),
-    )
-    for path, what in neighbours.PATHS.items()
-    for method in neighbours.METHODS
-)
-
-OPERATIONS = (*_PHONE_CALLS, *_PHONE_CALL_EVENTS, *_REPORTS, *_OAUTH, _REVOCATION, *_NEIGHBOURS)
+OPERATIONS = (*_PHONE_CALLS, *_PHONE_CALL_EVENTS, *_REPORTS, *_OAUTH, _REVOCATION)

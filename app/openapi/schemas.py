@@ -56,7 +56,10 @@ class Quality(Answer):
     jitterMs = fields.Float(metadata={"description": "Milliseconds."})
     packetsIn = _number("The RTP packets that the switch received from the far end.")
     packetsOut = _number("The RTP packets that it sent there.")
-    marks = fields.List(fields.String(validate=OneOf(["one_way", "low_quality"])))
+    marks = fields.List(
+        fields.String(validate=OneOf(["one_way", "low_quality"])),
+        metadata={"description": "What is wrong with the sound."},
+    )
 
 
 class Ending(Answer):
@@ -79,8 +82,10 @@ class Ending(Answer):
 class PhoneCallView(Answer):
     id = _text("`00` is the source's view, `01` the destination's.", examples=["00"])
     extension = _text("The number of the side that the view is of.", examples=["0003*210"])
-    source = fields.List(fields.String())
-    destination = fields.List(fields.String())
+    source = fields.List(fields.String(), metadata={"description": "The numbers of the source."})
+    destination = fields.List(
+        fields.String(), metadata={"description": "The numbers of the destination."}
+    )
     flow = _number("2 local, 4 outgoing public, 8 incoming public.", 2, 4, 8)
     status = _number(
         "0 unknown, 1 off hook, 2 trying, 3 ringing, 4 the other side rings, 5 on call; left out "
@@ -110,11 +115,14 @@ class PhoneCallSchema(Answer):
     answered = _date("When it was answered.")
     nonce = _text("As it was sent.")
     metadata = _metadata()
-    phoneCallView = fields.List(fields.Nested(PhoneCallView))
+    phoneCallView = fields.List(
+        fields.Nested(PhoneCallView), metadata={"description": "How each side sees the call."}
+    )
     link = fields.Nested(Link)
     links = fields.Nested(Link)
     state = fields.String(
-        validate=OneOf(["queued", "dialing", "ringing", "answered", "bridged", "ended"])
+        validate=OneOf(["queued", "dialing", "ringing", "answered", "bridged", "ended"]),
+        metadata={"description": "The state of the call."},
     )
     ended = _date("When it ended.")
     endedBy = _text("The party, client, limit or fault that ended the call.")
@@ -143,13 +151,20 @@ class Collection(Answer):
     totalResults = fields.Integer(
         required=True, metadata={"description": "The number of entries on all pages."}
     )
-    startIndex = fields.Integer(required=True)
-    itemsPerPage = fields.Integer(required=True)
+    startIndex = fields.Integer(
+        required=True, metadata={"description": "The number of the first entry, from 0 on."}
+    )
+    itemsPerPage = fields.Integer(
+        required=True, metadata={"description": "The most entries on a page."}
+    )
     paging = fields.Nested(Paging)
 
 
+_ENTRY = {"description": "The entries of this page."}
+
+
 class PhoneCallCollection(Collection):
-    entry = fields.List(fields.Nested(PhoneCallSchema), required=True)
+    entry = fields.List(fields.Nested(PhoneCallSchema), required=True, metadata=_ENTRY)
 
 
 class PhoneCallEventSchema(Answer):
@@ -164,7 +179,7 @@ class PhoneCallEventSchema(Answer):
 
 
 class PhoneCallEventCollection(Collection):
-    entry = fields.List(fields.Nested(PhoneCallEventSchema), required=True)
+    entry = fields.List(fields.Nested(PhoneCallEventSchema), required=True, metadata=_ENTRY)
 
 
 class PhoneCallRecordView(Answer):
@@ -226,7 +241,9 @@ class PhoneCallRecord(Answer):
     answered = _date("When it was answered.")
     nonce = _text("As it was sent.")
     metadata = _metadata()
-    phoneCallView = fields.List(fields.Nested(PhoneCallRecordView))
+    phoneCallView = fields.List(
+        fields.Nested(PhoneCallRecordView), metadata={"description": "One view of the call."}
+    )
     userId = _text("The id of the user that was charged.")
     app = _text("The id of the app that placed the call.")
     kind = _text("simple, callback or conferenceInvite.")
@@ -237,12 +254,21 @@ class PhoneCallRecord(Answer):
     endedBy = _text("The party, client, limit or fault that ended the call.")
     callerId = _text("The caller id that the source saw.")
     callerIdDestination = _text("The caller id that the destination saw.")
-    legs = fields.List(fields.Nested(PhoneCallRecordLeg))
-    actions = fields.List(fields.Nested(PhoneCallRecordAction))
+    legs = fields.List(
+        fields.Nested(PhoneCallRecordLeg), metadata={"description": "Every leg, dialled or not."}
+    )
+    actions = fields.List(
+        fields.Nested(PhoneCallRecordAction), metadata={"description": "What was asked for."}
+    )
 
 
 class PhoneCallRecordCollection(Collection):
-    entry = fields.Dict(keys=fields.String(), values=fields.Nested(PhoneCallRecord), required=True)
+    entry = fields.Dict(
+        keys=fields.String(),
+        values=fields.Nested(PhoneCallRecord),
+        required=True,
+        metadata={"description": "The records by the ids of their calls."},
+    )
 
 
 class Registration(Answer):
@@ -253,7 +279,7 @@ class Registration(Answer):
 class PresenceSchema(Answer):
     extension = _text("An extended number.")
     status = _number("1 online, 2 ringing, 3 on a call.")
-    registration = fields.List(fields.Nested(Registration))
+    registration = fields.List(fields.Nested(Registration), metadata={"description": "One entry."})
     since = _date("Since when the extension rings or talks.")
     calls = _number("How many calls the extension is in.")
     link = fields.Nested(Link)
@@ -261,12 +287,14 @@ class PresenceSchema(Answer):
 
 
 class PresenceCollection(Collection):
-    entry = fields.List(fields.Nested(PresenceSchema), required=True)
+    entry = fields.List(fields.Nested(PresenceSchema), required=True, metadata=_ENTRY)
 
 
 class TokenRequest(Schema):
     grant_type = fields.String(
-        required=True, validate=OneOf(["client_credentials", "refresh_token"])
+        required=True,
+        validate=OneOf(["client_credentials", "refresh_token"]),
+        metadata={"description": "What the token is given for."},
     )
     client_id = _text("Unless HTTP Basic names it.")
     client_secret = _text("Unless HTTP Basic names it.")
@@ -281,15 +309,21 @@ class TokenRequest(Schema):
 
 
 class Token(Answer):
-    access_token = fields.String(required=True, metadata={"pattern": "^[A-Za-z0-9_.-]{10,}$"})
-    token_type = fields.String(required=True, validate=OneOf(["Bearer"]))
+    access_token = fields.String(
+        required=True, metadata={"description": "The token.", "pattern": "^[A-Za-z0-9_.-]{10,}$"}
+    )
+    token_type = fields.String(
+        required=True, validate=OneOf(["Bearer"]), metadata={"description": "Always Bearer."}
+    )
     expires_in = fields.Integer(required=True, metadata={"description": "Seconds."})
     refresh_token = _text("A refresh token, valid once.")
     scope = _text("The scopes of the token, if the request named any.")
 
 
 class RevokeRequest(Schema):
-    token = fields.String(required=True)
+    token = fields.String(
+        required=True, metadata={"description": "The token, or the refresh token."}
+    )
     token_type_hint = _text("Not needed.", examples=["refresh_token"])
     client_id = _text("Unless HTTP Basic names it.")
     client_secret = _text("Unless HTTP Basic names it.")
@@ -297,3 +331,41 @@ class RevokeRequest(Schema):
 
 class Nothing(Answer):
     pass
+
+
+class ErrorDetails(Answer):
+    code = fields.String(
+        required=True, metadata={"description": "Stable: programs compare it.", "minLength": 1}
+    )
+    message = fields.String(
+        required=True, metadata={"description": "A sentence for a developer.", "minLength": 1}
+    )
+    request_id = fields.String(
+        required=True, metadata={"description": "As the header `X-Request-Id` has it."}
+    )
+    field = _text(
+        "The bad value: a JSON pointer into the body, or the name of a parameter or a header.",
+        examples=["/phoneCallView/0/source/0"],
+    )
+    value = fields.Raw(metadata={"description": "The bad value, cut to 100 characters."})
+    reason = _text("Why this value was refused.")
+    doc = _text("The URL of the documentation of this error.")
+    policy = _text("The policy that bars, or built-in.")
+    rule = _text("The entry of the policy that bars.")
+    cap = _text("The cap that has no room.")
+    limit = fields.Float(metadata={"description": "What the cap allows."})
+    used = fields.Float(metadata={"description": "What is used of it."})
+    freeAt = _date("When there is room again.")
+
+
+class Error(Answer):
+    error = fields.Nested(ErrorDetails, required=True)
+
+
+class OAuthError(Answer):
+    """RFC 6749, section 5.2."""
+
+    error = fields.String(required=True, metadata={"description": "Stable: programs compare it."})
+    error_description = fields.String(
+        required=True, metadata={"description": "A sentence for a developer."}
+    )

@@ -25,6 +25,7 @@ from app.phone_calls.services import INVITE, PhoneCalls
 from app.web.auth import current_caller, job_request
 from app.web.body import json_body
 from app.web.fields import load
+from app.web.headers import revalidated
 from app.web.listing import Kind, arguments, base_url, collection, field_names, listing, picked
 from app.web.metadata import METADATA
 from app.web.needs import needs
@@ -60,7 +61,7 @@ def blueprint(name: str) -> Blueprint:
     return blue
 
 
-def create(user: str, kind: str) -> tuple[Response, int]:
+def create(user: str, kind: str) -> Response:
     caller, phone_calls = _caller()
     query = create_query(kind)
     names = field_names(query, FIELDS)
@@ -75,7 +76,10 @@ def create(user: str, kind: str) -> tuple[Response, int]:
         if call.nonce is not None:
             answer["nonce"] = call.nonce
         answers.append(answer | links(_link(user, extension, call)))
-    return jsonify(picked(answers, names)), 200 if caller.voipnow else 202
+    response = jsonify(picked(answers, names))
+    response.status_code = 200 if caller.voipnow else 202
+    response.location = _link(user, extension, calls[0])
+    return response
 
 
 def list_calls(user: str, extension: str, call_id: str | None = None) -> Response:
@@ -85,7 +89,7 @@ def list_calls(user: str, extension: str, call_id: str | None = None) -> Respons
     search = Search(query[METADATA], ended=query["status"] == "all")
     calls, total = phone_calls.page(caller, user, extension, call_id, asked, search)
     entry = picked(_resources(phone_calls, calls, user, extension), asked.fields)
-    return jsonify(collection(entry, total, asked))
+    return revalidated(jsonify(collection(entry, total, asked)))
 
 
 def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Response, int]:

@@ -27,12 +27,14 @@ _CHUNK = 500
 @dataclass(frozen=True, slots=True)
 class Who:
     """The one that asked: ``kind`` is ``app``, ``user`` (an app of one user), ``session`` (of the
-    console) or ``operator`` (of the command line). A text is None where it is not known."""
+    console) or ``operator`` (of the command line). ``request_id`` is the id of the HTTP request. A
+    text is None where it is not known."""
 
     kind: str
     app: str | None = None
     user: str | None = None
     address: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

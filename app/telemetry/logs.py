@@ -23,6 +23,7 @@ import orjson
 from app.calls.model import Call, State
 from app.calls.transitions import BY_SWITCH, DISPOSITION_NAMES, FAILED, FAULTS
 from app.settings import Settings
+from app.telemetry.request_ids import ENVIRON, request_id
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 # The logger for the ends of calls.
 _calls = logging.getLogger("app.calls")
 # The fields for a line's subject and for the end of a call, in their order in a JSON line.
-FIELDS = ("call", "leg", "switch", "job", "disposition", "cause", "ended_by")
+FIELDS = ("call", "leg", "switch", "job", "request_id", "disposition", "cause", "ended_by")
 
 # A telephone number without any mark: 7 to 15 digits (E.164) that stand alone. Longer runs are ids
 # and microseconds. Runs with a point or a hyphen and more behind them are times, addresses and
@@ -250,9 +251,15 @@ def bind(**about: str) -> None:
         _context().bind_contextvars(**about)
 
 
-def unbind_call() -> None:
-    """Remove the call from the bound fields of this greenlet."""
-    _context().unbind_contextvars("call")
+def bound(name: str) -> str | None:
+    """The field of that name that is bound to the lines of this greenlet."""
+    found: str | None = _context().get_contextvars().get(name)
+    return found
+
+
+def unbind_request() -> None:
+    """Remove the request and its call from the bound fields of this greenlet."""
+    _context().unbind_contextvars("call", "request_id")
 
 
 def about(**fields: str | None) -> AbstractContextManager[None]:
@@ -263,13 +270,16 @@ def about(**fields: str | None) -> AbstractContextManager[None]:
 
 
 def bind_request(app: "Flask") -> None:
-    """Name the call in all lines that a request of ``app`` logs."""
-    from flask import request
+    """Name the request and its call in all lines that a request of ``app`` logs. The id of the
+    request is ``g.request_id``."""
+    from flask import g, request
 
     @app.before_request
     def _bind() -> None:
         # An earlier request on the same connection ran in the same greenlet.
-        unbind_call()
+        unbind_request()
+        g.request_id = request_id(request.environ.get(ENVIRON))
+        bind(request_id=g.request_id)
         call_id = (request.view_args or {}).get("call_id")
         # Only a well-formed id reaches the log, never a client's free text.
         if call_id and _CALL_ID.fullmatch(call_id):

@@ -27,7 +27,8 @@ class Json(DefaultJSONProvider):
 def error_response(status: int, code: str, message: str, **details: Any) -> Response:
     # For the audit.
     g.refusal = code
-    response = jsonify({"error": {"code": code, "message": message, **details}})
+    error = {"code": code, "message": message, **details, "request_id": g.request_id}
+    response = jsonify({"error": error})
     response.status_code = status
     return response
 

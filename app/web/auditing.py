@@ -204,7 +204,8 @@ def _entry(what: str) -> Entry:
 
 def _who(caller: Caller | None, path: Mapping[str, str]) -> Who:
     if caller is None:
-        return Who("session" if _resource() == "console" else "app", address=client_address())
+        kind = "session" if _resource() == "console" else "app"
+        return Who(kind, address=client_address(), request_id=g.request_id)
     try:
         return caller.who(caller.asking_user(path.get("user", OWNER)))
     except ApiError:

@@ -29,7 +29,7 @@ _BEARER = re.compile(r"\s*(?:Bearer\s+)?(\S+)\s*", re.IGNORECASE)
 JOB = "ringback.job"
 
 # The challenge of a 401 (RFC 6750, section 3).
-_CHALLENGE = 'Bearer realm="ringback"'
+CHALLENGE = 'Bearer realm="ringback"'
 _NOT_IN_QUERY = (
     "This app takes no token in the query, where logs and browsers keep it. Send the header "
     "Authorization: Bearer, or set token_in_query for the app."
@@ -83,9 +83,9 @@ class Authenticator:
                 match[1], accounts
             )
         if app is None:
-            raise _denied(_CHALLENGE if match is None else f'{_CHALLENGE}, error="invalid_token"')
+            raise _denied(CHALLENGE if match is None else f'{CHALLENGE}, error="invalid_token"')
         if in_query and not app.takes_token_in_query:
-            raise _denied(f'{_CHALLENGE}, error="invalid_request"', _NOT_IN_QUERY)
+            raise _denied(f'{CHALLENGE}, error="invalid_request"', _NOT_IN_QUERY)
         return app
 
 

@@ -311,6 +311,7 @@ def test_a_request_says_which_call_and_the_next_does_not(
 
     client = app.test_client()
     for path in (CALL, "", "no%20call%0Aid"):
-        client.get(f"/test/{path}")
+        client.get(f"/test/{path}", headers={"X-Request-Id": f"of-{len(path)}"})
     asked = [line for line in lines() if line["event"] == "asked"]
     assert [line.get("call") for line in asked] == [CALL, None, None]
+    assert [line["request_id"] for line in asked] == ["of-20", "of-0", "of-14"]

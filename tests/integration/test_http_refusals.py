@@ -29,3 +29,15 @@ def test_a_refusal_is_json(ringback: Ringback, request_text: str, status: int, c
     assert "Content-Type: application/json" in head
     error = json.loads(body)["error"]
     assert error["code"] == code and error["message"]
+    assert f"X-Request-Id: {error['request_id']}" in head and len(error["request_id"]) == 24
+
+
+def test_a_refusal_names_the_request_as_it_was_sent(ringback: Ringback) -> None:
+    # gunicorn takes the script's name from no client.
+    text = "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: here\r\nSCRIPT_NAME: /x\r\n\r\n"
+    with socket.create_connection(
+        ringback.stack.settings.http_address, timeout=LIMIT
+    ) as connection:
+        connection.sendall(text.encode())
+        answer = b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 500 ") and "X-Request-Id: here\r\n" in answer

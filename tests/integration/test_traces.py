@@ -165,4 +165,7 @@ def test_lines_carry_the_call_and_no_numbers(told: Told) -> None:
     access = [line for line in told.lines if line["logger"] == "gunicorn.access"]
     touched = [line["event"].split()[0] for line in access if line.get("call") == told.call.id]
     assert touched == ["POST", "PUT", "DELETE"]
+    # Two create call events, and gunicorn refuses one before the application sees it.
+    ids = [line["request_id"] for line in access]
+    assert len(set(ids)) == len(ids) > 3
     assert any("switch" in line for line in told.lines if line["process"] == "listener")

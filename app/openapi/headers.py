@@ -1,0 +1,40 @@
+"""The headers of requests and of answers, in the form of the description."""
+
+from collections.abc import Mapping
+from typing import Any
+
+REQUEST_ID: dict[str, Any] = {
+    "description": "The id of the request: the one that it sent, or a new one.",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+    "example": "01J9ZK4Q8W",
+}
+
+REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
+    "If-None-Match": {
+        "description": "The ETag of an earlier answer: the answer is 304 if nothing has changed.",
+        "schema": {"type": "string"},
+    },
+}
+
+ANSWER_HEADERS: Mapping[str, dict[str, Any]] = {
+    "ETag": {
+        "description": "The tag of this answer, for `If-None-Match`.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Location": {
+        "description": "The URL of the first call.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {
+        "description": "Seconds after which a retry may succeed.",
+        "schema": {"type": "integer"},
+    },
+    "WWW-Authenticate": {
+        "description": "How to authenticate (RFC 6750; of the token endpoint RFC 7617).",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+}
