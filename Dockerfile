@@ -6,15 +6,15 @@ FROM python:3.11-slim-bookworm AS build
 RUN python -m venv --without-pip /opt/ringback
 WORKDIR /src
 COPY setup.cfg pyproject.toml README.md LICENSE ./
+COPY client client
 COPY app app
 COPY workers workers
 COPY freeswitch freeswitch
-COPY ringback ringback
 COPY ringback_cli ringback_cli
 ARG EXTRAS=traces
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels ./client . \
     && pip --python /opt/ringback/bin/python install --no-cache-dir \
-        "$(ls /wheels/ringback-*.whl)[${EXTRAS}]"
+        /wheels/ringback-*.whl "$(ls /wheels/ringback_server-*.whl)[${EXTRAS}]"
 
 FROM python:3.11-slim-bookworm
 # A fixed number: Kubernetes checks it, and owners of mounted files are told by it.

@@ -7,6 +7,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-fast test-rq up lint docs bench clean
 
+# One command of pip: the server needs `ringback`, which is the folder client/ and no package of the
+# registry.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -e ./client
+
 demo: $(VENV)/.installed
 	$(BIN)/ringback demo
 
@@ -46,13 +50,13 @@ docs: $(VENV)/.developer
 bench: $(VENV)/.developer
 	$(BIN)/python -m bench.speed $(ARGS)
 
-$(VENV)/.installed: setup.cfg pyproject.toml
+$(VENV)/.installed: setup.cfg pyproject.toml client/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[client]'
+	$(INSTALL) -e .
 	touch $@
 
 $(VENV)/.developer: $(VENV)/.installed
-	$(BIN)/pip install --no-compile --quiet --disable-pip-version-check -e '.[test,docs]'
+	$(INSTALL) --no-compile -e '.[test,docs]'
 	touch $@
 
 clean:

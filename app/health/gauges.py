@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # Seconds after its deadline at which a call is overdue. Listeners look every second, and take the
 # lead within four.
 _OVERDUE = 5.0
-_VERSION = version("ringback")
+_VERSION = version("ringback-server")
 
 
 class BuildInfo(Collector):

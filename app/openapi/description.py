@@ -204,7 +204,7 @@ def describe() -> dict[str, Any]:
     plugin.Converter = _Converter
     spec = APISpec(
         title="Ringback",
-        version=version("ringback"),
+        version=version("ringback-server"),
         openapi_version="3.1.0",
         info={"description": _ABOUT, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         servers=[{"url": "/"}],

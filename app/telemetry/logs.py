@@ -205,7 +205,7 @@ def configure(settings: Settings, process: str) -> None:
     # No line shows these values, so logging need not find them.
     logging.logThreads = logging.logMultiprocessing = False
     sys.excepthook = partial(uncaught, process)
-    log.info("Ringback %s begins", version("ringback"))
+    log.info("Ringback %s begins", version("ringback-server"))
 
 
 def uncaught(where: object, *exc_info: Any) -> None:

@@ -74,7 +74,7 @@ class Spans:
         self._full = settings.log_numbers == "full"
         self._ids = _Ids()
         attributes = {
-            "service.version": version("ringback"),
+            "service.version": version("ringback-server"),
             "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
         }
         if not _is_named():
@@ -87,7 +87,7 @@ class Spans:
         )
         # The span processor has a bounded queue, which its own greenlet empties.
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self._tracer = self._provider.get_tracer("ringback", version("ringback"))
+        self._tracer = self._provider.get_tracer("ringback", version("ringback-server"))
 
     def shutdown(self) -> None:
         self._provider.shutdown()

@@ -45,7 +45,7 @@ def check(settings: Settings) -> None:
     if settings.traces is not None and not _is_installed():
         raise SettingsError(
             "RINGBACK_TRACES needs OpenTelemetry, which is not installed: "
-            "pip install 'ringback[traces]'."
+            "pip install 'ringback-server[traces]'."
         )
 
 

@@ -269,7 +269,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
         """
     )
     assert result.returncode == 2, result.stderr
-    assert "pip install 'ringback[traces]'" in result.stderr
+    assert "pip install 'ringback-server[traces]'" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -17,7 +17,7 @@ from tests.docs.tables import table
 _POINTER = re.compile(r"(?<![\w/])(docs/[\w/-]+\.md)(?:#([\w-]+))?")
 _SOURCES = ("*.py", "*.lua", "*.xml", "*.cfg", "Makefile")
 PROTOCOL = "internals/claim-protocol.md"
-_PACKAGES = ("app", "workers", "freeswitch", "ringback", "ringback_cli", "tests", "bench")
+_PACKAGES = ("app", "workers", "freeswitch", "client", "ringback_cli", "tests", "bench")
 
 
 def pointers() -> Iterator[tuple[Path, str, str]]:

@@ -19,7 +19,8 @@ from tests.conftest import eventually
 from tests.integration.conftest import REAL, Ringback
 
 playwright = pytest.importorskip(
-    "playwright.sync_api", reason="needs the extra `browser`: pip install -e '.[browser]'"
+    "playwright.sync_api",
+    reason="needs the extra `browser`: pip install -e ./client -e '.[browser]'",
 )
 CHROMIUM = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

@@ -18,7 +18,7 @@ from workers.webhooks.target import CheckedConnection, CheckedTlsConnection, Tar
 # Seconds to connect, and the bytes read of an answer, its headers included.
 _CONNECT_TIMEOUT = 5.0
 _ANSWER = 16 * 1024
-_USER_AGENT = f"Ringback/{version('ringback')}"
+_USER_AGENT = f"Ringback/{version('ringback-server')}"
 
 
 class Failed(Exception):
