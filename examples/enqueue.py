@@ -1,70 +1,50 @@
-"""Places a call straight through the queue, without HTTP.
+"""Places a call by an RQ job: for a program that has RQ and nothing of Ringback.
 
-    python examples/enqueue.py 0003*210 5302040 3235742879
+    pip install rq
+    python examples/enqueue.py 210 5302040 3235742879
 
-For a back end that has Ringback's package and its Redis at hand. A call is more than an RQ job: it
-is a hash, its indexes, its deadline and the job that dials it, written by one script, so that no
-call is dialled without its record, or waits without its job. A job of your own making dials
-nothing. What writes all of it is PhoneCalls.create, which the HTTP API calls too: numbers,
-extensions, routes, limits and the nonce mean the same here.
-
-The settings are Ringback's own (RINGBACK_REDIS_URL, RINGBACK_KEY_PREFIX, ...): give both the same.
-The accounts are those that the API has put into Redis.
+The job's answer is the answer of a POST. docs/guide/enqueue.md says more.
 """
 
+import os
 import sys
-from typing import Any
 
-from app.accounts.caller import Caller
-from app.accounts.store import AccountStore
-from app.calls.model import State
-from app.errors import ApiError
-from app.phone_calls.schemas import CreateQuery, CreateSchema
-from app.phone_calls.services import PhoneCalls
-from app.settings import load_settings
-from app.store.calls import CallStore
-from app.store.client import connect
-from app.store.errors import OutcomeUnknown
-from app.store.keys import Keys
-from app.store.pace import Pacer
-from app.store.queue import JobQueue
-from app.web.fields import load
-
-# The app that the call is placed as: its id in the accounts.
-APP = "demo-user"
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
 
 
 def main(extension: str, source: str, destination: str, nonce: str | None = None) -> int:
-    settings = load_settings()
-    redis = connect(settings.require_redis())
-    keys = Keys(settings.key_prefix)
-    accounts = AccountStore(redis, keys).current()
-    store = CallStore(redis, keys, settings.wait_replicas)
-    calls = PhoneCalls(settings, store, JobQueue(redis, keys), Pacer(redis, keys))
-    view: dict[str, Any] = {"source": source, "destination": destination}
-    body: dict[str, Any] = {"extension": extension, "phoneCallView": [view]}
-    if nonce is not None:
-        # The same again places no second call.
-        body["nonce"] = nonce
-    try:
-        (call,) = calls.create(
-            Caller(accounts.apps[APP], accounts),
-            "@me",
-            "simple",
-            load(CreateQuery(), {"waitForPickup": 20}),
-            load(CreateSchema(), body),
-        )
-    except ApiError as error:
-        print(f"{error.code}: {error.message}", file=sys.stderr)
-        return 1
-    except OutcomeUnknown as error:
-        # With a nonce it may be asked again.
-        print(f"Redis was lost on the way: {error}", file=sys.stderr)
+    redis = Redis.from_url(os.environ.get("RINGBACK_REDIS_URL", "redis://127.0.0.1:6379/0"))
+    queue = Queue("ringback-requests", connection=redis, serializer=JSONSerializer)
+    view = {"source": source, "destination": destination}
+    job = queue.enqueue(
+        "ringback.place",
+        app="demo-user",
+        token=os.environ.get("RINGBACK_TOKEN", "demo-user-token"),
+        kind="simple",
+        query={"waitForPickup": 20},
+        # The same nonce again places no second call.
+        body={
+            "extension": extension,
+            "phoneCallView": [view],
+            **({"nonce": nonce} if nonce else {}),
+        },
+        # Seconds after which nobody takes the job any more.
+        ttl=60,
+    )
+    if (result := job.latest_result(timeout=30)) is None:
+        print("no worker has taken the job", file=sys.stderr)
         return 3
-    print(call.id, flush=True)
-    ended = store.wait(call.id, lambda c: c.state is State.ENDED, timeout=60)
-    if ended is not None:
-        print(f"{ended.state}: {ended.hangup_cause}, by {ended.ended_by}")
+    answer = result.return_value
+    if answer is None:
+        print(f"the job failed: {result.exc_string}", file=sys.stderr)
+        return 3
+    if answer["status"] >= 300:
+        error = answer["body"]["error"]
+        print(f"{error['code']}: {error['message']}", file=sys.stderr)
+        return 1
+    print(answer["body"][0]["id"])
     return 0
 
 

@@ -12,7 +12,7 @@ from app.accounts.model import Accounts, ExtensionType
 from app.calls.model import gateway_of
 from app.health.parts import WORKER_LIMIT
 from app.settings import Settings
-from app.store.queue import CALLS
+from app.store.queue import ACTIONS, CALLS, REQUESTS
 from app.store.switches import Switch
 from freeswitch.address import SwitchAddress
 from ringback_cli.words import age
@@ -171,6 +171,12 @@ def clock_check(name: str, ahead: float, limit: float, why: str) -> Check:
 
 # Processes
 
+_WITHOUT_WORKERS = {
+    REQUESTS: "what programs enqueue is not taken",
+    CALLS: "no call is dialled",
+    ACTIONS: "no hang-up or action is done",
+}
+
 
 def worker_checks(heard: Mapping[str, Sequence[float]]) -> Iterator[Check]:
     """Checks of the workers. ``heard`` has by queue the seconds since each was last heard."""
@@ -180,7 +186,7 @@ def worker_checks(heard: Mapping[str, Sequence[float]]) -> Iterator[Check]:
             yield ok(f"workers of {queue}", f"{len(alive)}, heard {age(min(alive))} ago")
         else:
             last = f" (last heard {age(min(ages))} ago)" if ages else ""
-            what = "no call is dialled" if queue == CALLS else "no hang-up or action is done"
+            what = _WITHOUT_WORKERS[queue]
             yield failure(f"workers of {queue}", f"none{last}: {what}", "Start `ringback worker`.")
 
 

@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.store import index
 from app.store.client import connect
 from app.store.keys import Keys
+from app.store.queue import QUEUES
 from ringback_cli.embedded_redis import EmbeddedRedis
 from workers.runtime import READY_FD, switch_addresses
 
@@ -340,7 +341,8 @@ def serves(address: tuple[str, int]) -> bool:
 
 def _works(settings: Settings, name: str) -> bool:
     redis = connect(settings.require_redis())
-    return len(list(redis.scan_iter(f"rq:worker:{name}.*", count=1000))) == 2
+    keys = redis.scan_iter(f"rq:worker:{name}.*", count=1000)
+    return len({key.split(b".")[-2] for key in keys}) == len(QUEUES)
 
 
 def _follows(settings: Settings, listener: str, switch: str) -> bool:

@@ -35,7 +35,7 @@ from app.errors import ApiError, api_error
 from app.oauth.services import Tokens
 from app.settings import Settings
 from app.store.keys import Keys
-from app.store.queue import REQUESTS
+from app.store.queue import ACT_REQUEST, HANG_UP_REQUEST, PLACE_REQUEST, REQUESTS
 from app.telemetry import counting
 from app.web.auth import JOB, JobRequest
 from app.web.fields import load
@@ -46,7 +46,6 @@ from workers.rq_worker.ours import OurJob
 
 log = logging.getLogger(__name__)
 
-PLACE, HANG_UP, ACT = "ringback.place", "ringback.hang_up", "ringback.act"
 # Seconds for which Redis keeps whose job a job is: RQ may run it again meanwhile.
 PROOF_TTL = 90_000
 # Seconds between two attempts to find out whose the jobs are.
@@ -149,11 +148,15 @@ class Requests:
     """
 
     _schemas: ClassVar[Mapping[str, Schema]] = {
-        PLACE: _PlaceWords(),
-        HANG_UP: _HangUpWords(),
-        ACT: _ActWords(),
+        PLACE_REQUEST: _PlaceWords(),
+        HANG_UP_REQUEST: _HangUpWords(),
+        ACT_REQUEST: _ActWords(),
     }
-    _methods: ClassVar[Mapping[str, str]] = {PLACE: "POST", HANG_UP: "DELETE", ACT: "PUT"}
+    _methods: ClassVar[Mapping[str, str]] = {
+        PLACE_REQUEST: "POST",
+        HANG_UP_REQUEST: "DELETE",
+        ACT_REQUEST: "PUT",
+    }
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -321,11 +324,11 @@ class RequestWorker(CallWorker):
                 gevent.sleep(_PAUSE)
 
     def calls_of(self, batch: list[Taken]) -> list[Callable[[], list[Taken]]]:
-        placing = [taken for taken in batch if taken.name == PLACE]
+        placing = [taken for taken in batch if taken.name == PLACE_REQUEST]
         calls: list[Callable[[], list[Taken]]] = []
         if placing:
             calls.append(partial(self._place, placing))
-        return calls + super().calls_of([taken for taken in batch if taken.name != PLACE])
+        return calls + super().calls_of([taken for taken in batch if taken.name != PLACE_REQUEST])
 
     def _place(self, batch: Sequence[Taken]) -> list[Taken]:
         ended = []
@@ -355,7 +358,7 @@ def _digest(job: Job, words: Mapping[str, Any]) -> str:
 
 def _url(function: str, asked: Mapping[str, Any]) -> str:
     """The URL of a request, without a host. Raises UnicodeEncodeError."""
-    if function == PLACE:
+    if function == PLACE_REQUEST:
         parts = [asked["user"], asked["kind"]]
     else:
         # Without an id the path ends with a slash, and takes a query that says `all`.

@@ -79,7 +79,7 @@ class RedisGauges(Collector):
             yield _family(of, [((each.name,), value) for each, value in told if value is not None])
 
     def _of_queues(self) -> Iterator[GaugeMetricFamily]:
-        queues = (self._queue.calls, self._queue.actions)
+        queues = self._queue.all
         with self._store.redis.pipeline(transaction=False) as pipe:
             for queue in queues:
                 pipe.llen(queue.key)

@@ -18,12 +18,21 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from app.store import replies
-from app.store.queue import ACT, HANG_UP, PLACE_CALL, seconds
+from app.store.queue import (
+    ACT,
+    ACT_REQUEST,
+    HANG_UP,
+    HANG_UP_REQUEST,
+    PLACE_CALL,
+    PLACE_REQUEST,
+    seconds,
+)
 
 # Jobs that are read in one round trip.
 _AT_ONCE = 500
-# A second run of these is harmless: a call is claimed once, and a leg that was hung up is gone.
-_AGAIN = (PLACE_CALL, HANG_UP)
+# A second run of these is harmless: a call is accepted and claimed once, and a leg that was hung up
+# is gone.
+_AGAIN = (PLACE_CALL, HANG_UP, PLACE_REQUEST, HANG_UP_REQUEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +155,10 @@ def _failed(
 
 
 def _refusal(job: Job, function: str, queue: Queue) -> str:
-    if function == ACT:
-        return "an action may have been done. Request it again over the API."
+    if function in (ACT, ACT_REQUEST):
+        return "an action may have been done. Request it again."
+    if function == HANG_UP_REQUEST and not job.kwargs.get("id"):
+        return "it would hang up the calls that were placed since. Request it again."
     if function not in _AGAIN:
         return f"{function} is no job of Ringback."
     if job.origin != queue.name:

@@ -27,11 +27,15 @@ ACTIONS = "ringback-actions"
 # What programs ask for by a job of their own: docs/guide/enqueue.md.
 REQUESTS = "ringback-requests"
 # The queues that a worker takes jobs from.
-QUEUES = (CALLS, ACTIONS)
+QUEUES = (CALLS, ACTIONS, REQUESTS)
 
 PLACE_CALL = "workers.jobs.place_call"
 HANG_UP = "workers.jobs.hang_up"
 ACT = "workers.jobs.act"
+# The jobs of other programs (docs/guide/enqueue.md).
+PLACE_REQUEST = "ringback.place"
+HANG_UP_REQUEST = "ringback.hang_up"
+ACT_REQUEST = "ringback.act"
 
 # Seconds a job's own record stays in RQ; what became of the call stands in the call.
 _RESULT_TTL = 60
@@ -51,6 +55,8 @@ class JobQueue:
         self._keys = keys
         self.calls = Queue(CALLS, connection=redis, serializer=JSONSerializer)
         self.actions = Queue(ACTIONS, connection=redis, serializer=JSONSerializer)
+        self.requests = Queue(REQUESTS, connection=redis, serializer=JSONSerializer)
+        self.all = (self.calls, self.actions, self.requests)
         job = self.calls.create_job(
             PLACE_CALL, result_ttl=_RESULT_TTL, failure_ttl=_FAILURE_TTL, status=JobStatus.QUEUED
         )
@@ -139,7 +145,7 @@ class JobQueue:
 def queues(redis: Redis, queue: JobQueue) -> list[dict[str, Any]]:
     """How many jobs of each queue wait, are under way and have failed."""
     found = []
-    for each in (queue.calls, queue.actions):
+    for each in queue.all:
         found.append(
             {
                 "name": each.name,

@@ -154,8 +154,8 @@ def drop(ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     )
 
 
-def _queues(session: Session) -> "tuple[Queue, Queue]":
-    return session.queue.calls, session.queue.actions
+def _queues(session: Session) -> "tuple[Queue, ...]":
+    return session.queue.all
 
 
 def _queue(queue: "Queue", now: float) -> dict[str, Any]:

@@ -429,6 +429,7 @@ def test_queues(log_in: LogIn, client: FlaskClient, placed: str) -> None:
     assert {q["name"]: q["waiting"] for q in found["queues"]} == {
         "ringback-calls": 1,
         "ringback-actions": 0,
+        "ringback-requests": 0,
     }
     assert found["workers"] == []
     assert [(line["organization"], line["waiting"]) for line in found["lines"]] == [

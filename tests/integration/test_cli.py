@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.calls.model import State
+from app.store.queue import QUEUES
 from freeswitch.simulator import Simulator
 from ringback_cli.main import main
 from ringback_cli.up import environment
@@ -158,10 +159,7 @@ def test_the_switch_and_the_queue(ringback: Ringback, run: Run) -> None:
     assert (switch["state"], switch["listeners"], switch["paused"]) == ("up", 1, None)
     assert switch["name"] in run("switch", "list").stdout
     state = json.loads(run("queue", "--json").stdout)
-    assert {worker["queue"] for worker in state["workers"]} == {
-        "ringback-calls",
-        "ringback-actions",
-    }
+    assert {worker["queue"] for worker in state["workers"]} == set(QUEUES)
     assert "No call waits." in run("queue").stdout
 
 

@@ -50,14 +50,25 @@ def test_the_script(ringback: Ringback) -> None:
 
 
 def test_straight_through_the_queue(ringback: Ringback) -> None:
-    program = EXAMPLES / "enqueue.py"
-    words = (sys.executable, program, "0003*210", "15500", "15511", "through-the-queue")
-    call_id, last = run(ringback, *words).splitlines()
-    call = ringback.store.get(call_id)
-    assert call is not None and (call.app, call.kind) == ("demo-user", "simple")
-    assert last == "ended: NORMAL_CLEARING, by destination"
+    words = (sys.executable, EXAMPLES / "enqueue.py", "210", "15500", "15511", "through-the-queue")
+    call_id = run(ringback, *words).strip()
+    call = ringback.ended(call_id)
+    assert (call.app, call.kind, call.ended_by) == ("demo-user", "simple", "destination")
     # With its nonce it is placed once.
-    assert run(ringback, *words).splitlines() == [call_id, last]
+    assert run(ringback, *words).strip() == call_id
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node")
+def test_through_the_queue_from_node(ringback: Ringback, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "enqueue.mjs", tmp_path)
+    install = ["npm", "install", "--no-audit", "--no-fund", "--prefer-offline", "redis"]
+    done = subprocess.run(install, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
+    if done.returncode != 0:
+        pytest.skip(f"npm cannot install the client of Redis: {done.stderr[-200:]}")
+    said = run(ringback, "node", tmp_path / "enqueue.mjs", "210", "15500", "15511")
+    status, _, body = said.partition(" ")
+    assert status == "202"
+    assert ringback.ended(json.loads(body)[0]["id"]).app == "demo-user"
 
 
 def test_polling_redis(ringback: Ringback) -> None:

@@ -201,7 +201,7 @@ def test_rqs_own_tools_see_the_workers(ringback: Ringback) -> None:
         timeout=LIMIT,
     )
     assert result.returncode == 0, result.stderr
-    assert "calls" in result.stdout and "2 workers" in result.stdout
+    assert "calls" in result.stdout and "3 workers" in result.stdout
 
 
 def test_without_a_switch_a_call_ends_in_time(redis_server: str) -> None:

@@ -9,6 +9,7 @@ from app.accounts.model import Accounts
 from app.accounts.store import read_accounts
 from app.settings import Settings
 from app.store.pace import Limit
+from app.store.queue import ACTIONS, CALLS
 from app.store.switches import Pause, Switch
 from freeswitch.address import SwitchAddress
 from ringback_cli import checks
@@ -100,7 +101,7 @@ def test_a_redis_that_is_well(settings: Settings, fsync: str | None) -> None:
 
 
 def test_processes() -> None:
-    found = list(checks.worker_checks({"calls": [1.0, 500.0], "actions": [400.0]}))
+    found = list(checks.worker_checks({CALLS: [1.0, 500.0], ACTIONS: [400.0]}))
     assert [check.level for check in found] == [Level.OK, Level.FAILURE]
     assert checks.listener_check(SWITCH).level is Level.OK
     assert checks.listener_check(replace(SWITCH, listeners=1)).level is Level.WARNING

@@ -25,7 +25,7 @@ from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.pace import Limit, Pacer
-from app.store.queue import ACT, PLACE_CALL, JobQueue
+from app.store.queue import ACT, PLACE_CALL, QUEUES, JobQueue
 from app.store.writes import Note
 from ringback_cli import commands
 from ringback_cli.main import COMMANDS, PROCESSES, main
@@ -99,8 +99,7 @@ def test_the_doctor_goes_on_without_what_is_away(redis: Redis, settings: Setting
     empty = {**away, "RINGBACK_REDIS_URL": settings.require_redis()}
     assert failures(**empty) == {
         *(
-            "workers of ringback-calls",
-            "workers of ringback-actions",
+            *(f"workers of {queue}" for queue in QUEUES),
             "listeners of s",
             "accounts",
             "s",
@@ -215,6 +214,7 @@ def test_the_queue_and_what_failed_in_it(run: Run, store: CallStore, redis: Redi
     assert [(q["name"], q["waiting"], q["failed"]) for q in state["queues"]] == [
         ("ringback-calls", 0, 1),
         ("ringback-actions", 0, 1),
+        ("ringback-requests", 0, 0),
     ]
     assert "No worker is registered" in run("queue").stderr
     failed = {job["id"]: job for job in json.loads(run("queue", "failed", "--json").stdout)}
