@@ -1,5 +1,7 @@
 """A Redis server to try Ringback with. It loses its data when it ends."""
 
+import json
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -28,25 +30,48 @@ def server_binary() -> str:
 
 
 class EmbeddedRedis:
-    """A server on 127.0.0.1 that keeps its data only in memory."""
+    """A server on 127.0.0.1 that keeps its data only in memory.
 
-    def __init__(self, port: int, group: int = 0) -> None:
-        """``group`` is the process group that the server joins; 0 makes one of its own."""
-        self.url = f"redis://127.0.0.1:{port}/0"
+    Each user of the machine may connect to the port, so the server asks for a password. Only the
+    user of this process may read the files that hold it. No process has it among its arguments,
+    which `ps` shows to all users.
+    """
+
+    def __init__(self, port: int, group: int = 0, password: str | None = None) -> None:
+        """``group`` is the process group that the server joins; 0 makes one of its own. The default
+        of ``password`` is a random one; the empty text is none."""
+        if password is None:
+            password = secrets.token_urlsafe(32)
+        self.url = f"redis://{f':{password}@' if password else ''}127.0.0.1:{port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="ringback-redis-")
-        arguments = {
+        folder = Path(self._folder.name)
+        self.url_file = folder / "url"
+        _write(self.url_file, f"{self.url}\n")
+        configuration = {
             "bind": "127.0.0.1",
             "port": str(port),
-            "dir": self._folder.name,
+            "requirepass": password,
+            "dir": str(folder),
             "save": "",
             "appendonly": "no",
-            "logfile": str(Path(self._folder.name) / "server.log"),
+            "logfile": str(folder / "server.log"),
         }
-        command = [server_binary(), *(t for k, v in arguments.items() for t in (f"--{k}", v))]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=group)
+        lines = (f"{name} {json.dumps(value)}\n" for name, value in configuration.items())
+        _write(folder / "server.conf", "".join(lines))
+        self.process = subprocess.Popen(
+            [server_binary(), folder / "server.conf"],
+            stdin=subprocess.DEVNULL,
+            process_group=group,
+        )
 
     def stop(self) -> None:
         """End the server and remove its folder."""
         self.process.terminate()
         self.process.wait()
         self._folder.cleanup()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that only its user may read."""
+    path.touch(0o600, exist_ok=False)
+    path.write_text(text)

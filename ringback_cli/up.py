@@ -99,7 +99,9 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
             settings = replace(settings, redis_url=redis.url)
             stack.processes["redis"] = redis.process
             stack.embedded = True
-            stack.started.append(f"Redis      {redis.url} (embedded, keeps nothing)")
+            stack.started.append(
+                f"Redis      RINGBACK_REDIS_URL=$(cat {redis.url_file}) (embedded, keeps nothing)"
+            )
         for names in (("simulator",), ("worker", "listener", "webhooks"), ("api",)):
             exits.callback(stack.stop, *names)
         _ready("Redis", stack, lambda: _answers(settings))

@@ -33,12 +33,12 @@ class Proxy:
     """Stands between a client and Redis. Once told to, it swallows a reply of Redis and closes the
     connection, as a network does that fails between the two."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, password: str) -> None:
         self.swallowed = 0
         self._redis_port = port
         self._left: int | None = None
         self._server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._server.getsockname()[1]}/0"
+        self.url = f"redis://:{password}@127.0.0.1:{self._server.getsockname()[1]}/0"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def swallow(self, after: int = 0) -> None:
@@ -78,7 +78,8 @@ class Proxy:
 
 @pytest.fixture
 def proxy(redis: Redis) -> Iterator[Proxy]:
-    proxy = Proxy(redis.connection_pool.connection_kwargs["port"])
+    options = redis.connection_pool.connection_kwargs
+    proxy = Proxy(options["port"], options["password"])
     yield proxy
     proxy.close()
 

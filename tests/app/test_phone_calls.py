@@ -753,12 +753,12 @@ def test_an_api_that_is_started_while_redis_is_away_serves_once_it_is_there(
     settings: Settings,
 ) -> None:
     port = free_port()
-    url = f"redis://127.0.0.1:{port}/0"
+    url = f"redis://:secret@127.0.0.1:{port}/0"
     client = create_app(replace(settings, redis_url=url)).test_client()
     headers = {"Authorization": f"Bearer {USER}"}
     answer = client.get("/uapi/phoneCalls/@me/@self", headers=headers)
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "service_unavailable")
-    server = EmbeddedRedis(port)
+    server = EmbeddedRedis(port, password="secret")
     try:
         redis = connect(url)
         eventually(lambda: answers(redis) and redis.exists(Keys().accounts) == 1)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
@@ -223,10 +224,11 @@ def state_of_replica(master: Redis) -> str:
 
 def test_with_enough_replicas_all_goes_its_way() -> None:
     with own_redis() as master, own_redis() as replica:
-        host, port = "127.0.0.1", master.url.rpartition(":")[2].partition("/")[0]
+        of_master = urlsplit(master.url)
         # Else the master waits five seconds for more replicas.
         connect(master.url).config_set("repl-diskless-sync-delay", 0)
-        connect(replica.url).replicaof(host, port)
+        connect(replica.url).config_set("masterauth", of_master.password or "")
+        connect(replica.url).replicaof("127.0.0.1", of_master.port)
         client, call = Client(master.url, replicas=1), new_call()
         client.redis.connection_pool.connection_kwargs["socket_timeout"] = 5
         eventually(lambda: state_of_replica(client.redis) == "online")

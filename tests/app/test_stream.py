@@ -432,7 +432,7 @@ def test_redis_goes_and_comes_back(
     monkeypatch.setattr(feed, "_RETRY", 0.05)
     monkeypatch.setattr(feed, "_LOOK", 0.0)
     port = free_port()
-    server = EmbeddedRedis(port)
+    server = EmbeddedRedis(port, password="secret")
     await_ready(server.url)
     app = create_app(replace(settings, redis_url=server.url))
     source = app.extensions["ringback"][CallStream].feed
@@ -445,7 +445,7 @@ def test_redis_goes_and_comes_back(
     for _ in range(3):
         assert set(next(stream.blocks())) <= {"id", ":"}
     assert Stream(app).answer.status_code == 503
-    server = EmbeddedRedis(port)
+    server = EmbeddedRedis(port, password="secret")
     try:
         await_ready(server.url)
         # It has forgotten all there was: who listens has to look anew.

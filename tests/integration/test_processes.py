@@ -68,7 +68,7 @@ def test_up_starts_everything_and_ends_everything(number: signal.Signals) -> Non
     )
     try:
         text = "".join(lines_until(process, "Ringback is up"))
-        assert re.search(r"Redis +redis://127\.0\.0\.1:\d+/0", text)
+        assert re.search(r"Redis +RINGBACK_REDIS_URL=\$\(cat /\S+/url\) ", text)
         assert re.search(r"Simulator +esl://:ClueCon@127\.0\.0\.1:\d+", text)
         assert re.search(r"API +http://127\.0\.0\.1:\d+", text)
         started = children(process.pid)

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError
 
 from app.calls.model import State
 from app.settings import load_settings
@@ -48,9 +51,11 @@ def up(folder: Path, **settings: str) -> Iterator[tuple["subprocess.Popen[str]",
         text = "".join(lines_until(process, "Ringback is up"))
         url = settings.get("RINGBACK_REDIS_URL")
         if url is None:
-            found = re.search(r"redis://\S+", text)
+            found = re.search(r"RINGBACK_REDIS_URL=\$\(cat (\S+)\)", text)
             assert found is not None
-            url = found[0]
+            file = Path(found[1])
+            assert file.stat().st_mode & 0o077 == 0 and file.parent.stat().st_mode & 0o077 == 0
+            url = file.read_text().strip()
         stack = Stack(replace(load_settings(), http=http, redis_url=url))
         yield process, Ringback(stack, CallStore(connect(url), Keys()))
     finally:
@@ -112,9 +117,14 @@ def test_other_modules_of_pythonpath_are_found(tmp_path: Path) -> None:
     assert result.stdout.endswith("PYTHONPATH is searched\n"), result.stderr
 
 
-def test_ps_shows_the_parts_by_their_names(tmp_path: Path) -> None:
-    with up(tmp_path) as (process, _):
+def test_ps_shows_the_parts_by_their_names_and_no_password(tmp_path: Path) -> None:
+    with up(tmp_path) as (process, ringback):
         lines = command_lines(children(process.pid))
+        url = urlsplit(ringback.stack.settings.require_redis())
+        assert url.password and not any(url.password in line for line in lines)
+        # Another user of the machine can connect, and can enqueue nothing.
+        with pytest.raises(AuthenticationError):
+            Redis(port=url.port or 0).lpush("rq:queue:ringback-actions", "x")
         for part in PARTS:
             found = [line for line in lines if line.endswith(f"ringback {part}")]
             # The API has a server process beside the one that watches it.

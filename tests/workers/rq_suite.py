@@ -98,7 +98,7 @@ def main(folder: str, *arguments: str) -> int:
     with socket.socket() as client:
         if client.connect_ex(("127.0.0.1", 6379)) == 0:
             sys.exit("port 6379 is in use, and RQ's tests need it: stop the server there")
-    redis = EmbeddedRedis(6379)
+    redis = EmbeddedRedis(6379, password="")
     try:
         connect(redis.url, retries=20).ping()
         os.chdir(folder)

@@ -436,7 +436,8 @@ def test_it_works_on_when_redis_was_away() -> None:
     try:
         finish_a_job(redis.url)
         redis.stop()
-        redis = EmbeddedRedis(urlsplit(redis.url).port or 0)
+        url = urlsplit(redis.url)
+        redis = EmbeddedRedis(url.port or 0, password=url.password)
         finish_a_job(redis.url)
     finally:
         process.kill()
