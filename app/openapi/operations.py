@@ -359,6 +359,7 @@ _PHONE_CALL_EVENTS = (
         },
         "The receiver gets a signed message of the event's type with the parameter `Test` = `1`. "
         "It is sent once, also if the event is disabled.",
+        name="testCallEvent",
         codes=(*_OWNED, "pce_type_invalid", "pce_id_invalid", "pce_url_invalid"),
         sentences={"extension_invalid": events.NO_EXTENSION},
     ),
