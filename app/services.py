@@ -65,7 +65,9 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         phone_calls,
         tokens,
         Authenticator(store, tokens.app_of, calls.now),
-        PhoneCallEvents(calls, parse_networks(settings.webhook_allow or "")),
+        PhoneCallEvents(
+            calls, parse_networks(settings.webhook_allow or ""), settings.action_timeout
+        ),
         CallReports(settings, CdrStore(redis, keys), calls.now),
         PresenceService(calls),
         PhoneCallActions(settings, phone_calls, calls, queue),

@@ -203,15 +203,15 @@ def listener_check(switch: Switch) -> Check:
 
 
 def webhooks_check(hooked: int, oldest: float | None) -> Check:
-    """A check by the number of extensions with call events, and the age (seconds) of the oldest
-    message that waits."""
+    """A check by the number of extensions, users, organizations and apps with call events, and the
+    age (seconds) of the oldest message that waits."""
     if oldest is not None and oldest > OUTBOX_LIMIT:
         return failure(
             "webhooks",
             f"the oldest call event has waited for {age(oldest)}",
             "Start `ringback webhooks`.",
         )
-    return ok("webhooks", f"{hooked} extensions have call events, and none waits")
+    return ok("webhooks", f"{hooked} have call events, and no event waits")
 
 
 # Accounts

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from redis.exceptions import RedisError
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
+from app.accounts.credential_schemas import DEMO_WEBHOOK_SECRET
 from app.calls.model import State
 from app.settings import Settings
 from app.store import index
@@ -139,6 +140,8 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
         _ready("the webhooks process", stack, delivers)
         stack.started.append(f"API        {stack.url}")
         stack.started.append(f"Console    {stack.url}/console")
+        if settings.accounts is None:
+            stack.started.append(f"Webhooks   signed with {DEMO_WEBHOOK_SECRET}")
         yield stack
 
 

@@ -17,6 +17,8 @@ DEMO_TOKENS = tuple(
     for kind in ("token", "secret")
     for level in ("user", "organization", "administrator", "voipnow")
 )
+# The secret of the demo's apps that signs call events. The documentation names it too.
+DEMO_WEBHOOK_SECRET = "whsec_dGhlIHdlYmhvb2sgc2VjcmV0IG9mIHRoZSBkZW1v"
 # Those of the demo are shorter than others may be.
 TOKEN = Regexp(
     rf"\A(?:{'|'.join(DEMO_TOKENS)}|[A-Za-z0-9_.-]{{20,255}})\Z",

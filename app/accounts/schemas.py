@@ -10,6 +10,7 @@ from marshmallow.validate import Length, OneOf, Range, Regexp
 from app.accounts import credentials, ringback
 from app.accounts.credential_schemas import (
     DEMO_TOKENS,
+    DEMO_WEBHOOK_SECRET,
     HASH,
     SECRET,
     TOKEN,
@@ -44,6 +45,7 @@ from app.calls.sight import organization_of
 from app.number_plans import COUNTRIES
 from app.numbers import NumberFormat
 
+_OF_DEMO = "Is one of the demo's, which everybody knows: choose another."
 _ID = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
 _NUMBER = Regexp(r"\A\d{1,16}\Z", error="Takes digits.")
 _EXTENDED = Regexp(r"\A\d{1,16}\*\d{1,16}\Z", error="Takes an extended number: 0003*210.")
@@ -417,8 +419,9 @@ class AccountsSchema(Schema):
             for name in ("token", "client_secret"):
                 known = {each.sha256 for each in getattr(app, f"all_{name}s")}
                 if known & demo and not self._demo:
-                    text = "Is one of the demo's, which everybody knows: choose another."
-                    errors.add("apps", index, name, text)
+                    errors.add("apps", index, name, _OF_DEMO)
+            if app.webhook_secret == DEMO_WEBHOOK_SECRET and not self._demo:
+                errors.add("apps", index, "webhook_secret", _OF_DEMO)
         if errors.found:
             raise ValidationError(errors.found)
 

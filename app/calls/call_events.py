@@ -1,14 +1,15 @@
 """Call events: what a change of a call tells the webhooks of the extensions in it.
 
 See docs/internals/uapi.md#call-events. The functions are pure. An event is a fact of the new call
-that was no fact of the old one, and a fact stays one. So a call gives an extension each type of
-event once, however often or late the switch's own events come.
+that was no fact of the old one, and a fact stays one. So a call gives a holder of webhooks each
+type of event once, however often or late the switch's own events come.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Call, Leg, NumberKind, Role, State
+from app.calls.sight import organization_of
 from app.calls.transitions import FAULTS
 
 # The types of a PhoneCallEvent. An incoming and an outgoing call have different answer types.
@@ -40,24 +41,54 @@ _STATUSES = {
 }
 
 
-def outbox(old: Call | None, new: Call) -> Sequence[tuple[str, dict[str, str]]]:
-    """The entries for the outbox stream, each with the extension whose webhooks it is for.
+def outbox(old: Call | None, new: Call) -> Sequence[tuple[list[str], dict[str, str]]]:
+    """The entries for the outbox stream, each with the holders of the webhooks that it is for.
 
-    An entry holds ``type``, ``extension`` and the parameters that a URL is told
-    (docs/internals/uapi.md#what-a-url-is-told); a parameter without a value is empty. There is no
-    entry after a call's end, nor for an extension that has left the call: the receiver has its
-    Hangup already.
+    A holder is an extension, or has all calls of a user, an organization or an app (:func:`wide`).
+    An entry holds ``type``, ``extension``, ``for`` (the holders with blanks between) and the
+    parameters that a URL is told (docs/internals/uapi.md#what-a-url-is-told); a parameter without a
+    value is empty. There is no entry after a call's end, nor for a holder that has left the call:
+    the receiver has its Hangup already.
     """
     if old is None or old.state is State.ENDED:
         return ()
     if new.state is not State.ENDED and not _moved(old, new):
         return ()
-    before = _facts(old)
-    return [
-        (extension, _entry(new, kind, extension, *party))
-        for (kind, extension), party in _facts(new).items()
-        if (kind, extension) not in before and (HANGUP, extension) not in before
-    ]
+    old_parties, parties = _parties(old), _parties(new)
+    before, after = _facts(old, *old_parties), _facts(new, *parties)
+    gone = _wide_hangups(new, after, *parties)
+    if len(after) == len(before) and not gone:
+        return ()
+    gone_before = _wide_hangups(old, before, *old_parties)
+    told_before = {(kind, holder) for kind, of in before for holder in _wide(old, of)}
+    told = []
+    for (kind, extension), party in after.items():
+        is_new = (kind, extension) not in before
+        holders = [extension] if is_new and (HANGUP, extension) not in before else []
+        if kind == HANGUP:
+            holders += [h for h, of in gone.items() if of == extension and h not in gone_before]
+        elif is_new:
+            fresh = [h for h in _wide(new, extension) if (kind, h) not in told_before]
+            told_before.update((kind, holder) for holder in fresh)
+            holders += [holder for holder in fresh if holder not in gone_before]
+        if holders:
+            told.append((holders, _entry(new, kind, extension, holders, *party)))
+    return told
+
+
+def wide(*, user: str = "", organization: str = "", app: str = "") -> str:
+    """The name of the holder that has all calls of a user (its id), of an organization (its number)
+    or of an app (its id). No extension has such a name."""
+    if user:
+        return "user:" + user
+    return "organization:" + organization if organization else "app:" + app
+
+
+def kind_of(holder: str) -> tuple[str, str]:
+    """What has the calls of a holder, and its name: ``("user", "12")``. Of an extension the first
+    is empty."""
+    kind, _, name = holder.rpartition(":")
+    return kind, name
 
 
 # The facts of a leg that bring events; False for a fact that brings none for this leg.
@@ -106,12 +137,13 @@ def _calls(leg: Leg, room: bool) -> bool:
 _Party = tuple[bool, list[Leg]]
 
 
-def _facts(call: Call) -> dict[tuple[int, str], _Party]:
+def _facts(
+    call: Call, callers: dict[str, list[Leg]], called: dict[str, list[Leg]]
+) -> dict[tuple[int, str], _Party]:
     """The facts of the call by type and extension, in the order in which receivers are told. Of
     the changes of a leg, only its stage counts."""
     room = call.conference is not None
     stages = {leg.id: _stage(leg, room) for leg in call.legs}
-    callers, called = _parties(call)
     facts: dict[tuple[int, str], _Party] = {}
     dialled: dict[str, _Party] = {}
     for extension, legs in callers.items():
@@ -139,6 +171,48 @@ def _facts(call: Call) -> dict[tuple[int, str], _Party]:
         if ended or all(stages[leg.id][_ENDED] for leg in _first(own)):
             facts[HANGUP, extension] = party
     return facts
+
+
+def _wide_hangups(
+    call: Call,
+    facts: Iterable[tuple[int, str]],
+    callers: dict[str, list[Leg]],
+    called: dict[str, list[Leg]],
+) -> dict[str, str]:
+    """The wide holders that have left the call, each with the extension whose Hangup tells it: one
+    that talked, if there is one.
+
+    A holder has left when all its extensions have that the call began with. Those that an action
+    brings in count only if it began with none.
+    """
+    hung_up = [extension for kind, extension in facts if kind == HANGUP]
+    if not hung_up:
+        return {}
+    found: dict[str, str] = {}
+    legs = {number: callers.get(number, []) + called.get(number, []) for number in callers | called}
+    talked = [number for number in hung_up if any(leg.won for leg in legs[number])]
+    for extension in (*talked, *hung_up):
+        for holder in _wide(call, extension):
+            if holder not in found:
+                found[holder] = extension
+    if call.state is State.ENDED:
+        return found
+    for number, of in legs.items():
+        if any(leg.role is not Role.THIRD and leg.ended is None for leg in _first(of)):
+            for holder in _wide(call, number):
+                found.pop(holder, None)
+    return found
+
+
+def _wide(call: Call, extension: str) -> list[str]:
+    """The wide holders that an extension of the call belongs to."""
+    owners = (leg.owner for leg in call.legs if leg.owner is not None and leg.number == extension)
+    owner = next(owners, call.user if extension == call.extension else None)
+    return [
+        *([] if owner is None else [wide(user=owner)]),
+        wide(organization=organization_of(extension)),
+        wide(app=call.app),
+    ]
 
 
 def _parties(call: Call) -> tuple[dict[str, list[Leg]], dict[str, list[Leg]]]:
@@ -178,7 +252,9 @@ def _first(legs: list[Leg]) -> list[Leg]:
     return first or [leg for leg in legs if leg.party == legs[0].party]
 
 
-def _entry(call: Call, kind: int, extension: str, out: bool, legs: list[Leg]) -> dict[str, str]:
+def _entry(
+    call: Call, kind: int, extension: str, holders: Iterable[str], out: bool, legs: list[Leg]
+) -> dict[str, str]:
     called = _called(call) if out else legs[0]
     calling = extension if out else _extension(call.winner)
     if calling is None or call.conference is not None:
@@ -187,6 +263,7 @@ def _entry(call: Call, kind: int, extension: str, out: bool, legs: list[Leg]) ->
     return {
         "type": str(kind),
         "extension": extension,
+        "for": " ".join(holders),
         "CallID": call.id,
         "CallerIDNum": number.rstrip(">"),
         "CallerIDName": name.strip(),
@@ -204,6 +281,30 @@ def _entry(call: Call, kind: int, extension: str, out: bool, legs: list[Leg]) ->
         "HangupCause": _cause(call, legs) if kind == HANGUP else "",
         "Nonce": call.nonce or "",
         **({"Metadata": call.metadata} if call.metadata else {}),
+    }
+
+
+def sample(kind: int, extension: str, call_id: str, at: float) -> dict[str, str]:
+    """The parameters that a test tells: those of an event of this type, with ``Test`` beside them.
+    ``at`` is in epoch seconds."""
+    out = kind not in (DIAL_IN, ANSWER_IN)
+    public = "+13235742879"
+    return {
+        "CallID": call_id,
+        "CallerIDNum": "" if out else public,
+        "CallerIDName": "Test",
+        "CalledDID": "",
+        "CalledExtension": "" if out else extension,
+        "CallerExtension": extension if out else "",
+        "CallStatus": _CALLING if kind in (DIAL_IN, DIAL_OUT) else _ANSWER,
+        "CallFlow": "OUT" if out else "IN",
+        "CalledNumber": public if out else extension,
+        "CallAPIID": call_id,
+        "EventType": str(kind),
+        "EventTime": moment(at),
+        "HangupCause": "NORMAL_CLEARING" if kind == HANGUP else "",
+        "Nonce": "",
+        "Test": "1",
     }
 
 

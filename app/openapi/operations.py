@@ -318,7 +318,9 @@ _PHONE_CALL_EVENTS = (
             path,
             "Notify a URL of an extension's calls",
             schemas.PhoneCallEventSchema,
-            description="`type` may stand in the path, in the body or in both.",
+            description="`type` may stand in the path, in the body or in both. In place of an "
+            "extension, `@self` is all extensions of the user, `@organization` all of the "
+            "organization, and `@app` all calls that the app places.",
             body=events.CreateSchema,
             codes=(*_BODY, "pce_limit_exceeded"),
             example={"type": "2", "url": "https://crm.example.com/calls", "method": "1"},
@@ -345,6 +347,21 @@ _PHONE_CALL_EVENTS = (
             (_EVENTS_OF, ("pce_type_invalid",), "listCallEventsOfType"),
             (_EVENT, ("pce_type_invalid", "pce_id_invalid"), "getCallEvent"),
         )
+    ),
+    Operation(
+        "post",
+        f"{_EVENT}/test",
+        "PhoneCallEvents",
+        "Send a test to a URL",
+        {
+            200: ("How the test went.", schemas.EventTest),
+            202: ("The test waits to be sent.", schemas.EventTest),
+        },
+        "The receiver gets a signed message of the event's type with the parameter `Test` = `1`. "
+        "It is sent once, also if the event is disabled.",
+        name="testCallEvent",
+        codes=(*_OWNED, "pce_type_invalid", "pce_id_invalid", "pce_url_invalid"),
+        sentences={"extension_invalid": events.NO_EXTENSION},
     ),
     _event(
         "updateCallEvent",

@@ -182,6 +182,12 @@ class PhoneCallEventCollection(Collection):
     entry = fields.List(fields.Nested(PhoneCallEventSchema), required=True, metadata=_ENTRY)
 
 
+class EventTest(Answer):
+    id = _text("The id of the message: its header `webhook-id`.")
+    result = _text("`delivered`, `failed`, or `waiting` if it is not sent yet.")
+    reason = _text("Why it has failed.")
+
+
 class PhoneCallRecordView(Answer):
     id = _text("`00`.")
     extension = _text("The extension that was charged.")

@@ -38,6 +38,7 @@ class CallEvent(Answer):
     HangupCause = _text("Of a hang-up FreeSWITCH's name of the cause.", "USER_BUSY")
     Nonce = _text("The nonce of the create request, or nothing.", "order-4711")
     Metadata = _text("The metadata of the call as JSON.", required=False)
+    Test = _text("`1` in a test.", required=False)
 
 
 class StatusCallback(Answer):

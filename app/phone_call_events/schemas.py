@@ -17,8 +17,8 @@ _ID = re.compile(r"[A-Za-z0-9]{1,255}")
 
 # Other types of extensions have events than place calls, so the sentence differs.
 NO_EXTENSION = (
-    "extension takes the number of an existing extension (phone terminal, queue, conference or "
-    "IVR), and not @self."
+    "extension takes the number of a phone terminal, queue, conference or IVR; or @self, "
+    "@organization or @app unless the app has the compatibility voipnow."
 )
 
 

@@ -39,6 +39,7 @@ def blueprint(name: str) -> Blueprint:
         blue.get(path)(needs(AppScope.EVENTS)(list_events))
         blue.delete(path)(needs(AppScope.EVENTS)(delete))
     blue.put(f"{_PATH}/<kind>/<event>")(needs(AppScope.EVENTS)(update))
+    blue.post(f"{_PATH}/<kind>/<event>/test")(needs(AppScope.EVENTS)(test))
     return blue
 
 
@@ -88,6 +89,18 @@ def delete(
         caller, user, extension, event_type(kind, "pce_type_invalid"), event_id(event)
     )
     return jsonify([_resource(event, user, extension) for event in deleted])
+
+
+def test(user: str, extension: str, kind: str, event: str) -> tuple[Response, int]:
+    caller, service = _caller()
+    of_path, name = event_type(kind, "pce_type_invalid"), event_id(event)
+    assert of_path is not None and name is not None
+    message, reason = service.test(caller, user, extension, of_path, name)
+    if reason is None:
+        return jsonify({"id": message, "result": "waiting"}), 202
+    if reason:
+        return jsonify({"id": message, "result": "failed", "reason": reason}), 200
+    return jsonify({"id": message, "result": "delivered"}), 200
 
 
 def _caller() -> tuple[Caller, PhoneCallEvents]:

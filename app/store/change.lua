@@ -2,14 +2,19 @@
 -- the waiting call (pace.lua).
 
 -- Carries out one command. Four are not of Redis:
---   HOOK   a condition: the next command runs only if the set has the word
+--   HOOK   a condition: the next command runs only if the set has one of the words
 --   ENTER  puts a waiting call in line, or again if it has changed: its id, the time of its acceptance
 --          (epoch seconds), its lane, its claim
 --   LEAVE  takes a call out of line: its id
 --   ROOM   a limit may have room: its name
 -- Returns whether the next command runs.
 local function carry_out(name, key, ...)
-  if name == 'HOOK' then return redis.call('SISMEMBER', key, ...) == 1 end
+  if name == 'HOOK' then
+    for _, word in ipairs({...}) do
+      if redis.call('SISMEMBER', key, word) == 1 then return true end
+    end
+    return false
+  end
   if name == 'ENTER' then
     lines(key).enter(...)
   elseif name == 'LEAVE' then

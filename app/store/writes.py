@@ -179,8 +179,8 @@ def commands(
             made = audit.Entry(note.who, note.audited, new.id, number, data=note.data)
             yield audit.command(keys, made, now, new.retention)
     yield from _index(keys, old, new)
-    for extension, told in call_events.outbox(old, new):
-        yield "HOOK", keys.hooked, extension
+    for holders, told in call_events.outbox(old, new):
+        yield "HOOK", keys.hooked, *holders
         yield _command("XADD", keys.outbox, told, ("*",))
     for told in status_callback.outbox(old, new):
         yield _command("XADD", keys.outbox, told, ("*",))

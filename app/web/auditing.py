@@ -31,6 +31,7 @@ _WHAT = {
     ("phone_call_events", "create"): "call_event_create",
     ("phone_call_events", "update"): "call_event_update",
     ("phone_call_events", "delete"): "call_event_delete",
+    ("phone_call_events", "test"): "call_event_test",
     ("oauth", "token"): "token",
     ("oauth", "revoke"): "token_revoke",
     ("console", "create"): PLACE,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from app.accounts.credential_schemas import DEMO_WEBHOOK_SECRET
 from app.accounts.model import ExtensionType
 from app.accounts.store import AccountStore, read_accounts
 from app.settings import SettingsError
@@ -57,6 +58,7 @@ def test_the_demo_accounts_are_the_contract() -> None:
         for token in ("demo-user-token", "demo-organization-token", "demo-administrator-token")
     }
     assert list(levels.values()) == ["user", "organization", "administrator"]
+    assert demo.apps["demo-user"].webhook_secret == DEMO_WEBHOOK_SECRET
     voipnow = demo.app_of_token("demo-voipnow-token")
     assert voipnow is not None and voipnow.compatibility.value == "voipnow"
     assert demo.gateways_to("5354353") == ("pstn",)
@@ -87,6 +89,13 @@ def test_a_file(accounts_file: Path) -> None:
         (('number = "0003*210"', 'number = "0003*2100"'), r"extensions\[1\]\.number: Takes 3"),
         (('user = "12"\ntoken', "token"), r"apps\[1\]\.user: Is required"),
         (('"a-long-and-secret-token"', '"demo-user-token"'), r"apps\[1\]\.token: .*demo"),
+        (
+            (
+                '"a-long-and-secret-token"',
+                f'"{"x" * 20}"\nwebhook_secret = "{DEMO_WEBHOOK_SECRET}"',
+            ),
+            r"apps\[1\]\.webhook_secret: .*demo",
+        ),
         (('"a-long-and-secret-token"', '"short"'), r"apps\[1\]\.token"),
         (('["uk", "pstn"]', "[]"), r"routes\[1\]\.gateways"),
         (('prefix = "+44"', 'prefix = ""'), r"routes\[2\]\.prefix: Is taken"),

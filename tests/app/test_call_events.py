@@ -1,6 +1,6 @@
 """What a call's changes tell the web hooks of its extensions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calls import transitions
-from app.calls.call_events import ANSWER_IN, ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP, outbox
+from app.calls.call_events import ANSWER_IN, ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP, outbox, wide
 from app.calls.model import Call, Leg, NumberKind, Role, State
 from app.calls.transitions import LegReport, finish_originate, report_leg
 
-Told = list[tuple[str, dict[str, str]]]
+# The holders of webhooks, and what they are told.
+Told = list[tuple[list[str], dict[str, str]]]
 
 DESK, SECOND, CALLED = "0003*210", "0003*211", "0003*024"
 PUBLIC = "3235742879"
@@ -51,7 +52,7 @@ def report(of: str, at: float, *what: str, **words: str) -> LegReport:
     return LegReport(f"uuid-{of}", **dict.fromkeys(what, at), **words)  # type: ignore[arg-type]
 
 
-def told(current: Call, *reports: LegReport) -> tuple[Call, Told]:
+def changes(current: Call, *reports: LegReport) -> tuple[Call, Told]:
     """The call after the reports, and all that its changes tell."""
     entries: Told = []
     for one in reports:
@@ -61,8 +62,24 @@ def told(current: Call, *reports: LegReport) -> tuple[Call, Told]:
     return current, entries
 
 
-def brief(entries: Told) -> list[tuple[str, int, str]]:
+def own(entries: Iterable[tuple[list[str], dict[str, str]]]) -> list[tuple[str, dict[str, str]]]:
+    """What the extensions themselves are told."""
+    return [(e["extension"], e) for holders, e in entries if e["extension"] in holders]
+
+
+def told(current: Call, *reports: LegReport) -> tuple[Call, list[tuple[str, dict[str, str]]]]:
+    """The call after the reports, and all that its changes tell the extensions."""
+    current, entries = changes(current, *reports)
+    return current, own(entries)
+
+
+def brief(entries: Iterable[tuple[str, dict[str, str]]]) -> list[tuple[str, int, str]]:
     return [(ext, int(entry["type"]), entry["CallStatus"]) for ext, entry in entries]
+
+
+def heard(holder: str, entries: Told) -> list[tuple[str, int, str]]:
+    """What one holder is told: of which extension, and what."""
+    return brief((e["extension"], e) for holders, e in entries if holder in holders)
 
 
 TALK = (
@@ -109,6 +126,7 @@ def test_a_call_between_two_extensions() -> None:
             **shared,
             "type": entry["type"],
             "extension": extension,
+            "for": entry["for"],
             "CallStatus": entry["CallStatus"],
             "CallFlow": flow,
             "EventType": entry["type"],
@@ -214,11 +232,11 @@ def test_a_destination_that_never_rings_hears_nothing() -> None:
 def test_ends_without_events() -> None:
     ringing, _ = told(call([DESK], [CALLED]), report("a1", 1002, "created", "ringing"))
     lost = transitions.end(ringing, transitions.EVENTS_LOST, at=1010.0)
-    assert brief(list(outbox(ringing, lost))) == [(DESK, 2, "UNKNOWN")]
+    assert brief(own(outbox(ringing, lost))) == [(DESK, 2, "UNKNOWN")]
     asked = transitions.request_hangup(ringing, at=1005.0)
     assert not outbox(ringing, asked)  # Nothing has ended yet.
     over = report_leg(asked, report("a1", 1006, "ended", cause="ORIGINATOR_CANCEL"))
-    assert brief(list(outbox(asked, over))) == [(DESK, 2, "CANCEL")]
+    assert brief(own(outbox(asked, over))) == [(DESK, 2, "CANCEL")]
     refused = finish_originate(call([DESK], [CALLED]), error="GATEWAY_DOWN", at=1010.0)
     # Never dialled, so nothing to hang up.
     assert refused.state is State.ENDED and not outbox(call([DESK], [CALLED]), refused)
@@ -284,6 +302,86 @@ def test_a_conference_calls_whom_it_invites() -> None:
     }
 
 
+# Two users of one organization.
+OWNERS = {DESK: "12", SECOND: "12", CALLED: "13"}
+ORGANIZATION, APP = wide(organization="0003"), wide(app="app")
+
+
+def owned(sources: Sequence[str], destinations: Sequence[str], extension: str = DESK) -> Call:
+    made = call(sources, destinations, extension)
+    return replace(
+        made, legs=tuple(replace(leg, owner=OWNERS.get(leg.number)) for leg in made.legs)
+    )
+
+
+def test_a_user_an_organization_and_an_app_are_told_once() -> None:
+    _, entries = changes(owned([DESK], [CALLED]), *TALK)
+    assert heard(wide(user="12"), entries) == [
+        (DESK, DIAL_OUT, "CALLING"),
+        (DESK, ANSWER_OUT, "ANSWER"),
+        (DESK, HANGUP, "ANSWER"),
+    ]
+    assert heard(wide(user="13"), entries) == [
+        (CALLED, DIAL_IN, "CALLING"),
+        (CALLED, ANSWER_IN, "ANSWER"),
+        (CALLED, HANGUP, "ANSWER"),
+    ]
+    both = [
+        (DESK, DIAL_OUT, "CALLING"),
+        (CALLED, DIAL_IN, "CALLING"),
+        (DESK, ANSWER_OUT, "ANSWER"),
+        (CALLED, ANSWER_IN, "ANSWER"),
+        # The last to leave.
+        (DESK, HANGUP, "ANSWER"),
+    ]
+    assert heard(ORGANIZATION, entries) == heard(APP, entries) == both
+    assert heard(wide(organization="0004"), entries) == heard(wide(app="other"), entries) == []
+
+
+def test_who_loses_the_race_is_no_end_of_the_call_for_the_user() -> None:
+    _, entries = changes(
+        owned([DESK, SECOND], [PUBLIC]),
+        report("a1", 1001, "created"),
+        report("a2", 1001, "created"),
+        report("a2", 1003, "answered"),
+        report("a1", 1003, "ended", cause="LOSE_RACE"),
+        report("b1", 1006, "answered"),
+        report("a2", 1016, "ended", cause="NORMAL_CLEARING"),
+        report("b1", 1016, "ended", cause="NORMAL_CLEARING"),
+    )
+    assert heard(wide(user="12"), entries) == [
+        (DESK, DIAL_OUT, "CALLING"),
+        (SECOND, ANSWER_OUT, "ANSWER"),
+        (SECOND, HANGUP, "ANSWER"),
+    ]
+
+
+def test_public_sources_belong_to_the_user_that_pays() -> None:
+    _, entries = changes(owned([PUBLIC], ["5302040"]), *TALK)
+    for holder in (wide(user="12"), ORGANIZATION, APP):
+        assert [kind for _, kind, _ in heard(holder, entries)] == [DIAL_OUT, ANSWER_OUT, HANGUP]
+
+
+def test_a_user_whose_phone_comes_in_by_an_action() -> None:
+    """And one whose second phone comes in after the first has left."""
+    talking, _ = changes(owned([DESK], [PUBLIC]), *TALK[:7])
+    thirds = tuple(
+        replace(leg(name, number), role=Role.THIRD, owner=OWNERS[number])
+        for name, number in (("c1", CALLED), ("c2", SECOND))
+    )
+    _, entries = changes(
+        replace(talking, legs=(*talking.legs, *thirds)),
+        report("c1", 1010, "created", "ringing"),
+        report("c1", 1012, "ended", cause="NORMAL_CLEARING"),
+        report("a1", 1013, "ended", cause="NORMAL_CLEARING"),
+        report("c2", 1014, "created", "ringing", "answered"),
+        report("c2", 1015, "ended", cause="NORMAL_CLEARING"),
+        report("b1", 1016, "ended", cause="NORMAL_CLEARING"),
+    )
+    assert [kind for _, kind, _ in heard(wide(user="13"), entries)] == [DIAL_IN, HANGUP]
+    assert heard(wide(user="12"), entries) == [(DESK, HANGUP, "ANSWER")]
+
+
 REPORTS = st.builds(
     lambda of, what, cause: report(of, 1000.0, what, **({"cause": cause} if cause else {})),
     st.sampled_from(["a1", "a2", "b1", "b2"]),
@@ -301,16 +399,18 @@ def test_whatever_comes_in_whatever_order(
     sources: list[str], destinations: list[str], reports: list[LegReport]
 ) -> None:
     """Each event once at most; an answer only after its dial, nothing after a hang-up; and the
-    end tells of everybody who was told of a beginning."""
-    current, entries = told(call(sources, destinations), *reports)
+    end tells of everybody who was told of a beginning. The same holds of each holder."""
+    current, entries = changes(owned(sources, destinations), *reports)
     ended = transitions.end(current, transitions.EVENTS_LOST, at=2000.0)
     entries += outbox(current, ended)
-    ids = [(entry["type"], extension) for extension, entry in entries]
-    assert len(ids) == len(set(ids))
-    for extension in {extension for extension, _ in entries}:
-        types = [int(entry["type"]) for of, entry in entries if of == extension]
-        assert types[-1] == HANGUP and types[0] in (0, 1)
-        for answer, dial in ((ANSWER_IN, 0), (ANSWER_OUT, 1)):
+    assert all(entry["for"].split() == holders for holders, entry in entries)
+    for holder in {holder for holders, _ in entries for holder in holders}:
+        types = [int(entry["type"]) for holders, entry in entries if holder in holders]
+        assert len(types) == len(set(types))
+        assert types[-1] == HANGUP and types[0] in (DIAL_IN, DIAL_OUT)
+        for answer, dial in ((ANSWER_IN, DIAL_IN), (ANSWER_OUT, DIAL_OUT)):
             if answer in types:
                 assert types.index(dial) < types.index(answer)
     assert all(entry["CallStatus"] and entry["EventTime"] for _, entry in entries)
+    # Whoever has all calls is told of a call if anybody is.
+    assert ("app:app" in {h for holders, _ in entries for h in holders}) == bool(entries)

@@ -320,7 +320,9 @@ def test_what_fields_and_filters_may_name(document: Any, app: Flask) -> None:
 
 
 # What a generated client makes functions of: a verb and what it is about.
-NAME = re.compile(r"(place|invite|list|get|act|hang|stream|create|update|delete|revoke)[A-Z]\w+")
+NAME = re.compile(
+    r"(place|invite|list|get|act|hang|stream|create|update|delete|test|revoke)[A-Z]\w+"
+)
 
 
 def test_every_operation_has_a_name(document: Any) -> None:
@@ -378,10 +380,13 @@ def test_webhooks_are_described_as_they_are_sent(document: Any) -> None:
     )
     rings = report_leg(made, LegReport("uuid-a1", created=1.0, ringing=1.0))
     ((_, event),) = call_events.outbox(made, rings)
-    # These two say to whom the event goes, and are not sent.
-    sent = {name: text for name, text in event.items() if name not in ("type", "extension")}
-    assert set(sent) == set(schemas["CallEvent"]["properties"])
-    assert [*Draft202012Validator(schemas["CallEvent"]).iter_errors(sent)] == []
+    # These say to whom the event goes, and are not sent.
+    own = ("type", "extension", "for")
+    sent = {name: text for name, text in event.items() if name not in own}
+    tested = call_events.sample(0, DESK, "test", 1.0)
+    assert set(sent) | set(tested) == set(schemas["CallEvent"]["properties"])
+    for parameters in (sent, tested):
+        assert [*Draft202012Validator(schemas["CallEvent"]).iter_errors(parameters)] == []
     (entry,) = status_callback.outbox(made, rings)
     status = {"event": entry["event"], "time": entry["time"], "call": entry["call"]}
     message = {"id": f"{made.id}-ringing", "status": status}

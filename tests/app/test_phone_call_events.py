@@ -12,6 +12,7 @@ from redis import Redis
 from app.phone_call_events.model import PhoneCallEvent
 from app.phone_call_events.store import EventStore
 from app.store.keys import Keys
+from tests.app.conftest import VOIPNOW
 from tests.app.test_phone_calls import ADMINISTRATOR, ORGANIZATION, USER, is_error
 
 EVENTS = "/uapi/extensions/@me/0003*210/phoneCallEvents"
@@ -122,10 +123,93 @@ def test_urls_that_can_be(ask: Ask, url: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
-@pytest.mark.parametrize("extension", ["@self", "0003*212", "212", "0003*999", "0004*210"])
+@pytest.mark.parametrize("extension", ["0003*212", "212", "0003*999", "0004*210", "@all"])
 def test_extensions_that_have_no_events(ask: Ask, method: str, extension: str) -> None:
     path = EVENTS.replace("0003*210", extension)
     is_error(ask(method, path, BODY), 400, "extension_invalid")
+
+
+@pytest.mark.parametrize("extension", ["@self", "@organization", "@app"])
+def test_programs_written_for_voipnow_name_an_extension(ask: Ask, extension: str) -> None:
+    path = EVENTS.replace("0003*210", extension)
+    is_error(ask("POST", path, BODY, token=VOIPNOW), 400, "extension_invalid")
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "holder"),
+    [
+        ("@me/@self", USER, "user:12"),
+        ("12/@self", ORGANIZATION, "user:12"),
+        ("12/@self", ADMINISTRATOR, "user:12"),
+        ("@owner/@organization", ORGANIZATION, "organization:0003"),
+        ("12/@organization", ADMINISTRATOR, "organization:0003"),
+        ("@me/@app", USER, "app:demo-user"),
+        ("@owner/@app", ADMINISTRATOR, "app:demo-administrator"),
+    ],
+)
+def test_events_of_all_calls_of_a_holder(
+    ask: Ask, redis: Redis, path: str, token: str, holder: str
+) -> None:
+    path = f"/uapi/extensions/{path}/phoneCallEvents"
+    event = ask("POST", path, BODY, token=token).json
+    assert event["links"]["self"] == f"http://localhost{path}/0/{event['id']}"
+    assert redis.smembers("ringback:hooked") == {holder.encode()}
+    assert ask("GET", path, token=token).json["entry"] == [event]
+    assert ask("GET", EVENTS).json["entry"] == []
+    one = f"{path}/0/{event['id']}"
+    assert ask("PUT", one, {"status": 0}, token=token).json["status"] == "0"
+    assert len(ask("DELETE", one, token=token).json) == 1
+    assert not redis.exists("ringback:hooked", f"ringback:phoneCallEvents:{holder}")
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
+@pytest.mark.parametrize(
+    ("path", "token", "status", "code"),
+    [
+        ("@me/@organization", USER, 403, "rights_insufficient"),
+        ("@owner/@self", USER, 400, "user_invalid"),
+        ("@owner/@self", ORGANIZATION, 400, "user_invalid"),
+        ("13/@self", ORGANIZATION, 400, "user_invalid"),
+        ("13/@app", USER, 400, "user_invalid"),
+        ("@owner/@organization", ADMINISTRATOR, 400, "user_invalid"),
+    ],
+)
+def test_holders_that_an_app_may_not_follow(
+    ask: Ask, method: str, path: str, token: str, status: int, code: str
+) -> None:
+    path = f"/uapi/extensions/{path}/phoneCallEvents"
+    is_error(ask(method, path, BODY, token=token), status, code)
+
+
+def test_two_apps_have_events_of_their_own_calls(ask: Ask) -> None:
+    path = "/uapi/extensions/@owner/@app/phoneCallEvents"
+    ask("POST", path, BODY, token=ORGANIZATION)
+    assert ask("GET", path, token=ADMINISTRATOR).json["entry"] == []
+
+
+def test_a_holder_has_so_many_events(ask: Ask, redis: Redis) -> None:
+    store, keys = EventStore(redis, Keys()), Keys()
+    for number in range(100):
+        event = PhoneCallEvent(f"e{number}", 0, URL, 1, 1, "", 1.0, "demo-user")
+        assert store.replace("user:12", None, event)
+    path = "/uapi/extensions/@me/@self/phoneCallEvents"
+    is_error(ask("POST", path, BODY), 400, "pce_limit_exceeded")
+    assert redis.smembers(keys.hooked) == {b"user:12"}
+
+
+def test_a_test_is_sent_and_its_result_told(ask: Ask, redis: Redis) -> None:
+    """By the process that delivers; here its part is played."""
+    event = create(ask)
+    answer = ask("POST", f"{EVENTS}/0/{event['id']}/test")
+    assert answer.status_code == 202 and answer.json["result"] == "waiting"
+    ((_, entry),) = redis.xrange("ringback:outbox")  # type: ignore[misc, union-attr]
+    told = {name.decode(): text.decode() for name, text in entry.items()}
+    expected = {"type": "0", "extension": "0003*210", "for": "0003*210", "test": event["id"]}
+    assert {name: told[name] for name in expected} == expected
+    assert told["Test"] == "1" and told["CallStatus"] == "CALLING"
+    assert answer.json["id"] == f"{told['CallID']}-0-0003*210-{event['id']}"
+    is_error(ask("POST", f"{EVENTS}/1/{event['id']}/test"), 400, "pce_id_invalid")
+    is_error(ask("POST", f"{EVENTS}/x/{event['id']}/test"), 400, "pce_type_invalid")
 
 
 def test_users_and_apps(ask: Ask) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from app.calls.model import State
+from app.phone_call_events.store import events_key
 from app.store.client import connect
 from app.store.keys import Keys
-from ringback import Client
 from ringback_cli.up import environment, free_port
 from tests.conftest import eventually
 from tests.docs.blocks import ROOT, Block, blocks, pages
@@ -135,9 +135,9 @@ def page(ringback: Ringback, tmp_path: Path) -> Iterator[Page]:
         ringback.request("DELETE", f"@owner/@self/{call_id}", token="demo-organization-token")
         ringback.ended(call_id)
     # What a page leaves behind, above all one that failed.
-    client = Client(ringback.stack.url, "demo-user-token")
-    for extension in redis.smembers(Keys().hooked):
-        client.remove_call_events(extension.decode())
+    for holder in redis.smembers(Keys().hooked):
+        redis.delete(events_key(Keys(), holder.decode()))
+    redis.delete(Keys().hooked)
     redis.hdel(Keys().switch("simulator"), "paused")
     for key in redis.scan_iter(f"{Keys().prefix}nonce:*"):
         redis.delete(key)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,11 +22,11 @@ from redis import Redis
 from standardwebhooks.webhooks import Webhook
 
 from app.accounts.caller import COMMAND_LINE
-from app.accounts.model import User
+from app.accounts.model import App, Level, User
 from app.accounts.schemas import AppSchema
 from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore, read_accounts
-from app.calls.call_events import ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP
+from app.calls.call_events import ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP, wide
 from app.calls.model import Call
 from app.calls.status_callback import EVENTS
 from app.calls.transitions import LegReport, report_leg
@@ -436,6 +437,82 @@ def test_an_app_that_may_not_see_the_calls_any_more(
     assert told.letters() == ids and len(receiver.seen) == 1
     reasons = {letter.reason for letter in told.messages.dead_letters()}
     assert reasons == {f"app demo-user may no longer see {DESK}"}
+
+
+def test_holders_of_all_calls_are_told_once(told: Told, receiver: Receiver, delivery: None) -> None:
+    told.want(f"{receiver.url}/user", extension=wide(user="12"))
+    told.want(f"{receiver.url}/organization", extension=wide(organization="0003"), app="crm")
+    told.want(f"{receiver.url}/app", [HANGUP], extension=wide(app="demo-user"))
+    told.want(f"{receiver.url}/app", [HANGUP], extension=wide(app="demo-voipnow"))
+    accounts = told.accounts
+    crm = App("crm", Level.ORGANIZATION, "0" * 64, organization="0003", client_id="crm")
+    crm = replace(crm, webhook_secret=SECRET)
+    accounts = replace(accounts, apps={**accounts.apps, "crm": crm})
+    AccountStore(told.redis, told.keys).replace(accounts, demo=True)
+    # Without an event of any extension.
+    assert told.redis.scard(told.keys.hooked) == 4
+    owned = call([DESK], [CALLED])
+    legs = tuple(replace(leg, owner="12") for leg in owned.legs)
+    told.talk(1, new=replace(owned, app="demo-user", legs=legs))
+    eventually(told.is_idle)
+    assert told.letters() == []
+    paths = Counter(request["path"] for request in receiver.seen)
+    assert paths == {"/user": 3, "/organization": 3, "/app": 1}
+    for request in receiver.seen:
+        assert "for" not in request["parameters"] and "Test" not in request["parameters"]
+        Webhook(SECRET).verify(request["content"], request["headers"], json_parse=False)
+
+
+@pytest.mark.parametrize(
+    ("holder", "app"),
+    [
+        ({"user": "12"}, "stranger"),
+        ({"organization": "0003"}, "demo-user"),
+        ({"app": "demo-user"}, "stranger"),
+    ],
+)
+def test_an_app_that_may_not_follow_a_holder_any_more(
+    redis: Redis, receiver: Receiver, redis_url: str, holder: dict[str, str], app: str
+) -> None:
+    told = Told(redis, OWN)
+    accounts = told.accounts
+    stranger = App("stranger", Level.USER, "0" * 64, user="13", client_id="stranger")
+    another = replace(
+        accounts,
+        apps={**accounts.apps, "stranger": stranger},
+        users={**accounts.users, "13": User("13", "0003")},
+    )
+    AccountStore(redis, told.keys).replace(another, demo=True)
+    told.want(receiver.url, [DIAL_OUT], extension=wide(**holder), app=app)
+    told.talk(1, TALK[:1], replace(call([DESK], [CALLED]), app="demo-user"))
+    with delivering(quick(redis_url, key_prefix=OWN)):
+        eventually(lambda: len(told.letters()) == 1)
+    (letter,) = told.messages.dead_letters()
+    assert receiver.seen == [] and "may no longer see" in letter.reason
+
+
+def test_a_test_goes_its_way_once(told: Told, receiver: Receiver, delivery: None) -> None:
+    (event,) = told.want(receiver.url, [HANGUP], extension=wide(user="12"))
+    assert told.events.replace(wide(user="12"), event, replace(event, status=DISABLED))
+
+    def tried() -> str:
+        message = told.events.test(wide(user="12"), event, DESK, 1000.0)
+        result: list[str | None] = []
+        eventually(
+            lambda: result.append(told.events.test_result(message)) or result[-1] is not None
+        )
+        request = receiver.next()
+        assert request["id"] == message and request["parameters"]["Test"] == "1"
+        assert request["parameters"]["EventTime"] == "1970-01-01T00:16:40.000Z"
+        Webhook(SECRET).verify(request["content"], request["headers"], json_parse=False)
+        return str(result[-1])
+
+    assert tried() == ""
+    receiver.answer = lambda _: 500
+    assert tried() == "HTTP 500"
+    eventually(told.is_idle)
+    # It is not tried again, and leaves no dead letter.
+    assert len(receiver.seen) == 2 and told.letters() == []
 
 
 def test_a_private_address_is_not_connected_to(

@@ -1,6 +1,6 @@
 -- Take lanes whose first message is due, each under a lease. A process that dies loses its leases.
 -- KEYS  1 the targets
--- ARGV  1 what the keys of extensions' PhoneCallEvents begin with  2 the same of messages
+-- ARGV  1 what the keys of holders' PhoneCallEvents begin with  2 the same of messages
 --       3 the lease in seconds  4 how many lanes at most  5 how many of one target
 --       6 how many messages the process is sending to each target, a JSON object
 --       7 how many of one app  8 how many messages the process is sending for each app, a JSON object
@@ -30,7 +30,8 @@ for _, target in ipairs(targets) do
       local message = redis.call('LINDEX', ARGV[2] .. 'lane:' .. lane, 0)
       local of = cjson.decode(message)
       -- A status callback has its URL in the message.
-      local event = of.event and redis.call('HGET', ARGV[1] .. of.extension, of.event) or ''
+      local holder = of.holder or of.extension
+      local event = of.event and redis.call('HGET', ARGV[1] .. holder, of.event) or ''
       redis.call('ZADD', due, lease, lane)
       taken[#taken + 1] = {target, lane, lease, message, event}
     end

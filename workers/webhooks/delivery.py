@@ -19,11 +19,11 @@ from redis.exceptions import RedisError
 
 from app.accounts import rights
 from app.accounts.caller import COMMAND_LINE, Caller
-from app.accounts.model import Accounts, App, Level
+from app.accounts.model import Accounts, App
 from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore
 from app.calls.model import Call
-from app.calls.sight import organization_of
+from app.phone_call_events.holders import may_follow
 from app.phone_call_events.model import ENABLED, POST
 from app.settings import Settings, parse_networks
 from app.store.client import BLOCK_LIMIT
@@ -160,8 +160,9 @@ class Delivery:
 
     def _deliver(self, taken: Taken) -> None:
         event = taken.event
-        is_callback = "callback" in taken.message
-        if not is_callback and (event is None or event["status"] != ENABLED):
+        is_callback, is_test = "callback" in taken.message, "test" in taken.message
+        # A test shows whether a disabled event would work.
+        if not is_callback and (event is None or not (is_test or event["status"] == ENABLED)):
             # The PhoneCallEvent was deleted or disabled.
             counting.delivery("dropped")
             self._messages.done(taken)
@@ -179,11 +180,13 @@ class Delivery:
         else:
             self._failing.discard(taken.target)
             counting.delivery("delivered")
+            if is_test:
+                self._messages.tell(taken, None)
             self._messages.done(taken)
 
     def _send_event(self, taken: Taken, event: dict[str, Any]) -> None:
         message = taken.message
-        app = self._app(event["app"], message["extension"])
+        app = self._app(event["app"], message.get("holder", message["extension"]))
         content = urlencode(message["parameters"])
         post = FORM if event["method"] == POST else None
         self._send(taken, event["url"], content, post, app.webhook_secret)
@@ -249,18 +252,13 @@ class Delivery:
             raise Failed(f"app {app_id} lacks the scope {AppScope.EVENTS}", final=True)
         return app
 
-    def _app(self, app_id: str, number: str) -> App:
-        """The app of an event, as long as it may see the extension's calls. Raises Failed."""
+    def _app(self, app_id: str, holder: str) -> App:
+        """The app of an event, as long as it may see the calls of the event's holder. Raises
+        Failed."""
         accounts = self._accounts.current()
-        app, extension = self._granted(accounts, app_id), accounts.extensions.get(number)
-        caller, owner = Caller(app, accounts), None
-        if extension is not None:
-            owner = accounts.users[extension.owner]
-        elif app.level is not Level.USER and app.organization in (None, organization_of(number)):
-            # The extension has left the accounts. Its calls still show to these apps.
-            return app
-        if owner is None or not caller.may_act_for(owner):
-            raise Failed(f"app {app_id} may no longer see {number}", final=True)
+        app = self._granted(accounts, app_id)
+        if not may_follow(Caller(app, accounts), holder):
+            raise Failed(f"app {app_id} may no longer see {holder}", final=True)
         return app
 
     def _now(self) -> float:
@@ -269,6 +267,12 @@ class Delivery:
 
     def _failed(self, taken: Taken, error: Failed) -> None:
         attempts = taken.message["attempts"]
+        if "test" in taken.message:
+            # The client that asked for it waits for the result.
+            self._messages.tell(taken, error.reason)
+            self._messages.done(taken)
+            counting.delivery("dropped")
+            return
         if error.final or attempts >= self._settings.webhook_retries:
             log.warning("%s to %s is given up: %s", taken.message["id"], taken.target, error)
             self._messages.bury(taken, error.reason)

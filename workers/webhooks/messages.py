@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from app.phone_call_events.store import events_key
+from app.phone_call_events.store import RESULT_KEPT, events_key, test_result_key
 from app.store.keys import Keys
 
 # The most entries of the outbox, or messages, that one script takes; and the number of
@@ -34,8 +34,8 @@ class Taken:
     target: str
     lane: str
     lease: str
-    # Of each message the id and the attempts. Of a call event also its extension, event and
-    # parameters; of a status callback its callback and status.
+    # Of each message the id and the attempts. Of a call event also its extension, holder, event and
+    # parameters, and whether it is a test; of a status callback its callback and status.
     message: dict[str, Any]
     # The PhoneCallEvent's fields; None if a client deleted it, and of a status callback.
     event: dict[str, Any] | None
@@ -146,6 +146,11 @@ class Messages:
                 ],
             )
         )
+
+    def tell(self, taken: Taken, reason: str | None) -> None:
+        """Write for the API how a test went: why it failed, or None if the receiver took it."""
+        key = test_result_key(self._keys, taken.message["id"])
+        self._redis.set(key, reason or "", ex=RESULT_KEPT)
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """All dead letters, the oldest first."""

@@ -1,8 +1,8 @@
 -- Turn entries of the outbox into messages: a status callback into one, a call event into one for each
--- enabled PhoneCallEvent of the extension and type. The same step removes the entry, so that no message
--- is lost or doubled.
+-- enabled PhoneCallEvent of its type that a holder of the entry has, a test into one. The same step
+-- removes the entry, so that no message is lost or doubled.
 -- KEYS  1 the outbox  2 the targets  3 the dead letters
--- ARGV  1 what the keys of extensions' PhoneCallEvents begin with  2 the same of messages
+-- ARGV  1 what the keys of holders' PhoneCallEvents begin with  2 the same of messages
 --       3 how many entries at most  4 how many lanes a target may have  5 how many dead letters
 --       6 after how many PhoneCallEvents the script begins no other entry: Redis does nothing else
 --         while a script runs
@@ -26,8 +26,8 @@ for _, entry in ipairs(entries) do
   taken = taken + 1
   local told = {}
   for i = 1, #entry[2], 2 do told[entry[2][i]] = entry[2][i + 1] end
-  local extension, kind = told.extension, told.type
-  told.extension, told.type = nil, nil
+  local extension, kind, holders, test = told.extension, told.type, told['for'], told.test
+  told.extension, told.type, told['for'], told.test = nil, nil, nil, nil
   if told.callback then
     local callback = cjson.decode(told.callback)
     looked_at = looked_at + 1
@@ -36,14 +36,20 @@ for _, entry in ipairs(entries) do
       status = {event = told.event, time = told.time, call = told.call},
     })
   end
-  for _, text in ipairs(extension and redis.call('HVALS', ARGV[1] .. extension) or {}) do
-    local event = cjson.decode(text)
-    looked_at = looked_at + 1
-    if event.status == 1 and event.type == tonumber(kind) then
-      add(told.CallID, event.app, event.target, {
-        id = told.CallID .. '-' .. kind .. '-' .. extension .. '-' .. event.id,
-        extension = extension, event = event.id, attempts = 0, parameters = told,
-      })
+  -- An older Ringback names no holders: the extension is the only one.
+  for holder in (holders or extension or ''):gmatch('%S+') do
+    for _, text in ipairs(redis.call('HVALS', ARGV[1] .. holder)) do
+      local event = cjson.decode(text)
+      looked_at = looked_at + 1
+      local wanted = event.status == 1 and event.type == tonumber(kind)
+      if test then wanted = event.id == test end
+      if wanted then
+        add(told.CallID, event.app, event.target, {
+          id = told.CallID .. '-' .. kind .. '-' .. extension .. '-' .. event.id,
+          extension = extension, holder = holder, event = event.id, attempts = 0, parameters = told,
+          test = test and true or nil,
+        })
+      end
     end
   end
   redis.call('XDEL', KEYS[1], entry[1])
