@@ -81,6 +81,16 @@ CODES = COMMON | {
         "headers takes an object with source and destination, each an object of SIP headers.",
     ),
     "pc_status_invalid": (400, "status takes live or all."),
+    "pc_state_invalid": (
+        400,
+        "state takes some of queued, dialing, ringing, answered, bridged and ended, with commas "
+        "between.",
+    ),
+    "pc_date_invalid": (
+        400,
+        "startDate and endDate take a date of the form 2015-01-23T04:56:22Z, and startDate none "
+        "later than endDate.",
+    ),
     "pc_phonecall_invalid": (400, "phoneCallId takes the id of a call."),
     "pc_timeout_invalid": (400, "waitForPickup takes 1 to 600 whole seconds."),
     "pc_duration_invalid": (
@@ -111,6 +121,7 @@ CODES = COMMON | {
     "fields_invalid": (400, "fields takes names of a PhoneCall's fields, separated by commas."),
     "count_invalid": (400, "count takes 1 to 5000."),
     "startindex_invalid": (400, "startIndex takes 0 to 5000."),
+    "cursor_invalid": (400, "cursor takes what paging.next of the page before has."),
     "filterby_invalid": (400, "filterBy takes the name of a field."),
     "filterop_invalid": (
         400,

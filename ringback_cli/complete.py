@@ -34,7 +34,8 @@ def _offering(read: Callable[[Session], Iterable[str]]) -> Completer:
 def _ids(session: Session, key: str) -> list[str]:
     from app.store import index
 
-    return index.page(session.redis, key, index.ALL, 0, _MOST, newest_first=True)[0]
+    places, _ = index.page(session.redis, key, index.ALL, 0, _MOST, newest_first=True)
+    return [call_id for call_id, _ in places]
 
 
 def _accounts(table: str, field: str) -> Completer:

@@ -1,24 +1,12 @@
 """The parts of a request for records (docs/internals/uapi.md#call-reports)."""
 
-from typing import Any
-
-from marshmallow import ValidationError, fields
 from marshmallow.validate import OneOf, Regexp
 
 from app.caller_id import NUMBER
+from app.web.cursor import CursorField
+from app.web.dates import Date
 from app.web.fields import ListQuery, Number, WholeNumber
-from app.web.listing import parse_date
 from app.web.metadata import Pairs
-
-
-class Date(fields.String):
-    """A field for an XML Schema dateTime, loaded as epoch seconds."""
-
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
-        try:
-            return parse_date(super()._deserialize(value, attr, data, **kwargs))
-        except ValueError as error:
-            raise ValidationError(str(error)) from error
 
 
 def _number(code: str) -> Number:
@@ -30,6 +18,7 @@ class CdrQuery(ListQuery):
     of the call, ``saveStartDate`` and ``saveEndDate`` the last write of the record. Both ends of a
     span count, to the second."""
 
+    cursor = CursorField()
     source = _number("cdr_source_invalid")
     destination = _number("cdr_destination_invalid")
     startDate = Date(metadata={"code": "cdr_start_date_invalid"})

@@ -15,6 +15,8 @@ from app.number_plans import canonical
 from app.numbers import same
 from app.settings import Settings
 from app.store.index import Span
+from app.web import dates
+from app.web.cursor import Page
 from app.web.listing import Filter, Kind, Listing
 from app.web.metadata import METADATA, has_pairs
 
@@ -51,7 +53,7 @@ class CallReports:
 
     def page(
         self, caller: Caller, user_name: str | None, query: Mapping[str, Any], asked: Listing
-    ) -> tuple[list[Record], int]:
+    ) -> Page[Record]:
         """A page of records of the calls charged to the user, and the number of such records.
 
         With None it covers all users that the app may act for. ``query`` is a loaded CdrQuery.
@@ -68,25 +70,31 @@ class CallReports:
                 tests.append(lambda record: _matches(by, record))
         if not tests:
             return self._store.page(
-                *(key, span, asked.start, asked.count), newest_first=asked.newest_first
+                *(key, span, asked.start, asked.count),
+                newest_first=asked.newest_first,
+                after=asked.after,
             )
         with self._turn():
             return self._search(key, span, tests, asked)
 
-    def _search(
-        self, key: str, span: Span, tests: list[_Test], asked: Listing
-    ) -> tuple[list[Record], int]:
+    def _search(self, key: str, span: Span, tests: list[_Test], asked: Listing) -> Page[Record]:
+        cursor = asked.cursor
         found: list[Record] = []
-        total = 0
-        for some in self._store.walk(key, span, newest_first=asked.newest_first):
+        total = cursor.start if cursor is not None else 0
+        end = asked.start + asked.count
+        for some in self._store.walk(key, span, newest_first=asked.newest_first, after=asked.after):
             for record in some:
                 if all(test(record) for test in tests):
-                    if asked.start <= total < asked.start + asked.count:
+                    if asked.start <= total < end:
                         found.append(record)
                     total += 1
+            # The request that made the cursor has counted them all.
+            if cursor is not None and total > end:
+                break
             # Let the process answer other requests in between.
             time.sleep(0)
-        return found, total
+        last = (found[-1]["id"], found[-1]["published"]) if found and total > end else None
+        return Page(found, max(total, cursor.total) if cursor is not None else total, last)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -117,10 +125,7 @@ def _span(query: Mapping[str, Any], longest: float) -> Span:
     # A record is never saved before its call's acceptance, nor long after it.
     first = max(query.get("startDate", -math.inf), query.get("saveStartDate", -math.inf) - longest)
     last = min(query.get("endDate", math.inf), query.get("saveEndDate", math.inf))
-    return Span(
-        first if math.isinf(first) else math.ceil(first),
-        last if math.isinf(last) else math.floor(last) + 1,
-    )
+    return dates.span(first, last)
 
 
 def _tests(caller: Caller, query: Mapping[str, Any]) -> list[_Test]:

@@ -7,8 +7,9 @@ import orjson
 from redis import Redis
 
 from app.store import index
-from app.store.index import Span
+from app.store.index import Place, Span
 from app.store.keys import Keys
+from app.web.cursor import Page
 
 # A record as app.calls.cdr.record makes it, with ``saved``, the time of its last write.
 Record = dict[str, Any]
@@ -22,21 +23,34 @@ class CdrStore:
         self.keys = keys
 
     def page(
-        self, key: str, span: Span, start: int, count: int, *, newest_first: bool
-    ) -> tuple[list[Record], int]:
-        """Some records from number ``start`` on, and the number of all records."""
-        ids, total = index.page(self._redis, key, span, start, count, newest_first=newest_first)
-        return self._read(key, ids), total
+        self,
+        key: str,
+        span: Span,
+        start: int,
+        count: int,
+        *,
+        newest_first: bool,
+        after: Place | None = None,
+    ) -> Page[Record]:
+        """Some records from number ``start`` on or after a place, and the number of all records."""
+        places, total = index.page(
+            *(self._redis, key, span, start, count), newest_first=newest_first, after=after
+        )
+        last = places[-1] if places and start + count < total else None
+        return Page(self._read(key, places), total, last)
 
-    def walk(self, key: str, span: Span, *, newest_first: bool) -> Iterator[list[Record]]:
-        """All records, some hundreds at a time."""
-        for some in index.walk(self._redis, key, span, newest_first=newest_first):
-            yield self._read(key, [call_id for call_id, _ in some])
+    def walk(
+        self, key: str, span: Span, *, newest_first: bool, after: Place | None = None
+    ) -> Iterator[list[Record]]:
+        """All records, or those after a place, some hundreds at a time."""
+        for some in index.walk(self._redis, key, span, newest_first=newest_first, after=after):
+            yield self._read(key, some)
 
     def count(self, key: str, span: Span) -> int:
-        return self.page(key, span, 0, 0, newest_first=True)[1]
+        return self.page(key, span, 0, 0, newest_first=True).total
 
-    def _read(self, key: str, ids: list[str]) -> list[Record]:
+    def _read(self, key: str, places: list[Place]) -> list[Record]:
+        ids = [call_id for call_id, _ in places]
         texts: Any = self._redis.mget(map(self.keys.record, ids)) if ids else []
         # A record written under a shorter retention expires before its entry leaves the index.
         if gone := [call_id for call_id, text in zip(ids, texts, strict=True) if text is None]:

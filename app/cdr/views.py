@@ -30,15 +30,15 @@ def list_records(user: str | None = None) -> Response:
     query = load(_query, arguments(("filterValue", METADATA)))
     asked = listing(query, FILTERS, FIELDS, "cdr_invalid_filter_by_{}")
     try:
-        records, total = service(CallReports).page(caller, user, query, asked)
+        page = service(CallReports).page(caller, user, query, asked)
     except TooManyReports:
         return _ask_again()
-    resources = list(map(phone_call_record, records))
+    resources = list(map(phone_call_record, page.rows))
     entry = {
         record["id"]: row
-        for record, row in zip(records, picked(resources, asked.fields), strict=True)
+        for record, row in zip(page.rows, picked(resources, asked.fields), strict=True)
     }
-    return jsonify(collection(entry, total, asked))
+    return jsonify(collection(entry, page.total, asked, page.last))
 
 
 def _ask_again() -> Response:

@@ -66,14 +66,15 @@ class Console:
 
     def live(self, caller: Caller) -> dict[str, Any]:
         """The newest live calls, and the number of all."""
-        calls, total = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=PAGE))
-        return {"calls": self.rows(caller, calls), "total": total, "now": self.store.now()}
+        page = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=PAGE))
+        rows = self.rows(caller, page.rows)
+        return {"calls": rows, "total": page.total, "now": self.store.now()}
 
     def named(self, caller: Caller, ids: Sequence[str]) -> dict[str, Any]:
         """The calls with these ids that Redis keeps and the app may see, and the number of live
         calls."""
         rows = self.rows(caller, self._of(caller, "id", ids))
-        _, total = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=0))
+        total = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=0)).total
         return {"calls": rows, "total": total, "now": self.store.now()}
 
     def search(self, caller: Caller, text: str) -> dict[str, Any]:
@@ -90,11 +91,10 @@ class Console:
         named = self._of(caller, "id", [text]) + self._of(caller, "nonce", [text])
         live: list[Call] = []
         for start in range(0, _LIVE_LOOKED_AT, 500):
-            some, total = self.phone_calls.page(
-                caller, OWNER, SELF, None, Listing(start=start, count=500)
-            )
-            live += [call for call in some if _has(text, _words(call))]
-            if start + 500 >= total:
+            asked = Listing(start=start, count=500)
+            page = self.phone_calls.page(caller, OWNER, SELF, None, asked)
+            live += [call for call in page.rows if _has(text, _words(call))]
+            if start + 500 >= page.total:
                 break
         known = {call.id: call for call in (*named, *live)}
         rows = self.rows(caller, list(known.values())[:PAGE])
@@ -170,7 +170,7 @@ class Console:
         """The calls by id or by nonce, live or ended, that the app may see."""
         one_of = Filter(by, "inArray", tuple(values), Kind.TEXT)
         asked = Listing(count=MAX_VALUES, filter=one_of)
-        return self.phone_calls.page(caller, OWNER, SELF, None, asked)[0]
+        return self.phone_calls.page(caller, OWNER, SELF, None, asked).rows
 
     def _ended(self, caller: Caller, text: str) -> list[Record]:
         key, _ = self._indexes(caller)

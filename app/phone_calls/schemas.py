@@ -1,20 +1,24 @@
 """The parts of requests, each with the error code for a bad value."""
 
+import math
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.accounts import ringback
 from app.accounts.fields import Parsed
 from app.accounts.prompt_schemas import AcceptSchema, AnnounceSchema
 from app.caller_id import parse_caller_id
+from app.calls.model import State
 from app.phone_calls.extras import (
     DestinationHeadersSchema,
     HeadersSchema,
     Metadata,
     StatusCallbackSchema,
 )
+from app.web.cursor import CursorField
+from app.web.dates import Date
 from app.web.fields import (
     DIALLABLE,
     BaseQuery,
@@ -24,6 +28,7 @@ from app.web.fields import (
     WholeNumber,
     coded,
     extension_number,
+    phone_number,
 )
 from app.web.metadata import Pairs
 
@@ -136,14 +141,36 @@ class InviteQuery(BaseQuery):
     pin = Number(validate=Regexp(r"\A\d{1,16}\Z"), metadata=coded("pc_pin_invalid"))
 
 
+class States(fields.String):
+    """A field for states with commas between, loaded as a set."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        words = super()._deserialize(value, attr, data, **kwargs).split(",")
+        try:
+            return frozenset(State(word.strip()) for word in words)
+        except ValueError as error:
+            raise ValidationError(f"Takes {', '.join(State)}.") from error
+
+
 class CallsQuery(ListQuery):
+    cursor = CursorField()
     metadata = Pairs()
+    state = States(metadata=coded("pc_state_invalid"))
+    phoneNumber = phone_number("pc_destination_invalid")
+    nonce = fields.String(validate=_printable, metadata=coded("pc_nonce_invalid"))
+    startDate = Date(metadata=coded("pc_date_invalid"))
+    endDate = Date(metadata=coded("pc_date_invalid"))
     # ``all`` has the ended calls too.
     status = fields.String(
         load_default="live",
         validate=OneOf(["live", "all"]),
         metadata=coded("pc_status_invalid"),
     )
+
+    @validates_schema(skip_on_field_errors=True)
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("startDate", -math.inf) > data.get("endDate", math.inf):
+            raise ValidationError("Takes a date that is not later than endDate.", "startDate")
 
 
 class HangUpQuery(BaseQuery):

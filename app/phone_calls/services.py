@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache, partial
 from typing import Any
 
 from app.accounts import caps, ringback
@@ -50,11 +51,12 @@ from app.store.accepting import Acceptor
 from app.store.audit import Who
 from app.store.calls import CallStore
 from app.store.errors import NotReplicated, OutcomeUnknown
-from app.store.index import ALL
+from app.store.index import ALL, Place, Span
 from app.store.pace import Pacer, QueuePosition
 from app.store.queue import JobQueue
 from app.store.writes import Note
 from app.telemetry import counting
+from app.web.cursor import Page
 from app.web.listing import Filter, Listing
 from app.web.quota import quota_error
 
@@ -386,46 +388,73 @@ class PhoneCalls:
         call_id: str | None,
         asked: Listing,
         search: Search | None = None,
-    ) -> tuple[list[Call], int]:
-        """A page of the calls that :meth:`find` finds, and their number on all pages. A filter by
-        id or nonce also finds ended calls, and so may a search."""
+    ) -> Page[Call]:
+        """A page of the calls that :meth:`find` finds. What is named by id or nonce is found while
+        it is kept, live or ended, and a search may ask for ended calls."""
         scope, search = caller.scope(user_name, extension), search or Search()
-        named = self._named(caller, call_id, asked.filter)
-        calls = None if named is None else _visible(scope, named)
-        if calls is None and search.is_needed:
-            calls = []
-            since = self._store.now() - metadata_index.LONGEST - self._settings.retention
-            for some in searching.found(self._store, scope, search, since):
-                calls += _visible(scope, some)
-                # Let the process answer other requests in between.
-                time.sleep(0)
-        if calls is not None:
-            calls = list(filter(search.matches, calls))
-            if asked.filter is not None:
-                calls = [call for call in calls if asked.filter.matches(_value(asked.filter, call))]
-            calls.sort(key=lambda call: call.accepted, reverse=asked.newest_first)
-            return asked.cut(calls), len(calls)
-        ids, total = self._page_of_live(scope.indexes(self._store.keys), asked)
-        calls = self._live(scope, ids)
+        named = self._named(caller, call_id, asked.filter, search)
+        matches = _test(caller, search, asked.filter)
+        if named is not None:
+            calls = list(filter(matches, _visible(scope, named)))
+            calls.sort(key=_order, reverse=asked.newest_first)
+            return Page(asked.cut(calls), len(calls))
+        if search.is_needed:
+            return self._search(scope, search, asked, matches)
+        places, total = self._page_of_live(scope.indexes(self._store.keys), asked, search.span)
+        calls = self._live(scope, [call_id for call_id, _ in places])
+        last = places[-1] if places and asked.start + len(places) < total else None
         # A call that ended after the index was read does not count.
-        return calls, total - (len(ids) - len(calls))
+        return Page(calls, total - (len(places) - len(calls)), last)
+
+    def _search(
+        self, scope: Scope, search: Search, asked: Listing, matches: Callable[[Call], bool]
+    ) -> Page[Call]:
+        since = self._store.now() - metadata_index.LONGEST - self._settings.retention
+        places, more = searching.window(
+            *(self._store, scope, search, since),
+            newest_first=asked.newest_first,
+            after=asked.after,
+        )
+        found: list[Call] = []
+        for first in range(0, len(places), index.CHUNK):
+            ids = [call_id for call_id, _ in places[first : first + index.CHUNK]]
+            calls = _visible(scope, self._store.get_many(ids))
+            if not search.ended:
+                calls = [call for call in calls if call.state is not State.ENDED]
+            found += filter(matches, calls)
+            if asked.cursor is not None and len(found) > asked.count:
+                break
+            # Let the process answer other requests in between.
+            time.sleep(0)
+        last = places[-1] if more else None
+        if asked.cursor is None:
+            return Page(asked.cut(found), len(found), last)
+        total = max(asked.start + len(found), asked.cursor.total)
+        if len(found) > asked.count:
+            end = found[asked.count - 1]
+            last = end.id, end.accepted
+        return Page(found[: asked.count], total, last)
 
     def _named(
-        self, caller: Caller, call_id: str | None, by: Filter | None
+        self, caller: Caller, call_id: str | None, by: Filter | None, search: Search
     ) -> list[Call | None] | None:
         """The calls that the request names by id or nonce; None if it names none so."""
         if call_id is not None:
             return [self._store.get(call_id)]
-        if by is None or not by.names:
-            return None
-        if by.by == "id":
+        if by is not None and by.names and by.by == "id":
             return self._store.get_many(dict.fromkeys(by.values))
-        if by.by == "nonce" and not caller.voipnow:
+        if caller.voipnow:
+            return None
+        nonces: Iterable[str] = () if search.nonce is None else (search.nonce,)
+        if by is not None and by.names and by.by == "nonce":
             nonces = dict.fromkeys(by.values)
-            return [call for n in nonces for call in self._store.by_nonce(caller.app.id, n)]
-        return None
+        elif search.nonce is None:
+            return None
+        return [call for n in nonces for call in self._store.by_nonce(caller.app.id, n)]
 
-    def _page_of_live(self, keys: Sequence[str], asked: Listing) -> tuple[list[str], int]:
+    def _page_of_live(
+        self, keys: Sequence[str], asked: Listing, within: Span
+    ) -> tuple[list[Place], int]:
         """A page of ids from the indexes, and their number. It reads only what the request needs
         as far as the order of one index allows."""
         redis, by = self._store.redis, asked.filter
@@ -434,18 +463,25 @@ class PhoneCalls:
             span = ALL
         if span is not None:
             return index.page_of(
-                *(redis, keys, span, asked.start, asked.count), newest_first=asked.newest_first
+                *(redis, keys, span.cut(within), asked.start, asked.count),
+                newest_first=asked.newest_first,
+                after=asked.after,
             )
         assert by is not None
-        found: list[str] = []
-        for some in index.walk_of(redis, keys, newest_first=asked.newest_first):
-            ids = [call_id for call_id, _ in some]
-            values: Iterable[str | float | None] = ids
+        found: list[Place] = []
+        for some in index.walk_of(redis, keys, newest_first=asked.newest_first, after=asked.after):
+            values: Iterable[str | float | None] = [call_id for call_id, _ in some]
             if by.by == "nonce":
-                values = self._store.nonces(ids)
+                values = self._store.nonces([call_id for call_id, _ in some])
             elif by.by == "published":
                 values = [at for _, at in some]
-            found += [i for i, value in zip(ids, values, strict=True) if by.matches(value)]
+            found += [
+                place
+                for place, value in zip(some, values, strict=True)
+                if by.matches(value) and within.low <= place[1] < within.high
+            ]
+        if asked.cursor is not None:
+            return found[: asked.count], asked.start + len(found)
         return asked.cut(found), len(found)
 
     def _live(self, scope: Scope, ids: Sequence[str]) -> list[Call]:
@@ -648,10 +684,36 @@ def _key(caller: Caller, guard: Guard, number: str) -> str:
 def number_in(caller: Caller, number: str, call: Call) -> str | None:
     """The number as a leg of the call has it: a short number may mean an extension, and a public
     number may be written in another way. None if no leg has it."""
-    guard = Guard.of(caller.accounts, call.extension, [], [])
-    wanted = {caller.extended(number), same(number), _key(caller, guard, number)}
+    return _first_with(call, _spellings(caller, number, call.extension))
+
+
+def _spellings(caller: Caller, number: str, extension: str) -> set[str]:
+    """The ways in which the calls of an extension may have a number."""
+    guard = Guard.of(caller.accounts, extension, [], [])
+    return {caller.extended(number), same(number), _key(caller, guard, number)}
+
+
+def _first_with(call: Call, wanted: set[str]) -> str | None:
     found = (leg.number for leg in call.legs if {leg.number, same(leg.number)} & wanted)
     return next(found, None)
+
+
+def _test(caller: Caller, search: Search, by: Filter | None) -> Callable[[Call], bool]:
+    """Whether a call is one that a list is asked for."""
+    spellings = cache(partial(_spellings, caller, search.number or ""))
+
+    def matches(call: Call) -> bool:
+        return (
+            search.matches(call)
+            and (by is None or by.matches(_value(by, call)))
+            and (search.number is None or _first_with(call, spellings(call.extension)) is not None)
+        )
+
+    return matches
+
+
+def _order(call: Call) -> tuple[float, str]:
+    return index.in_order((call.id, call.accepted))
 
 
 def _checked_ringback(prompts: Mapping[str, Prompt], chosen: str | None, path: str) -> str | None:

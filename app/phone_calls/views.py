@@ -1,5 +1,6 @@
 """The HTTP routes of the PhoneCalls service: authorise, load, one service call, dump."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -8,7 +9,7 @@ from flask import Blueprint, Response, g, jsonify, request
 
 from app.accounts.caller import Caller
 from app.accounts.scopes import AppScope
-from app.calls.model import Call
+from app.calls.model import Call, State
 from app.calls.watch import is_hang_up_pending
 from app.errors import api_error
 from app.phone_calls.actions import ActionQuery, ActionSchema, PhoneCallActions
@@ -24,6 +25,7 @@ from app.phone_calls.searching import Search
 from app.phone_calls.services import INVITE, PhoneCalls
 from app.web.auth import current_caller, job_request
 from app.web.body import json_body
+from app.web.dates import span
 from app.web.fields import load
 from app.web.headers import revalidated
 from app.web.listing import Kind, arguments, base_url, collection, field_names, listing, picked
@@ -86,10 +88,19 @@ def list_calls(user: str, extension: str, call_id: str | None = None) -> Respons
     caller, phone_calls = _caller()
     query = load(_list_query, arguments(("filterValue", METADATA)))
     asked = listing(query, _FILTERS, FIELDS)
-    search = Search(query[METADATA], ended=query["status"] == "all")
-    calls, total = phone_calls.page(caller, user, extension, call_id, asked, search)
-    entry = picked(_resources(phone_calls, calls, user, extension), asked.fields)
-    return revalidated(jsonify(collection(entry, total, asked)))
+    states = query.get("state", frozenset())
+    search = Search(
+        query[METADATA],
+        # Ended calls are asked for by their state too.
+        ended=query["status"] == "all" or State.ENDED in states,
+        states=states,
+        number=query.get("phoneNumber"),
+        nonce=query.get("nonce"),
+        span=span(query.get("startDate", -math.inf), query.get("endDate", math.inf)),
+    )
+    page = phone_calls.page(caller, user, extension, call_id, asked, search)
+    entry = picked(_resources(phone_calls, page.rows, user, extension), asked.fields)
+    return revalidated(jsonify(collection(entry, page.total, asked, page.last)))
 
 
 def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Response, int]:

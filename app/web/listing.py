@@ -16,8 +16,9 @@ from urllib.parse import quote, urlencode
 from flask import request
 
 from app.errors import api_error
-from app.store.index import ALL, Span
+from app.store.index import ALL, Place, Span
 from app.web.auth import TOKEN_IN_QUERY, job_request
+from app.web.cursor import Cursor
 from app.web.fields import MAX_START
 from app.web.resource import date
 
@@ -100,6 +101,12 @@ class Listing:
     filter: Filter | None = None
     # Names of the fields to answer with; None for all.
     fields: frozenset[str] | None = field(default=None)
+    # Where the page begins in place of ``start``.
+    cursor: Cursor | None = None
+
+    @property
+    def after(self) -> Place | None:
+        return self.cursor.place if self.cursor is not None else None
 
     def cut(self, rows: list[Any]) -> list[Any]:
         return rows[self.start : self.start + self.count]
@@ -123,12 +130,14 @@ def listing(
     Raises ApiError.
     """
     order = query.get("sortOrder", "desc")
+    cursor: Cursor | None = query.get("cursor")
     return Listing(
-        start=query["startIndex"],
+        start=query["startIndex"] if cursor is None else cursor.start,
         count=query["count"],
         newest_first=order.startswith("desc"),
         filter=_filter(query, filters, value_code),
         fields=field_names(query, fields),
+        cursor=cursor,
     )
 
 
@@ -207,8 +216,9 @@ def parse_date(text: str) -> float:
     return at.astimezone(UTC).timestamp()
 
 
-def collection(entry: Any, total: int, asked: Listing) -> dict[str, Any]:
-    """The answer to a list request, with the URLs of the next and previous pages."""
+def collection(entry: Any, total: int, asked: Listing, last: Place | None = None) -> dict[str, Any]:
+    """The answer to a list request, with the URLs of the next and previous pages. Beyond the last
+    startIndex a cursor leads on, after the place ``last``."""
     answer: dict[str, Any] = {
         "totalResults": total,
         "startIndex": asked.start,
@@ -217,18 +227,21 @@ def collection(entry: Any, total: int, asked: Listing) -> dict[str, Any]:
     }
     paging = {}
     after = asked.start + asked.count
-    if after < total and after <= MAX_START:
-        paging["next"] = _page_url(after)
-    if asked.start > 0:
-        paging["prev"] = _page_url(max(0, min(asked.start, total) - asked.count))
+    if after < total and after <= MAX_START and asked.cursor is None:
+        paging["next"] = _page_url("startIndex", after)
+    elif last is not None:
+        paging["next"] = _page_url("cursor", Cursor(min(after, total), total, last))
+    if asked.start > 0 and asked.cursor is None:
+        start = max(0, min(asked.start, total) - asked.count)
+        paging["prev"] = _page_url("startIndex", start)
     return answer | {"paging": paging} if paging else answer
 
 
-def _page_url(start: int) -> str:
+def _page_url(name: str, begin: int | Cursor) -> str:
     # A link holds no token: it is stored, logged and passed on.
-    left_out = ("startIndex", TOKEN_IN_QUERY)
+    left_out = ("startIndex", "cursor", TOKEN_IN_QUERY)
     query = [item for item in request.args.items(multi=True) if item[0] not in left_out]
-    words = urlencode([*query, ("startIndex", start)], safe="@*")
+    words = urlencode([*query, (name, begin)], safe="@*")
     return f"{base_url()}{quote(request.path, safe='/@*')}?{words}"
 
 

@@ -396,10 +396,13 @@ def test_a_walk_sees_each_once_and_a_page_what_is_between(
         index.CHUNK = kept
     assert [name for part in parts for name, _ in part] == wanted
     assert all(len(part) <= 3 for part in parts)
-    assert index.page(members, "walk", span, 2, 4, newest_first=newest_first) == (
-        wanted[2:6],
-        len(wanted),
-    )
+    page, total = index.page(members, "walk", span, 2, 4, newest_first=newest_first)
+    assert ([name for name, _ in page], total) == (wanted[2:6], len(wanted))
+    # The same by the place of the second.
+    if len(wanted) > 1:
+        place = wanted[1], float(scores[int(wanted[1])])
+        after = index.page(members, "walk", span, 0, 4, newest_first=newest_first, after=place)
+        assert after == (page, total)
 
 
 @given(

@@ -1,6 +1,7 @@
 """Lists of calls with certain metadata, and of calls that have ended."""
 
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from app.calls.transitions import LegReport
 from app.phone_calls import searching
 from app.store import metadata_index
 from app.store.calls import CallStore
+from app.web.resource import date
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.app.test_listing import NOTE, commands, create, end, ids
 from tests.app.test_phone_calls import BODY, LIST, SIMPLE, is_error
@@ -165,14 +167,136 @@ def test_a_search_reads_no_others_calls(
     assert commands(redis)["hgetall"] == 1
 
 
-def test_a_search_looks_at_the_newest(
-    ask: Ask, store: CallStore, monkeypatch: pytest.MonkeyPatch
+def pages(ask: Ask, path: str, **query: Any) -> list[list[str]]:
+    """The ids on all pages, by following ``paging.next`` as it stands."""
+    return [page for page, _ in pages_and_totals(ask, path, USER, **query)]
+
+
+def pages_and_totals(ask: Ask, path: str, token: str, **query: Any) -> list[tuple[list[str], int]]:
+    """As ``pages``, each with the number of all that it tells."""
+    found = []
+    answer = ask("GET", path, token=token, **query)
+    while True:
+        assert answer.status_code == 200, answer.json
+        found.append(([*map(_id, answer.json["entry"])], answer.json["totalResults"]))
+        if (address := answer.json.get("paging", {}).get("next")) is None:
+            return found
+        answer = ask("GET", address, token=token)
+
+
+def _id(entry: Any) -> str:
+    # The entries of a list of records are by id.
+    return entry if isinstance(entry, str) else str(entry["id"])
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"metadata": "env:prod"},
+        {"metadata": "env:prod", "status": "all"},
+        {"status": "all"},
+        {"state": "queued,ended"},
+        {"phoneNumber": "3235742879"},
+    ],
+)
+def test_a_search_goes_on_where_the_page_before_has_looked(
+    ask: Ask, store: CallStore, monkeypatch: pytest.MonkeyPatch, query: dict[str, str], order: str
 ) -> None:
     monkeypatch.setattr(searching, "MOST", 3)
-    newest = create(ask, 5, metadata={"env": "prod"})[:3]
-    for query in ({"metadata": "env:prod"}, {"metadata": "env:prod", "status": "all"}):
-        assert ids(ask("GET", LIST, **query)) == newest
-        assert ids(ask("GET", LIST, sortOrder="asc", **query)) == newest[::-1]
+    made: list[str] = []
+    for _ in range(4):
+        of_prod = create(ask, 1, metadata={"env": "prod"})
+        made = [*create(ask, 1), *of_prod, *made]
+    wanted = made[1::2] if "metadata" in query else made
+    wanted = wanted if order == "desc" else wanted[::-1]
+    for count in (1, 2, 20):
+        found = pages(ask, LIST, count=count, sortOrder=order, **query)
+        assert [*chain(*found)] == wanted and max(map(len, found)) <= min(count, 3)
+
+
+def test_no_page_holds_more_than_it_has_looked_at(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, redis: Redis
+) -> None:
+    """However few calls match, a request looks at MOST of them."""
+    monkeypatch.setattr(searching, "MOST", 3)
+    create(ask, 7)
+    (last,) = create(ask, 1, phoneCallView=[{"source": "5550100", "destination": "5550101"}])
+    create(ask, 7)
+    redis.config_resetstat()
+    answer = ask("GET", LIST, phoneNumber="5550100")
+    assert answer.json["entry"] == [] and "cursor=" in answer.json["paging"]["next"]
+    # And the hashes of switches and limits.
+    assert commands(redis)["hgetall"] <= 3
+    assert [*chain(*pages(ask, LIST, phoneNumber="5550100"))] == [last]
+
+
+def test_lists_go_on_beyond_the_last_start_index(
+    ask: Ask, store: CallStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.web.listing.MAX_START", 2)
+    made = create(ask, 9)
+    named = {"filterBy": "published", "filterOp": "greaterThan", "filterValue": "2020-01-01"}
+    for query in ({}, named, {"filterBy": "id", "filterOp": "contains", "filterValue": "0"}):
+        wanted = [each for each in made if query.get("filterOp") != "contains" or "0" in each]
+        for token in (USER, ORGANIZATION):
+            path = LIST if token == USER else OWNER_LIST
+            found = pages_and_totals(ask, path, token, count=2, **query)
+            assert [*chain(*(page for page, _ in found))] == wanted
+            assert {total for _, total in found} == {len(wanted)}
+    answer = ask("GET", LIST, count=2, startIndex=2)
+    link = answer.json["paging"]["next"]
+    assert "cursor=4-9-" in link and "startIndex" not in link
+    beyond = ask("GET", link).json
+    assert beyond["startIndex"] == 4 and set(beyond["paging"]) == {"next"}
+    # Calls that come and go meanwhile move nothing.
+    create(ask, 2)
+    end(store, made[0])
+    assert ids(ask("GET", link)) == made[4:6]
+    for call_id in made[1:]:
+        end(store, call_id)
+    for query in ({}, {"flow": "4"}):
+        found = pages_and_totals(ask, "/uapi/cdr/@me", USER, count=2, **query)
+        assert [*chain(*(page for page, _ in found))] == made
+        assert {total for _, total in found} == {9}
+
+
+def test_filters_of_calls_may_be_combined(ask: Ask, store: CallStore) -> None:
+    one, two = (create(ask, 1, nonce=f"order-{n}", metadata={"order": "1"})[0] for n in (1, 2))
+    (other,) = create(ask, 1, phoneCallView=[{"source": "210", "destination": "5550101"}])
+    end(store, two)
+    assert ids(ask("GET", LIST, state="queued")) == [other, one]
+    assert ids(ask("GET", LIST, state="ringing")) == []
+    assert ids(ask("GET", LIST, state="ended")) == [two]
+    assert ids(ask("GET", LIST, state="queued, ended", metadata="order:1")) == [two, one]
+    # Short, extended and with punctuation.
+    for number in ("210", "0003*210", "555-0101"):
+        assert ids(ask("GET", LIST, phoneNumber=number)) == [other]
+    assert ids(ask("GET", LIST, phoneNumber="3235742879", status="all")) == [two, one]
+    assert ids(ask("GET", LIST, phoneNumber="3235742879", state="ended")) == [two]
+    # A nonce names a call, live or ended.
+    assert ids(ask("GET", LIST, nonce="order-2")) == [two]
+    assert ids(ask("GET", LIST, nonce="order-2", state="queued")) == []
+    assert ids(ask("GET", LIST, nonce="order-3")) == []
+    assert ids(ask("GET", LIST, nonce="order-1", metadata="order:2")) == []
+
+
+def test_filters_by_time(ask: Ask, store: CallStore) -> None:
+    (first,) = create(ask)
+    (second,) = create(ask)
+    call = store.get(first)
+    assert call is not None
+    now = date(call.accepted)
+    later, before = date(call.accepted + 60), date(call.accepted - 60)
+    both = [second, first]
+    for more in ({}, {"state": "queued"}, {"status": "all"}):
+        assert ids(ask("GET", LIST, startDate=before, endDate=later, **more)) == both
+        # Both ends count, to the second.
+        assert first in ids(ask("GET", LIST, startDate=now, endDate=now, **more))
+        assert ids(ask("GET", LIST, startDate=later, **more)) == []
+        assert ids(ask("GET", LIST, endDate=before, **more)) == []
+    named = {"filterBy": "nonce", "filterOp": "present"}
+    assert ids(ask("GET", LIST, startDate=before, **named)) == []
 
 
 def test_the_index_forgets(ask: Ask, redis: Redis, store: CallStore) -> None:
@@ -214,6 +338,14 @@ def test_records_are_found_by_metadata(ask: Ask, store: CallStore) -> None:
         ({"metadata": ["a:b"] * 21}, "pc_metadata_invalid"),
         ({"status": "ended"}, "pc_status_invalid"),
         ({"status": ""}, "pc_status_invalid"),
+        ({"state": "talking"}, "pc_state_invalid"),
+        ({"state": ""}, "pc_state_invalid"),
+        ({"phoneNumber": "x"}, "pc_destination_invalid"),
+        ({"nonce": ""}, "pc_nonce_invalid"),
+        ({"startDate": "yesterday"}, "pc_date_invalid"),
+        ({"startDate": "2026-01-02", "endDate": "2026-01-01"}, "pc_date_invalid"),
+        ({"cursor": "1"}, "cursor_invalid"),
+        ({"cursor": "1-2-3.5-0123456789abcdef012"}, "cursor_invalid"),
     ],
 )
 def test_what_a_list_refuses(ask: Ask, query: dict[str, Any], code: str) -> None:

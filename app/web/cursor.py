@@ -1,0 +1,54 @@
+"""The cursor of a list: where its next page begins, beyond the last startIndex.
+
+A cursor is the place of an entry in the order of the list. So a page costs the same wherever it is,
+and calls that come or go meanwhile move no entry from one page to another.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from marshmallow import ValidationError, fields
+
+from app.store.index import Place
+from app.web.fields import coded
+
+_TEXT = re.compile(r"([0-9]{1,9})-([0-9]{1,9})-([0-9]{1,12}(?:\.[0-9]{1,9})?)-([0-9a-f]{20})")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The page begins after the entry at ``place``. ``start`` is the number of entries before it,
+    ``total`` the number of all that were known of when the cursor was made."""
+
+    start: int
+    total: int
+    place: Place
+
+    def __str__(self) -> str:
+        call_id, at = self.place
+        return f"{self.start}-{self.total}-{at}-{call_id}"
+
+
+class Page(NamedTuple, Generic[_T]):
+    """A page of a list: its rows, and the number of all rows that are known of. ``last`` is the
+    place after which the next page begins, if a cursor is to lead to it."""
+
+    rows: list[_T]
+    total: int
+    last: Place | None = None
+
+
+class CursorField(fields.String):
+    """A field for a cursor, as ``paging.next`` has it."""
+
+    def __init__(self) -> None:
+        super().__init__(metadata=coded("cursor_invalid"))
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        match = _TEXT.fullmatch(super()._deserialize(value, attr, data, **kwargs))
+        if match is None:
+            raise ValidationError("Takes what paging.next has.")
+        return Cursor(int(match[1]), int(match[2]), (match[4], float(match[3])))
