@@ -101,6 +101,36 @@ class PhoneCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """A change of a call. ``state`` is the call's by that change; ``call`` is as it stood when the
+    event was sent, which for what is told late may be further on."""
+
+    # To go on after this event another time.
+    id: str
+    call_id: str
+    state: str
+    # 1 when the call was accepted, one more with each change.
+    version: int
+    # Epoch seconds.
+    at: float
+    call: PhoneCall
+    # The user's phone has left a call of somebody else. The call may go on without it.
+    left: bool = False
+
+    @classmethod
+    def of(cls, event_id: str, data: Mapping[str, Any]) -> "Event":
+        return cls(
+            id=event_id,
+            call_id=data["id"],
+            state=data["state"],
+            version=data["version"],
+            at=data["at"],
+            call=PhoneCall.of(data["phoneCall"]),
+            left=data.get("left", False),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What a status callback tells: ``ringing``, ``answered``, ``bridged`` or ``ended``."""
 
