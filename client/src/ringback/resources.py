@@ -97,7 +97,13 @@ class PhoneCall:
 
     def has_reached(self, state: str) -> bool:
         """Whether the call is that far, or further. Raises ValueError for a state there is not."""
-        return self.state is not None and STATES.index(self.state) >= STATES.index(state)
+        return has_reached(self.state, state)
+
+
+def has_reached(state: str | None, wanted: str) -> bool:
+    """Whether a call in this state is that far. Raises ValueError for an unknown state."""
+    rank = STATES.index(wanted)
+    return state is not None and STATES.index(state) >= rank
 
 
 @dataclass(frozen=True, slots=True)
