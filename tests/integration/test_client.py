@@ -1,16 +1,30 @@
 """The Python client against the whole of Ringback."""
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 
 from app.accounts.store import AccountStore
 from app.calls.model import State
-from ringback import STATES, Client, EventStream, RingbackError, verify_status, verify_webhook
+from ringback import (
+    STATES,
+    AsyncClient,
+    Client,
+    EventStream,
+    Invalid,
+    NewCall,
+    NotFound,
+    RingbackError,
+    verify_status,
+    verify_webhook,
+)
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, REAL, Ringback
 from tests.receiver import receiving
@@ -40,7 +54,7 @@ def test_a_call_from_its_creation_to_its_record(ringback: Ringback, client: Clie
         bridged = client.wait_until(call.id, "bridged", LIMIT)
         assert bridged.has_reached("bridged") and bridged.views[0].source == ("15500",)
         assert call.id in {each.id for each in client.calls()}
-        assert [c.id for c in client.calls(filterBy="nonce", filterValue="a-call")] == [call.id]
+        assert [c.id for c in client.calls(nonce="a-call")] == [call.id]
         (ended,) = client.hang_up(call.id)
         assert (ended.state, ended.ended_by, ended.disposition) == ("ended", "api", 0)
         states = told(events, call.id)
@@ -52,23 +66,57 @@ def test_a_call_from_its_creation_to_its_record(ringback: Ringback, client: Clie
     record = next(r for r in client.cdr(start=begun) if r.id == call.id)
     assert (record.user, record.destination, record.disposition) == ("12", "15600", 0)
     assert 0 < record.billed <= record.duration
-    assert client.get("0" * 20) is None
+    with pytest.raises(NotFound):
+        client.get("0" * 20)
+
+
+def test_the_same_under_asyncio(ringback: Ringback) -> None:
+    async def main() -> None:
+        async with (
+            AsyncClient(ringback.stack.url, "demo-user-token") as client,
+            client.events() as events,
+        ):
+            call = await client.simple("210", "15500", "15600")
+            seen = []
+            async for event in events:
+                if event.call_id == call.id:
+                    seen.append(event.state)
+                    if event.state == "bridged":
+                        await client.hang_up(call.id)
+                    if event.state == "ended":
+                        break
+            assert tuple(dict.fromkeys(seen)) == STATES
+            assert (await client.wait_until(call.id, "ended")).ended_by == "api"
+            assert call.id not in {live.id async for live in client.calls()}
+            records = client.cdr(start=datetime.now(UTC) - timedelta(minutes=5))
+            assert call.id in {record.id async for record in records}
+
+    asyncio.run(main())
+
+
+def test_hanging_up_all(ringback: Ringback, client: Client) -> None:
+    placed = [client.simple("210", "15508", "15600") for _ in range(2)]
+    for call in placed:
+        client.wait_until(call.id, "dialing", LIMIT)
+    assert client.hang_up_all(extension="212") == []
+    ended = {call.id: call.state for call in client.hang_up_all(extension="210")}
+    assert ended.items() >= {(call.id, "ended") for call in placed}
 
 
 def test_other_ways_to_place_a_call(ringback: Ringback, client: Client) -> None:
     placed = [
         client.callback("212", "15500", "15600", caller_id="Shop <4242400>"),
         client.invite("003", "15500", number="3", pin="2233"),
-        *client.create("simple", "210", [{"source": "15500", "destination": "15600"}] * 2),
+        *client.create("simple", "210", [NewCall(source="15500", destination="15600")] * 2),
     ]
     for call in placed:
         client.wait_until(call.id, "answered", LIMIT)
         client.hang_up(call.id)
         ringback.ended(call.id)
-    with pytest.raises(RingbackError) as raised:
+    with pytest.raises(Invalid) as raised:
         client.simple("999", "15500", "15600")
     assert (raised.value.status, raised.value.code) == (400, "extension_invalid")
-    with pytest.raises(LookupError):
+    with pytest.raises(NotFound):
         client.wait_until("0" * 20, "ended")
     waiting = client.simple("210", "15508", "15600")
     with pytest.raises(TimeoutError):
@@ -150,7 +198,7 @@ def test_a_status_callback_is_verified(ringback: Ringback, client: Client, signi
             status_callback={"url": receiver.url, "events": ["bridged", "ended"]},
             headers={"destination": {"X-Order": "4711"}},
         )
-        pairs = ["order:4711", f"try:{mark}"]
+        pairs = {"order": "4711", "try": mark}
         assert [c.id for c in client.calls(metadata=pairs)] == [call.id]
         told = []
         for state in ("bridged", "ended"):
@@ -175,17 +223,18 @@ def test_a_status_callback_is_verified(ringback: Ringback, client: Client, signi
 def test_a_revoked_token_is_replaced(ringback: Ringback) -> None:
     secret = {"client_id": "demo-user", "client_secret": "demo-user-secret"}
     client = Client(ringback.stack.url, **secret)
-    nobodys = {"filterBy": "nonce", "filterValue": "nobody"}
-    assert list(client.calls(**nobodys)) == []
+    assert list(client.calls(nonce="nobody")) == []
 
     def revoke_and_go_on() -> None:
-        old = client._token
-        form = {"token": old, **secret}
-        answer = client._http.request("POST", f"{ringback.stack.url}/oauth/revoke", fields=form)
-        assert answer.status == 200
+        old = client._tokens.current
+        form = urlencode({"token": old, **secret}).encode()
+        with urlopen(f"{ringback.stack.url}/oauth/revoke", form) as answer:
+            assert answer.status == 200
         with client.events():
             # No request fails, whenever a process hears of the revocation.
-            eventually(lambda: list(client.calls(**nobodys)) == [] and client._token != old)
+            eventually(
+                lambda: list(client.calls(nonce="nobody")) == [] and client._tokens.current != old
+            )
 
     revoke_and_go_on()
     revoke_and_go_on()

@@ -1,49 +1,50 @@
-"""A client of Ringback's HTTP API."""
+# Made of async_client.py by client/unasync.py: edit that file.
+"""The client of the API."""
 
-import json
 import logging
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlencode
+from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-import urllib3
-from urllib3.exceptions import HTTPError, MaxRetryError
-
-from ringback.errors import RingbackError
-from ringback.events import SILENCE, EventStream
-from ringback.resources import Done, PhoneCall, Record, date_text
+from ringback import answers, requests
+from ringback.answers import Answer, Page, read
+from ringback.errors import NotFound, RingbackError, Unavailable
+from ringback.events import EventStream
+from ringback.options import Accept, Announce, Headers, Kind, NewCall, Numbers, StatusCallback
+from ringback.requests import Request
+from ringback.resources import STATES, Done, PhoneCall, Record
+from ringback.retrying import Limit, NoAnswer, Tries
+from ringback.tokens import Tokens
+from ringback.transport import Stream, Transport
+from ringback.version import VERSION
 
 log = logging.getLogger(__name__)
 
-# One number, or several of which the first to answer counts.
-Numbers = str | Sequence[str]
+T = TypeVar("T")
 
-_PAGE = 100
-# The last place in a list that a page may begin at.
-_MAX_START = 5000
 # Seconds between looks at a call, at first and later.
 _LOOK, _LOOK_LATER = 0.25, 1.0
-# Seconds before a token ends at which another is asked for.
-_EARLY = 30.0
-# The most seconds that the API may have the client wait before it asks again.
-PATIENCE = 60.0
 
 
 def _warn_of_reset() -> None:
-    log.warning("events were missed: they are not kept any more")
+    log.warning("The stream of events has a gap: the server no longer keeps what is missing.")
 
 
 class Client:
-    """Places and follows calls. One is enough for many threads.
+    """A client of the API. One is enough for a whole program.
 
-    What may be asked twice is asked again where the API or the network fails for a while: reading,
-    hanging up, and creating, whose nonce makes that safe (but not for an app with ``compatibility =
-    "voipnow"``). Actions, and hanging up all of an extension, are asked once. Methods raise
-    RingbackError.
+    The client retries a request if the API or the network fails for a while, and if a second copy
+    does no harm: it reads again, hangs up a call again, and places a call again with the same
+    nonce (not for an app with ``compatibility = "voipnow"``, whose nonces the API ignores). It
+    sends an action, and the request to hang up all calls, once.
+
+    Each method raises RingbackError, in its subclasses: NotFound, Authentication, Permission,
+    Quota, Invalid, Unavailable and OutcomeUnknown. An empty or blank id, extension, number or view
+    raises ValueError, and nothing is sent.
     """
 
     def __init__(
@@ -57,44 +58,135 @@ class Client:
         timeout: float = 30.0,
         retries: int = 5,
     ) -> None:
-        """``url`` is the API's, without ``/uapi``. Either ``token`` or a client id with its secret
-        is given. ``user`` is whose extensions are used: apps of an organization or the
-        administrator name one, or ``@owner``. ``timeout`` is in seconds."""
-        self._url = url.rstrip("/")
-        self._user = user
-        self._token = token or ""
-        # When the token has to be another, in seconds of the monotonic clock; None for never.
-        self._until = None if token else 0.0
-        self._credentials = {"client_id": client_id, "client_secret": client_secret}
+        """``url`` is the address of the API without ``/uapi``. Give either ``token``, or
+        ``client_id`` and ``client_secret``. ``user`` names the user that the extensions belong to:
+        apps of an organization or the administrator name one by id, or ``@owner``. ``timeout`` is
+        the limit of a request in seconds, with all its retries."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"url takes an address that begins with http:// or https://: {url!r}.")
+        self._user = requests.text("user", user)
+        self._tokens = Tokens(token, client_id, client_secret)
         self._timeout = timeout
-        self._http = urllib3.PoolManager(maxsize=16)
-        self._retry = _Retry(
-            retries,
-            # All methods that it is given for; the API says when to ask again.
-            allowed_methods=None,
-            status_forcelist=[429, 503],
-            backoff_factor=0.2,
-            raise_on_status=False,
-        )
+        self._retries = retries
+        self._transport = Transport(url.rstrip("/"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
 
     # Create
 
     def simple(
-        self, extension: str, source: Numbers, destination: Numbers, **options: Any
+        self,
+        extension: str,
+        source: Numbers,
+        destination: Numbers,
+        *,
+        nonce: str | None = None,
+        wait_for_pickup: int | None = None,
+        call_duration: int | None = None,
+        allow_public_transfer: bool | None = None,
+        video: bool | None = None,
+        caller_id: str | None = None,
+        caller_id_destination: str | None = None,
+        ringback: str | None = None,
+        accept: Accept | Literal[False] | None = None,
+        announce: Announce | Literal[False] | None = None,
+        headers: Headers | None = None,
+        metadata: Mapping[str, str] | None = None,
+        status_callback: str | StatusCallback | None = None,
     ) -> PhoneCall:
-        """Place a call that a phone terminal is charged for. Options are those of :meth:`create`,
-        ``caller_id`` and ``caller_id_destination``: what each side is shown, ``Name <number>``,
-        ``accept`` and ``announce``: who takes the call by a key and who hears an announcement,
-        each ``{"prompt": NAME, …}`` or False for none, ``ringback``: what the source hears, and
-        ``headers``: SIP headers by side, ``{"source": {"X-Account": "42"}}``.
+        """Place a call that a phone terminal is charged for.
+
+        Times are in seconds. Without a ``nonce`` the client makes one: give your own to ask again
+        from another process for a call that this one may have placed. ``caller_id`` and
+        ``caller_id_destination`` are what the source and the destination are shown, ``Name
+        <number>``. ``ringback`` is what the source hears. ``accept`` and ``announce`` say who takes
+        the call with a key and who hears an announcement; False for nobody. ``headers`` are SIP
+        headers for each side. ``metadata`` come back with the call. ``status_callback`` is a URL
+        that Ringback tells of the call's statuses.
         """
-        return self._create_one("simple", extension, source, destination, **options)
+        view = NewCall(
+            source=source,
+            destination=destination,
+            caller_id=caller_id,
+            caller_id_destination=caller_id_destination,
+            ringback=ringback,
+            accept=accept,
+            announce=announce,
+            headers=headers,
+        )
+        (call,) = self.create(
+            "simple",
+            extension,
+            [view],
+            nonce=nonce,
+            wait_for_pickup=wait_for_pickup,
+            call_duration=call_duration,
+            allow_public_transfer=allow_public_transfer,
+            video=video,
+            metadata=metadata,
+            status_callback=status_callback,
+        )
+        return call
 
     def callback(
-        self, extension: str, source: Numbers, destination: Numbers, **options: Any
+        self,
+        extension: str,
+        source: Numbers,
+        destination: Numbers,
+        *,
+        nonce: str | None = None,
+        wait_for_pickup: int | None = None,
+        call_duration: int | None = None,
+        allow_public_transfer: bool | None = None,
+        video: bool | None = None,
+        caller_id: str | None = None,
+        caller_id_destination: str | None = None,
+        ringback: str | None = None,
+        accept: Accept | Literal[False] | None = None,
+        announce: Announce | Literal[False] | None = None,
+        headers: Headers | None = None,
+        metadata: Mapping[str, str] | None = None,
+        status_callback: str | StatusCallback | None = None,
     ) -> PhoneCall:
-        """The same, charged to a callback extension."""
-        return self._create_one("callback", extension, source, destination, **options)
+        """Place a call that a callback extension is charged for. Options are those of
+        :meth:`simple`."""
+        view = NewCall(
+            source=source,
+            destination=destination,
+            caller_id=caller_id,
+            caller_id_destination=caller_id_destination,
+            ringback=ringback,
+            accept=accept,
+            announce=announce,
+            headers=headers,
+        )
+        (call,) = self.create(
+            "callback",
+            extension,
+            [view],
+            nonce=nonce,
+            wait_for_pickup=wait_for_pickup,
+            call_duration=call_duration,
+            allow_public_transfer=allow_public_transfer,
+            video=video,
+            metadata=metadata,
+            status_callback=status_callback,
+        )
+        return call
 
     def invite(
         self,
@@ -103,46 +195,35 @@ class Client:
         *,
         number: str | None = None,
         pin: str | None = None,
-        **options: Any,
-    ) -> PhoneCall:
-        """Call somebody into the room of a conference extension, or the conference ``number``."""
-        query = {"number": number, "pin": pin}
-        invitation = self._create_one
-        return invitation("conferenceInvite", extension, None, destination, query=query, **options)
-
-    def _create_one(
-        self,
-        kind: str,
-        extension: str,
-        source: Numbers | None,
-        destination: Numbers,
-        *,
+        nonce: str | None = None,
+        wait_for_pickup: int | None = None,
         caller_id: str | None = None,
-        caller_id_destination: str | None = None,
-        ringback: str | None = None,
-        accept: dict[str, Any] | bool | None = None,
-        announce: dict[str, Any] | bool | None = None,
-        headers: Mapping[str, Mapping[str, str]] | None = None,
-        **options: Any,
+        headers: Headers | None = None,
+        metadata: Mapping[str, str] | None = None,
+        status_callback: str | StatusCallback | None = None,
     ) -> PhoneCall:
-        view = {
-            "source": _list(source),
-            "destination": _list(destination),
-            "callerId": caller_id,
-            "callerIdDestination": caller_id_destination,
-            "ringback": ringback,
-            "accept": accept,
-            "announce": announce,
-            "headers": headers,
-        }
-        (call,) = self.create(kind, extension, [_given(view)], **options)
-        return call
+        """Call somebody into the room of a conference extension, or into the conference
+        ``number``, whose ``pin`` may be needed. Other options are those of :meth:`simple`."""
+        view = NewCall(destination=destination, caller_id=caller_id, headers=headers)
+        request = requests.create(
+            self._user,
+            "conferenceInvite",
+            extension,
+            [view],
+            nonce=nonce,
+            wait_for_pickup=wait_for_pickup,
+            number=number,
+            pin=pin,
+            metadata=metadata,
+            status_callback=status_callback,
+        )
+        return self._read(request, answers.one_call)
 
     def create(
         self,
-        kind: str,
+        kind: Kind,
         extension: str,
-        views: Sequence[Mapping[str, Any]],
+        calls: Sequence[NewCall],
         *,
         nonce: str | None = None,
         wait_for_pickup: int | None = None,
@@ -150,69 +231,91 @@ class Client:
         allow_public_transfer: bool | None = None,
         video: bool | None = None,
         metadata: Mapping[str, str] | None = None,
-        status_callback: str | Mapping[str, Any] | None = None,
-        query: Mapping[str, Any] | None = None,
+        status_callback: str | StatusCallback | None = None,
     ) -> list[PhoneCall]:
-        """Place a call for each view, all or none. Times are in seconds. Without a ``nonce`` one is
-        made: give your own to ask again from another process for what this one may have asked.
-        ``metadata`` come back with the call. ``status_callback`` is a URL that is told of its
-        statuses, or the API's object with ``url`` and ``events``."""
-        words = {
-            "waitForPickup": wait_for_pickup,
-            "callDuration": call_duration,
-            "allowPublicTransfer": allow_public_transfer,
-            "video": video,
-            **(query or {}),
-        }
-        body = {
-            "extension": extension,
-            "nonce": nonce or secrets.token_hex(16),
-            "phoneCallView": list(views),
-            "metadata": metadata,
-            "statusCallback": (
-                {"url": status_callback} if isinstance(status_callback, str) else status_callback
-            ),
-        }
-        _, answer = self._ask("POST", self._calls(kind), words, _given(body))
-        return [PhoneCall.of(each) for each in answer]
+        """Place several calls, all or none. Options are those of :meth:`simple`."""
+        request = requests.create(
+            self._user,
+            kind,
+            extension,
+            calls,
+            nonce=nonce,
+            wait_for_pickup=wait_for_pickup,
+            call_duration=call_duration,
+            allow_public_transfer=allow_public_transfer,
+            video=video,
+            metadata=metadata,
+            status_callback=status_callback,
+        )
+        return self._read(request, answers.calls)
 
     # Find
 
-    def get(self, call_id: str) -> PhoneCall | None:
-        """The call, live or ended; None where there is none (any more) that the app may see."""
-        _, answer = self._ask("GET", self._calls("@self", call_id))
-        return next((PhoneCall.of(each) for each in answer["entry"]), None)
+    def get(self, call_id: str) -> PhoneCall:
+        """The call, live or ended. Raises NotFound if there is none that the app may see, or the
+        server does not keep it any more."""
+        return self._get(call_id, self._timeout)
+
+    def _get(self, call_id: str, seconds: float) -> PhoneCall:
+        request = requests.get(self._user, call_id)
+        found = self._read(request, answers.page(answers.calls), Limit(seconds))
+        if not found.entries:
+            # An app with compatibility = "voipnow" gets an empty list.
+            raise NotFound(404, "pc_phonecall_invalid", f"There is no call {call_id}.")
+        return found.entries[0]
 
     def wait_until(self, call_id: str, state: str, timeout: float = 60.0) -> PhoneCall:
         """The call once it has reached the state, or a later one: ``ended`` is past all others.
 
-        Raises TimeoutError after so many seconds, and LookupError where there is no such call.
+        Raises TimeoutError after so many seconds, and NotFound if there is no such call.
         """
-        end = time.monotonic() + timeout
+        if state not in STATES:
+            raise ValueError(f"state takes one of {', '.join(STATES)}, not {state!r}.")
+        limit = Limit(timeout)
         pause = _LOOK
+        last = "not read"
         while True:
-            call = self.get(call_id)
-            if call is None:
-                raise LookupError(call_id)
+            try:
+                call = self._get(call_id, min(self._timeout, max(limit.left, 0.1)))
+            except Unavailable as error:
+                if limit.left > 0.1:
+                    raise
+                raise TimeoutError(f"{call_id} is {last}, not {state}.") from error
             if call.has_reached(state):
                 return call
-            left = end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"{call_id} is {call.state}, not {state}")
-            time.sleep(min(pause, left))
+            last = str(call.state)
+            if limit.left <= 0:
+                raise TimeoutError(f"{call_id} is {last}, not {state}.")
+            time.sleep(min(pause, limit.left))
             pause = min(pause * 1.2, _LOOK_LATER)
 
-    def calls(self, extension: str = "@self", **filters: Any) -> Iterator[PhoneCall]:
-        """The live calls of an extension, or of all of the user's, newest first; ``filters`` are
-        the API's own: ``filterBy="nonce", filterValue=…``, ``metadata="order:4711"``,
-        ``status="all"``."""
-        seen = set()
-        for entry in self._pages(self._calls(extension), filters):
-            for each in entry:
-                # What begins meanwhile moves others to the next page.
-                if each["id"] not in seen:
-                    seen.add(each["id"])
-                    yield PhoneCall.of(each)
+    def calls(
+        self,
+        extension: str = "@self",
+        *,
+        nonce: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        status: Literal["live", "all"] = "live",
+    ) -> Iterator[PhoneCall]:
+        """The calls of an extension, or of all of the user's, newest first: live ones, or with
+        ``status="all"`` ended ones too. A ``nonce`` finds its calls, live or ended.
+
+        The client asks for a page at a time. It raises RingbackError ``list_truncated`` if the
+        server does not list all of them.
+        """
+        request = requests.calls(
+            self._user, extension, nonce=nonce, metadata=metadata, status=status
+        )
+        return self._calls(request)
+
+    def _calls(self, request: Request) -> Iterator[PhoneCall]:
+        seen: set[str] = set()
+        for entries in self._pages(request, answers.calls):
+            for call in entries:
+                # A call that begins in between moves others to the next page.
+                if call.id not in seen:
+                    seen.add(call.id)
+                    yield call
 
     def cdr(
         self,
@@ -221,90 +324,169 @@ class Client:
         end: datetime | None = None,
         saved_start: datetime | None = None,
         saved_end: datetime | None = None,
-        **filters: Any,
+        source: str | None = None,
+        destination: str | None = None,
+        disposition: int | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Iterator[Record]:
-        """Records of ended calls that the user was charged for, newest first. ``start`` and ``end``
-        say when they were accepted, the others when they ended; ``filters`` are the API's own.
+        """The records of ended calls that the user was charged for, newest first. ``start`` and
+        ``end`` limit when they were accepted, ``saved_start`` and ``saved_end`` when they ended.
 
-        A list reaches 5,000 records back from ``end``: for more ask span by span."""
-        dates = {
-            "startDate": start,
-            "endDate": end,
-            "saveStartDate": saved_start,
-            "saveEndDate": saved_end,
-        }
-        words = {name: date_text(at) for name, at in dates.items() if at is not None}
-        for entry in self._pages(f"/uapi/cdr/{_quoted(self._user)}", {**filters, **words}):
-            yield from map(Record.of, entry.values())
+        The client asks for a page at a time. It raises RingbackError ``list_truncated`` if the
+        server does not list all of them: ask for shorter spans of time then.
+        """
+        request = requests.cdr(
+            self._user,
+            start=start,
+            end=end,
+            saved_start=saved_start,
+            saved_end=saved_end,
+            source=source,
+            destination=destination,
+            disposition=disposition,
+            metadata=metadata,
+        )
+        return self._records(request)
 
-    def _pages(self, path: str, words: Mapping[str, Any]) -> Iterator[Any]:
-        for start in range(0, _MAX_START + 1, _PAGE):
-            _, answer = self._ask("GET", path, {**words, "count": _PAGE, "startIndex": start})
-            yield answer["entry"]
-            if "next" not in answer.get("paging", {}):
-                return
+    def _records(self, request: Request) -> Iterator[Record]:
+        for entries in self._pages(request, answers.records):
+            yield from entries
+
+    def _pages(
+        self, request: Request, entries: Callable[[object], list[T]]
+    ) -> Iterator[Iterable[T]]:
+        while True:
+            page: Page[T] = self._read(request, answers.page(entries))
+            yield page.entries
+            if page.next is None:
+                break
+            request = requests.following(page.next)
+        if page.missing:
+            raise RingbackError(
+                200, "list_truncated", f"The server does not list {page.missing} further entries."
+            )
 
     def events(
         self,
         *,
         extension: str | None = None,
         call_id: str | None = None,
-        last_event_id: str = "",
+        last_event_id: str | None = None,
         on_reset: Callable[[], None] = _warn_of_reset,
     ) -> EventStream:
         """Every change of the user's calls as it happens, or of those of one extension, or of one
-        call; from now on, or after the event ``last_event_id``.
+        call; from now on, or after the event ``last_event_id``. Use it in a ``with`` block.
 
-        ``on_reset`` is called where events are missed because they are not kept any more.
+        The stream calls ``on_reset`` if it misses events because the server does not keep them any
+        more.
         """
-        words = _given({"extension": extension, "phoneCallId": call_id})
+        request = requests.events(self._user, extension, call_id)
 
-        def connect(last: str) -> urllib3.BaseHTTPResponse:
-            return self._open("GET", self._calls("events"), words, last=last)
+        def connect(last: str | None) -> Stream:
+            after = replace(request, last_event_id=last)
+            stream, _ = self._open(after, Limit(self._timeout))
+            return stream
 
-        return EventStream(connect, time.sleep, last_event_id, on_reset)
+        return EventStream(connect, last_event_id, on_reset)
 
     # Change
 
     def hang_up(
-        self, call_id: str | None = None, *, extension: str = "@self", number: str | None = None
+        self, call_id: str, *, extension: str = "@self", number: str | None = None
     ) -> list[PhoneCall]:
-        """End a call, or all of an extension; with ``number`` what of them goes to that party. All
-        of an extension's are asked for once: again, it would end what was placed meanwhile."""
-        path = self._calls(extension, *([call_id] if call_id else ()))
-        _, answer = self._ask("DELETE", path, {"phoneNumber": number}, once=call_id is None)
-        return [PhoneCall.of(each) for each in answer]
+        """End a call, or with ``number`` only what of it goes to that party. The calls that it
+        ended; none if no party has that number."""
+        request = requests.hang_up(self._user, call_id, extension, number)
+        return self._read(request, answers.calls)
 
-    def act(self, call_id: str, action: str, *, extension: str = "@self", **fields: Any) -> Done:
-        """Do something to a call: ``action`` and ``fields`` are those of the API. It is asked once:
-        where RingbackError is of a 503 it may have been done or not."""
-        body = _given({"action": action, **fields})
-        status, answer = self._ask("PUT", self._calls(extension, call_id), {}, body)
-        return Done(PhoneCall.of(answer[0]), status == 200)
+    def hang_up_all(
+        self, *, extension: str = "@self", number: str | None = None
+    ) -> list[PhoneCall]:
+        """End all calls of an extension, or of all of the user's; with ``number`` only what of them
+        goes to that party. The client sends this once: a second time it would end calls that were
+        placed in between."""
+        request = requests.hang_up_all(self._user, extension, number)
+        return self._read(request, answers.calls)
 
     def hold(self, call_id: str, view: str) -> Done:
-        """The view's party puts the other on hold."""
-        return self.act(call_id, "OnHold", phoneCallViewId=view)
+        """The view's party puts the other one on hold.
+
+        This and all other actions are sent once. OutcomeUnknown says that an action may have been
+        done or not.
+        """
+        return self._act(requests.act(self._user, call_id, "OnHold", view=view))
 
     def unhold(self, call_id: str, view: str) -> Done:
-        return self.act(call_id, "OffHold", phoneCallViewId=view)
+        """The view's party takes the other one off hold."""
+        return self._act(requests.act(self._user, call_id, "OffHold", view=view))
 
     def park(self, call_id: str, view: str, seconds: int | None = None) -> Done:
-        """The view's party leaves, and the other waits in the organization's parking lot."""
-        return self.act(call_id, "Park", phoneCallViewId=view, maxInParking=seconds)
+        """The view's party leaves, and the other one waits in the organization's parking lot, for
+        so many seconds."""
+        request = requests.act(self._user, call_id, "Park", view=view, seconds=seconds)
+        return self._act(request)
 
-    def unpark(self, call_id: str, view: str, terminal: str, **fields: Any) -> Done:
-        """A phone terminal takes over the parked party. ``fields`` of this and what else rings a
-        terminal: ``callerId``, ``waitForPickup``."""
-        return self.act(call_id, "UnPark", phoneCallViewId=view, sendCallTo=terminal, **fields)
+    def unpark(
+        self,
+        call_id: str,
+        view: str,
+        terminal: str,
+        *,
+        caller_id: str | None = None,
+        wait_for_pickup: int | None = None,
+    ) -> Done:
+        """A phone terminal takes over the parked party. It rings for ``wait_for_pickup`` seconds
+        and is shown ``caller_id``, as with every action that rings a terminal."""
+        request = requests.act(
+            self._user,
+            call_id,
+            "UnPark",
+            view=view,
+            to=terminal,
+            caller_id=caller_id,
+            wait_for_pickup=wait_for_pickup,
+        )
+        return self._act(request)
 
-    def pick_up(self, call_id: str, terminal: str, **fields: Any) -> Done:
+    def pick_up(
+        self,
+        call_id: str,
+        terminal: str,
+        *,
+        caller_id: str | None = None,
+        wait_for_pickup: int | None = None,
+    ) -> Done:
         """A phone terminal takes the source in place of the destination that rings."""
-        return self.act(call_id, "PickUp", sendCallTo=terminal, **fields)
+        request = requests.act(
+            self._user,
+            call_id,
+            "PickUp",
+            to=terminal,
+            caller_id=caller_id,
+            wait_for_pickup=wait_for_pickup,
+        )
+        return self._act(request)
 
-    def barge_in(self, call_id: str, terminal: str, view: str | None = None, **fields: Any) -> Done:
+    def barge_in(
+        self,
+        call_id: str,
+        terminal: str,
+        view: str | None = None,
+        *,
+        caller_id: str | None = None,
+        wait_for_pickup: int | None = None,
+    ) -> Done:
         """A phone terminal talks to both parties."""
-        return self.act(call_id, "BargeIn", sendCallTo=terminal, phoneCallViewId=view, **fields)
+        request = requests.act(
+            self._user,
+            call_id,
+            "BargeIn",
+            view=view,
+            to=terminal,
+            caller_id=caller_id,
+            wait_for_pickup=wait_for_pickup,
+        )
+        return self._act(request)
 
     def whisper(
         self,
@@ -313,21 +495,53 @@ class Client:
         view: str | None = None,
         *,
         private: bool = False,
-        **fields: Any,
+        caller_id: str | None = None,
+        wait_for_pickup: int | None = None,
     ) -> Done:
         """A phone terminal is heard by the view's party alone; ``private``: and hears nobody."""
-        fields |= {"sendCallTo": terminal, "phoneCallViewId": view, "private": int(private)}
-        return self.act(call_id, "Whisper", **fields)
+        request = requests.act(
+            self._user,
+            call_id,
+            "Whisper",
+            view=view,
+            to=terminal,
+            private=private,
+            caller_id=caller_id,
+            wait_for_pickup=wait_for_pickup,
+        )
+        return self._act(request)
 
-    def monitor(self, call_id: str, terminal: str, view: str, **fields: Any) -> Done:
+    def monitor(
+        self,
+        call_id: str,
+        terminal: str,
+        view: str,
+        *,
+        caller_id: str | None = None,
+        wait_for_pickup: int | None = None,
+    ) -> Done:
         """A phone terminal hears both parties."""
-        return self.act(call_id, "Monitor", sendCallTo=terminal, phoneCallViewId=view, **fields)
+        request = requests.act(
+            self._user,
+            call_id,
+            "Monitor",
+            view=view,
+            to=terminal,
+            caller_id=caller_id,
+            wait_for_pickup=wait_for_pickup,
+        )
+        return self._act(request)
 
-    def start_recording(self, call_id: str, view: str, format: str | None = None) -> Done:
-        return self.act(call_id, "StartRecording", phoneCallViewId=view, format=format)
+    def start_recording(
+        self, call_id: str, view: str, format: Literal["wav", "wav49"] | None = None
+    ) -> Done:
+        """Record both directions into a file on the switch."""
+        request = requests.act(self._user, call_id, "StartRecording", view=view, format=format)
+        return self._act(request)
 
     def stop_recording(self, call_id: str, view: str) -> Done:
-        return self.act(call_id, "StopRecording", phoneCallViewId=view)
+        """End the recording."""
+        return self._act(requests.act(self._user, call_id, "StopRecording", view=view))
 
     def transfer(
         self,
@@ -338,9 +552,13 @@ class Client:
         goes: str | None = None,
         view: str | None = None,
     ) -> Done:
-        """Send a party to an extension or a public number: named by the number of who ``leaves``
-        the call, of who ``goes`` there, or by the view of who leaves."""
-        return self._transfer("Transfer", call_id, to, leaves, goes, view)
+        """Send a party to an extension or a public number. Name it by the number of the party that
+        ``leaves`` the call, of the one that ``goes`` there, or by the view of the one that leaves.
+        """
+        request = requests.act(
+            self._user, call_id, "Transfer", to=to, leaves=leaves, goes=goes, view=view
+        )
+        return self._act(request)
 
     def transfer_to_voicemail(
         self,
@@ -351,170 +569,86 @@ class Client:
         goes: str | None = None,
         view: str | None = None,
     ) -> Done:
-        """Send a party to the mailbox of a phone terminal; who, as of :meth:`transfer`."""
-        return self._transfer("TransferToVoicemail", call_id, terminal, leaves, goes, view)
+        """Send a party to the mailbox of a phone terminal. Name the party as for
+        :meth:`transfer`."""
+        request = requests.act(
+            self._user,
+            call_id,
+            "TransferToVoicemail",
+            to=terminal,
+            leaves=leaves,
+            goes=goes,
+            view=view,
+        )
+        return self._act(request)
 
-    def _transfer(self, action: str, call_id: str, to: str, *who: str | None) -> Done:
-        names = ("transferFromNumber", "transferNumber", "phoneCallViewId")
-        fields: dict[str, Any] = dict(zip(names, who, strict=True))
-        return self.act(call_id, action, sendCallTo=to, **fields)
+    def _act(self, request: Request) -> Done:
+        answer = self._ask(request, Limit(self._timeout))
+        return read(request, answer, answers.done(answer))
 
     # Call events
 
     def add_call_event(self, extension: str, kind: int, url: str, *, post: bool = True) -> str:
-        """Have a URL told of an extension's calls, by POST or GET: ``kind`` 0 Dial-In, 1 Dial-Out,
-        2 Hangup, 3 and 4 answer of an incoming and an outgoing call. The id of the event."""
-        body = {"url": url, "method": int(post)}
-        # Asked once: each time it would be another event.
-        path = f"{self._call_events(extension)}/{kind}"
-        _, answer = self._ask("POST", path, {}, body, once=True)
-        event_id: str = answer["id"]
-        return event_id
+        """Have Ringback tell a URL of an extension's calls, by POST or GET. ``kind`` is 0 for
+        Dial-In, 1 for Dial-Out, 2 for Hangup, 3 and 4 for the answer of an incoming and of an
+        outgoing call. The id of the event."""
+        request = requests.add_call_event(self._user, extension, kind, url, post)
+        return self._read(request, answers.event_id)
 
     def remove_call_events(self, extension: str) -> None:
-        """Tell nobody of the extension's calls any more."""
-        self._ask("DELETE", self._call_events(extension))
-
-    def _call_events(self, extension: str) -> str:
-        return f"/uapi/extensions/{_quoted(self._user)}/{_quoted(extension)}/phoneCallEvents"
+        """Have Ringback tell nobody of the extension's calls any more."""
+        request = requests.remove_call_events(self._user, extension)
+        self._ask(request, Limit(self._timeout))
 
     # HTTP
 
-    def _calls(self, *words: str) -> str:
-        return "/".join(("/uapi/phoneCalls", *map(_quoted, (self._user, *words))))
+    def _read(
+        self, request: Request, reader: Callable[[object], T], limit: Limit | None = None
+    ) -> T:
+        answer = self._ask(request, limit or Limit(self._timeout))
+        return read(request, answer, reader)
 
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        words: Mapping[str, Any] | None = None,
-        body: Any = None,
-        *,
-        once: bool = False,
-    ) -> tuple[int, Any]:
-        """The status and the JSON of an answer."""
-        response = self._open(method, path, words or {}, body, once=once or method == "PUT")
-        return response.status, json.loads(response.data)
+    def _ask(self, request: Request, limit: Limit) -> Answer:
+        """The answer that grants a request. Raises RingbackError."""
+        _, answer = self._open(request, limit)
+        return answer
 
-    def _open(
-        self,
-        method: str,
-        path: str,
-        words: Mapping[str, Any],
-        body: Any = None,
-        *,
-        once: bool = False,
-        last: str | None = None,
-    ) -> urllib3.BaseHTTPResponse:
-        """An answer, whose body is still to be read where ``last`` says it is one of events."""
-        query = urlencode([(n, _text(v)) for n, v in words.items() if v is not None], doseq=True)
+    def _open(self, request: Request, limit: Limit) -> tuple[Stream, Answer]:
+        """The answer that grants a request, with its stream if it is one of events. Raises
+        RingbackError."""
+        tries = Tries(request, self._retries, limit)
+        while True:
+            token = self._token(limit) if request.bearer else None
+            try:
+                stream = self._transport.open(
+                    request.method, request.path, _headers(request, token), request.body, limit
+                )
+                if request.events and stream.status == 200:
+                    return stream, Answer(200)
+                answer = stream.read()
+            except NoAnswer as failure:
+                pause = tries.after_silence(failure)
+            else:
+                if token is not None and tries.renews(answer) and self._tokens.refused(token):
+                    continue
+                if (wait := tries.after(answer)) is None:
+                    return stream, answer
+                pause = wait
+            time.sleep(pause)
 
-        def ask() -> urllib3.BaseHTTPResponse:
-            headers = {"Authorization": f"Bearer {self._bearer()}"}
-            if last:
-                headers["Last-Event-ID"] = last
-            return self._send(
-                method,
-                f"{path}?{query}" if query else path,
-                once=once,
-                headers=headers,
-                body=None if body is None else json.dumps(body).encode(),
-                preload_content=last is None,
-                timeout=self._timeout if last is None else SILENCE,
-            )
-
-        response = ask()
-        if response.status == 401 and self._until is not None:
-            # The token was revoked before its time. Nothing was done, so another may ask again.
-            response.drain_conn()
-            self._until = 0.0
-            response = ask()
-        if response.status in (200, 202):
-            return response
-        try:
-            # Of events it is not read yet.
-            error = json.loads(response.data)["error"]
-            raise RingbackError(response.status, **error)
-        except (ValueError, LookupError, TypeError) as strange:
-            message = f"The answer to {method} {path} is none of Ringback's."
-            raise RingbackError(response.status, "answer_invalid", message) from strange
-
-    def _send(
-        self, method: str, path: str, *, once: bool = False, **options: Any
-    ) -> urllib3.BaseHTTPResponse:
-        retries = False if once else self._retry
-        try:
-            return self._http.request(
-                method, f"{self._url}{path}", retries=retries, redirect=False, **options
-            )
-        except HTTPError as error:
-            raise RingbackError(0, "api_unreachable", str(error)) from error
-
-    def _bearer(self) -> str:
-        """The token to send; a new one where those it asks for have a limited time."""
-        if self._until is not None and time.monotonic() > self._until:
-            fields = {"grant_type": "client_credentials", **self._credentials}
-            response = self._send(
-                "POST", "/oauth/token", fields=_given(fields), timeout=self._timeout
-            )
-            if response.status != 200:
-                raise _refused_token(response)
-            answer = json.loads(response.data)
-            self._until = time.monotonic() + answer["expires_in"] - _EARLY
-            self._token = answer["access_token"]
-        return self._token
+    def _token(self, limit: Limit) -> str:
+        token, request = self._tokens.current, self._tokens.request
+        if token is not None or request is None:
+            return token or ""
+        return self._tokens.take(request, self._ask(request, limit))
 
 
-class _Retry(urllib3.Retry):
-    """A retry that gives up where the API says to come again after more than PATIENCE seconds: a
-    cap of a day is full until midnight."""
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: urllib3.BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: Any = None,
-        _stacktrace: TracebackType | None = None,
-    ) -> Self:
-        if response is not None and (self.get_retry_after(response) or 0.0) > PATIENCE:
-            # The caller gets the answer itself.
-            raise MaxRetryError(_pool, url or "")
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-
-def _refused_token(response: urllib3.BaseHTTPResponse) -> RingbackError:
-    """From the form of RFC 6749, of Ringback, or of whatever stands before it."""
-    try:
-        answer = json.loads(response.data)
-        error = answer["error"]
-        if isinstance(error, str):
-            return RingbackError(response.status, error, answer.get("error_description", ""))
-        return RingbackError(response.status, **error)
-    except (ValueError, LookupError, TypeError):
-        message = "The answer to a request for a token is none of Ringback's."
-        return RingbackError(response.status, "answer_invalid", message)
-
-
-def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _list(numbers: Numbers | None) -> list[str] | None:
-    if numbers is None:
-        return None
-    return [numbers] if isinstance(numbers, str) else list(numbers)
-
-
-def _text(value: Any) -> Any:
-    """As the API takes a value in a query."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return str(value)
-    return [str(each) for each in value]
-
-
-def _quoted(word: str) -> str:
-    return quote(word, safe="@*")
+def _headers(request: Request, token: str | None) -> list[tuple[str, str]]:
+    headers = [("User-Agent", f"ringback-python/{VERSION}"), ("Accept", "*/*")]
+    if token is not None:
+        headers.append(("Authorization", f"Bearer {token}"))
+    if request.last_event_id:
+        headers.append(("Last-Event-ID", request.last_event_id))
+    if request.body is not None:
+        headers.append(("Content-Type", request.content_type))
+    return headers

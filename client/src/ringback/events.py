@@ -1,116 +1,56 @@
-"""Server-sent events: every change of calls as it happens."""
+# Made of async_events.py by client/unasync.py: edit that file.
+"""The stream of changes of calls, as they happen."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Self
 
-import urllib3
-from urllib3.exceptions import HTTPError
-
-from ringback.errors import RingbackError
-from ringback.resources import PhoneCall
+from ringback.errors import Quota, Unavailable
+from ringback.resources import Event
+from ringback.retrying import NoAnswer
+from ringback.sse import Block, Decoder
+from ringback.transport import Stream
 
 # Seconds of silence after which the connection is taken for lost: there is a sign of life each 15.
 SILENCE = 40.0
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A change of a call. ``state`` is the call's by that change; ``call`` is as it stood when the
-    event was sent, which for what is told late may be further on."""
-
-    # To go on after this event another time.
-    id: str
-    call_id: str
-    state: str
-    # 1 when the call was accepted, one more with each change.
-    version: int
-    # Epoch seconds.
-    at: float
-    call: PhoneCall
-    # The user's phone has left a call of somebody else. The call may go on without it.
-    left: bool = False
-
-    @classmethod
-    def of(cls, event_id: str, data: Mapping[str, Any]) -> "Event":
-        return cls(
-            id=event_id,
-            call_id=data["id"],
-            state=data["state"],
-            version=data["version"],
-            at=data["at"],
-            call=PhoneCall.of(data["phoneCall"]),
-            left=data.get("left", False),
-        )
-
-
-@dataclass(slots=True)
-class Block:
-    """What stands between two empty lines of a stream. ``id`` is the last that was set, there or
-    before."""
-
-    event: str = "message"
-    data: list[str] = field(default_factory=list)
-    id: str = ""
-    # Milliseconds.
-    retry: int | None = None
-
-
-def blocks(lines: Iterable[bytes], last_id: str = "") -> Iterator[Block]:
-    """Read a stream line by line, as the HTML standard has it (Server-sent events, 9.2.6). One
-    that is not ended by an empty line is no block."""
-    block = Block(id=last_id)
-    for line in lines:
-        text = line.decode(errors="replace").rstrip("\n").removesuffix("\r")
-        if not text:
-            yield block
-            block = Block(id=block.id)
-            continue
-        name, _, value = text.partition(":")
-        value = value.removeprefix(" ")
-        if name == "event":
-            block.event = value
-        elif name == "data":
-            block.data.append(value)
-        elif name == "id" and "\0" not in value:
-            block.id = value
-        elif name == "retry" and value.isascii() and value.isdecimal():
-            block.retry = int(value)
-
-
 class EventStream:
-    """Iterates over events, and connects again where the connection was lost, so that none is
-    missed and none comes twice. Made by :meth:`ringback.Client.events`.
+    """A stream of events. It connects again after a lost connection, so that it misses none and
+    gives none twice. :meth:`ringback.Client.events` makes it.
 
-    It is connected from the start: what happens before it is iterated over is not missed either.
+    It connects where ``with`` begins: it has all that happens from then on, however late the
+    program iterates over it. ``last_event_id`` is where another stream may go on.
     """
 
     def __init__(
         self,
-        connect: Callable[[str], urllib3.BaseHTTPResponse],
-        pause: Callable[[float], None],
-        last_event_id: str,
+        connect: Callable[[str | None], Stream],
+        last_event_id: str | None,
         on_reset: Callable[[], None],
     ) -> None:
         self.last_event_id = last_event_id
         self._connect = connect
-        self._pause = pause
         self._on_reset = on_reset
-        # Seconds, until the stream says so.
+        # Seconds, until the stream says another number.
         self._retry = 2.0
-        self._response: urllib3.BaseHTTPResponse | None = None
+        self._stream: Stream | None = None
+        self._chunks: Iterator[bytes] | None = None
+        self._decoder = Decoder()
         self._blocks: Iterator[Block] = iter(())
-        self._closed = False
         self._ahead: Block | None = None
-        self._open()
-        # The first says where it begins.
+        # None before it is connected.
+        self._open: bool | None = None
+
+    def __enter__(self) -> Self:
+        self._open = True
+        self._begin()
+        # The first block says where the stream begins.
         self._ahead = self._next_block()
         if self._ahead is not None:
-            self.last_event_id = self._ahead.id
-
-    def __enter__(self) -> "EventStream":
+            self._took(self._ahead)
         return self
 
     def __exit__(
@@ -121,19 +61,20 @@ class EventStream:
     ) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Event:
-        while not self._closed:
+        """The next event. Raises RingbackError if the API refuses the stream for good."""
+        if self._open is None:
+            raise RuntimeError("Iterate over a stream of events within its with block.")
+        while self._open:
             block = self._next_block()
             if block is None:
-                self._pause(self._retry)
-                self._open_again()
+                time.sleep(self._retry)
+                self._begin_again()
                 continue
-            self.last_event_id = block.id
-            if block.retry is not None:
-                self._retry = block.retry / 1000
+            self._took(block)
             if block.event == "reset":
                 self._on_reset()
             elif block.event == "call" and block.data:
@@ -141,31 +82,41 @@ class EventStream:
         raise StopIteration
 
     def close(self) -> None:
-        self._closed = True
-        if self._response is not None:
-            self._response.close()
-            self._response = None
+        self._open = False
+        stream, self._stream, self._chunks = self._stream, None, None
+        if stream is not None:
+            stream.close()
+
+    def _took(self, block: Block) -> None:
+        self.last_event_id = block.id or self.last_event_id
+        if block.retry is not None:
+            self._retry = block.retry / 1000
 
     def _next_block(self) -> Block | None:
-        """None where the connection has ended or was lost."""
+        """The next block; None if the connection was lost."""
         if self._ahead is not None:
             block, self._ahead = self._ahead, None
             return block
-        try:
-            return next(self._blocks, None)
-        except (HTTPError, OSError):
-            return None
+        while self._chunks is not None:
+            if (found := next(self._blocks, None)) is not None:
+                return found
+            try:
+                self._blocks = self._decoder.feed(next(self._chunks))
+            except NoAnswer:
+                return None
+        return None
 
-    def _open_again(self) -> None:
+    def _begin_again(self) -> None:
         try:
-            self._open()
-        except RingbackError as error:
-            if not error.passes:
-                raise
+            self._begin()
+        except (Unavailable, Quota) as error:
+            if error.retry_after is not None:
+                self._retry = max(self._retry, min(error.retry_after, SILENCE))
 
-    def _open(self) -> None:
-        if self._response is not None:
-            self._response.close()
-        self._response, self._blocks = None, iter(())
-        self._response = self._connect(self.last_event_id)
-        self._blocks = blocks(self._response, self.last_event_id)
+    def _begin(self) -> None:
+        stream, self._stream, self._chunks = self._stream, None, None
+        if stream is not None:
+            stream.close()
+        self._stream = self._connect(self.last_event_id)
+        self._chunks = self._stream.chunks(SILENCE)
+        self._decoder, self._blocks = Decoder(self.last_event_id or ""), iter(())

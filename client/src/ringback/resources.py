@@ -97,7 +97,43 @@ class PhoneCall:
 
     def has_reached(self, state: str) -> bool:
         """Whether the call is that far, or further. Raises ValueError for a state there is not."""
-        return self.state is not None and STATES.index(self.state) >= STATES.index(state)
+        return has_reached(self.state, state)
+
+
+def has_reached(state: str | None, wanted: str) -> bool:
+    """Whether a call in this state is that far. Raises ValueError for an unknown state."""
+    rank = STATES.index(wanted)
+    return state is not None and STATES.index(state) >= rank
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of a call. ``state`` is the call's by that change; ``call`` is as it stood when the
+    event was sent, which for what is told late may be further on."""
+
+    # To go on after this event another time.
+    id: str
+    call_id: str
+    state: str
+    # 1 when the call was accepted, one more with each change.
+    version: int
+    # Epoch seconds.
+    at: float
+    call: PhoneCall
+    # The user's phone has left a call of somebody else. The call may go on without it.
+    left: bool = False
+
+    @classmethod
+    def of(cls, event_id: str, data: Mapping[str, Any]) -> "Event":
+        return cls(
+            id=event_id,
+            call_id=data["id"],
+            state=data["state"],
+            version=data["version"],
+            at=data["at"],
+            call=PhoneCall.of(data["phoneCall"]),
+            left=data.get("left", False),
+        )
 
 
 @dataclass(frozen=True, slots=True)
