@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from flask import Flask, Response, abort, jsonify, render_template_string, request
 
-from ringback import Client, RingbackError, WebhookError, verify_webhook
+from ringback import Client, NotFound, RingbackError, WebhookError, verify_webhook
 
 app = Flask(__name__)
 client = Client(
@@ -93,12 +93,15 @@ def hang_up(call_id: str) -> tuple[str, int]:
 @app.get("/call/<call_id>/events")
 def events(call_id: str) -> Response:
     """The call's states as they come, each once, as server-sent events for the page."""
+    try:
+        client.get(call_id)
+    except NotFound:
+        abort(404)
 
     def states() -> Iterator[str]:
         # The stream first: what happens before the call is read is in that, the rest in the stream.
         with client.events(call_id=call_id) as changes:
-            found = client.get(call_id)
-            state = found.state if found else "ended"
+            state = client.get(call_id).state
             yield f"data: {state}\n\n"
             while state != "ended":
                 event = next(changes)
