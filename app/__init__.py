@@ -35,10 +35,13 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     from app.phone_calls.views import blueprint as phone_calls
     from app.presence.views import blueprint as presence
     from app.services import create_services
+    from app.settings import parse_origins
     from app.stream.views import blueprint as stream
     from app.telemetry import logs, tracing
     from app.web.answers import Json, register_errors
     from app.web.auditing import Auditor, audit_requests
+    from app.web.compressing import compress_answers
+    from app.web.cors import allow_origins
     from app.web.headers import add_headers
     from app.web.services import EXTENSION
 
@@ -52,6 +55,8 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     app.extensions[EXTENSION] = services
     logs.bind_request(app)
     add_headers(app)
+    compress_answers(app)
+    allow_origins(app, parse_origins(settings.cors_origins or ""))
     tracing.trace_requests(app)
     if not of_jobs:
         count_requests(app)

@@ -27,6 +27,8 @@ class Settings:
     switches: str | None
     accounts: Path | None
     http: str
+    # The origins whose pages may use the API from a browser.
+    cors_origins: str | None
     simulator: str | None
     simulator_speed: float
     simulator_seed: int
@@ -113,6 +115,20 @@ def parse_networks(text: str) -> "tuple[IPv4Network | IPv6Network, ...]":
     return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
 
 
+# Stands for any origin.
+ANY_ORIGIN = "*"
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]{1,253}|\[[0-9a-f:]{2,39}\])(:[0-9]{1,5})?")
+
+
+def parse_origins(text: str) -> frozenset[str]:
+    """Web origins (RFC 6454) with commas between. Raises ValueError that names the bad one."""
+    origins = frozenset(word.strip() for word in text.split(",") if word.strip())
+    for origin in origins - {ANY_ORIGIN}:
+        if _ORIGIN.fullmatch(origin) is None:
+            raise ValueError(f"{origin!r} is no origin")
+    return origins
+
+
 def split_address(text: str, variable: str) -> tuple[str, int]:
     """``host:port`` as a pair; port 0 asks for any free one. Raises SettingsError."""
     host, colon, port = text.rpartition(":")
@@ -128,6 +144,7 @@ def load_settings() -> Settings:
         switches=_read("SWITCHES", None, str),
         accounts=_read("ACCOUNTS", None, Path),
         http=_read("HTTP", "127.0.0.1:8080", str),
+        cors_origins=_read("CORS_ORIGINS", None, _origins),
         simulator=_read("SIMULATOR", None, str),
         simulator_speed=_read("SIMULATOR_SPEED", 1.0, _speed),
         simulator_seed=_read("SIMULATOR_SEED", 0, _whole()),
@@ -258,6 +275,16 @@ def _networks(text: str) -> str:
         parse_networks(text)
     except ValueError as error:
         raise ValueError(f"networks such as 10.1.0.0/16 with commas between ({error})") from error
+    return text
+
+
+def _origins(text: str) -> str:
+    try:
+        parse_origins(text)
+    except ValueError as error:
+        raise ValueError(
+            f"origins such as https://crm.example.com with commas between, or * ({error})"
+        ) from error
     return text
 
 

@@ -43,6 +43,7 @@ from app.stream.services import CallStream, Topic
 from app.stream.views import serve
 from app.web.auth import check_scope, client_address
 from app.web.body import json_body
+from app.web.compressing import ready
 from app.web.fields import load
 from app.web.listing import MAX_VALUES
 from app.web.needs import needs
@@ -135,15 +136,7 @@ def static(name: str) -> Response:
     found = _files().get(name)
     if found is None:
         raise api_error("request_not_found")
-    content, compressed = found
-    response = Response(content, mimetype=mimetypes.guess_type(name)[0])
-    if request.accept_encodings.quality("gzip") > 0:
-        response.data = compressed
-        response.content_encoding = "gzip"
-    response.vary.add("Accept-Encoding")
-    response.add_etag()
-    response.make_conditional(request)
-    return response
+    return ready(*found, mimetypes.guess_type(name)[0])
 
 
 @cache

@@ -1,12 +1,15 @@
 """The HTTP routes of the description, and of the page to read and try it."""
 
+import gzip
 import json
+import mimetypes
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from flask import Blueprint, Response, send_from_directory
 
+from app.web.compressing import ready
 from app.web.needs import needs
 
 # The files of Swagger UI's package; a page and a script beside this module start it.
@@ -34,15 +37,18 @@ def blueprint() -> Blueprint:
 
 
 def document() -> Response:
-    return Response(_document(), mimetype="application/json")
+    response = ready(*_document(), "application/json")
+    response.headers["Cache-Control"] = "no-cache"
+    return response
 
 
 @cache
-def _document() -> bytes:
+def _document() -> tuple[bytes, bytes]:
     # The import stands here because most processes never show the description.
     from app.openapi.description import describe
 
-    return json.dumps(describe(), ensure_ascii=False).encode()
+    content = json.dumps(describe(), ensure_ascii=False).encode()
+    return content, gzip.compress(content)
 
 
 def page() -> Response:
@@ -50,7 +56,15 @@ def page() -> Response:
 
 
 def asset(name: str) -> Response:
-    return _guarded(send_from_directory(_FILES[name], name, max_age=3600))
+    response = _guarded(ready(*_file(name), mimetypes.guess_type(name)[0]))
+    response.headers["Cache-Control"] = "public, max-age=3600"
+    return response
+
+
+@cache
+def _file(name: str) -> tuple[bytes, bytes]:
+    content = (_FILES[name] / name).read_bytes()
+    return content, gzip.compress(content)
 
 
 def _guarded(response: Response) -> Response:

@@ -50,6 +50,9 @@ def test_defaults_are_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RINGBACK_TRACES", ""),
         ("RINGBACK_RECORDINGS", "/var/{call}"),
         ("RINGBACK_WEBHOOK_ALLOW", "10.1.0.1/16"),
+        ("RINGBACK_CORS_ORIGINS", "crm.example.com"),
+        ("RINGBACK_CORS_ORIGINS", "https://crm.example.com/"),
+        ("RINGBACK_CORS_ORIGINS", "https://a.example, null"),
         ("RINGBACK_KEY_PREFIX", ""),
     ],
 )
