@@ -53,7 +53,8 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     logs.bind_request(app)
     add_headers(app)
     tracing.trace_requests(app)
-    count_requests(app)
+    if not of_jobs:
+        count_requests(app)
     audit_requests(app)
     atexit.register(services[Auditor].flush)
     register_errors(app)

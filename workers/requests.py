@@ -252,7 +252,7 @@ class Requests:
 
     # What is asked
 
-    def _run(self, function: str, *positional: Any, **words: Any) -> dict[str, Any]:
+    def _run(self, function: str, /, *positional: Any, **words: Any) -> dict[str, Any]:
         """Carry out the request of the current job. Returns its status and body. Raises Unavailable
         if RQ is to run the job again."""
         job = get_current_job()

@@ -132,6 +132,7 @@ def test_it_places_a_call_and_answers_as_a_post(
         ({"body": {**BODY, "extension": "299"}}, 400, "extension_invalid"),
         ({"kind": "shout"}, 400, "request_invalid"),
         ({"bodi": {}}, 400, "request_invalid"),
+        ({"function": "os.system", "self": 1}, 400, "request_invalid"),
         ({"body": "text"}, 400, "request_invalid"),
         ({"user": ""}, 400, "request_invalid"),
         ({"user": "../13"}, 400, "request_invalid"),
