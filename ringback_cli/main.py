@@ -28,7 +28,7 @@ COMMANDS = {
     "simulator": "Run a simulated FreeSWITCH with telephones.",
     "switch": "List, pause, drain, resume and forget switches.",
     "up": "Run all parts of Ringback on this machine.",
-    "webhooks": "Deliver call events to the URLs of extensions.",
+    "webhooks": "Deliver call events to the URLs of clients.",
     "worker": "Dial calls, hang them up and act on them.",
 }
 # These run until they are stopped. An error that they do not expect shows its traceback.

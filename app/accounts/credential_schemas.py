@@ -10,6 +10,11 @@ from app.accounts.credentials import Credential, token_sha256
 
 HASH = Regexp(r"\A[0-9a-f]{64}\Z", error="Takes a SHA-256 in hex.")
 SECRET = Regexp(r"\A[!-~]{16,255}\Z", error="Takes 16 to 255 printable characters.")
+WEBHOOK_SECRET = Regexp(
+    r"\Awhsec_(?=.{32,88}\Z)(?:[A-Za-z0-9+/]{4})+"
+    r"(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z",
+    error="Takes whsec_ and 24 to 64 bytes in base64.",
+)
 # The tokens and client secrets of the demo accounts. The documentation names them, so everybody
 # knows them.
 DEMO_TOKENS = tuple(

@@ -14,6 +14,7 @@ from app.accounts.credential_schemas import (
     HASH,
     SECRET,
     TOKEN,
+    WEBHOOK_SECRET,
     ClientSecretSchema,
     Moment,
     TokenSchema,
@@ -229,14 +230,7 @@ class AppSchema(GuardedSchema, CappedSchema):
     expires = Moment()
     scopes = Rows(fields.Enum(AppScope, by_value=True), len(AppScope), least=1)
     token_in_query = fields.Boolean()
-    # 24 to 64 bytes.
-    webhook_secret = fields.String(
-        validate=Regexp(
-            r"\Awhsec_(?=.{32,88}\Z)(?:[A-Za-z0-9+/]{4})+"
-            r"(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z",
-            error="Takes whsec_ and 24 to 64 bytes in base64.",
-        )
-    )
+    webhook_secret = fields.String(validate=WEBHOOK_SECRET)
 
     supervise = _supervise()
 

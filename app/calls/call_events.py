@@ -291,11 +291,11 @@ def sample(kind: int, extension: str, call_id: str, at: float) -> dict[str, str]
     public = "+13235742879"
     return {
         "CallID": call_id,
-        "CallerIDNum": "" if out else public,
+        "CallerIDNum": extension.replace("*", "") if out else public,
         "CallerIDName": "Test",
         "CalledDID": "",
         "CalledExtension": "" if out else extension,
-        "CallerExtension": extension if out else "",
+        "CallerExtension": extension,
         "CallStatus": _CALLING if kind in (DIAL_IN, DIAL_OUT) else _ANSWER,
         "CallFlow": "OUT" if out else "IN",
         "CalledNumber": public if out else extension,

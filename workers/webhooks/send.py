@@ -44,8 +44,8 @@ def send(
     secret: str | None,
     timeout: float,
     allow: Networks,
-) -> None:
-    """Send a message to a URL, and return after an answer of 2xx. Raises Failed.
+) -> int:
+    """Send a message to a URL. Returns the status of the answer, 200 to 299. Raises Failed.
 
     The content is the body of a POST of the media type ``post``, or with None a part of the query
     of a GET. ``at`` is the time of this attempt in epoch seconds. ``timeout`` (seconds) limits the
@@ -85,6 +85,7 @@ def send(
         connection.close()
     if status is None or not 200 <= status < 300:
         raise Failed(f"HTTP {status}", final=status == 410)
+    return status
 
 
 class _Answer(HTTPResponse):
