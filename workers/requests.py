@@ -281,7 +281,9 @@ class Requests:
             environ_base={"REMOTE_ADDR": "queue", JOB: JobRequest(job.id, known)},
         )
         with counting.jobs(REQUESTS):
-            pieces, status, _ = run_wsgi_app(self._application().wsgi_app, builder.get_environ())
+            pieces, status, _ = run_wsgi_app(
+                self._application().wsgi_app, builder.get_environ(), buffered=True
+            )
             code = int(status.split(" ", 1)[0])
             answer = json.loads(b"".join(pieces))
             if code == 503 and job.asks_for_retries:
