@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.settings import Settings, load_settings
-from bench.speed import bare, growth, memory, plot, polls, replay, rq_jobs
+from bench.speed import bare, enqueued, growth, memory, plot, polls, replay, rq_jobs
 from bench.speed.calls import EndToEnd, Level
 from bench.speed.switch import Switch, sipp_far_end, switch_to_measure
 from bench.speed.table import figure, heads, quantile, row, title
@@ -30,6 +30,7 @@ PARTS = {
     "d": "events of a burst",
     "e": "status polls",
     "f": "calls end to end again, with many calls kept",
+    "g": "a burst of calls that a program enqueues",
 }
 # Shares of the maximum at which latencies are taken.
 SHARES = (0.2, 0.5, 0.8)
@@ -47,6 +48,7 @@ SIZED = 50
 BURST = 500
 LIVE = 10_000
 ENDED, ENDED_FULL = 20_000, 1_000_000
+REQUESTED, REQUESTED_FULL = 2_000, 10_000
 # Seconds that an ended call is kept while memory is watched.
 _RETENTION = 60
 
@@ -209,6 +211,21 @@ class Run:
                 ),
                 Goal("CPU per call with many kept, of (c)", cpu, "at most", 1.1),
             ]
+
+    def part_g(self) -> None:
+        count = REQUESTED_FULL if self.given.full else REQUESTED
+        title(f"(g) {count:,} calls that a program enqueues at once, and 20 POSTs/s beside them")
+        found = enqueued.measure(self.calls, count, self.seconds)
+        alone = self.rq.jobs_per_second if self.rq else None
+        ratio = found.jobs_per_second / alone if alone else None
+        row("accepted and dialled, jobs/s", found.jobs_per_second, ratio=ratio, to="(b)")
+        row("refused", found.refused)
+        row("accepted before an earlier job", found.out_of_order)
+        row("CPU ms per job: worker", found.worker_cpu * 1e3)
+        heads("alone", "beside")
+        for share in (0.5, 0.95):
+            both = [quantile(each, share) * 1e3 for each in (found.quiet, found.beside)]
+            row(f"POST → answer, p{share * 100:.0f} ms", *both, ratio=both[1] / both[0], to="alone")
 
     def show_goals(self) -> None:
         """What was found, beside what is to be reached; and, as an aid to read it by, beside what
