@@ -24,7 +24,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from redis.exceptions import RedisError
 
 from app import create_app
-from app.errors import http_code
+from app.errors import http_error
 from app.health.parts import listener_parts, worker_parts
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError
@@ -150,8 +150,11 @@ def _end_streams(worker: Any) -> None:
 def _write_error(socket: Any, status: int, reason: str, message: str) -> None:
     """Answer in place of the application, in the form that all errors have."""
     named = logs.bound("request_id") or request_id(None)
-    error = {"code": http_code(status), "message": message or reason, "request_id": named}
-    body = json.dumps({"error": error})
+    error = http_error(status)
+    about = {"code": error.code, "message": error.message, "reason": message or reason}
+    # The request named no host that could be trusted.
+    about |= {"doc": f"/errors#{error.code}", "request_id": named}
+    body = json.dumps({"error": about})
     head = (
         f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
         f"{HEADER}: {named}\r\nCache-Control: no-store\r\n"

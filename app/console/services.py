@@ -81,7 +81,7 @@ class Console:
         """The calls whose id or nonce is the text, and of the newest live and ended calls those
         with a number that contains the text. Raises ApiError if earlier searches take too long."""
         if not self.searching.acquire(timeout=_TURN):
-            raise api_error("service_unavailable")
+            raise api_error("service_unavailable", cause="busy")
         try:
             return self._search(caller, text)
         finally:
@@ -106,7 +106,7 @@ class Console:
         """The details of a call. Raises ApiError."""
         found = self.phone_calls.find(caller, OWNER, SELF, call_id)
         if not found:
-            raise api_error("pc_phonecall_invalid")
+            raise api_error("pc_phonecall_invalid", cause="unknown")
         unreachable, places = self.phone_calls.unreachable(found), self.phone_calls.places(found)
         shown = detail(
             *(

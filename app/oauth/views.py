@@ -159,8 +159,8 @@ def _tokens(issued: Issued, asked: list[str]) -> Response:
 
 def _error(refused: Refused) -> Response:
     g.refusal = refused.code
-    status, usual = OAUTH_CODES[refused.code]
-    description = refused.description or usual
+    known = OAUTH_CODES[refused.code]
+    status, description = known.status, refused.description or known.message
     response = jsonify({"error": refused.code, "error_description": description})
     response.status_code = status
     if status == 401:

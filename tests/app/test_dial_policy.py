@@ -74,7 +74,7 @@ def barred(answer: Any, rule: str, side: str = "destination", policy: str = "bui
     is_error(answer, 403, f"pc_{side}_barred")
     error = answer.json["error"]
     assert (error["policy"], error["rule"]) == (policy, rule)
-    assert error["field"].startswith(f"phoneCallView[0].{side}[")
+    assert error["field"].startswith(f"/phoneCallView/0/{side}")
     assert error["reason"]
 
 
@@ -140,7 +140,7 @@ def test_what_is_no_number_says_why(serve: Any, redis: Redis) -> None:
         answer = post(client, **{side: ["210", number]})
         is_error(answer, 400, f"pc_{side}_invalid")
         error = answer.json["error"]
-        assert error["field"] == f"phoneCallView[0].{side}[1]"
+        assert error["field"] == f"/phoneCallView/0/{side}/1"
         assert error["value"].replace(" ", "") == number.replace(" ", "")
         assert error["reason"].startswith(reason)
     assert written(redis) == set()
@@ -356,7 +356,7 @@ def shown(client: FlaskClient, caller_id: str, **view: Any) -> int:
         is_error(answer, 400, "pc_callerid_invalid")
         error = answer.json["error"]
         assert error["message"] == "You are not allowed to set the callerId field."
-        assert error["field"] == "phoneCallView[0].callerId"
+        assert error["field"] == "/phoneCallView/0/callerId"
         assert error["reason"]
     return int(answer.status_code)
 

@@ -357,16 +357,21 @@ def test_a_body_too_large(ask: Ask, client: FlaskClient) -> None:
     is_error(answer, 413, "request_too_large")
 
 
-def test_what_clients_send_otherwise(ask: Ask, redis: Redis, store: CallStore) -> None:
+@pytest.mark.parametrize("token", [USER, VOIPNOW])
+def test_what_clients_send_otherwise(ask: Ask, redis: Redis, store: CallStore, token: str) -> None:
     view = {
         "source": 5354353,
         "destination": "3235742879",
         "callerDestination": "Jane <+15551234>",
-        "unknown": {"x": 1},
     }
-    request = {"extension": 210, "phoneCallView": [view], "nonce": None, "more": []}
-    answer = ask("POST", SIMPLE + "/", request, waitForPickUp="30", sortOder="x")
-    assert answer.status_code == 202, answer.json
+    request = {"extension": 210, "phoneCallView": [view], "nonce": None}
+    query = {"waitForPickUp": "30"}
+    if token == VOIPNOW:
+        # Names that nothing reads.
+        view["unknown"] = {"x": 1}
+        request["more"], query["sortOder"] = [], "x"
+    answer = ask("POST", SIMPLE + "/", request, token=token, **query)
+    assert answer.status_code == (200 if token == VOIPNOW else 202), answer.json
     call = only_call(redis, store)
     assert [leg.number for leg in call.legs] == ["5354353", "3235742879"]
     assert call.caller_id_destination == "Jane <+15551234>"
@@ -662,8 +667,14 @@ def test_lists(ask: Ask) -> None:
     # An extension that is in a call it does not pay for.
     assert ids(f"{path}/211") == [third]
     assert ids(f"{path}/@self", startIndex=1, count=1) == [second]
-    assert ids(f"{path}/211/{first}") == []
-    assert ids(f"{path}/@self/{'0' * 20}") == []
+    for there_is_none in (f"{path}/211/{first}", f"{path}/@self/{'0' * 20}"):
+        is_error(ask("GET", there_is_none), 404, "pc_phonecall_invalid")
+        is_error(
+            ask("GET", there_is_none, filterBy="id", filterValue="x"), 404, "pc_phonecall_invalid"
+        )
+        assert ask("GET", there_is_none, token=VOIPNOW).json["entry"] == []
+    # A call that the filter leaves out is there.
+    assert ids(f"{path}/210/{first}", filterBy="id", filterValue="x") == []
     assert ids("/uapi/phoneCalls/@owner/@self") == [third, second, first]
     only = ask("GET", f"{path}/210/{first}", fields="id,phoneCallView").json["entry"][0]
     assert set(only) == {"id", "phoneCallView"}
