@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from typing import Any
@@ -191,16 +191,10 @@ class PhoneCalls:
         It covers what the client asked for, in one form: numbers as they are compared, and nothing
         that is the default. So a retry is still the same after a route has changed.
         """
-        defaults = {"fields_": query.get("fields_"), "callDuration": self._settings.call_duration}
+        longest = maxima.duration_of(self._settings, None)
+        defaults = {"fields_": query.get("fields_"), "callDuration": longest}
         asked = {n: value for n, value in query.items() if defaults.get(n) != value}
-        views = [
-            {
-                name: _keys(caller, guard, value) if isinstance(value, list) else value
-                for name, value in {**view, "headers": extras.headers_of(view)}.items()
-                if value not in ({}, extension.default_caller_id)
-            }
-            for view in body["phoneCallView"]
-        ]
+        views = [dict(_same_view(caller, guard, extension, view)) for view in body["phoneCallView"]]
         whole = [kind, extension.number, asked, views, body.get("nonce")]
         if more := {name: body[name] for name in extras.NAMES if body.get(name)}:
             whole.append(more)
@@ -695,8 +689,31 @@ def _with_prompts(leg: Leg, accept: AcceptRule | None, announce: AnnounceRule | 
     )
 
 
-def _keys(caller: Caller, guard: Guard, numbers: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(_key(caller, guard, number) for number in numbers))
+def _same_view(
+    caller: Caller, guard: Guard, extension: Extension, view: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """What a view asks for, in one form: without defaults, and without the order of numbers that
+    ring at once."""
+    defaults: dict[str, Any] = {"accept": False, "announce": False}
+    if (organization := guard.organization) is not None:
+        defaults["accept"] = organization.accept or False
+        defaults["announce"] = organization.announce or False
+        if not any(each.ringback for each in caller.accounts.gateways):
+            defaults["ringback"] = organization.ringback or ringback.AUTO
+    for name in ("callerId", "callerIdDestination"):
+        defaults[name] = guard.shown(extension.default_caller_id)
+    for name, value in view.items():
+        if name in ("source", "destination"):
+            yield name, sorted({_key(caller, guard, number) for number in value})
+        elif name == "headers":
+            # The names of SIP headers have no case.
+            sides = extras.headers_of(view)
+            if sides:
+                yield name, {s: {n.lower(): v for n, v in of.items()} for s, of in sides.items()}
+        else:
+            form = guard.shown(value) if name.startswith("callerId") else value
+            if form != defaults.get(name):
+                yield name, form
 
 
 def _key(caller: Caller, guard: Guard, number: str) -> str:
