@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from app.errors import ApiError, api_error, http_error
 from app.store.client import is_unavailable
 from app.store.errors import OutcomeUnknown
+from app.web.body import is_broken
 from app.web.shown import address, members
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def _fault(error: Exception) -> Response:
+        if is_broken(error):
+            return error_response(api_error("request_invalid", cause="encoding"))
         if not is_unavailable(error):
             log.exception("unexpected fault", exc_info=error)
             return error_response(api_error("internal_server_error"))

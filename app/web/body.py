@@ -29,6 +29,12 @@ def json_body() -> Any:
     return document
 
 
+def is_broken(error: Exception) -> bool:
+    """Whether an error says that the client's body broke off, or is not encoded as HTTP asks.
+    gunicorn raises such errors while a view reads the body."""
+    return type(error).__module__ == "gunicorn.http.errors"
+
+
 def _no_json(text: bytes, error: Exception) -> ApiError:
     """The error for a body that is no JSON, with the place."""
     if not text.strip():

@@ -141,6 +141,8 @@ def test_every_field_of_a_rule(place: Place, store: CallStore) -> None:
         ("accept", {"prompt": "press-one", "timeout": 0}, "accept/timeout"),
         ("accept", {"prompt": "press-one", "timeout": 61}, "accept/timeout"),
         ("accept", {"prompt": "press-one", "timeout": "8"}, "accept/timeout"),
+        ("accept", {"prompt": "press-one", "timeout": True}, "accept/timeout"),
+        ("accept", {"prompt": "press-one", "attempts": 2.0}, "accept/attempts"),
         ("accept", {"prompt": "press-one", "attempts": 11}, "accept/attempts"),
         ("accept", {"prompt": "press-one", "of": "all"}, "accept/of"),
         ("accept", {"prompt": "press-one", "extensions": 1.5}, "accept/extensions"),
