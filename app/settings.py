@@ -304,3 +304,42 @@ def _recordings(text: str) -> str:
 def setting_names() -> list[str]:
     """The variables that are read, for the test that holds docs/settings.md to them."""
     return [f"RINGBACK_{field.name.upper()}" for field in fields(Settings)]
+
+
+def misspelt() -> list[str]:
+    """A sentence for each variable RINGBACK_* of the environment that nothing reads."""
+    known = {*setting_names(), *_OTHERS}
+    unknown = [
+        name
+        for name, value in sorted(os.environ.items())
+        if name.startswith("RINGBACK_")
+        and name not in known
+        and not _OF_KUBERNETES.fullmatch(f"{name}={value}")
+    ]
+    if not unknown:
+        return []
+    from app.names import nearest
+
+    # The beginning that all have in common makes no name more like another.
+    begins = "RINGBACK_"
+    ends = sorted(name.removeprefix(begins) for name in known)
+    found = ((name, nearest(name.removeprefix(begins), ends)) for name in unknown)
+    return [
+        f"{name} is no setting" + (f": did you mean {begins}{end}?" if end else ".")
+        for name, end in found
+    ]
+
+
+# Variables that are no settings of a process: those of client programs, of compose.yml and the
+# images, and the descriptor by which `ringback up` hears that a process is ready.
+_OTHERS = frozenset(
+    f"RINGBACK_{name}"
+    for name in (
+        *("URL", "TOKEN", "USER", "READY_FD", "IMAGE", "PORT", "ESL_PASSWORD", "NETWORK"),
+        *("ACCOUNTS_FOLDER", "CONF", "CONF_MADE"),
+    )
+)
+# What Kubernetes adds for a service whose name begins with ``ringback``.
+_OF_KUBERNETES = re.compile(
+    r"\w+_SERVICE_(HOST|PORT(_\w+)?)=.*|\w+_PORT=\w+://.*|\w+_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=.*"
+)

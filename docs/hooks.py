@@ -1,8 +1,7 @@
 """What pages take from the API's own description when the site is built.
 
 ``<!-- request: GET /uapi/cdr -->`` becomes what the request takes in its query and body and the
-codes that it may be answered with, ``<!-- codes -->`` all codes with their messages,
-``<!-- not implemented -->`` the paths that answer 501.
+codes that it may be answered with, ``<!-- not implemented -->`` the paths that answer 501.
 """
 
 import json
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from app.errors import api_error
 from app.not_implemented import PATHS
 from app.openapi.description import describe
 
@@ -29,7 +27,6 @@ _CODE = re.compile(r"^- `(\w+)`: (.*)$", re.MULTILINE)
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     markdown = re.sub(r"<!-- request: (\w+) (\S+) -->", lambda m: request(m[1], m[2]), markdown)
-    markdown = markdown.replace("<!-- codes -->", codes())
     return markdown.replace("<!-- not implemented -->", not_implemented())
 
 
@@ -79,20 +76,6 @@ def _field(name: str, schema: Any) -> str:
     if schema.get("default") not in (None, ""):
         takes.append(f"default `{json.dumps(schema['default']).strip(chr(34))}`")
     return f"`{name}`" + (f" ({', '.join(takes)})" if takes else "")
-
-
-def codes() -> str:
-    found = {
-        (int(status), code, message)
-        for item in description()["paths"].values()
-        for operation in item.values()
-        for status, codes in _errors(operation)
-        for code, message in codes
-    }
-    error = api_error("request_not_implemented")
-    found.add((error.status, error.code, error.message))
-    rows = (f"| {status} | `{code}` | {message} |" for status, code, message in sorted(found))
-    return "\n".join(("| status | code | message |", "|---|---|---|", *rows))
 
 
 def not_implemented() -> str:

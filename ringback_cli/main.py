@@ -1,5 +1,7 @@
 """The `ringback` command. It imports the module of a command only to run that command."""
 
+import os
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -35,8 +37,35 @@ COMMANDS = {
 PROCESSES = ("api", "demo", "listener", "simulator", "up", "webhooks", "worker")
 
 
+# These write a log.
+_WITH_LOG = ("api", "listener", "simulator", "webhooks", "worker")
+
+
+def tell_misspelt() -> None:
+    """Print a warning for each variable RINGBACK_* that nothing reads."""
+    if any(name.startswith("RINGBACK_") for name in os.environ):
+        from app.settings import misspelt
+
+        for sentence in misspelt():
+            click.echo(f"ringback: {sentence}", err=True)
+
+
+def check_text(words: Iterable[str]) -> None:
+    """End the command if a word is no text: Python gives a byte that is no UTF-8 as half a
+    surrogate pair, which neither Redis nor an output takes."""
+    for word in words:
+        if word.encode(errors="replace").decode() != word:
+            shown = word.encode(errors="surrogateescape").decode(errors="replace")
+            raise click.UsageError(f"{shown!r} has bytes that are no UTF-8.")
+
+
 class Commands(click.Group):
     """The commands of the table."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            check_text(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -47,6 +76,15 @@ class Commands(click.Group):
         module = import_module(f"ringback_cli.commands.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        found = super().resolve_command(ctx, args)
+        # A process tells its log of misspelt settings (ringback_cli.process).
+        if found[0] not in _WITH_LOG and not ctx.resilient_parsing:
+            tell_misspelt()
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, SettingsError, load_settings, misspelt
 
 
 @contextmanager
@@ -32,6 +32,8 @@ def process(name: str, *, patch: bool = True) -> Iterator[Settings]:
     from app.telemetry import logs
 
     logs.configure(settings, name)
+    for sentence in misspelt():
+        logs.log.warning("%s", sentence)
     if patch:
         get_hub().print_exception = logs.uncaught
     try:

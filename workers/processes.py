@@ -20,11 +20,12 @@ from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from gunicorn.http import message as http_message
 from gunicorn.workers.ggevent import GeventWorker
 from redis.exceptions import RedisError
 
 from app import create_app
-from app.errors import http_code
+from app.errors import http_error
 from app.health.parts import listener_parts, worker_parts
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError
@@ -53,6 +54,8 @@ log = logging.getLogger(__name__)
 GRACE = 10
 # The seconds of these in which it sends the spans that are left.
 _FLUSH = 3.0
+# The most bytes of the first line of an HTTP request.
+_MOST_REQUEST_LINE = 64 * 1024
 # The most connections to Redis of the process that delivers call events.
 _WEBHOOK_CONNECTIONS = 32
 
@@ -100,6 +103,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
+        # inArray takes 500 values. gunicorn takes no setting above this constant.
+        http_message.MAX_REQUEST_LINE = _MOST_REQUEST_LINE
+        self.cfg.set("limit_request_line", _MOST_REQUEST_LINE)
         host, port = self._settings.http_address
         self.cfg.set("bind", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         # One process answers many requests at once. WEB_CONCURRENCY sets the number of processes.
@@ -150,8 +156,11 @@ def _end_streams(worker: Any) -> None:
 def _write_error(socket: Any, status: int, reason: str, message: str) -> None:
     """Answer in place of the application, in the form that all errors have."""
     named = logs.bound("request_id") or request_id(None)
-    error = {"code": http_code(status), "message": message or reason, "request_id": named}
-    body = json.dumps({"error": error})
+    error = http_error(status)
+    about = {"code": error.code, "message": error.message, "reason": message or reason}
+    # The request named no host that could be trusted.
+    about |= {"doc": f"/errors#{error.code}", "request_id": named}
+    body = json.dumps({"error": about})
     head = (
         f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
         f"{HEADER}: {named}\r\nCache-Control: no-store\r\n"

@@ -1,6 +1,7 @@
 """The users, extensions and calls that the app of a request may see and name."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from app.accounts import rights
 from app.accounts.model import (
@@ -62,10 +63,11 @@ class Caller:
             return None
         if name in ME:
             # Only a user's app has an authenticated user.
-            name = self.app.user or ""
-        user = self.accounts.users.get(name)
+            user = self.accounts.users.get(self.app.user or "")
+        else:
+            user = self.accounts.users.get(name)
         if user is None or not self.may_act_for(user):
-            raise api_error("user_invalid")
+            raise api_error("user_invalid", field="userId", value=name)
         return user
 
     def hears_of(self, holder: str) -> bool:
@@ -124,7 +126,7 @@ class Caller:
             owner = self.accounts.users[extension.owner]
             if self.may_act_for(owner) and user in (None, owner):
                 return extension
-        raise api_error("extension_invalid")
+        raise api_error("extension_invalid", cause="unknown", field="extension", value=number)
 
     def sees(self, call: Call) -> bool:
         return rights.sees(self.app, self.accounts, call)
@@ -157,6 +159,7 @@ class Caller:
             "scope_insufficient",
             "pc_action_invalid" if of_calls else "request_invalid",
             f"This needs the scope {scope}, which the app or its token lacks.",
+            scope=scope.value,
         )
         if error.status == 403:
             # RFC 6750, section 3.1.
@@ -165,13 +168,16 @@ class Caller:
         return error
 
     def forbidden(
-        self, code: str, for_voipnow: str, message: str | None = None, **details: str
+        self, code: str, for_voipnow: str, reason: str | None = None, **details: Any
     ) -> ApiError:
         """The error for what the app may not do. Programs written for VoipNow take 403 for a token
-        that has expired, so they get 400 ``for_voipnow``."""
+        that has expired, so they get 400 ``for_voipnow`` with the sentence of ``code``, and the
+        code as ``reason``."""
+        error = api_error(code, reason, **details)
         if self.voipnow:
-            return api_error(for_voipnow, message, None, **{"reason": code, **details})
-        return api_error(code, message, None, **details)
+            details = {**error.details, "reason": code}
+            return ApiError(400, for_voipnow, error.message, **details)
+        return error
 
     def check_suspended(self, organization: str, voipnow: str) -> None:
         """Raise ApiError if the organization that pays, or the app's own, is suspended. ``voipnow``
@@ -179,8 +185,7 @@ class Caller:
         own = self.organization
         for number in (organization, own.number if own is not None else organization):
             if self.accounts.is_suspended(number):
-                text = f"The organization {number} is suspended." if self.voipnow else None
-                raise self.forbidden("organization_suspended", voipnow, text)
+                raise self.forbidden("organization_suspended", voipnow)
 
     def scope(self, user_name: str, extension: str) -> "Scope":
         """The scope of calls that a URI names. Raises ApiError."""

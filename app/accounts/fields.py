@@ -1,9 +1,21 @@
-"""A field that accounts and requests share."""
+"""Fields that accounts and requests share."""
 
 from collections.abc import Callable
 from typing import Any
 
 from marshmallow import ValidationError, fields
+
+
+class Whole(fields.Integer):
+    """A whole number. Python takes ``true`` for one."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strict=True, **kwargs)
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValidationError("Takes a whole number.")
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
 class Parsed(fields.String):

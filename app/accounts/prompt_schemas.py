@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import Length, Range, Regexp
 
+from app.accounts.fields import Whole
 from app.accounts.prompts import AcceptRule, AnnounceRule, Of, Prompt
 
 _NAME = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
@@ -49,8 +50,8 @@ class PromptSchema(Schema):
 class AcceptSchema(Schema):
     prompt = fields.String(required=True, validate=_NAME)
     key = fields.String(validate=_KEY)
-    timeout = fields.Integer(strict=True, validate=Range(1, 60))
-    attempts = fields.Integer(strict=True, validate=Range(1, 10))
+    timeout = Whole(validate=Range(1, 60))
+    attempts = Whole(validate=Range(1, 10))
     of = fields.Enum(Of, by_value=True)
     extensions = fields.Boolean()
 

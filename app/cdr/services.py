@@ -121,7 +121,7 @@ def _span(query: Mapping[str, Any], longest: float) -> Span:
     seconds after acceptance. Raises ApiError."""
     for first, last in (("startDate", "endDate"), ("saveStartDate", "saveEndDate")):
         if first in query and last in query and query[first] > query[last]:
-            raise api_error("cdr_invalid_date_parameters")
+            raise api_error("cdr_invalid_date_parameters", field=first)
     # A record is never saved before its call's acceptance, nor long after it.
     first = max(query.get("startDate", -math.inf), query.get("saveStartDate", -math.inf) - longest)
     last = min(query.get("endDate", math.inf), query.get("saveEndDate", math.inf))

@@ -6,7 +6,7 @@ from app.accounts.scopes import AppScope
 from app.cdr.resource import FIELDS, phone_call_record
 from app.cdr.schemas import CdrQuery
 from app.cdr.services import FILTERS, CallReports, TooManyReports
-from app.web.answers import error_response
+from app.errors import api_error
 from app.web.auth import current_caller
 from app.web.fields import load
 from app.web.listing import arguments, collection, listing, picked
@@ -27,22 +27,15 @@ def blueprint(name: str) -> Blueprint:
 
 def list_records(user: str | None = None) -> Response:
     caller = current_caller()
-    query = load(_query, arguments(("filterValue", METADATA)))
+    query = load(_query, arguments(("filterValue", METADATA)), lenient=caller.voipnow)
     asked = listing(query, FILTERS, FIELDS, "cdr_invalid_filter_by_{}")
     try:
         page = service(CallReports).page(caller, user, query, asked)
     except TooManyReports:
-        return _ask_again()
+        raise api_error("service_unavailable", cause="busy", retry_after=5) from None
     resources = list(map(phone_call_record, page.rows))
     entry = {
         record["id"]: row
         for record, row in zip(page.rows, picked(resources, asked.fields), strict=True)
     }
     return jsonify(collection(entry, page.total, asked, page.last))
-
-
-def _ask_again() -> Response:
-    message = "Other reports are being searched. Retry later, or ask for fewer dates."
-    response = error_response(503, "service_unavailable", message)
-    response.headers["Retry-After"] = "5"
-    return response

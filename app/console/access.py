@@ -6,7 +6,7 @@ from typing import Any
 from app.accounts.caller import Caller
 from app.accounts.model import Accounts, Suspension
 from app.accounts.suspension import SEEN_BY_ALL, Suspensions, calls_of
-from app.errors import ApiError
+from app.errors import api_error
 from app.phone_calls.services import PhoneCalls
 from app.store.calls import CallStore
 from app.web.resource import without_none
@@ -48,9 +48,9 @@ def change(
     accounts, whole = caller.accounts, f"{kind}:{name}"
     known = accounts.organizations if kind == "organization" else accounts.apps
     if name not in known and whole not in accounts.suspended:
-        raise ApiError(404, "request_not_found", f"There is no {kind} {name}.")
+        raise api_error("request_not_found", f"There is no {kind} {name}.")
     if bars and whole == f"app:{caller.app.id}":
-        raise ApiError(400, "request_invalid", "An app cannot disable itself.")
+        raise api_error("request_invalid", cause="itself")
     suspensions = Suspensions(store.redis, store.keys)
     if not bars:
         suspensions.remove(whole)

@@ -18,6 +18,7 @@ from app.console.queues import lines
 from app.console.resource import detail, record_row, row
 from app.console.sessions import Sessions
 from app.errors import api_error
+from app.numbers import same, without_punctuation
 from app.phone_calls.services import PhoneCalls
 from app.store.calls import CallStore
 from app.store.index import Span
@@ -81,7 +82,7 @@ class Console:
         """The calls whose id or nonce is the text, and of the newest live and ended calls those
         with a number that contains the text. Raises ApiError if earlier searches take too long."""
         if not self.searching.acquire(timeout=_TURN):
-            raise api_error("service_unavailable")
+            raise api_error("service_unavailable", cause="busy")
         try:
             return self._search(caller, text)
         finally:
@@ -106,7 +107,7 @@ class Console:
         """The details of a call. Raises ApiError."""
         found = self.phone_calls.find(caller, OWNER, SELF, call_id)
         if not found:
-            raise api_error("pc_phonecall_invalid")
+            raise api_error("pc_phonecall_invalid", cause="unknown")
         unreachable, places = self.phone_calls.unreachable(found), self.phone_calls.places(found)
         shown = detail(
             *(
@@ -200,7 +201,10 @@ def _is_inside(caller: Caller) -> bool:
 
 
 def _has(text: str, words: Iterable[str | None]) -> bool:
-    return any(word is not None and text in word for word in words)
+    """Whether one of the words has the text, or its number however it is written."""
+    number = same(without_punctuation(text))
+    wanted = {text, number} if number.isdecimal() else {text}
+    return any(word is not None and any(each in word for each in wanted) for word in words)
 
 
 def _words(call: Call) -> Iterable[str | None]:

@@ -31,7 +31,7 @@ from app.calls.watch import is_hang_up_pending
 from app.console.charts import SPANS
 from app.console.services import Console
 from app.console.sessions import LIFETIME, app_of_secret, app_of_token
-from app.errors import ApiError, api_error
+from app.errors import OAUTH_CODES, ApiError, api_error
 from app.oauth.services import Tokens
 from app.phone_calls.actions import ActionSchema, PhoneCallActions
 from app.phone_calls.schemas import HangUpQuery
@@ -48,6 +48,7 @@ from app.web.fields import load
 from app.web.listing import MAX_VALUES
 from app.web.needs import needs
 from app.web.services import service
+from app.web.shown import clean
 
 _STATIC = Path(__file__).parent / "static"
 _COOKIE = "ringback_console"
@@ -116,7 +117,7 @@ def _guard() -> None:
         or origin != host
         or request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
     ):
-        raise ApiError(403, "request_forbidden", "This request is not from a page of the console.")
+        raise api_error("request_forbidden", "It is not from a page of the console.")
 
 
 def _headers(response: Response) -> Response:
@@ -154,14 +155,14 @@ def log_in() -> tuple[Response, int]:
     """Begin a session with an app's permanent token, or with its client id and secret."""
     accounts, tokens, body = service(AccountStore).current(), service(Tokens), json_body()
     token, client_id, secret = (
-        str(body.get(name) or "").strip() for name in ("token", "client_id", "client_secret")
+        clean(str(body.get(name) or "")).strip() for name in ("token", "client_id", "client_secret")
     )
     address = client_address()
     # Failures count together with those of the token endpoint. A wrong token counts for no client.
     counted = "" if token else client_id
     known = bool(token) or client_id in accounts.clients
     if known and tokens.is_barred(counted, address):
-        raise ApiError(429, "slow_down", "There were too many wrong logins. Retry in a minute.")
+        raise ApiError(429, "slow_down", OAUTH_CODES["slow_down"].message, 60)
     console = service(Console)
     if token:
         found = app_of_token(accounts, token, console.store.now)
@@ -170,7 +171,7 @@ def log_in() -> tuple[Response, int]:
     if found is None:
         if known:
             tokens.note_failure(counted, address)
-        raise ApiError(401, "access_denied", "There is no app with these credentials.")
+        raise api_error("access_denied", cause="login")
     app, credential = found
     g.caller = Caller(app, accounts, address, session=True)
     if accounts.is_disabled(app.id):
@@ -242,7 +243,7 @@ def call(call_id: str) -> Response:
 
 def create(kind: str) -> tuple[Response, int]:
     caller, _ = _caller()
-    query, body = create_query(kind), create_body(kind)
+    query, body = create_query(kind, caller), create_body(kind, caller)
     made = service(PhoneCalls).create(caller, OWNER, kind, query, body)
     return jsonify({"ids": [each.id for each in made]}), 202
 
@@ -260,10 +261,12 @@ def hang_up(call_id: str) -> tuple[Response, int]:
     phone_calls = service(PhoneCalls)
     found = phone_calls.find(caller, OWNER, SELF, call_id)
     if not found:
-        raise api_error("pc_phonecall_invalid")
+        raise api_error("pc_phonecall_invalid", cause="unknown")
     concerned = phone_calls.hang_up(caller, found, query.get("phoneNumber"))
     if not concerned:
-        raise api_error("pc_destination_invalid", "That number is not in the call.")
+        raise api_error(
+            "pc_destination_invalid", "That number is not in the call.", field="phoneNumber"
+        )
     pending = is_hang_up_pending(concerned[0])
     return jsonify(console.rows(caller, concerned)[0]), 202 if pending else 200
 
@@ -320,11 +323,11 @@ def steer(name: str, verb: str) -> Response:
     """Pause, drain or resume a switch. The body's ``why`` is shown to operators later."""
     caller, console = _administrator()
     if name not in console.switches.names():
-        raise ApiError(404, "request_not_found", "There is no such switch.")
+        raise api_error("request_not_found", "There is no such switch.")
     if verb == "resume":
         console.switches.resume(name)
     else:
-        why = str(json_body().get("why") or "")[:255]
+        why = clean(str(json_body().get("why") or ""))[:255]
         by = f"{caller.app.id} (console)"
         console.switches.pause(name, Pause(by, console.store.now(), why, drain=verb == "drain"))
     return jsonify(console.all_switches())
@@ -340,7 +343,7 @@ def change_access(name: str, verb: str) -> Response:
     ``hangUp`` to end the live calls."""
     caller, console = _administrator()
     body = json_body()
-    why = str(body.get("why") or "")[:255]
+    why = clean(str(body.get("why") or ""))[:255]
     ended = console.change_access(caller, verb, name, why, hang_up=body.get("hangUp") is True)
     # This process may not have read the change yet.
     fresh = replace(caller, accounts=service(AccountStore).current(fresh=True))
@@ -353,14 +356,14 @@ def audit() -> Response:
     _, console = _administrator()
     before = request.args.get("before", "")
     if not re.fullmatch(r"([0-9]{1,15}-[0-9]{1,19})?", before, re.ASCII):
-        raise api_error("request_invalid")
+        raise api_error("request_invalid", "before takes the id of an entry.", field="before")
     return jsonify(console.audit(request.args, before))
 
 
 def _administrator() -> tuple[Caller, Console]:
     caller = _session()
     if caller.app.level is not Level.ADMINISTRATOR:
-        raise ApiError(403, "request_forbidden", "This needs an app of the administrator.")
+        raise api_error("request_forbidden", "This needs an app of the administrator.")
     check_scope(caller)
     return caller, service(Console)
 

@@ -12,9 +12,10 @@ from app.accounts.credentials import Credential, matching
 from app.accounts.model import App
 from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore
-from app.errors import OAUTH_CODES
+from app.errors import CODES, OAUTH_CODES
 from app.oauth.services import Issued, Tokens
 from app.web.auth import client_address
+from app.web.body import is_broken
 from app.web.needs import needs
 from app.web.services import service
 
@@ -84,10 +85,16 @@ def revoke() -> Response:
 def _form() -> dict[str, str]:
     """The parameters of the body. One without a value counts as left out, and none may come twice
     (RFC 6749, section 3.2)."""
-    for name, values in request.form.lists():
+    try:
+        form = request.form
+    except Exception as error:
+        if is_broken(error):
+            raise Refused("invalid_request", CODES["request_invalid"].others["encoding"]) from error
+        raise
+    for name, values in form.lists():
         if len(values) > 1:
             raise Refused("invalid_request", f"{name} comes more than once.")
-    return {name: value for name, value in request.form.items() if value}
+    return {name: value for name, value in form.items() if value}
 
 
 def _scopes(words: Iterable[str], most: Iterable[AppScope]) -> tuple[AppScope, ...] | None:
@@ -159,8 +166,8 @@ def _tokens(issued: Issued, asked: list[str]) -> Response:
 
 def _error(refused: Refused) -> Response:
     g.refusal = refused.code
-    status, usual = OAUTH_CODES[refused.code]
-    description = refused.description or usual
+    known = OAUTH_CODES[refused.code]
+    status, description = known.status, refused.description or known.message
     response = jsonify({"error": refused.code, "error_description": description})
     response.status_code = status
     if status == 401:

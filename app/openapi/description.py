@@ -12,7 +12,7 @@ from apispec.ext.marshmallow.common import resolve_schema_cls
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields
 
-from app.errors import OAUTH_CODES, ApiError, api_error
+from app.errors import CODES, OAUTH_CODES, ApiError, api_error
 from app.openapi import webhooks
 from app.openapi.headers import ANSWER_HEADERS, REQUEST_HEADERS, REQUEST_ID
 from app.openapi.operations import OPERATIONS, Content, Operation, scope_of
@@ -24,8 +24,9 @@ from app.web.fields import Number, WholeNumber
 
 _ABOUT = """\
 Every path works with and without a trailing slash, and under `/unifiedapi/` in place of `/uapi/`.
-A field without a value is left out of an answer. Numbers and booleans in bodies may come as
-strings.
+Names that are not described are refused, in the query and in bodies, unless the app has VoipNow
+compatibility. A field without a value is left out of an answer. Numbers and booleans in bodies may
+come as strings.
 
 Send the header `X-Request-Id` to have your own id of the request in the answer, in an error
 (`request_id`), in Ringback's log and in its audit. A new version may add members to objects: ignore
@@ -195,7 +196,7 @@ def _schema_name(schema: Any) -> str:
 
 def error_of(operation: Operation, code: str) -> ApiError:
     """The error with the sentence that the operation usually answers with."""
-    return api_error(code, operation.sentences.get(code))
+    return api_error(code, cause=operation.causes.get(code, ""))
 
 
 def describe() -> dict[str, Any]:
@@ -303,17 +304,21 @@ def _responses(operation: Operation) -> dict[str, Any]:
             "headers": _HEADERS | {"ETag": ANSWER_HEADERS["ETag"]},
         }
     if operation.tag == "OAuth":
-        refusals = _by_status((code, *error) for code, error in OAUTH_CODES.items())
+        refusals = _by_status((c, known.status, known.message) for c, known in OAUTH_CODES.items())
         for status, sentences in refusals.items():
             responses[str(status)] = _error(status, sentences, _OAUTH_ERROR)
     codes = [*_codes_of(operation.query), *_codes_of(operation.body), *operation.codes]
     codes += ["internal_server_error", "service_unavailable"]
     if operation.tag != "OAuth":
         codes += ["access_denied", "app_disabled", "request_not_found"]
+    if operation.tag not in ("OAuth", "Not implemented"):
+        codes.append("request_invalid")
     if scope_of(operation) is not None:
         codes.append("scope_insufficient")
     errors = [error_of(operation, code) for code in dict.fromkeys(codes)]
-    found = _by_status((error.code, error.status, str(error)) for error in errors)
+    by_code = [(error.code, error.status, str(error)) for error in errors]
+    by_code += [(code, 404, CODES[code].others["unknown"]) for code in operation.not_found]
+    found = _by_status(by_code)
     for status, sentences in sorted(found.items()):
         (code, *others) = sentences
         shared = not others and code in _ALONE

@@ -11,6 +11,10 @@ REQUEST_ID: dict[str, Any] = {
 }
 
 REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
+    "Idempotency-Key": {
+        "description": "The nonce of the calls, for programs that send it as a header.",
+        "schema": {"type": "string", "maxLength": 255},
+    },
     "If-None-Match": {
         "description": "The ETag of an earlier answer: the answer is 304 if nothing has changed.",
         "schema": {"type": "string"},
@@ -22,6 +26,10 @@ ANSWER_HEADERS: Mapping[str, dict[str, Any]] = {
         "description": "The tag of this answer, for `If-None-Match`.",
         "required": True,
         "schema": {"type": "string"},
+    },
+    "Idempotent-Replayed": {
+        "description": "`true` if an earlier request with the same nonce placed the calls.",
+        "schema": {"type": "string", "enum": ["true"]},
     },
     "Location": {
         "description": "The URL of the first call.",

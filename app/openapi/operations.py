@@ -48,8 +48,10 @@ class Operation:
     # The names that the query's ``fields`` and ``filterBy`` take.
     fields: Iterable[str] = ()
     filters: Iterable[str] = ()
-    # The sentences of codes that differ from the usual ones.
-    sentences: Mapping[str, str] = field(default_factory=dict)
+    # The causes of codes that it usually answers with, where another sentence is the usual one.
+    causes: Mapping[str, str] = field(default_factory=dict)
+    # The codes that it answers with 404.
+    not_found: Sequence[str] = ()
     # The media types of the body.
     media: Sequence[str] = ("application/json",)
     # An example of the body, and one of the first answer.
@@ -139,7 +141,8 @@ def _create(
         example=example,
         answer=[{"id": _ID, "extension": example["extension"], **links(_URL)}],
         name=name,
-        headers=("Location",),
+        request_headers=("Idempotency-Key",),
+        headers=("Location", "Idempotent-Replayed"),
     )
 
 
@@ -194,13 +197,15 @@ _PHONE_CALLS = (
         _CALL,
         "PhoneCalls",
         "One call, live or ended",
-        {200: ("The call, or an empty list.", schemas.PhoneCallCollection)},
+        {200: ("The call.", schemas.PhoneCallCollection)},
+        "An app of VoipNow compatibility gets an empty list for a call that there is not.",
         name="getCall",
         request_headers=_CONDITIONS,
         headers=("ETag",),
         answer=_LIST | {"entry": [_EXAMPLE]},
         query=CallsQuery,
         codes=_OWNED,
+        not_found=("pc_phonecall_invalid",),
         fields=CALL_FIELDS,
         filters=("id", "published", "nonce"),
     ),
@@ -247,6 +252,8 @@ _PHONE_CALLS = (
             200: ("The ended calls.", [schemas.PhoneCallSchema]),
             202: ("The switch has not ended all of them yet.", [schemas.PhoneCallSchema]),
         },
+        "A path with a slash at its end needs `all=true`, unless the app has VoipNow "
+        "compatibility.",
         name="hangUpCalls",
         answer=[_EXAMPLE | {"state": "ended"}],
         query=HangUpQuery,
@@ -305,7 +312,7 @@ def _event(
         answers,
         name=name,
         codes=codes,
-        sentences={"extension_invalid": events.NO_EXTENSION},
+        causes={"extension_invalid": "events"},
         **more,
     )
 
@@ -361,7 +368,7 @@ _PHONE_CALL_EVENTS = (
         "It is sent once, also if the event is disabled.",
         name="testCallEvent",
         codes=(*_OWNED, "pce_type_invalid", "pce_id_invalid", "pce_url_invalid"),
-        sentences={"extension_invalid": events.NO_EXTENSION},
+        causes={"extension_invalid": "events"},
     ),
     _event(
         "updateCallEvent",

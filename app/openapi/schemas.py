@@ -354,8 +354,11 @@ class ErrorDetails(Answer):
         examples=["/phoneCallView/0/source/0"],
     )
     value = fields.Raw(metadata={"description": "The bad value, cut to 100 characters."})
-    reason = _text("Why this value was refused.")
-    doc = _text("The URL of the documentation of this error.")
+    reason = _text("What is wrong with this request, or what would be right.")
+    doc = fields.String(
+        required=True, metadata={"description": "The URL of the code on the page of errors."}
+    )
+    scope = _text("The scope that the request needs.")
     policy = _text("The policy that bars, or built-in.")
     rule = _text("The entry of the policy that bars.")
     cap = _text("The cap that has no room.")

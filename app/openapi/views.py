@@ -1,4 +1,4 @@
-"""The HTTP routes of the description, and of the page to read and try it."""
+"""The HTTP routes of the description, of the page to read and try it, and of the page of errors."""
 
 import gzip
 import json
@@ -20,6 +20,7 @@ _FILES = {
     "swagger-ui-bundle.js": _UI,
     "favicon-32x32.png": _UI,
     "docs.js": _OWN,
+    "errors.css": _OWN,
 }
 # The page loads files from this server only. Swagger UI's style sheet contains its images.
 _POLICY = (
@@ -31,6 +32,7 @@ _POLICY = (
 def blueprint() -> Blueprint:
     blue = Blueprint("openapi", __name__)
     blue.get("/openapi.json")(needs(None)(document))
+    blue.get("/errors")(needs(None)(errors))
     blue.get("/docs")(needs(None)(page))
     blue.get("/docs/<any({}):name>".format(", ".join(f'"{n}"' for n in _FILES)))(needs(None)(asset))
     return blue
@@ -49,6 +51,18 @@ def _document() -> tuple[bytes, bytes]:
 
     content = json.dumps(describe(), ensure_ascii=False).encode()
     return content, gzip.compress(content)
+
+
+def errors() -> Response:
+    """The page that ``doc`` of an error leads to."""
+    return _guarded(Response(_errors(), mimetype="text/html"))
+
+
+@cache
+def _errors() -> str:
+    from app.openapi import error_page
+
+    return error_page.html()
 
 
 def page() -> Response:

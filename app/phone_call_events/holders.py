@@ -8,7 +8,6 @@ from app.accounts.model import ExtensionType, Level
 from app.calls.call_events import kind_of, wide
 from app.calls.sight import organization_of
 from app.errors import api_error
-from app.phone_call_events.schemas import NO_EXTENSION
 
 # The words of a path for all extensions of the user, for those of the organization, and for the
 # calls that the app places.
@@ -19,17 +18,19 @@ def holder(caller: Caller, user_name: str, extension: str) -> str:
     """The holder that a path names, if the app may follow it. Raises ApiError."""
     if caller.voipnow and extension.startswith("@"):
         # docs/internals/uapi.md#phonecallevent
-        raise api_error("extension_invalid", NO_EXTENSION)
+        raise api_error("extension_invalid", cause="events", field="extension", value=extension)
     user = caller.user(user_name)
     if extension == SELF:
         if user is None:
-            raise api_error("user_invalid", f"{OWNER} names no user: give the id of one.")
+            reason = f"{OWNER} names no user: give the id of one."
+            raise api_error("user_invalid", reason, field="userId", value=user_name)
         return wide(user=user.id)
     if extension == ORGANIZATION:
         own = caller.organization
         number = user.organization if user is not None else own.number if own is not None else None
         if number is None:
-            raise api_error("user_invalid", "Give the id of a user of the organization.")
+            reason = "Give the id of a user of the organization."
+            raise api_error("user_invalid", reason, field="userId", value=user_name)
         found = wide(organization=number)
         if not may_follow(caller, found):
             raise api_error(
@@ -40,7 +41,7 @@ def holder(caller: Caller, user_name: str, extension: str) -> str:
         return wide(app=caller.app.id)
     phone = caller.extension(extension, user)
     if phone.type is ExtensionType.CALLBACK:
-        raise api_error("extension_invalid", NO_EXTENSION)
+        raise api_error("extension_invalid", cause="events", field="extension", value=extension)
     return phone.number
 
 

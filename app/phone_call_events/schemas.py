@@ -15,12 +15,6 @@ from app.web.urls import is_callable
 _NOTE_LENGTH = 1024
 _ID = re.compile(r"[A-Za-z0-9]{1,255}")
 
-# Other types of extensions have events than place calls, so the sentence differs.
-NO_EXTENSION = (
-    "extension takes the number of a phone terminal, queue, conference or IVR; or @self, "
-    "@organization or @app unless the app has the compatibility voipnow."
-)
-
 
 class Digit(fields.Integer):
     """A field for one digit, as a number or as a string."""
@@ -69,12 +63,12 @@ def event_type(text: str | None, code: str) -> int | None:
     if text is None:
         return None
     if not re.fullmatch("[0-9]", text) or int(text) not in TYPES:
-        raise api_error(code)
+        raise api_error(code, field="eventType", value=text)
     return int(text)
 
 
 def event_id(text: str | None) -> str | None:
     """The id in a path. Raises ApiError ``pce_id_invalid``."""
     if text is not None and _ID.fullmatch(text) is None:
-        raise api_error("pce_id_invalid")
+        raise api_error("pce_id_invalid", field="eventId", value=text)
     return text

@@ -60,13 +60,13 @@ class PhoneCallEvents:
     ) -> PhoneCallEvent:
         of = holder(caller, user, extension)
         if changes.get("type", kind) != kind:
-            raise api_error("pce_type_invalid")
+            raise api_error("pce_type_invalid", field="/type", value=changes["type"])
         if "url" in changes:
             self._check(changes["url"])
         while True:
             event = self._store.get(of, event_id)
             if event is None or event.type != kind:
-                raise api_error("pce_id_invalid")
+                raise api_error("pce_id_invalid", field="eventId", value=event_id)
             changed = replace(event, modified=self._calls.now(), **changes)
             if (changed.url, changed.method) != (event.url, event.method):
                 # The app that sets the URL or method signs the messages with its secret.
@@ -81,7 +81,7 @@ class PhoneCallEvents:
         of = holder(caller, user, extension)
         found = self.find(caller, user, extension, kind, event_id)
         if event_id is not None and not found:
-            raise api_error("pce_id_invalid")
+            raise api_error("pce_id_invalid", field="eventId", value=event_id)
         for event in found:
             current: PhoneCallEvent | None = event
             # Another process may change the event at this moment: repeat until it is deleted.
@@ -97,7 +97,7 @@ class PhoneCallEvents:
         of = holder(caller, user, extension)
         event = self._store.get(of, event_id)
         if event is None or event.type != kind:
-            raise api_error("pce_id_invalid")
+            raise api_error("pce_id_invalid", field="eventId", value=event_id)
         self._check(event.url)
         number = of if of in caller.accounts.extensions else next(_extensions(caller, user), "")
         message = self._store.test(of, event, number, self._calls.now())

@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from app.accounts.caller import Caller
 from app.accounts.scopes import AppScope
@@ -14,7 +14,7 @@ from app.phone_call_events.schemas import CreateSchema, UpdateSchema, event_id, 
 from app.phone_call_events.services import PhoneCallEvents
 from app.web.auth import current_caller
 from app.web.body import json_body
-from app.web.fields import ListQuery, load
+from app.web.fields import ListQuery, Query, load
 from app.web.listing import Kind, arguments, base_url, collection, listing, picked
 from app.web.needs import needs
 from app.web.services import service
@@ -28,6 +28,7 @@ _FILTERS["modified"] = Kind.DATE
 _list_query = ListQuery()
 _create_body = CreateSchema()
 _update_body = UpdateSchema()
+_no_query = Query()
 
 
 def blueprint(name: str) -> Blueprint:
@@ -45,11 +46,12 @@ def blueprint(name: str) -> Blueprint:
 
 def create(user: str, extension: str, kind: str | None = None) -> Response:
     caller, service = _caller()
-    body = load(_create_body, json_body())
+    load(_no_query, request.args, lenient=caller.voipnow)
+    body = load(_create_body, json_body(), lenient=caller.voipnow)
     # The type stands in the path or in the body; if in both, they must agree.
     of_path = event_type(kind, "pcet_type_invalid")
     if body.setdefault("type", of_path) is None or of_path not in (None, body["type"]):
-        raise api_error("pcet_type_invalid")
+        raise api_error("pcet_type_invalid", field="/type", value=body["type"])
     event = service.create(caller, user, extension, body)
     return jsonify(_resource(event, user, extension))
 
@@ -59,7 +61,7 @@ def list_events(
 ) -> Response:
     caller, service = _caller()
     # The default order of events is ascending by URL.
-    query = {"sortOrder": "asc", **load(_list_query, arguments())}
+    query = {"sortOrder": "asc", **load(_list_query, arguments(), lenient=caller.voipnow)}
     asked = listing(query, _FILTERS, FIELDS)
     found = service.find(
         caller, user, extension, event_type(kind, "pce_type_invalid"), event_id(event)
@@ -74,7 +76,8 @@ def list_events(
 
 def update(user: str, extension: str, kind: str, event: str) -> Response:
     caller, service = _caller()
-    changes = load(_update_body, json_body())
+    load(_no_query, request.args, lenient=caller.voipnow)
+    changes = load(_update_body, json_body(), lenient=caller.voipnow)
     of_path, name = event_type(kind, "pce_type_invalid"), event_id(event)
     assert of_path is not None and name is not None
     changed = service.update(caller, user, extension, of_path, name, changes)
@@ -85,6 +88,7 @@ def delete(
     user: str, extension: str, kind: str | None = None, event: str | None = None
 ) -> Response:
     caller, service = _caller()
+    load(_no_query, request.args, lenient=caller.voipnow)
     deleted = service.delete(
         caller, user, extension, event_type(kind, "pce_type_invalid"), event_id(event)
     )
@@ -93,6 +97,7 @@ def delete(
 
 def test(user: str, extension: str, kind: str, event: str) -> tuple[Response, int]:
     caller, service = _caller()
+    load(_no_query, request.args, lenient=caller.voipnow)
     of_path, name = event_type(kind, "pce_type_invalid"), event_id(event)
     assert of_path is not None and name is not None
     message, reason = service.test(caller, user, extension, of_path, name)

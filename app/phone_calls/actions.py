@@ -47,6 +47,7 @@ _NEED_VIEW = frozenset(
     }
 )
 _NEED_TARGET = actions.RINGING | {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
+_TRANSFER_NUMBERS = ("transferFromNumber", "transferNumber")
 # Seconds that an attempt at a request takes a worker: the last one ends before the answer is due.
 _ATTEMPT = 0.5
 # File extensions by format. FreeSWITCH writes no WAV around GSM (wav49), so a .gsm file holds it.
@@ -127,11 +128,13 @@ class PhoneCallActions:
         """
         found = self._calls.find(caller, user, extension, call_id)
         if not found:
-            raise api_error("pc_phonecall_invalid")
+            raise api_error(
+                "pc_phonecall_invalid", cause="unknown", field="phoneCallId", value=call_id
+            )
         end = time.monotonic() + self._settings.action_timeout
         call = found[0]
         caller.check_suspended(organization_of(call.extension), "pc_action_invalid")
-        maxima.check_wait(self._settings, body)
+        maxima.check_wait(self._settings, body, "/waitForPickup")
         # A job's id takes only letters, digits, - and _ in RQ.
         end_of_id = secrets.token_hex(6)
         if once is not None:
@@ -142,13 +145,13 @@ class PhoneCallActions:
         request = self._request(caller, user, extension, call, body, request_id)
         most = self._settings.max_third_parties
         if (why := actions.refusal(call, request, most_thirds=most)) is not None:
-            raise api_error("pc_action_invalid", why)
+            raise api_error("pc_action_invalid", why, cause="refused")
         asked = self._asked(caller, call, request)
         outcome = self._outcome(call, request, asked, end)
         if outcome == actions.UNREACHABLE:
             raise api_error("switch_unreachable")
         if outcome:
-            raise api_error("pc_action_invalid", outcome)
+            raise api_error("pc_action_invalid", outcome, cause="refused")
 
         def done(current: Call) -> bool:
             return outcome is not None and actions.is_done(current, request)
@@ -212,7 +215,7 @@ class PhoneCallActions:
         shown = call.caller_id
         if "callerId" in body:
             charged = self._charged(caller, call)
-            shown = checked_caller_id(guard, charged, body["callerId"], "callerId")
+            shown = checked_caller_id(guard, charged, body["callerId"], "/callerId")
         target = mailbox = file = None
         recorded: tuple[str, ...] = ()
         if action is Action.PARK and by is not None:
@@ -220,9 +223,7 @@ class PhoneCallActions:
         elif action is Action.TRANSFER_TO_VOICEMAIL:
             mailbox = self._terminal(caller, call, body["sendCallTo"]).voicemail
             if mailbox is None:
-                raise api_error(
-                    "pc_sendcallto_invalid", "sendCallTo takes a phone terminal with a mailbox."
-                )
+                raise _no_target("mailbox", body["sendCallTo"])
         elif action in _NEED_TARGET:
             if action is not Action.TRANSFER:
                 self._terminal(caller, call, body["sendCallTo"])
@@ -230,10 +231,7 @@ class PhoneCallActions:
             if own is not None and target.kind is NumberKind.PUBLIC:
                 raise caller.lacks_right(call, _NO_PUBLIC_TARGET)
             if action is Action.TRANSFER and not _may_transfer(call, target):
-                raise api_error(
-                    "pc_transfer_invalid",
-                    "A transfer from one public number to another needs allowPublicTransfer=true.",
-                )
+                raise api_error("pc_transfer_invalid", cause="public", field="/sendCallTo")
         elif action is Action.START_RECORDING:
             recorded = self._recorded(caller, call)
             file = self._file(call, leg, body["format"])
@@ -265,17 +263,27 @@ class PhoneCallActions:
         action: Action = body["action"]
         numbers = [
             (number_in(caller, body[name], call) or body[name]) if name in body else None
-            for name in ("transferFromNumber", "transferNumber")
+            for name in _TRANSFER_NUMBERS
         ]
         if action in (Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL) and any(numbers):
             legs = [number and actions.leg_of_number(call, number) for number in numbers]
-            if any(number and not leg for number, leg in zip(numbers, legs, strict=True)):
-                raise api_error("pc_transfernumber_invalid")
+            for name, number, leg in zip(_TRANSFER_NUMBERS, numbers, legs, strict=True):
+                if number and not leg:
+                    raise api_error(
+                        "pc_transfernumber_invalid",
+                        "No party that talks has this number.",
+                        field=f"/{name}",
+                        value=body[name],
+                    )
             by, moved = legs
             by = by or (moved and actions.other_party(call, moved))
             moved = moved or (by and actions.other_party(call, by))
             if not by or not moved or by is moved:
-                raise api_error("pc_transfernumber_invalid")
+                raise api_error(
+                    "pc_transfernumber_invalid",
+                    "The transfer needs two parties that talk to each other.",
+                    field="/transferFromNumber" if numbers[0] else "/transferNumber",
+                )
             return moved, by, by if numbers[0] else moved
         leg = self._of_view(caller, extension, call, body.get("phoneCallViewId"))
         if action is Action.PICK_UP:
@@ -284,7 +292,11 @@ class PhoneCallActions:
         if action in actions.MOVING:
             other = actions.other_party(call, leg)
             if other is None:
-                raise api_error("pc_action_invalid", "That party does not talk to one other party.")
+                raise api_error(
+                    "pc_action_invalid",
+                    "That party does not talk to one other party.",
+                    cause="refused",
+                )
             return other, leg, leg
         if action is Action.UN_PARK and not leg.in_lot:
             # The view of the party that parked it names the same party.
@@ -299,12 +311,15 @@ class PhoneCallActions:
             leg = actions.leg_of_view(call, view)
         if leg is None:
             raise api_error(
-                "pc_view_invalid", "phoneCallViewId takes the id of a view of the call."
+                "pc_view_invalid",
+                "The call has no such view." if view else "The extension is no party of the call.",
+                field="/phoneCallViewId",
+                value=view,
             )
         return leg
 
     def _target(self, caller: Caller, guard: Guard, text: str) -> Target:
-        found = self._calls.ways(caller, guard, text, "pc_sendcallto_invalid", "sendCallTo")
+        found = self._calls.ways(caller, guard, text, "pc_sendcallto_invalid", "/sendCallTo")
         (kind, number), ways = found
         extension = caller.accounts.extensions.get(number)
         may_record = extension is None or extension.may_record
@@ -319,15 +334,13 @@ class PhoneCallActions:
             or extension.type is not ExtensionType.PHONE_TERMINAL
             or extension.organization != organization_of(call.extension)
         ):
-            raise api_error(
-                "pc_sendcallto_invalid", "sendCallTo takes a phone terminal of the organization."
-            )
+            raise _no_target("terminal", number)
         return extension
 
     def _charged(self, caller: Caller, call: Call) -> Extension:
         extension = caller.accounts.extensions.get(call.extension)
         if extension is None:
-            raise ApiError(400, "extension_invalid", "The accounts no longer have the extension.")
+            raise api_error("extension_invalid", cause="gone", value=call.extension)
         return extension
 
     def _recorded(self, caller: Caller, call: Call) -> tuple[str, ...]:
@@ -339,7 +352,7 @@ class PhoneCallActions:
         for extension in found or [self._charged(caller, call)]:
             if not extension.may_record:
                 text = f"Extension {extension.number} must not be recorded."
-                raise api_error("pc_action_invalid", text)
+                raise api_error("pc_action_invalid", text, cause="refused")
         return numbers
 
     def _file(self, call: Call, leg: Leg, name: str) -> str:
@@ -366,6 +379,11 @@ def _own_leg(caller: Caller, call: Call, action: Action, asks: Leg) -> Leg:
     if own is None:
         raise caller.lacks_right(call, _NOT_OWN)
     return own
+
+
+def _no_target(cause: str, number: str) -> ApiError:
+    """The error for an extension that an action does not take."""
+    return api_error("pc_sendcallto_invalid", cause=cause, field="/sendCallTo", value=number)
 
 
 def _charged_user(call: Call, target: Target | None, asking: str | None) -> str | None:

@@ -14,34 +14,46 @@ def check(settings: Settings, query: dict[str, Any], views: list[dict[str, Any]]
     if (asked := query.get("callDuration")) is not None and asked > settings.max_call_duration:
         raise api_error(
             "pc_duration_invalid",
-            f"callDuration takes 1 to {settings.max_call_duration} seconds, not {asked}.",
+            f"Takes 1 to {settings.max_call_duration} seconds, not {asked}.",
+            cause="maximum",
+            field="callDuration",
+            value=asked,
         )
     if len(views) > settings.max_views:
         raise api_error(
             "pc_source_invalid",
-            f"phoneCallView takes at most {settings.max_views} views, not {len(views)}.",
+            f"A request takes at most {settings.max_views} views, not {len(views)}.",
+            cause="views_too_many",
+            field="/phoneCallView",
         )
     parties = [len(view.get("source", ())) + len(view["destination"]) for view in views]
     if max(parties) > settings.max_parties:
         raise api_error(
             "pc_destination_invalid",
             f"A call takes at most {settings.max_parties} parties, not {max(parties)}.",
+            cause="parties",
+            field=f"/phoneCallView/{parties.index(max(parties))}",
         )
     if sum(parties) > settings.max_request_parties:
         raise api_error(
             "pc_destination_invalid",
             f"The calls of a request take at most {settings.max_request_parties} parties together, "
             f"not {sum(parties)}.",
+            cause="parties",
+            field="/phoneCallView",
         )
 
 
-def check_wait(settings: Settings, asked: dict[str, Any]) -> None:
-    """Check ``waitForPickup``; what is not above the default is shortened. Raises ApiError."""
+def check_wait(settings: Settings, asked: dict[str, Any], field: str = "waitForPickup") -> None:
+    """Check ``waitForPickup``; what is not above the default is shortened. ``field`` is its place
+    in the request. Raises ApiError."""
     if asked["waitForPickup"] > max(settings.max_wait_for_pickup, DEFAULT_WAIT):
         raise api_error(
             "pc_timeout_invalid",
-            f"waitForPickup takes 1 to {settings.max_wait_for_pickup} seconds, not "
-            f"{asked['waitForPickup']}.",
+            f"Takes 1 to {settings.max_wait_for_pickup} seconds, not {asked['waitForPickup']}.",
+            cause="maximum",
+            field=field,
+            value=asked["waitForPickup"],
         )
 
 

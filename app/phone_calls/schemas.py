@@ -4,7 +4,7 @@ import math
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validates_schema
-from marshmallow.validate import Length, OneOf, Range, Regexp
+from marshmallow.validate import OneOf, Range, Regexp
 
 from app.accounts import ringback
 from app.accounts.fields import Parsed
@@ -23,6 +23,7 @@ from app.web.fields import (
     DIALLABLE,
     BaseQuery,
     BaseRequest,
+    Few,
     ListQuery,
     Number,
     WholeNumber,
@@ -45,7 +46,7 @@ class Numbers(fields.List[str]):
 
     def __init__(self, **kwargs: Any) -> None:
         number = Number(validate=DIALLABLE)
-        super().__init__(number, validate=Length(1, MAX_PARTIES), **kwargs)
+        super().__init__(number, validate=Few(1, MAX_PARTIES), **kwargs)
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
         if isinstance(value, str | int):
@@ -73,7 +74,8 @@ def _rule(name: str, about: str) -> dict[str, str]:
     return {**coded(f"pc_{name}_invalid"), "description": f"{about}; false for nobody."}
 
 
-def _printable(text: str) -> None:
+def printable(text: str) -> None:
+    """Check the form of a nonce. Raises ValidationError."""
     if not 1 <= len(text) <= 255 or not text.isprintable():
         raise ValidationError("Takes 1 to 255 printable characters.")
 
@@ -96,16 +98,18 @@ class CreateSchema(BaseRequest):
     phoneCallView = fields.List(
         fields.Nested(ViewSchema),
         required=True,
-        validate=Length(1, 20),
-        metadata=coded("pc_source_invalid"),
+        validate=Few(1, 20),
+        metadata=coded("pc_source_invalid", "views"),
     )
-    nonce = fields.String(validate=_printable, metadata=coded("pc_nonce_invalid"))
+    nonce = fields.String(validate=printable, metadata=coded("pc_nonce_invalid"))
     metadata = Metadata(metadata=coded("pc_metadata_invalid"))
     statusCallback = fields.Nested(StatusCallbackSchema, metadata=coded("pc_callback_invalid"))
 
 
 class InviteViewSchema(BaseRequest):
-    # The source is the conference, so this schema ignores a source in the request.
+    # The source is the conference. The page's example names it all the same.
+    unread = frozenset({"source"})
+
     destination = Numbers(required=True, metadata=coded("pc_destination_invalid"))
     callerId = caller_id()
     headers = fields.Nested(DestinationHeadersSchema, metadata=coded("pc_headers_invalid"))
@@ -115,8 +119,8 @@ class InviteSchema(CreateSchema):
     phoneCallView = fields.List(
         fields.Nested(InviteViewSchema),
         required=True,
-        validate=Length(1, 20),
-        metadata=coded("pc_destination_invalid"),
+        validate=Few(1, 20),
+        metadata=coded("pc_destination_invalid", "views"),
     )
 
 
@@ -157,7 +161,7 @@ class CallsQuery(ListQuery):
     metadata = Pairs()
     state = States(metadata=coded("pc_state_invalid"))
     phoneNumber = phone_number("pc_destination_invalid")
-    nonce = fields.String(validate=_printable, metadata=coded("pc_nonce_invalid"))
+    nonce = fields.String(validate=printable, metadata=coded("pc_nonce_invalid"))
     startDate = Date(metadata=coded("pc_date_invalid"))
     endDate = Date(metadata=coded("pc_date_invalid"))
     # ``all`` has the ended calls too.
@@ -175,3 +179,5 @@ class CallsQuery(ListQuery):
 
 class HangUpQuery(BaseQuery):
     phoneNumber = Number(metadata=coded("pc_destination_invalid"))
+    # Whether a request that names no call means all of them.
+    all = fields.Boolean(metadata=coded("pc_phonecall_invalid"))

@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from typing import Any
@@ -47,7 +47,7 @@ from app.phone_calls.schemas import MAX_LEGS
 from app.phone_calls.searching import Search
 from app.settings import Settings, parse_networks
 from app.store import audit, index, metadata_index
-from app.store.accepting import Acceptor
+from app.store.accepting import Accepted, Acceptor
 from app.store.audit import Who
 from app.store.calls import CallStore
 from app.store.errors import NotReplicated, OutcomeUnknown
@@ -66,6 +66,7 @@ log = logging.getLogger(__name__)
 _SWITCH_AGE = 0.1
 
 INVITE = "conferenceInvite"
+_OTHER_REQUEST = "Another request with this nonce placed its calls. They are kept."
 _OWN_LEGS = (
     "You may hang up only your own party of this call. To hang up others needs the right to "
     "supervise it."
@@ -104,7 +105,21 @@ class PhoneCalls:
         *,
         once: str | None = None,
     ) -> Sequence[Call]:
-        """Accept one call for each view: all or none. Raises ApiError.
+        """Accept one call for each view: all or none. Raises ApiError."""
+        return self.accept(caller, user_name, kind, query, body, once=once).calls
+
+    def accept(
+        self,
+        caller: Caller,
+        user_name: str,
+        kind: str,
+        query: dict[str, Any],
+        body: dict[str, Any],
+        *,
+        once: str | None = None,
+    ) -> Accepted:
+        """Accept one call for each view: all or none. Returns them, and whether this request placed
+        them or an earlier one with the same nonce. Raises ApiError.
 
         ``once`` is the id of the RQ job that asks, which RQ may run again. It is the nonce of a
         request without one; and for programs written for VoipNow, whose nonces repeat, the calls
@@ -113,15 +128,17 @@ class PhoneCalls:
         if once is not None and not caller.voipnow:
             body = {"nonce": once, **body}
         user = caller.user(user_name)
-        number = body.get("extension")
+        number, field = body.get("extension"), "/extension"
         if number is None:
             if kind != "simple":
-                raise api_error("extension_invalid")
-            number = body["phoneCallView"][0]["source"][0]
-        extension = caller.extension(number, user)
+                raise api_error("extension_invalid", cause="missing", field="/extension")
+            number, field = body["phoneCallView"][0]["source"][0], "/phoneCallView/0/source/0"
+        extension = _charged(caller, number, user, field)
         caller.check_suspended(extension.organization, "extension_invalid")
         if extension.type is not _TYPES[kind]:
-            raise api_error("extension_invalid")
+            reason = f"{kind} needs a {_TYPES[kind].value}."
+            about = {"field": field, "value": number}
+            raise api_error("extension_invalid", reason, cause="type", **about)
         owner = caller.accounts.users[extension.owner]
         maxima.check(self._settings, query, body["phoneCallView"])
         if "statusCallback" in body and AppScope.EVENTS not in caller.app.granted:
@@ -156,8 +173,9 @@ class PhoneCalls:
         except QuotaExceeded as error:
             raise quota_error(error.refusal, self._store.now()) from error
         if not accepted.new and accepted.calls[0].request_digest != digest:
-            raise api_error("pc_nonce_invalid", "This nonce was used for another request.")
-        return accepted.calls
+            about = {"field": "/nonce", "value": nonce}
+            raise api_error("pc_nonce_invalid", _OTHER_REQUEST, cause="used", **about)
+        return accepted
 
     def _digest(
         self,
@@ -173,16 +191,10 @@ class PhoneCalls:
         It covers what the client asked for, in one form: numbers as they are compared, and nothing
         that is the default. So a retry is still the same after a route has changed.
         """
-        defaults = {"fields_": query.get("fields_"), "callDuration": self._settings.call_duration}
+        longest = maxima.duration_of(self._settings, None)
+        defaults = {"fields_": query.get("fields_"), "callDuration": longest}
         asked = {n: value for n, value in query.items() if defaults.get(n) != value}
-        views = [
-            {
-                name: _keys(caller, guard, value) if isinstance(value, list) else value
-                for name, value in {**view, "headers": extras.headers_of(view)}.items()
-                if value not in ({}, extension.default_caller_id)
-            }
-            for view in body["phoneCallView"]
-        ]
+        views = [dict(_same_view(caller, guard, extension, view)) for view in body["phoneCallView"]]
         whole = [kind, extension.number, asked, views, body.get("nonce")]
         if more := {name: body[name] for name in extras.NAMES if body.get(name)}:
             whole.append(more)
@@ -209,11 +221,11 @@ class PhoneCalls:
         caller_ids = {}
         for name in ("callerId", "callerIdDestination"):
             if name in view:
-                field = f"phoneCallView[{at}].{name}"
+                field = f"/phoneCallView/{at}/{name}"
                 caller_ids[name] = checked_caller_id(guard, extension, view[name], field)
         # 20 hex digits, as in VoipNow.
         call_id = secrets.token_hex(10)
-        path = f"phoneCallView[{at}]"
+        path = f"/phoneCallView/{at}"
         legs = tuple(self._sides(caller, guard, call_id, kind, view, path))
         accept, announce = _rules(caller.accounts, organization, view, path)
         hears = None
@@ -277,12 +289,13 @@ class PhoneCalls:
         code = f"pc_{name}_invalid"
         ways: dict[tuple[NumberKind, str], tuple[str, list[dict[str, str]]]] = {}
         for at, text in enumerate(numbers):
-            found = self.ways(caller, guard, text, code, f"{path}.{name}[{at}]")
+            found = self.ways(caller, guard, text, code, f"{path}/{name}/{at}")
             (kind, number), attempts = found
             # A number written twice, or in two forms, would ring one phone twice.
             ways.setdefault((kind, same(number)), (number, attempts))
         if sum(len(attempts) for _, attempts in ways.values()) > MAX_LEGS:
-            raise api_error(code, f"These numbers need more than {MAX_LEGS} legs.")
+            reason = f"These numbers need more than {MAX_LEGS} legs with all their gateways."
+            raise api_error(code, reason, cause="too_many", field=f"{path}/{name}")
         parties = [(kind, *found) for (kind, _), found in ways.items()]
         for party, (kind, number, attempts) in enumerate(parties, start=1):
             for attempt, way in enumerate(attempts, start=1):
@@ -309,15 +322,15 @@ class PhoneCalls:
         that a policy bars. ``field`` names the field of the request.
         """
 
-        def invalid(reason: str) -> ApiError:
-            return api_error(code, field=field, value=text, reason=reason)
+        def invalid(reason: str, cause: str) -> ApiError:
+            return api_error(code, reason, cause=cause, field=field, value=text)
 
         accounts = caller.accounts
         extension = accounts.extensions.get(caller.extended(text))
         own = caller.organization
         if "*" in text and own is not None and text.partition("*")[0] != own.number:
             # Never ring another organization's extension, nor tell whether it exists.
-            raise invalid("There is no such extension.")
+            raise invalid("There is no such extension.", "extension")
         if extension is not None and extension.type.rings:
             return (NumberKind.EXTENSION, extension.number), [
                 {"dial_string": extension.dial_string or "", "owner": extension.owner}
@@ -325,16 +338,16 @@ class PhoneCalls:
         if accounts.is_sandbox(text):
             return (NumberKind.SANDBOX, text), [{}]
         if extension is not None:
-            raise invalid("A callback extension pays for calls and has no phone.")
+            raise invalid("A callback extension pays for calls and has no phone.", "callback")
         if "*" in text:
-            raise invalid("There is no such extension.")
+            raise invalid("There is no such extension.", "extension")
         try:
             number = guard.canonical(text)
         except ValueError as error:
-            raise invalid(str(error)) from error
+            raise invalid(str(error), "plan") from error
         gateways = accounts.gateways_to(number)
         if not gateways:
-            raise invalid("No route leads to this number.")
+            raise invalid("No route of the accounts leads to this number.", "route")
         ways = []
         for name in gateways:
             way = {"gateway": name}
@@ -629,6 +642,15 @@ def _value(by: Filter, call: Call) -> str | float | None:
     return values[by.by]
 
 
+def _charged(caller: Caller, number: str, user: User | None, field: str) -> Extension:
+    """The extension that pays, which stands in ``field`` of the body. Raises ApiError."""
+    try:
+        return caller.extension(number, user)
+    except ApiError as error:
+        error.details["field"] = field
+        raise
+
+
 def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> str:
     """The conference's room on the switch. Raises ApiError for a wrong number or PIN."""
     name = f"ringback-{extension.number.replace('*', '-')}"
@@ -637,9 +659,9 @@ def _room(accounts: Accounts, extension: Extension, query: dict[str, Any]) -> st
         return name
     conference = accounts.conferences.get((extension.number, number))
     if conference is None:
-        raise api_error("pc_number_invalid")
+        raise api_error("pc_number_invalid", field="number", value=number)
     if conference.pin not in (None, query.get("pin")):
-        raise api_error("pc_pin_invalid")
+        raise api_error("pc_pin_invalid", field="pin")
     return f"{name}-{number}"
 
 
@@ -654,8 +676,8 @@ def _rules(
     for field, rule in (("accept", accept), ("announce", announce)):
         if (name := missing(prompts, rule)) is not None:
             reason = "The accounts have no prompt of this name."
-            where = f"{path}.{field}.prompt"
-            raise api_error(f"pc_{field}_invalid", field=where, value=name, reason=reason)
+            where = f"{path}/{field}/prompt"
+            raise api_error(f"pc_{field}_invalid", reason, field=where, value=name)
     return accept, announce
 
 
@@ -667,8 +689,31 @@ def _with_prompts(leg: Leg, accept: AcceptRule | None, announce: AnnounceRule | 
     )
 
 
-def _keys(caller: Caller, guard: Guard, numbers: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(_key(caller, guard, number) for number in numbers))
+def _same_view(
+    caller: Caller, guard: Guard, extension: Extension, view: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    """What a view asks for, in one form: without defaults, and without the order of numbers that
+    ring at once."""
+    defaults: dict[str, Any] = {"accept": False, "announce": False}
+    if (organization := guard.organization) is not None:
+        defaults["accept"] = organization.accept or False
+        defaults["announce"] = organization.announce or False
+        if not any(each.ringback for each in caller.accounts.gateways):
+            defaults["ringback"] = organization.ringback or ringback.AUTO
+    for name in ("callerId", "callerIdDestination"):
+        defaults[name] = guard.shown(extension.default_caller_id)
+    for name, value in view.items():
+        if name in ("source", "destination"):
+            yield name, sorted({_key(caller, guard, number) for number in value})
+        elif name == "headers":
+            # The names of SIP headers have no case.
+            sides = extras.headers_of(view)
+            if sides:
+                yield name, {s: {n.lower(): v for n, v in of.items()} for s, of in sides.items()}
+        else:
+            form = guard.shown(value) if name.startswith("callerId") else value
+            if form != defaults.get(name):
+                yield name, form
 
 
 def _key(caller: Caller, guard: Guard, number: str) -> str:
@@ -722,10 +767,8 @@ def _checked_ringback(prompts: Mapping[str, Prompt], chosen: str | None, path: s
         try:
             ringback.check(chosen, prompts)
         except ValueError as error:
-            field, reason = f"{path}.ringback", str(error)
-            raise api_error(
-                "pc_ringback_invalid", field=field, value=chosen, reason=reason
-            ) from error
+            about: dict[str, Any] = {"field": f"{path}/ringback", "value": chosen}
+            raise api_error("pc_ringback_invalid", str(error), **about) from error
     return chosen
 
 
@@ -749,6 +792,5 @@ def checked_caller_id(guard: Guard, extension: Extension, text: str, field: str)
         reason = "The accounts' caller_ids do not list this number."
     if reason is not None:
         counting.barred(None, CALLER_ID_ENTRY)
-        sentence = "You are not allowed to set the callerId field."
-        raise api_error("pc_callerid_invalid", sentence, field=field, value=text, reason=reason)
+        raise api_error("pc_callerid_invalid", reason, cause="barred", field=field, value=text)
     return guard.shown(text)

@@ -6,12 +6,13 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Blueprint, Response, g, jsonify, request
+from marshmallow import ValidationError
 
 from app.accounts.caller import Caller
 from app.accounts.scopes import AppScope
 from app.calls.model import Call, State
 from app.calls.watch import is_hang_up_pending
-from app.errors import api_error
+from app.errors import ApiError, api_error
 from app.phone_calls.actions import ActionQuery, ActionSchema, PhoneCallActions
 from app.phone_calls.schemas import (
     CallsQuery,
@@ -20,6 +21,7 @@ from app.phone_calls.schemas import (
     HangUpQuery,
     InviteQuery,
     InviteSchema,
+    printable,
 )
 from app.phone_calls.searching import Search
 from app.phone_calls.services import INVITE, PhoneCalls
@@ -46,6 +48,8 @@ _action_query = ActionQuery()
 _action_body = ActionSchema()
 _list_query = CallsQuery()
 _hang_up_query = HangUpQuery()
+# The header that may carry the nonce of a create.
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 def blueprint(name: str) -> Blueprint:
@@ -65,11 +69,13 @@ def blueprint(name: str) -> Blueprint:
 
 def create(user: str, kind: str) -> Response:
     caller, phone_calls = _caller()
-    query = create_query(kind)
+    query = create_query(kind, caller)
     names = field_names(query, FIELDS)
-    body = create_body(kind)
+    body = with_idempotency_key(create_body(kind, caller))
     job = job_request(request)
-    calls = phone_calls.create(caller, user, kind, query, body, once=job.id if job else None)
+    once = job.id if job else None
+    accepted = phone_calls.accept(caller, user, kind, query, body, once=once)
+    calls = accepted.calls
     # The extension as the request named it, as the create pages' examples have it.
     extension = body.get("extension") or calls[0].extension
     answers = []
@@ -81,12 +87,14 @@ def create(user: str, kind: str) -> Response:
     response = jsonify(picked(answers, names))
     response.status_code = 200 if caller.voipnow else 202
     response.location = _link(user, extension, calls[0])
+    if not accepted.new:
+        response.headers["Idempotent-Replayed"] = "true"
     return response
 
 
 def list_calls(user: str, extension: str, call_id: str | None = None) -> Response:
     caller, phone_calls = _caller()
-    query = load(_list_query, arguments(("filterValue", METADATA)))
+    query = load(_list_query, arguments(("filterValue", METADATA)), lenient=caller.voipnow)
     asked = listing(query, _FILTERS, FIELDS)
     states = query.get("state", frozenset())
     search = Search(
@@ -99,18 +107,24 @@ def list_calls(user: str, extension: str, call_id: str | None = None) -> Respons
         span=span(query.get("startDate", -math.inf), query.get("endDate", math.inf)),
     )
     page = phone_calls.page(caller, user, extension, call_id, asked, search)
+    # A filter may have left out the call. Programs written for VoipNow take the empty list.
+    unknown = call_id is not None and not page.total and not caller.voipnow
+    if unknown and not phone_calls.find(caller, user, extension, call_id):
+        raise no_call(call_id or "", status=404)
     entry = picked(_resources(phone_calls, page.rows, user, extension), asked.fields)
     return revalidated(jsonify(collection(entry, page.total, asked, page.last)))
 
 
 def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Response, int]:
     caller, phone_calls = _caller()
-    query = load(_hang_up_query, request.args)
+    query = load(_hang_up_query, request.args, lenient=caller.voipnow)
+    if not caller.voipnow:
+        _check_all(call_id, query)
     names = field_names(query, FIELDS)
     calls = phone_calls.find(caller, user, extension, call_id)
     if call_id is not None and not calls:
         if not caller.voipnow:
-            raise api_error("pc_phonecall_invalid")
+            raise no_call(call_id)
         # The answer is an empty list. The audit has the refusal.
         g.refusal = "pc_phonecall_invalid"
     asked = query.get("phoneNumber")
@@ -124,10 +138,10 @@ def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response
     caller, phone_calls = _caller()
     if call_id is None:
         # The documents contradict themselves; every client sends the id.
-        raise api_error("pc_phonecall_invalid")
-    query = load(_action_query, request.args)
+        raise api_error("pc_phonecall_invalid", cause="missing", field="phoneCallId")
+    query = load(_action_query, request.args, lenient=caller.voipnow)
     names = field_names(query, FIELDS)
-    body = load(_action_body, json_body())
+    body = load(_action_body, json_body(), lenient=caller.voipnow)
     job = job_request(request)
     once = job.id if job else None
     call, done = service(PhoneCallActions).act(caller, user, extension, call_id, body, once=once)
@@ -140,14 +154,56 @@ def _caller() -> tuple[Caller, PhoneCalls]:
     return current_caller(), service(PhoneCalls)
 
 
-def create_query(kind: str) -> dict[str, Any]:
+def create_query(kind: str, caller: Caller) -> dict[str, Any]:
     """The query of a request that places calls of that kind. Raises ApiError."""
-    return load(_invite_query if kind == INVITE else _create_query, request.args)
+    schema = _invite_query if kind == INVITE else _create_query
+    return load(schema, request.args, lenient=caller.voipnow)
 
 
-def create_body(kind: str) -> dict[str, Any]:
+def create_body(kind: str, caller: Caller) -> dict[str, Any]:
     """The body of a request that places calls of that kind. Raises ApiError."""
-    return load(_invite_body if kind == INVITE else _create_body, json_body())
+    schema = _invite_body if kind == INVITE else _create_body
+    return load(schema, json_body(), lenient=caller.voipnow)
+
+
+def with_idempotency_key(body: dict[str, Any]) -> dict[str, Any]:
+    """The loaded body with the header Idempotency-Key as its nonce. Raises ApiError for a bad
+    header, and for one that differs from the body's nonce."""
+    header = request.headers.get(IDEMPOTENCY_KEY)
+    if header is None:
+        return body
+    about: dict[str, Any] = {"field": IDEMPOTENCY_KEY, "value": header}
+    try:
+        # Werkzeug reads headers as Latin-1.
+        key = header.encode("latin-1").decode()
+        # The IETF's draft writes the key as a quoted string, most programs without quotation marks.
+        if len(key) > 1 and key[0] == key[-1] == '"':
+            key = key[1:-1]
+        printable(key)
+    except (UnicodeError, ValidationError) as error:
+        raise api_error("pc_nonce_invalid", str(error), **about) from error
+    if body.setdefault("nonce", key) != key:
+        reason = "Send one of them, or the same text in both."
+        raise api_error("pc_nonce_invalid", reason, cause="differ", **about)
+    return body
+
+
+def no_call(call_id: str, status: int | None = None) -> ApiError:
+    """The error for the id of a call that the app cannot see."""
+    about: dict[str, Any] = {"field": "phoneCallId", "value": call_id}
+    error = api_error("pc_phonecall_invalid", cause="unknown", **about)
+    error.status = status or error.status
+    return error
+
+
+def _check_all(call_id: str | None, query: dict[str, Any]) -> None:
+    """Check that a request without an id means to hang up all calls: a program whose id is empty
+    leaves a path that ends with a slash. Raises ApiError."""
+    given = query.get("all")
+    if call_id is not None and given:
+        raise api_error("pc_phonecall_invalid", cause="one", field="all", value=True)
+    if call_id is None and (given is False or (given is None and request.path.endswith("/"))):
+        raise api_error("pc_phonecall_invalid", cause="all", field="all", value=given)
 
 
 def _resources(

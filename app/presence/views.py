@@ -28,7 +28,7 @@ def blueprint(name: str) -> Blueprint:
 def list_presence(user: str, extension: str) -> Response:
     caller = current_caller()
     # The default order is ascending by number.
-    query = {"sortOrder": "asc", **load(_query, arguments())}
+    query = {"sortOrder": "asc", **load(_query, arguments(), lenient=caller.voipnow)}
     asked = listing(query, _FILTERS, FIELDS)
     page, total = service(PresenceService).page(caller, user, extension, asked)
     rows = [extension_presence(found, _link(user, found.extension)) for found in page]

@@ -167,4 +167,5 @@ _CONTROLS = dict.fromkeys([*range(32), *range(127, 160), *range(0xD800, 0xE000)]
 
 def plain(text: str, longest: int = _LONGEST) -> str:
     """Words of a client on one line, and no longer than ``longest``."""
-    return text.translate(_CONTROLS)[:longest]
+    # Redis takes no half of a surrogate pair.
+    return text.encode(errors="replace").decode().translate(_CONTROLS)[:longest]

@@ -68,7 +68,9 @@ class CallStream:
             return Topic(scope.topic(keys), scope, whole=scope.extension is None)
         call = self._store.get(call_id)
         if call is None or not scope.shows(call):
-            raise api_error("pc_phonecall_invalid")
+            raise api_error(
+                "pc_phonecall_invalid", cause="unknown", field="phoneCallId", value=call_id
+            )
         return Topic(keys.call(call_id), scope)
 
     def send(

@@ -16,18 +16,18 @@ from app.stream.feed import TooManySubscribers
 from app.stream.services import CallStream, Topic
 from app.web.answers import error_response
 from app.web.auth import current_caller
-from app.web.fields import BaseRequest, coded, extension_number, load
+from app.web.fields import Query, coded, extension_number, load
 from app.web.needs import needs
 from app.web.services import service
 
 # Seconds after which a client retries.
-_RETRY_AFTER = "5"
+_RETRY_AFTER = 5
 
 
 _T = TypeVar("_T")
 
 
-class StreamQuery(BaseRequest):
+class StreamQuery(Query):
     extension = extension_number()
     phoneCallId = fields.String(
         validate=Regexp(r"\A[0-9A-Za-z]{1,64}\Z"), metadata=coded("pc_phonecall_invalid")
@@ -49,8 +49,8 @@ def blueprint(name: str) -> Blueprint:
 
 
 def stream(user: str) -> Response:
-    source = service(CallStream)
-    query = load(_query, request.args)
+    source, lenient = service(CallStream), current_caller().voipnow
+    query = load(_query, request.args, lenient=lenient)
 
     def look() -> Topic:
         wanted = query.get("extension"), query.get("phoneCallId")
@@ -91,10 +91,7 @@ def serve(
     try:
         subscriber = source.feed.subscribe(topic.name, topic.scope.caller.app.id, cut)
     except TooManySubscribers:
-        error = api_error("stream_limit_exceeded")
-        response = error_response(error.status, error.code, error.message)
-        response.headers["Retry-After"] = _RETRY_AFTER
-        return response
+        return error_response(api_error("stream_limit_exceeded", retry_after=_RETRY_AFTER))
     text = source.send(subscriber, topic, inside(look), inside(caller), last)
     response = Response(text, mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-store"

@@ -8,9 +8,11 @@ from flask import Flask, Response, g, jsonify
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
-from app.errors import ApiError, api_error, http_code
+from app.errors import ApiError, api_error, http_error
 from app.store.client import is_unavailable
 from app.store.errors import OutcomeUnknown
+from app.web.body import is_broken
+from app.web.shown import address, members
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +26,18 @@ class Json(DefaultJSONProvider):
         return Response(text, mimetype=self.mimetype)
 
 
-def error_response(status: int, code: str, message: str, **details: Any) -> Response:
+def error_response(error: ApiError) -> Response:
+    """The answer for an error, with all of its members."""
     # For the audit.
-    g.refusal = code
-    error = {"code": code, "message": message, **details, "request_id": g.request_id}
-    response = jsonify({"error": error})
-    response.status_code = status
+    g.refusal = error.code
+    details = members(error.details, g.get("body", {}))
+    about = {"code": error.code, "message": error.message, **details}
+    about |= {"doc": address(error.code), "request_id": g.request_id}
+    response = jsonify({"error": about})
+    response.status_code = error.status
+    response.headers.update(error.headers)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
     return response
 
 
@@ -38,12 +46,11 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(ApiError)
     def _api_error(error: ApiError) -> Response:
-        return _answer(error)
+        return error_response(error)
 
     @app.errorhandler(HTTPException)
     def _http_error(error: HTTPException) -> Response:
-        status = error.code or 500
-        response = error_response(status, http_code(status), error.description or error.name)
+        response = error_response(http_error(error.code or 500))
         # A 405 brings the header Allow, for example.
         for name, value in error.get_headers():
             if name.lower() not in ("content-type", "content-length"):
@@ -57,22 +64,14 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def _fault(error: Exception) -> Response:
+        if is_broken(error):
+            return error_response(api_error("request_invalid", cause="encoding"))
         if not is_unavailable(error):
             log.exception("unexpected fault", exc_info=error)
-            return _answer(api_error("internal_server_error"))
+            return error_response(api_error("internal_server_error"))
         log.error("Redis is unavailable: %s", error)
         return _retry_later("service_unavailable")
 
 
-def _answer(error: ApiError) -> Response:
-    response = error_response(error.status, error.code, error.message, **error.details)
-    response.headers.update(error.headers)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
-    return response
-
-
 def _retry_later(code: str) -> Response:
-    response = _answer(api_error(code))
-    response.headers["Retry-After"] = "1"
-    return response
+    return error_response(api_error(code, retry_after=1))

@@ -30,10 +30,6 @@ JOB = "ringback.job"
 
 # The challenge of a 401 (RFC 6750, section 3).
 CHALLENGE = 'Bearer realm="ringback"'
-_NOT_IN_QUERY = (
-    "This app takes no token in the query, where logs and browsers keep it. Send the header "
-    "Authorization: Bearer, or set token_in_query for the app."
-)
 
 
 def check_scope(caller: Caller) -> None:
@@ -85,7 +81,7 @@ class Authenticator:
         if app is None:
             raise _denied(CHALLENGE if match is None else f'{CHALLENGE}, error="invalid_token"')
         if in_query and not app.takes_token_in_query:
-            raise _denied(f'{CHALLENGE}, error="invalid_request"', _NOT_IN_QUERY)
+            raise _denied(f'{CHALLENGE}, error="invalid_request"', "query")
         return app
 
 
@@ -95,8 +91,8 @@ def job_request(request: Request) -> JobRequest | None:
     return found
 
 
-def _denied(challenge: str, message: str | None = None) -> ApiError:
-    error = api_error("access_denied", message)
+def _denied(challenge: str, cause: str = "") -> ApiError:
+    error = api_error("access_denied", cause=cause)
     error.headers["WWW-Authenticate"] = challenge
     return error
 

@@ -17,15 +17,16 @@ from flask import request
 
 from app.errors import api_error
 from app.store.index import ALL, Place, Span
-from app.web.auth import TOKEN_IN_QUERY, job_request
+from app.web.auth import TOKEN_IN_QUERY
+from app.web.base import base_url as base_url
 from app.web.cursor import Cursor
 from app.web.fields import MAX_START
 from app.web.resource import date
+from app.web.shown import NO_CHARACTER, clean
 
 # The most values that one filter compares with.
 MAX_VALUES = 500
 
-_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 # XML Schema's dateTime. The zone (default UTC) and the time (default midnight) may be missing.
 # A zone's plus sign arrives as a space if a client does not encode it.
 _DATE = re.compile(
@@ -147,7 +148,8 @@ def field_names(query: Mapping[str, Any], known: frozenset[str]) -> frozenset[st
         return None
     names = frozenset(name.strip() for name in query["fields_"].split(",") if name.strip())
     if not names or not names <= known:
-        raise api_error("fields_invalid", f"fields takes some of {', '.join(sorted(known))}.")
+        reason = f"Takes some of {', '.join(sorted(known))}."
+        raise api_error("fields_invalid", reason, field="fields", value=query["fields_"])
     return names
 
 
@@ -165,43 +167,59 @@ def _filter(
     if by is None:
         return None
     if by not in filters:
-        raise api_error("filterby_invalid", f"filterBy takes {', '.join(filters)}.")
+        reason = f"Takes {', '.join(filters)}."
+        raise api_error("filterby_invalid", reason, field="filterBy", value=by)
     kind, op = filters[by], query["filterOp"]
     if op in ("greaterThan", "lessThan") and kind is not Kind.DATE:
-        raise api_error("filterop_invalid", f"filterOp {op} compares only dates.")
+        reason = f"{op} compares only dates."
+        raise api_error("filterop_invalid", reason, field="filterOp", value=op)
     if op == "present":
         return Filter(by, op, (), kind)
     code = value_code.format(by)
-    values = _values(op, query.get("filterValue", []))
-    if values is None:
-        raise api_error(code)
+    given = query.get("filterValue", [])
+    try:
+        values = _values(op, given)
+    except ValueError as error:
+        about: dict[str, Any] = {"field": "filterValue", "value": ",".join(given)}
+        raise api_error(code, str(error), **about) from error
     times: tuple[float, ...] = ()
     if kind is Kind.DATE and op not in ("contains", "startsWith"):
         try:
             times = tuple(parse_date(value) for value in values)
         except ValueError as error:
-            raise api_error(code) from error
+            about = {"field": "filterValue", "value": ",".join(values)}
+            raise api_error(code, str(error), **about) from error
     return Filter(by, op, values, kind, times)
 
 
-def _values(op: str, given: list[str]) -> tuple[str, ...] | None:
-    """The values to compare with; None if the query gives none that are usable. ``inArray``
-    takes repeated parameters, a JSON array or a list with commas."""
+def _values(op: str, given: list[str]) -> tuple[str, ...]:
+    """The values to compare with. ``inArray`` takes repeated parameters, a JSON array or a list
+    with commas. Raises ValueError if the query gives none that are usable."""
     if op != "inArray":
-        return tuple(given) if len(given) == 1 and given[0] else None
+        if len(given) != 1 or not given[0]:
+            raise ValueError(f"{op} compares with one value.")
+        return (given[0],)
     if len(given) == 1:
         (text,) = given
-        if text.lstrip().startswith("["):
-            try:
-                given = json.loads(text)
-            except (ValueError, RecursionError):
-                return None
-            if not all(isinstance(value, str | int) for value in given):
-                return None
-        else:
-            given = text.split(",")
+        given = _of_json(text) if text.lstrip().startswith("[") else text.split(",")
     values = tuple(text for value in given if (text := str(value).strip()))
-    return values if 0 < len(values) <= MAX_VALUES else None
+    if not 0 < len(values) <= MAX_VALUES:
+        raise ValueError(f"inArray takes 1 to {MAX_VALUES} values, not {len(values)}.")
+    return values
+
+
+def _of_json(text: str) -> list[str]:
+    """The values of a JSON array. Raises ValueError."""
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("The JSON array of filterValue cannot be read.") from error
+    for value in given:
+        if not isinstance(value, str | int):
+            raise ValueError("The JSON array of filterValue takes texts and whole numbers.")
+        if clean(str(value)) != str(value):
+            raise ValueError(NO_CHARACTER)
+    return list(given)
 
 
 def parse_date(text: str) -> float:
@@ -243,14 +261,3 @@ def _page_url(name: str, begin: int | Cursor) -> str:
     query = [item for item in request.args.items(multi=True) if item[0] not in left_out]
     words = urlencode([*query, (name, begin)], safe="@*")
     return f"{base_url()}{quote(request.path, safe='/@*')}?{words}"
-
-
-def base_url() -> str:
-    """Scheme and host of the request's URL, as the client wrote them; '' for a request of a job."""
-    if job_request(request) is not None:
-        return ""
-    # Werkzeug rejects a host with an underscore, which is a usual name among containers.
-    host = request.headers.get("Host", "")
-    if _HOST.fullmatch(host) is None:
-        host = request.host
-    return f"{request.scheme}://{host}"

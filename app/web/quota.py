@@ -41,7 +41,7 @@ def quota_error(refusal: Refusal, now: float) -> ApiError:
         cap=check.cap,
         limit=limit,
         used=used,
-        **({"freeAt": date(math.ceil(refusal.free))} if refusal.free is not None else {}),
+        freeAt=date(math.ceil(refusal.free)) if refusal.free is not None else None,
     )
 
 

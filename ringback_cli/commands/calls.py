@@ -239,7 +239,10 @@ def _matches(
 
 
 def _same(number: str, asked: str) -> bool:
-    return asked in (number, number.partition("*")[2]) or number.lstrip("+") == asked.lstrip("+")
+    from app.numbers import same, without_punctuation
+
+    asked = without_punctuation(asked)
+    return asked in (number, number.partition("*")[2]) or same(number) == same(asked)
 
 
 def _some(calls: Iterable[Call], most: int) -> list[Call]:

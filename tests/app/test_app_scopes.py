@@ -154,7 +154,7 @@ def test_a_request_needs_its_scope(serve: Serve, redis: Redis, scope: AppScope) 
                 else:
                     assert error["reason"] == "scope_insufficient"
                     assert error["code"] in ("pc_action_invalid", "request_invalid")
-                assert scope in error["message"]
+                assert error["scope"] == scope
         assert redis.keys("rq:*") == redis.keys("ringback:call*") == []
 
 

@@ -72,7 +72,7 @@ def test_a_day_has_so_many_calls(ask: Ask, cap: Cap, redis: Redis) -> None:
     assert place(ask, views=2).status_code == 202
     error = refused(place(ask, views=2), "organization:3 calls_per_day", 3, 2)
     assert error["freeAt"].endswith("T00:00:00Z")
-    assert error["freeAt"] in error["message"]
+    assert error["freeAt"] in error["reason"]
     # All views or none: nothing was counted, and one call still fits.
     assert place(ask).status_code == 202
     refused(place(ask), "organization:3 calls_per_day", 3, 3)

@@ -74,7 +74,7 @@ def barred(answer: Any, rule: str, side: str = "destination", policy: str = "bui
     is_error(answer, 403, f"pc_{side}_barred")
     error = answer.json["error"]
     assert (error["policy"], error["rule"]) == (policy, rule)
-    assert error["field"].startswith(f"phoneCallView[0].{side}[")
+    assert error["field"].startswith(f"/phoneCallView/0/{side}")
     assert error["reason"]
 
 
@@ -140,7 +140,7 @@ def test_what_is_no_number_says_why(serve: Any, redis: Redis) -> None:
         answer = post(client, **{side: ["210", number]})
         is_error(answer, 400, f"pc_{side}_invalid")
         error = answer.json["error"]
-        assert error["field"] == f"phoneCallView[0].{side}[1]"
+        assert error["field"] == f"/phoneCallView/0/{side}/1"
         assert error["value"].replace(" ", "") == number.replace(" ", "")
         assert error["reason"].startswith(reason)
     assert written(redis) == set()
@@ -191,11 +191,41 @@ def test_a_nonce_sees_the_same_request_in_another_form(serve: Any) -> None:
     ):
         again = post(client, nonce="n", **view)
         assert (again.status_code, again.json) == (202, first.json), view
+    for view in ({"accept": False}, {"announce": False}, {"ringback": "auto"}, {"headers": {}}):
+        again = post(client, nonce="n", **view)
+        assert (again.status_code, again.json) == (202, first.json), view
     again = post(client, f"{SIMPLE}?callDuration=7200&waitForPickup=25&video=0", nonce="n")
     assert (again.status_code, again.json) == (202, first.json)
     for view in ({"destination": "+442079460959"}, {"callerId": "<211>"}, {"source": "211"}):
         is_error(post(client, nonce="n", **view), 400, "pc_nonce_invalid")
     is_error(post(client, f"{SIMPLE}?callDuration=60", nonce="n"), 400, "pc_nonce_invalid")
+    is_error(post(client, nonce="n", ringback="music"), 400, "pc_nonce_invalid")
+
+
+def test_the_form_of_each_value_of_a_view_is_one(serve: Any) -> None:
+    client = serve(
+        accounts(organization=US, extension='may_set_caller_id = true\ncaller_ids = ["*"]')
+    )
+    view = {
+        "source": ["210", "211"],
+        "callerId": "Shop <+1 323-574-2879>",
+        "callerIdDestination": "13235742879",
+        "headers": {"source": {"X-Order": "1"}},
+        "ringback": "DE",
+    }
+    first = post(client, nonce="form", **view)
+    assert first.status_code == 202, first.json
+    for other in (
+        {"source": ["0003*211", "0003*210", "210"]},
+        {"callerId": " Shop  <tel:+13235742879>"},
+        {"callerIdDestination": "<(323) 574-2879>"},
+        {"headers": {"source": {"X-ORDER": "1"}, "destination": {}}},
+        {"ringback": "de"},
+    ):
+        again = post(client, nonce="form", **{**view, **other})
+        assert (again.status_code, again.json) == (202, first.json), (other, again.json)
+    for other in ({"source": ["210"]}, {"callerId": "Shop <+13235742870>"}, {"ringback": "FR"}):
+        is_error(post(client, nonce="form", **{**view, **other}), 400, "pc_nonce_invalid")
 
 
 # Policies
@@ -356,7 +386,7 @@ def shown(client: FlaskClient, caller_id: str, **view: Any) -> int:
         is_error(answer, 400, "pc_callerid_invalid")
         error = answer.json["error"]
         assert error["message"] == "You are not allowed to set the callerId field."
-        assert error["field"] == "phoneCallView[0].callerId"
+        assert error["field"] == "/phoneCallView/0/callerId"
         assert error["reason"]
     return int(answer.status_code)
 

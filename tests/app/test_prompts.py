@@ -130,23 +130,24 @@ def test_every_field_of_a_rule(place: Place, store: CallStore) -> None:
     [
         ("accept", True, "accept"),
         ("accept", "press-one", "accept"),
-        ("accept", {}, "accept.prompt"),
-        ("accept", {"prompt": "nosuch"}, "accept.prompt"),
-        ("accept", {"prompt": "/sounds/press-one.wav"}, "accept.prompt"),
-        ("accept", {"prompt": "press-one", "key": "exec"}, "accept.key"),
-        ("accept", {"prompt": "press-one", "key": ""}, "accept.key"),
-        ("accept", {"prompt": "press-one", "key": "1234567890"}, "accept.key"),
-        ("accept", {"prompt": "press-one", "key": "1\n"}, "accept.key"),
-        ("accept", {"prompt": "press-one", "key": 1}, "accept.key"),
-        ("accept", {"prompt": "press-one", "timeout": 0}, "accept.timeout"),
-        ("accept", {"prompt": "press-one", "timeout": 61}, "accept.timeout"),
-        ("accept", {"prompt": "press-one", "timeout": "8"}, "accept.timeout"),
-        ("accept", {"prompt": "press-one", "attempts": 11}, "accept.attempts"),
-        ("accept", {"prompt": "press-one", "of": "all"}, "accept.of"),
-        ("accept", {"prompt": "press-one", "extensions": 1.5}, "accept.extensions"),
-        ("accept", {"prompt": "press-one", "file": "/etc/passwd"}, "accept.file"),
-        ("announce", {"prompt": "nosuch"}, "announce.prompt"),
-        ("announce", {"prompt": "recorded", "to": "everybody"}, "announce.to"),
+        ("accept", {}, "accept/prompt"),
+        ("accept", {"prompt": "nosuch"}, "accept/prompt"),
+        ("accept", {"prompt": "/sounds/press-one.wav"}, "accept/prompt"),
+        ("accept", {"prompt": "press-one", "key": "exec"}, "accept/key"),
+        ("accept", {"prompt": "press-one", "key": ""}, "accept/key"),
+        ("accept", {"prompt": "press-one", "key": "1234567890"}, "accept/key"),
+        ("accept", {"prompt": "press-one", "key": "1\n"}, "accept/key"),
+        ("accept", {"prompt": "press-one", "key": 1}, "accept/key"),
+        ("accept", {"prompt": "press-one", "timeout": 0}, "accept/timeout"),
+        ("accept", {"prompt": "press-one", "timeout": 61}, "accept/timeout"),
+        ("accept", {"prompt": "press-one", "timeout": "8"}, "accept/timeout"),
+        ("accept", {"prompt": "press-one", "timeout": True}, "accept/timeout"),
+        ("accept", {"prompt": "press-one", "attempts": 2.0}, "accept/attempts"),
+        ("accept", {"prompt": "press-one", "attempts": 11}, "accept/attempts"),
+        ("accept", {"prompt": "press-one", "of": "all"}, "accept/of"),
+        ("accept", {"prompt": "press-one", "extensions": 1.5}, "accept/extensions"),
+        ("announce", {"prompt": "nosuch"}, "announce/prompt"),
+        ("announce", {"prompt": "recorded", "to": "everybody"}, "announce/to"),
         ("announce", [], "announce"),
     ],
 )
@@ -156,8 +157,8 @@ def test_a_bad_rule_is_refused(
     answer = place(**{field: value})
     assert answer.status_code == 400
     error = answer.json["error"]
-    found = error["code"], error["field"].removeprefix("phoneCallView[0].")
-    assert found[0] == f"pc_{field}_invalid" and found[1].startswith(where.partition(".")[0])
+    found = error["code"], error["field"].removeprefix("/phoneCallView/0/")
+    assert found[0] == f"pc_{field}_invalid" and found[1].startswith(where.partition("/")[0])
     assert found[1] in (where, field)
     assert not list(redis.scan_iter("ringback:call:*"))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.settings import SettingsError, load_settings, setting_names
+from app.settings import SettingsError, load_settings, misspelt, setting_names
 from app.store.client import connect
 from tests.conftest import LIMIT
 
@@ -122,3 +122,27 @@ def test_the_documentation_lists_every_setting_with_its_default() -> None:
         value = getattr(settings, name.removeprefix("RINGBACK_").lower())
         if value is not None and isinstance(value, int | float):
             assert float(default.strip("`").replace(",", "")) == value, name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("QUEUE_TIMEOUTT", "5", ["is no setting: did you mean RINGBACK_QUEUE_TIMEOUT?"]),
+        ("REDISURL", "x", ["is no setting: did you mean RINGBACK_REDIS_URL?"]),
+        ("SIMULATOR_PORT", "8021", ["is no setting: did you mean RINGBACK_SIMULATOR?"]),
+        ("XYZZY_PLUGH", "", ["is no setting."]),
+        ("QUEUE_TIMEOUT", "5", []),
+        ("URL", "http://127.0.0.1:8080", []),
+        ("TOKEN", "x", []),
+        # What Kubernetes adds for services named ringback and ringback-api.
+        ("SERVICE_HOST", "10.0.0.1", []),
+        ("SERVICE_PORT_HTTP", "80", []),
+        ("API_PORT", "tcp://10.0.0.1:80", []),
+        ("API_PORT_80_TCP_ADDR", "10.0.0.1", []),
+    ],
+)
+def test_a_misspelt_setting_is_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: list[str]
+) -> None:
+    monkeypatch.setenv(f"RINGBACK_{name}", value)
+    assert misspelt() == [f"RINGBACK_{name} {text}" for text in says]

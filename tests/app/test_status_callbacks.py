@@ -174,17 +174,17 @@ def test_the_most_metadata(ask: Ask, fits: bool) -> None:
 @pytest.mark.parametrize(
     ("metadata", "field"),
     [
-        ("text", "metadata"),
-        ([], "metadata"),
-        (7, "metadata"),
-        ({"a": 7}, "metadata.a"),
-        ({"a": None}, "metadata.a"),
-        ({"a": {"b": "c"}}, "metadata.a"),
-        ({"": "x"}, "metadata."),
-        ({"a:b": "x"}, "metadata.a:b"),
-        ({"a\n": "x"}, "metadata.a\n"),
-        ({"k" * 65: "x"}, "metadata." + "k" * 65),
-        ({"a": "\ud800"}, "metadata.a"),
+        ("text", "/metadata"),
+        ([], "/metadata"),
+        (7, "/metadata"),
+        ({"a": 7}, "/metadata/a"),
+        ({"a": None}, "/metadata/a"),
+        ({"a": {"b": "c"}}, "/metadata/a"),
+        ({"": "x"}, "/metadata/"),
+        ({"a:b": "x"}, "/metadata/a:b"),
+        ({"a\n": "x"}, "/metadata/a\n"),
+        ({"k" * 65: "x"}, "/metadata/" + "k" * 65),
+        ({"a": "\ud800"}, "/metadata/a"),
     ],
 )
 def test_metadata_that_is_refused(ask: Ask, redis: Redis, metadata: Any, field: str) -> None:
@@ -197,18 +197,18 @@ def test_metadata_that_is_refused(ask: Ask, redis: Redis, metadata: Any, field: 
 @pytest.mark.parametrize(
     ("callback", "field"),
     [
-        ("https://crm.example.com", "statusCallback"),
-        ({}, "statusCallback.url"),
-        ({"url": 7}, "statusCallback.url"),
-        ({"url": "ftp://crm.example.com"}, "statusCallback.url"),
-        ({"url": "https://me:secret@crm.example.com"}, "statusCallback.url"),
-        ({"url": "https://crm.example.com/#a"}, "statusCallback.url"),
-        ({"url": "https://crm.example.com/a b"}, "statusCallback.url"),
-        ({"url": "https://crm.example.com/" + "a" * 2048}, "statusCallback.url"),
-        ({"url": URL, "events": []}, "statusCallback.events"),
-        ({"url": URL, "events": "ended"}, "statusCallback.events"),
-        ({"url": URL, "events": ["ended", "busy"]}, "statusCallback.events[1]"),
-        ({"url": URL, "method": "GET"}, "statusCallback.method"),
+        ("https://crm.example.com", "/statusCallback"),
+        ({}, "/statusCallback/url"),
+        ({"url": 7}, "/statusCallback/url"),
+        ({"url": "ftp://crm.example.com"}, "/statusCallback/url"),
+        ({"url": "https://me:secret@crm.example.com"}, "/statusCallback/url"),
+        ({"url": "https://crm.example.com/#a"}, "/statusCallback/url"),
+        ({"url": "https://crm.example.com/a b"}, "/statusCallback/url"),
+        ({"url": "https://crm.example.com/" + "a" * 2048}, "/statusCallback/url"),
+        ({"url": URL, "events": []}, "/statusCallback/events"),
+        ({"url": URL, "events": "ended"}, "/statusCallback/events"),
+        ({"url": URL, "events": ["ended", "busy"]}, "/statusCallback/events/1"),
+        ({"url": URL, "method": "GET"}, "/statusCallback/method"),
     ],
 )
 def test_a_callback_that_is_refused(ask: Ask, redis: Redis, callback: Any, field: str) -> None:
@@ -239,23 +239,23 @@ def test_headers_are_kept_for_the_dial_string_alone(
     ("headers", "field"),
     [
         ("text", "headers"),
-        ({"source": ["X-A"]}, "headers.source"),
-        ({"source": {f"X-{n}": "a" for n in range(11)}}, "headers.source"),
-        ({"source": {"Via": "a"}}, "headers.source.Via"),
-        ({"destination": {"X-FS-Support": "a"}}, "headers.destination.X-FS-Support"),
-        ({"destination": {"X-A": "1", "X-a": "1"}}, "headers.destination.X-a"),
-        ({"destination": {"X-A": 7}}, "headers.destination.X-A"),
-        ({"destination": {"X-A": "a,b"}}, "headers.destination.X-A"),
-        ({"destination": {"X-A": "${system(touch x)}"}}, "headers.destination.X-A"),
-        ({"destination": {"X-A": "a:_:b"}}, "headers.destination.X-A"),
-        ({"destination": {"X-A": "a\r\nVia: b"}}, "headers.destination.X-A"),
+        ({"source": ["X-A"]}, "headers/source"),
+        ({"source": {f"X-{n}": "a" for n in range(11)}}, "headers/source"),
+        ({"source": {"Via": "a"}}, "headers/source/Via"),
+        ({"destination": {"X-FS-Support": "a"}}, "headers/destination/X-FS-Support"),
+        ({"destination": {"X-A": "1", "X-a": "1"}}, "headers/destination/X-a"),
+        ({"destination": {"X-A": 7}}, "headers/destination/X-A"),
+        ({"destination": {"X-A": "a,b"}}, "headers/destination/X-A"),
+        ({"destination": {"X-A": "${system(touch x)}"}}, "headers/destination/X-A"),
+        ({"destination": {"X-A": "a:_:b"}}, "headers/destination/X-A"),
+        ({"destination": {"X-A": "a\r\nVia: b"}}, "headers/destination/X-A"),
     ],
 )
 def test_headers_that_are_refused(ask: Ask, redis: Redis, headers: Any, field: str) -> None:
     (view,) = BODY["phoneCallView"]
     answer = ask("POST", SIMPLE, {**BODY, "phoneCallView": [{**view, "headers": headers}]})
     is_error(answer, 400, "pc_headers_invalid")
-    assert answer.json["error"]["field"] == f"phoneCallView[0].{field}"
+    assert answer.json["error"]["field"] == f"/phoneCallView/0/{field}"
     assert answer.json["error"]["reason"]
     assert not redis.keys("ringback:call:*")
 

@@ -178,7 +178,7 @@ def test_of_other_requests_those_with_a_trace(
     assert (span.service, span.trace, span.parent) == ("telephony", TRACE, CALLER)
     assert span.name == "GET /uapi/phoneCalls/{user}/{extension}/{call_id}"
     assert span.attributes["url.path"] == "/uapi/phoneCalls/@me/210/xxxxxxxxx88"
-    assert span.attributes["http.response.status_code"] == 200
+    assert span.attributes["http.response.status_code"] == 404
 
 
 def test_no_header_is_quoted(

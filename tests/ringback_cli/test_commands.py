@@ -1,6 +1,9 @@
 """The commands against a Redis without processes, and without a Redis."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pkgutil import iter_modules
@@ -31,6 +34,7 @@ from ringback_cli import commands
 from ringback_cli.main import COMMANDS, PROCESSES, main
 from ringback_cli.up import free_port
 from tests.app.test_call_events import CALLED, DESK, call
+from tests.conftest import LIMIT
 
 Run = Callable[..., Result]
 
@@ -355,3 +359,51 @@ def test_the_caps_and_what_is_used(run: Run, store: CallStore, redis: Redis) -> 
     assert (
         nobody.exit_code == 1 and "No organization, user or app is organization:9" in nobody.stderr
     )
+
+
+@pytest.mark.parametrize("words", [("calls", "list"), ("queue",), ("calls", "list", "--help")])
+def test_a_misspelt_setting_is_told(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words, RINGBACK_QUEUE_TIMEOUTT="5")
+    assert result.exit_code == 0
+    assert result.stderr.startswith(
+        "ringback: RINGBACK_QUEUE_TIMEOUTT is no setting: did you mean RINGBACK_QUEUE_TIMEOUT?\n"
+    )
+    assert "TIMEOUTT" not in result.stdout
+
+
+def test_each_process_tells_a_misspelt_setting(settings: Settings) -> None:
+    environment = {"RINGBACK_QUEUE_TIMEOUTT": "5", "RINGBACK_LOG_FORMAT": "json"}
+    for name in ("api", "listener", "simulator", "webhooks", "worker"):
+        # Each ends at its start: it lacks a setting, or takes no such address.
+        bad = {"RINGBACK_SIMULATOR": "256.0.0.1:1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "ringback_cli", name],
+            env={**clean_environment(), **environment, **(bad if name == "simulator" else {})},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        (told,) = [line for line in lines if "TIMEOUTT" in json.dumps(line)]
+        assert "did you mean RINGBACK_QUEUE_TIMEOUT?" in json.dumps(told)
+        assert told["level"] == "warning"
+
+
+def clean_environment() -> dict[str, str]:
+    return {n: value for n, value in os.environ.items() if not n.startswith("RINGBACK_")}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("calls", "show", "\udcff"), ("calls", "hangup", "\udcff"), ("events", "\udcff")),
+        *(("calls", "list", "--number", "\udcff"), ("deadletter", "show", "\udcff")),
+        *(("cdr", "export", "--output", "\udcff"), ("\udcff",), ("call", "210", "a\udcff")),
+        *(("audit", "--app", "\udcff"), ("accounts", "rotate-secret", "\udcff")),
+    ],
+)
+def test_bytes_that_are_no_text(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "has bytes that are no UTF-8" in result.stderr and "Traceback" not in result.output

@@ -1,0 +1,20 @@
+"""The URL under which a client reaches this API."""
+
+import re
+
+from flask import request
+
+from app.web.auth import job_request
+
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
+
+
+def base_url() -> str:
+    """Scheme and host of the request's URL, as the client wrote them; '' for a request of a job."""
+    if job_request(request) is not None:
+        return ""
+    # Werkzeug rejects a host with an underscore, which is a usual name among containers.
+    host = request.headers.get("Host", "")
+    if _HOST.fullmatch(host) is None:
+        host = request.host
+    return f"{request.scheme}://{host}"
