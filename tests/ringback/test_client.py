@@ -593,11 +593,18 @@ def test_pages_are_followed_as_they_stand(make: Make) -> None:
     there = "http://inside:1/uapi/phoneCalls/12/0003*210?cursor=a%2Bb&count=100"
     answers = page("3", "2", then=there), page("2", "1")
     with answering(*answers) as (url, asked):
-        calls = make(url, "token", user="12").calls("0003*210", nonce="n", metadata={"a": "b:c"})
+        calls = make(url, "token", user="12").calls(
+            "0003*210",
+            state=["ringing", "ended"],
+            number="15600",
+            nonce="n",
+            metadata={"a": "b:c"},
+            start=datetime(2026, 1, 2, tzinfo=UTC),
+        )
         assert [call.id for call in calls] == ["3", "2", "1"]
     assert [path for _, path, *_ in asked] == [
-        "/uapi/phoneCalls/12/0003*210?filterBy=nonce&filterValue=n&metadata=a%3Ab%3Ac"
-        "&status=live&count=100",
+        "/uapi/phoneCalls/12/0003*210?status=live&state=ringing%2Cended&phoneNumber=15600&nonce=n"
+        "&metadata=a%3Ab%3Ac&startDate=2026-01-02T00%3A00%3A00Z&count=100",
         "/uapi/phoneCalls/12/0003*210?cursor=a%2Bb&count=100",
     ]
 
@@ -605,9 +612,15 @@ def test_pages_are_followed_as_they_stand(make: Make) -> None:
 def test_a_list_that_the_server_cuts_off_says_so(make: Make) -> None:
     whole = page("1", startIndex=4900, itemsPerPage=100, totalResults=5000)
     cut = page("1", startIndex=5000, itemsPerPage=100, totalResults=5300)
-    with answering(whole, cut) as (url, _):
+    # Calls that have ended in between are missing, and no error.
+    led_on = page("2", then="http://a/uapi/phoneCalls/@me/@self?count=100&cursor=x")
+    with answering(whole, led_on, cut, cut) as (url, _):
         client = make(url, "token")
         assert [call.id for call in client.calls()] == ["1"]
+        assert [call.id for call in client.calls()] == ["2", "1"]
+        for state in ("dancing", [], ["ended", "dancing"]):
+            with pytest.raises(ValueError):
+                client.calls(state=state)
         with pytest.raises(RingbackError, match="200 further entries") as raised:
             list(client.calls())
     assert raised.value.code == "list_truncated"

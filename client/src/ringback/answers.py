@@ -23,6 +23,8 @@ from ringback.resources import Done, PhoneCall, Record
 T = TypeVar("T")
 
 _BY_STATUS = {401: Authentication, 403: Permission, 404: NotFound, 429: Quota, 501: Invalid}
+# The last place in a list that startIndex reaches.
+_LAST_START = 5000
 # Ringback sends these with a 503 only if it did nothing.
 _NOTHING_DONE = ("service_unavailable", "switch_unreachable")
 
@@ -76,8 +78,8 @@ def done(answer: Answer) -> Callable[[Any], Done]:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A page of a list. ``next`` is the address of the next one. ``missing`` is how many entries
-    the server does not list, of the last page."""
+    """A page of a list. ``next`` is the address of the next one. ``missing``, of the last page, is
+    how many entries a server without cursors does not list."""
 
     entries: list[T]
     next: str | None
@@ -87,9 +89,9 @@ class Page(Generic[T]):
 def page(entries: Callable[[Any], list[T]]) -> Callable[[Any], Page[T]]:
     def reader(content: Any) -> Page[T]:
         following = content.get("paging", {}).get("next")
-        # By a cursor a page does not say where it begins.
-        shown = content["startIndex"] + content["itemsPerPage"] if "startIndex" in content else None
-        missing = 0 if following or shown is None else max(0, content["totalResults"] - shown)
+        shown = content.get("startIndex", 0) + content.get("itemsPerPage", 0)
+        cut = following is None and shown > _LAST_START
+        missing = max(0, content["totalResults"] - shown) if cut else 0
         return Page(entries(content["entry"]), following, missing)
 
     return reader

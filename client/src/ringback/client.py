@@ -3,7 +3,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -25,6 +25,7 @@ from ringback.version import VERSION
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Entry = TypeVar("Entry", PhoneCall, Record)
 
 # Seconds between looks at a call, at first and later.
 _LOOK, _LOOK_LATER = 0.25, 1.0
@@ -293,29 +294,34 @@ class Client:
         self,
         extension: str = "@self",
         *,
+        status: Literal["live", "all"] = "live",
+        state: str | Sequence[str] | None = None,
+        number: str | None = None,
         nonce: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        status: Literal["live", "all"] = "live",
+        start: datetime | None = None,
+        end: datetime | None = None,
     ) -> Iterator[PhoneCall]:
         """The calls of an extension, or of all of the user's, newest first: live ones, or with
-        ``status="all"`` ended ones too. A ``nonce`` finds its calls, live or ended.
+        ``status="all"`` ended ones too. ``state`` names one or several states, ``number`` a party,
+        ``nonce`` the calls that this app placed with it, live or ended. ``start`` and ``end`` limit
+        when the calls were accepted.
 
-        The client asks for a page at a time. It raises RingbackError ``list_truncated`` if the
-        server does not list all of them.
+        The client asks for a page at a time, and follows them to the end. ``timeout`` is the limit
+        of a page. An older server that does not list all of them raises ``list_truncated``.
         """
         request = requests.calls(
-            self._user, extension, nonce=nonce, metadata=metadata, status=status
+            self._user,
+            extension,
+            status=status,
+            state=state,
+            number=number,
+            nonce=nonce,
+            metadata=metadata,
+            start=start,
+            end=end,
         )
-        return self._calls(request)
-
-    def _calls(self, request: Request) -> Iterator[PhoneCall]:
-        seen: set[str] = set()
-        for entries in self._pages(request, answers.calls):
-            for call in entries:
-                # A call that begins in between moves others to the next page.
-                if call.id not in seen:
-                    seen.add(call.id)
-                    yield call
+        return self._entries(request, answers.calls)
 
     def cdr(
         self,
@@ -331,10 +337,7 @@ class Client:
     ) -> Iterator[Record]:
         """The records of ended calls that the user was charged for, newest first. ``start`` and
         ``end`` limit when they were accepted, ``saved_start`` and ``saved_end`` when they ended.
-
-        The client asks for a page at a time. It raises RingbackError ``list_truncated`` if the
-        server does not list all of them: ask for shorter spans of time then.
-        """
+        The client asks for them as for :meth:`calls`."""
         request = requests.cdr(
             self._user,
             start=start,
@@ -346,22 +349,23 @@ class Client:
             disposition=disposition,
             metadata=metadata,
         )
-        return self._records(request)
+        return self._entries(request, answers.records)
 
-    def _records(self, request: Request) -> Iterator[Record]:
-        for entries in self._pages(request, answers.records):
-            yield from entries
-
-    def _pages(
-        self, request: Request, entries: Callable[[object], list[T]]
-    ) -> Iterator[Iterable[T]]:
+    def _entries(
+        self, request: Request, reader: Callable[[object], list[Entry]]
+    ) -> Iterator[Entry]:
+        seen: set[str] = set()
         while True:
-            page: Page[T] = self._read(request, answers.page(entries))
-            yield page.entries
+            page: Page[Entry] = self._read(request, answers.page(reader))
+            for entry in page.entries:
+                # An entry that comes to be in between moves others to the next page.
+                if entry.id not in seen:
+                    seen.add(entry.id)
+                    yield entry
             if page.next is None:
                 break
             request = requests.following(page.next)
-        if page.missing:
+        if page.missing and not requests.by_cursor(request):
             raise RingbackError(
                 200, "list_truncated", f"The server does not list {page.missing} further entries."
             )

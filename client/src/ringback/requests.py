@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from ringback.options import Kind, NewCall, Numbers, StatusCallback
-from ringback.resources import date_text
+from ringback.resources import STATES, date_text
 
 # How many entries of a list the client asks for at once.
 PAGE = 100
@@ -120,15 +120,25 @@ def calls(
     user: str,
     extension: str,
     *,
+    status: Literal["live", "all"],
+    state: str | Sequence[str] | None,
+    number: str | None,
     nonce: str | None,
     metadata: Mapping[str, str] | None,
-    status: Literal["live", "all"],
+    start: datetime | None,
+    end: datetime | None,
 ) -> Request:
+    states = [state] if isinstance(state, str) else state
+    if states is not None and not (states and set(states) <= set(STATES)):
+        raise ValueError(f"state takes some of {', '.join(STATES)}, not {state!r}.")
     query = {
-        "filterBy": None if nonce is None else "nonce",
-        "filterValue": optional("nonce", nonce),
-        "metadata": _pairs(metadata),
         "status": status,
+        "state": None if states is None else ",".join(states),
+        "phoneNumber": optional("number", number),
+        "nonce": optional("nonce", nonce),
+        "metadata": _pairs(metadata),
+        "startDate": _date(start),
+        "endDate": _date(end),
         "count": PAGE,
     }
     return Request("GET", _path(_calls(user, text("extension", extension)), query))
@@ -165,6 +175,10 @@ def following(url: str) -> Request:
     server knows, behind a proxy: the client asks its own."""
     parts = urlsplit(url)
     return Request("GET", f"{parts.path}?{parts.query}")
+
+
+def by_cursor(request: Request) -> bool:
+    return "cursor" in parse_qs(urlsplit(request.path).query)
 
 
 def events(user: str, extension: str | None, call_id: str | None) -> Request:
