@@ -1,6 +1,5 @@
 """Parties that accept a call by a key, and announcements, from the request to the record."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +10,11 @@ import pytest
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.model import Call, State
 from ringback import Client
+from tests.accounts import demo_under
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, SPEED, Ringback
 from tests.integration.test_cli import runner
 
-DEMO = Path(__file__).parents[2] / "app/accounts/demo.toml"
 TOKEN = "the-prompts-user-token"
 # Numbers that begin with 2 go through pstn2 first, where nobody answers SIP.
 ACCOUNTS = """
@@ -44,7 +43,7 @@ PRESSES, ROBOT, ACCEPTS_SOON, HANGS_UP_AS_IT_ACCEPTS = "15524", "15561", "15562"
 def with_prompts(ringback: Ringback, folder: Path, prompts: str) -> Iterator[Ringback]:
     """The demo's accounts under another token, with these rows."""
     path = folder / "accounts.toml"
-    text = re.sub(r'= "demo-(\w+)-(token|secret)"', r'= "the-prompts-\1-\2"', DEMO.read_text())
+    text = demo_under("the-prompts")
     path.write_text(text + prompts)
     accounts = AccountStore(ringback.store.redis, ringback.store.keys)
     before = accounts.current()

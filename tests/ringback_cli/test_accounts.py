@@ -16,10 +16,10 @@ from app.settings import Settings
 from app.store import format
 from app.store.keys import Keys
 from ringback_cli.main import main
+from tests.accounts import demo_under
 
 # Of somebody who has read the demo's, and taken other secrets.
-DEMO = Path(__file__).parents[2] / "app" / "accounts" / "demo.toml"
-OWN = DEMO.read_text().replace('"demo-', '"our-very-own-')
+OWN = demo_under("our-very-own").replace('"demo-', '"our-very-own-')
 
 Run = Callable[..., Result]
 
