@@ -806,7 +806,7 @@ def test_an_idempotency_key_is_a_nonce(client: FlaskClient, ask: Ask, redis: Red
     ):
         assert (again.status_code, again.json) == (202, first.json)
         assert again.headers["Idempotent-Replayed"] == "true"
-    assert Queue("calls", connection=redis, serializer=JSONSerializer).count == 1
+    assert Queue("ringback-calls", connection=redis, serializer=JSONSerializer).count == 1
     other = keyed(client, "order 4711", {"extension": "211"})
     is_error(other, 400, "pc_nonce_invalid")
     assert other.json["error"]["message"] == "This nonce was used for another request."
