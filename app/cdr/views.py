@@ -9,7 +9,7 @@ from app.cdr.services import FILTERS, CallReports, TooManyReports
 from app.errors import api_error
 from app.web.auth import current_caller
 from app.web.fields import load
-from app.web.listing import arguments, collection, listing, picked
+from app.web.listing import arguments, collection, in_turns, listing, picked
 from app.web.metadata import METADATA
 from app.web.needs import needs
 from app.web.services import service
@@ -33,7 +33,7 @@ def list_records(user: str | None = None) -> Response:
         page = service(CallReports).page(caller, user, query, asked)
     except TooManyReports:
         raise api_error("service_unavailable", cause="busy", retry_after=5) from None
-    resources = list(map(phone_call_record, page.rows))
+    resources = [phone_call_record(record) for record in in_turns(page.rows)]
     entry = {
         record["id"]: row
         for record, row in zip(page.rows, picked(resources, asked.fields), strict=True)

@@ -444,8 +444,9 @@ class PhoneCalls:
             return Page(asked.cut(found), len(found), last)
         total = max(asked.start + len(found), asked.cursor.total)
         if len(found) > asked.count:
-            end = found[asked.count - 1]
-            last = end.id, end.accepted
+            # By the time in the index, which the call's own need not equal to the last bit.
+            end = found[asked.count - 1].id
+            last = end, dict(places)[end]
         return Page(found[: asked.count], total, last)
 
     def _named(

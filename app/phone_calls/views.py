@@ -30,7 +30,16 @@ from app.web.body import json_body
 from app.web.dates import span
 from app.web.fields import load
 from app.web.headers import revalidated
-from app.web.listing import Kind, arguments, base_url, collection, field_names, listing, picked
+from app.web.listing import (
+    Kind,
+    arguments,
+    base_url,
+    collection,
+    field_names,
+    in_turns,
+    listing,
+    picked,
+)
 from app.web.metadata import METADATA
 from app.web.needs import needs
 from app.web.phone_call import FIELDS, phone_call
@@ -214,7 +223,7 @@ def _resources(
         phone_call(
             *(call, _link(user, extension, call), unreachable.get(call.id), places.get(call.id))
         )
-        for call in calls
+        for call in in_turns(calls)
     ]
 
 
