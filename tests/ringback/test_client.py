@@ -583,7 +583,8 @@ def test_an_error_about_a_value_says_which_and_why(make: Make) -> None:
         assert (found.field, found.value) == ("/phoneCallView/0/source/0", "911")
         assert (found.reason, found.request_id) == ("No emergencies.", "r1")
         assert found.doc == details["doc"]
-        assert str(found) == "pc_source_barred: The dial policy bars it. No emergencies."
+        sentences = "pc_source_barred: The dial policy bars it. No emergencies."
+        assert str(found) == f"{sentences} (/phoneCallView/0/source/0: '911')"
 
 
 def page(*ids: str, then: str | None = None, **more: Any) -> Answer:
