@@ -115,7 +115,10 @@ def test_other_ways_to_place_a_call(ringback: Ringback, client: Client) -> None:
         ringback.ended(call.id)
     with pytest.raises(Invalid) as raised:
         client.simple("999", "15500", "15600")
-    assert (raised.value.status, raised.value.code) == (400, "extension_invalid")
+    error = raised.value
+    assert (error.status, error.code) == (400, "extension_invalid")
+    assert (error.field, error.value) == ("/extension", "999")
+    assert error.request_id and error.doc and error.doc.endswith("#extension_invalid")
     with pytest.raises(NotFound):
         client.wait_until("0" * 20, "ended")
     waiting = client.simple("210", "15508", "15600")

@@ -65,6 +65,8 @@ class AsyncClient:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"url takes an address that begins with http:// or https://: {url!r}.")
+        if not timeout > 0:
+            raise ValueError(f"timeout takes seconds above 0, not {timeout!r}.")
         self._user = requests.text("user", user)
         self._tokens = Tokens(token, client_id, client_secret)
         self._timeout = timeout

@@ -36,7 +36,8 @@ class RingbackError(Exception):
         self.request_id: str | None = self.details.get("request_id")
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (f"{self.code}: {self.message}", self.reason)))
+        where = f"({self.field}: {self.value!r})" if self.field and self.value is not None else None
+        return " ".join(filter(None, (f"{self.code}: {self.message}", self.reason, where)))
 
 
 class NotFound(RingbackError):

@@ -11,8 +11,9 @@ from httpcore2 import SOCKET_OPTION, NetworkBackend, NetworkStream, Response, Sy
 from ringback.answers import Answer
 from ringback.retrying import Limit, NoAnswer
 
-# Connections without a request that a client keeps, and for how many seconds.
-KEPT, KEPT_FOR = 16, 15.0
+# Connections without a request that a client keeps, and for how many seconds. The server keeps them
+# for 5: an action that meets the end of its connection has an unknown outcome.
+KEPT, KEPT_FOR = 16, 4.0
 # Errors of a connection, with those of looking up its host.
 FAILURES = (
     httpcore2.NetworkError,
