@@ -12,10 +12,11 @@ import sys
 def main() -> None:
     """Run `ringback` with the arguments of this process."""
     put_installed_first()
+    from ringback_cli import output
     from ringback_cli.main import main as command
 
     try:
-        command(prog_name="ringback")
+        output.run(lambda: command(prog_name="ringback"))
     finally:
         # At its end Python looks for garbage among all that is loaded. That takes longer than most
         # commands. What is frozen is left out.

@@ -83,21 +83,27 @@ def opened(output: str) -> Iterator[IO[str]]:
     A regular file has another name until all is written, and keeps its permissions. A link stays a
     link. A pipe or a device is written to as it is.
     """
-    if output == "-":
+    if output in ("-", "/dev/stdout", "/dev/fd/1"):
         yield sys.stdout
         sys.stdout.flush()
         return
-    target = Path(os.path.realpath(output))
-    if target.exists() and not target.is_file():
-        with target.open("w", encoding="utf-8") as file:
+    named = Path(output)
+    # Not the path that a link leads to: that of an open pipe is none.
+    if named.exists() and not named.is_file():
+        with named.open("w", encoding="utf-8") as file:
             yield file
         return
+    target = Path(os.path.realpath(output))
     part = Path(f"{target}.part")
+    was = target.stat() if target.exists() else None
+    # Nobody may read the part who may not read the file.
+    mode = 0o666 if was is None else stat.S_IMODE(was.st_mode)
+    part.unlink(missing_ok=True)
     try:
-        with part.open("w", encoding="utf-8") as file:
-            with suppress(FileNotFoundError):
-                was = target.stat()
-                part.chmod(stat.S_IMODE(was.st_mode))
+        number = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
+        with open(number, "w", encoding="utf-8") as file:
+            if was is not None:
+                part.chmod(mode)
                 with suppress(PermissionError):
                     os.chown(part, was.st_uid, was.st_gid)
             yield file

@@ -8,6 +8,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -74,7 +75,7 @@ class Api:
                             yield json.loads(text)
                         elif not name:
                             event = ""
-            except OSError as error:
+            except (OSError, HTTPException) as error:
                 click.echo(f"The stream has broken: {error}. It goes on.", err=True)
             time.sleep(_PAUSE)
 
@@ -114,7 +115,9 @@ def _why(error: urllib.error.HTTPError) -> str:
 def check_url(url: str) -> None:
     """Check the URL of a receiver. Raises UsageError."""
     if not is_callable(url):
-        raise click.UsageError(f"{url} is no http or https URL without a user and a fragment.")
+        raise click.UsageError(
+            f"Give an http or https URL without a user or a fragment, not {url!r}."
+        )
 
 
 def checked_secret(secret: str | None, token: str) -> str:

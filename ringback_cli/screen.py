@@ -32,7 +32,13 @@ def console(*, err: bool = False) -> Console:
     """Standard output or error. rich leaves colours out if NO_COLOR is set or it is no terminal."""
     file = sys.stderr if err else sys.stdout
     width = None if file.isatty() or "COLUMNS" in os.environ else _WIDE
-    return Console(file=file, width=width, highlight=False, emoji=False, markup=False)
+    return _Console(file=file, width=width, highlight=False, emoji=False, markup=False)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let ringback_cli/output.py end the process; rich would end it with status 1."""
+        raise
 
 
 def progress() -> "Progress":

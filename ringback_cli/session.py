@@ -5,11 +5,14 @@ The stores import what they need only when a command asks for them.
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ringback_cli import output
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -141,11 +144,16 @@ def tell(text: str) -> None:
 
 
 def put_json(document: Any) -> None:
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(json.dumps(document, ensure_ascii=not _has_all_letters(), indent=2))
 
 
 def put_json_line(document: Any) -> None:
-    click.echo(json.dumps(document, ensure_ascii=False))
+    click.echo(json.dumps(document, ensure_ascii=not _has_all_letters()))
+
+
+def _has_all_letters() -> bool:
+    """Whether the encoding of the output has all letters."""
+    return sys.stdout.encoding.lower().startswith("utf")
 
 
 def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -162,8 +170,8 @@ def as_json_lines(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def explained(error: Exception) -> click.ClickException | None:
     """An expected error as a sentence that says what to do; None for any other error."""
-    if isinstance(error, BrokenPipeError):
-        # The reader of a pipe has gone. click ends quietly then.
+    if error in output.failures:
+        # It ends the process.
         return None
     from app.errors import ApiError
     from app.settings import SettingsError

@@ -71,7 +71,8 @@ def listen(to: str, url: str, token: str, user: str, secret: str | None) -> None
     signs = forwarding.checked_secret(secret, token)
 
     def begun() -> None:
-        click.echo(f"Listening to {url}. Messages are signed with {signs}")
+        shown = signs if secret is None else "your secret"
+        click.echo(f"Listening to {url}. Messages are signed with {shown}")
 
     api = forwarding.Api(url.rstrip("/"), token)
     try:
@@ -111,7 +112,8 @@ def trigger(
         signs = forwarding.checked_secret(secret, token)
         message_id, result = forwarding.trigger(kind, to, signs)
         click.echo(f"{message_id}  {result}")
-        click.echo(f"The message is signed with {signs}", err=True)
+        if secret is None:
+            click.echo(f"The message is signed with {signs}", err=True)
         failed = not result.startswith("HTTP 2")
     else:
         if kind not in forwarding.EVENT_NAMES:

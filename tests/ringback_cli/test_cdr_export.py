@@ -20,7 +20,7 @@ from redis import Redis
 from app.store import index
 from app.store.calls import CallStore
 from app.store.keys import Keys
-from ringback_cli.cdr_export import COLUMNS, LEG_COLUMNS
+from ringback_cli.cdr_export import COLUMNS, LEG_COLUMNS, opened
 from ringback_cli.main import main
 from ringback_cli.spreadsheet import cell
 from tests.app.test_cdr import NOON, cancelled, make, refused, talked
@@ -204,8 +204,26 @@ def test_a_pipe_and_a_device_are_written_to(
     assert export("--output", str(pipe)).exit_code == 0
     reader.join(60)
     assert read == [",".join(COLUMNS) + "\n"] and stat.S_ISFIFO(pipe.stat().st_mode)
+    assert export("--output", "/dev/stdout").stdout == ",".join(COLUMNS) + "\n"
+    heard, pipe_end = os.pipe()
+    assert export("--output", f"/dev/fd/{pipe_end}").exit_code == 0
+    os.close(pipe_end)
+    with os.fdopen(heard) as unnamed:
+        assert unnamed.read() == ",".join(COLUMNS) + "\n"
     assert export("--output", os.devnull).exit_code == 0
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_nobody_else_reads_what_is_not_written_yet(tmp_path: Path) -> None:
+    file, part = tmp_path / "records.csv", tmp_path / "records.csv.part"
+    file.write_text("older")
+    file.chmod(0o600)
+    # Somebody else's link, or what a killed export has left.
+    part.symlink_to(tmp_path / "elsewhere")
+    with opened(str(file)) as writing:
+        writing.write("newer")
+        assert stat.S_IMODE(part.lstat().st_mode) == 0o600 and file.read_text() == "older"
+    assert file.read_text() == "newer" and sorted(tmp_path.iterdir()) == [file]
 
 
 def test_an_export_that_fails_leaves_no_file(
