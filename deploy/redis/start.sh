@@ -2,6 +2,7 @@
 # Start Redis in its image with the users of users.acl.
 set -eu
 
-sh "$(dirname "$0")/users.sh" > /tmp/users.acl
+file="${TMPDIR:-/tmp}/users.acl"
+sh "$(dirname "$0")/users.sh" > "$file"
 # The entry point of the image starts Redis as the user `redis`.
-exec docker-entrypoint.sh redis-server --aclfile /tmp/users.acl "$@"
+exec docker-entrypoint.sh redis-server --aclfile "$file" "$@"

@@ -147,7 +147,7 @@ def test_every_process_does_its_part(ringback: Ringback, users: Users) -> None:
 
 
 def test_a_program_that_only_polls(ringback: Ringback, users: Users) -> None:
-    call_id = ringback.place("15509", "15500", "", nonce=None)
+    call_id = ringback.place("15509", "15500")
     ringback.ended(call_id)
     poller, key = users.client("ringback-poller"), f"ringback:call:{{{call_id}}}"
     assert poller.hget(key, "state") == b"ended" and poller.xlen(f"{key}:timeline")
