@@ -1,6 +1,7 @@
 -- Take new calls with their nonce and their jobs, all or none, and not after a moment: what waits
 -- before a Redis that stands still is refused when it goes on, for its client was told so.
--- KEYS  1 the nonce's key, '' for none   2 the limits   then those of change() for each call, in order
+-- KEYS  1 the nonce's key, that of the limits for none: a Redis user may have no empty key
+--       2 the limits   then those of change() for each call, in order
 -- ARGV  1 the last moment, in microseconds of this server's clock
 --       2 a nonce's value that no longer counts: its calls are not kept any more
 --       3 the nonce's new value, the calls' ids
@@ -14,7 +15,7 @@
 local now = redis.call('TIME')
 now = now[1] * 1000000 + now[2]
 local clock = string.format('%.0f', now)
-local nonce = KEYS[1] ~= '' and redis.call('GET', KEYS[1])
+local nonce = KEYS[1] ~= KEYS[2] and redis.call('GET', KEYS[1])
 if nonce and nonce ~= ARGV[2] then
   -- Write it again, so that a WAIT for replicas covers it.
   redis.call('SET', KEYS[1], nonce, 'KEEPTTL')
@@ -41,6 +42,6 @@ for _, call in ipairs(calls) do
   change({unpack(KEYS, first, first + call[1] - 1)}, call[2])
   first = first + call[1]
 end
-if KEYS[1] ~= '' then redis.call('SET', KEYS[1], ARGV[3]) end
+if KEYS[1] ~= KEYS[2] then redis.call('SET', KEYS[1], ARGV[3]) end
 each_command(ARGV, 6, redis.call)
 return {'accepted', clock, unpack(news)}

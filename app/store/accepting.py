@@ -65,7 +65,7 @@ class Acceptor:
         Raises an error of Redis (LimitsMissing is one) where nothing was written nor will be,
         QuotaExceeded, and OutcomeUnknown where the process lost Redis in the middle.
         """
-        key = self._store.keys.nonce(*nonce) if nonce else ""
+        key = self._store.keys.nonce(*nonce) if nonce else self._store.keys.limits
         ids = [call.id for call in calls]
         logs.bind(call=",".join(ids))
         traced = tracing.carried(ids, self._store.now)

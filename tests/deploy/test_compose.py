@@ -1,5 +1,6 @@
 """compose.yml holds together, and with Ringback."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from app.accounts.store import read_accounts
 from tests.deploy.files import DEPLOY, ROOT, check_command, check_environment, read_env, read_yaml
+from tests.deploy.redis_users import USERS
 from workers.processes import GRACE
 
 TEXT = (ROOT / "compose.yml").read_text()
@@ -52,10 +54,37 @@ def test_nothing_is_published_to_everybody() -> None:
 
 def test_redis_keeps_what_it_is_told() -> None:
     words = SERVICES["redis"]["command"]
-    options = dict(zip(words[1::2], words[2::2], strict=True))
+    options = dict(zip(words[0::2], words[1::2], strict=True))
     assert options["--appendonly"] == "yes"
     assert options["--appendfsync"] == "${REDIS_APPENDFSYNC:-always}"
     assert options["--maxmemory-policy"] == "noeviction"
+
+
+def test_each_process_has_its_own_user_of_redis(tmp_path: Path) -> None:
+    """start.sh has Redis know the users whose passwords it is given."""
+    logins = {}
+    for name, service in OURS.items():
+        user, variable = re.fullmatch(
+            r"redis://([a-z-]*):\$\{(\w+):\?\}@redis:6379/0",
+            service["environment"]["RINGBACK_REDIS_URL"],
+        ).groups()  # type: ignore[union-attr]
+        assert USERS[variable] == (user or "default")
+        logins[name] = user
+    assert logins["cli"] == "" and logins["listener-a"] == logins["listener-b"]
+    assert all(logins[name] == f"ringback-{name}" for name in ("api", "worker", "webhooks"))
+    given = SERVICES["redis"]["environment"]
+    assert set(USERS) == set(given) - {"REDISCLI_AUTH"}
+
+    entry = tmp_path / "docker-entrypoint.sh"
+    entry.write_text('#!/bin/sh\necho "$@"; grep -c "^user .* on #" "$3"\n')
+    entry.chmod(0o755)
+    start = [*SERVICES["redis"]["entrypoint"][:1], DEPLOY / "redis/start.sh", "--save", ""]
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **dict.fromkeys(USERS, "secret")}
+    env["TMPDIR"] = str(tmp_path)
+    done = subprocess.run(start, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [
+        *("redis-server", "--aclfile", str(tmp_path / "users.acl"), "--save", f"{len(USERS)}")
+    ]
 
 
 def test_what_it_mounts_is_there() -> None:
