@@ -68,6 +68,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "state": "States with commas between: calls in one of these.",
     "CallsQuery.phoneNumber": "Calls with a party that has this number.",
     "CallsQuery.nonce": "The calls that this app placed with the nonce, live or ended.",
+    "HangUpQuery.all": "`true`: all calls, in a path that ends with a slash and has no id.",
     "phoneNumber": "Hangs up only the party with this number.",
     "StreamQuery.extension": "Only changes of calls that this extension is in.",
     "phoneCallId": "Only changes of this call.",

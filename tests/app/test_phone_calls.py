@@ -28,6 +28,7 @@ from ringback_cli.embedded_redis import EmbeddedRedis
 from ringback_cli.up import free_port
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.conftest import eventually, redis_running
+from tests.own_accounts import own_accounts
 
 SIMPLE = "/uapi/phoneCalls/@me/simple"
 LIST = "/uapi/phoneCalls/@me/@self"
@@ -52,11 +53,7 @@ CALLBACK_BODY: dict[str, Any] = {
 }
 
 # The demo's accounts under other tokens and secrets.
-OTHER = re.sub(
-    r'"demo-(\w+)-(token|secret)"',
-    r'"another-of-\1-\2"',
-    (Path(__file__).parents[2] / "app/accounts/demo.toml").read_text(),
-)
+OTHER = own_accounts("another-of")
 
 
 def body(**view: Any) -> dict[str, Any]:
@@ -806,7 +803,7 @@ def test_an_idempotency_key_is_a_nonce(client: FlaskClient, ask: Ask, redis: Red
     ):
         assert (again.status_code, again.json) == (202, first.json)
         assert again.headers["Idempotent-Replayed"] == "true"
-    assert Queue("calls", connection=redis, serializer=JSONSerializer).count == 1
+    assert Queue("ringback-calls", connection=redis, serializer=JSONSerializer).count == 1
     other = keyed(client, "order 4711", {"extension": "211"})
     is_error(other, 400, "pc_nonce_invalid")
     assert other.json["error"]["message"] == "This nonce was used for another request."

@@ -1,6 +1,5 @@
 """Who must accept a call and who hears an announcement: the accounts, the request and the call."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from app.store.keys import Keys
 from freeswitch.simulator.dialstring import split
 from tests.app.conftest import Ask
 from tests.app.test_accounts import GOOD
+from tests.own_accounts import own_accounts
 from workers.dial_command import originate_command, prompts_of
 
 SIMPLE = "/uapi/phoneCalls/@me/simple"
-DEMO = Path(__file__).parents[2] / "app/accounts/demo.toml"
 PROMPTS = """
 [[prompts]]
 name = "press-one"
@@ -55,7 +54,7 @@ def accounts(tmp_path: Path, text: str) -> Accounts:
 
 @pytest.fixture
 def import_accounts(redis: Redis, tmp_path: Path) -> Callable[[str], None]:
-    demo = re.sub(r'= "demo-(\w+)-(token|secret)"', r'= "the-prompts-\1-\2"', DEMO.read_text())
+    demo = own_accounts("the-prompts")
 
     def _import(defaults: str = "") -> None:
         text = demo.replace('caller_ids = ["*"]', f'caller_ids = ["*"]{defaults}')

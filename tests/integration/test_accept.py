@@ -1,6 +1,5 @@
 """Parties that accept a call by a key, and announcements, from the request to the record."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,8 @@ from ringback import Client
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, SPEED, Ringback
 from tests.integration.test_cli import runner
+from tests.own_accounts import own_accounts
 
-DEMO = Path(__file__).parents[2] / "app/accounts/demo.toml"
 TOKEN = "the-prompts-user-token"
 # Numbers that begin with 2 go through pstn2 first, where nobody answers SIP.
 ACCOUNTS = """
@@ -44,8 +43,7 @@ PRESSES, ROBOT, ACCEPTS_SOON, HANGS_UP_AS_IT_ACCEPTS = "15524", "15561", "15562"
 def with_prompts(ringback: Ringback, folder: Path, prompts: str) -> Iterator[Ringback]:
     """The demo's accounts under another token, with these rows."""
     path = folder / "accounts.toml"
-    text = re.sub(r'= "demo-(\w+)-(token|secret)"', r'= "the-prompts-\1-\2"', DEMO.read_text())
-    path.write_text(text + prompts)
+    path.write_text(own_accounts("the-prompts") + prompts)
     accounts = AccountStore(ringback.store.redis, ringback.store.keys)
     before = accounts.current()
     accounts.replace(read_accounts(path), demo=True)

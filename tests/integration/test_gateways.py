@@ -1,9 +1,7 @@
 """A route's gateways are tried in order where one fails, and only then."""
 
 import math
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +9,8 @@ from app.accounts.store import AccountStore, read_accounts
 from app.calls.model import State
 from tests.conftest import eventually
 from tests.integration.conftest import REAL, SPEED, Ringback
+from tests.own_accounts import own_accounts
 
-DEMO = Path(__file__).parents[2] / "app/accounts/demo.toml"
 TOKEN = "the-gateways-user-token"
 
 
@@ -24,7 +22,7 @@ def is_known(ringback: Ringback, token: str) -> bool:
 def ringback(ringback: Ringback, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
     """Public numbers go through pstn2, where nobody answers SIP, then pstn, then pstn again."""
     path = tmp_path_factory.mktemp("accounts") / "accounts.toml"
-    text = re.sub(r'= "demo-(\w+)-(token|secret)"', r'= "the-gateways-\1-\2"', DEMO.read_text())
+    text = own_accounts("the-gateways")
     path.write_text(text.replace('["pstn"]', '["pstn2", "pstn", "pstn"]'))
     accounts = AccountStore(ringback.store.redis, ringback.store.keys)
     before = accounts.current()
