@@ -93,8 +93,11 @@ COMMON = {
     "rights_insufficient": Code(
         403,
         "You may see this call, but not do this with it.",
-        "The app may see the call, but lacks [the right](guide/actions.md#rights) to do this.",
-        "Act on the user's own party, or give the app or its user the right to supervise.",
+        "The app may see the call, but lacks [the right](guide/actions.md#rights) to do this. Or "
+        "an app of a user asks for the call events of an organization.",
+        "Act on the user's own party, or give the app or its user the right to supervise. For an "
+        "organization, use an app of the organization.",
+        {"organization": "Only an app of the organization may follow all its calls."},
     ),
     "app_disabled": Code(
         403,
@@ -269,7 +272,8 @@ CODES = COMMON | {
     "pc_callback_invalid": _named(
         "statusCallback",
         "takes an object with url, events and method.",
-        "The [status callback](guide/status-callbacks.md) of a create has another form.",
+        "The [status callback](guide/status-callbacks.md) of a create has another form, or its URL "
+        "leads to no public address.",
     ),
     "pc_headers_invalid": _named(
         "headers",
@@ -285,11 +289,11 @@ CODES = COMMON | {
         "The parameter `state` of a [list](guide/lists.md) has another value.",
     ),
     "pc_date_invalid": _value(
-        "startDate and endDate take a date of the form 2015-01-23T04:56:22Z, and startDate none "
-        "later than endDate.",
+        "startDate and endDate take a date of the form 2015-01-23T04:56:22Z.",
         "A date of a [list](guide/lists.md) has another form, or `startDate` is later than "
         "`endDate`.",
         "Send dates in UTC, the earlier one as `startDate`.",
+        order="startDate takes a date that is not later than endDate.",
     ),
     "pc_phonecall_invalid": Code(
         400,
@@ -389,10 +393,10 @@ CODES = COMMON | {
     "startindex_invalid": _named(
         "startIndex", "takes 0 to 5000.", "`startIndex` is no number, or out of range."
     ),
-    "cursor_invalid": _named(
-        "cursor",
-        "takes what paging.next of the page before has.",
-        "The cursor of a [list](guide/lists.md#pages) is no one that Ringback made.",
+    "cursor_invalid": _value(
+        "cursor takes what paging.next of the page before has.",
+        "The cursor of a [list](guide/lists.md#pages) is none that Ringback made.",
+        "Follow the URL in `paging.next` as it stands.",
     ),
     "filterby_invalid": _named(
         "filterBy", "takes the name of a field.", "The list has no filter by this field."
@@ -468,7 +472,7 @@ CODES = COMMON | {
         "url",
         "takes an http or https URL in RFC 3986 form, of at most 2048 characters, without a user "
         "or a fragment.",
-        "The URL is missing or has another form.",
+        "The URL is missing, has another form, or leads to no public address.",
     ),
     "pce_status_invalid": _named(
         "status", "takes 0 (disabled) or 1 (enabled).", "`status` has another value."
@@ -477,8 +481,8 @@ CODES = COMMON | {
         "note", "takes at most 1024 characters.", "The note is longer, or no text."
     ),
     "pce_limit_exceeded": _value(
-        "An extension has at most 100 events.",
-        "The extension has 100 [call events](guide/call-events.md).",
+        "An extension has at most 100 events, and so has a user, an organization or an app.",
+        "What the path names has 100 [call events](guide/call-events.md).",
         "Delete events that nobody needs.",
     ),
     # Caps.

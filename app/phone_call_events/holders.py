@@ -34,7 +34,7 @@ def holder(caller: Caller, user_name: str, extension: str) -> str:
         found = wide(organization=number)
         if not may_follow(caller, found):
             raise api_error(
-                "rights_insufficient", "Only an app of the organization may follow all its calls."
+                "rights_insufficient", cause="organization", field="extension", value=extension
             )
         return found
     if extension == APP:

@@ -98,7 +98,7 @@ class PhoneCallEvents:
         event = self._store.get(of, event_id)
         if event is None or event.type != kind:
             raise api_error("pce_id_invalid", field="eventId", value=event_id)
-        self._check(event.url)
+        self._check(event.url, field=None)
         number = of if of in caller.accounts.extensions else next(_extensions(caller, user), "")
         message = self._store.test(of, event, number, self._calls.now())
         end, pause = time.monotonic() + self._patience, 0.02
@@ -109,9 +109,9 @@ class PhoneCallEvents:
             time.sleep(pause)
             pause = min(2 * pause, 0.5)
 
-    def _check(self, url: str) -> None:
+    def _check(self, url: str, field: str | None = "/url") -> None:
         if (reason := refusal(url, self._allow)) is not None:
-            raise api_error("pce_url_invalid", field="/url", value=url, reason=reason)
+            raise api_error("pce_url_invalid", reason, field=field, value=url)
 
 
 def _extensions(caller: Caller, user_name: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ from app.web.fields import (
     Few,
     ListQuery,
     Number,
+    Reason,
     WholeNumber,
     coded,
     extension_number,
@@ -174,7 +175,8 @@ class CallsQuery(ListQuery):
     @validates_schema(skip_on_field_errors=True)
     def _check(self, data: dict[str, Any], **_: Any) -> None:
         if data.get("startDate", -math.inf) > data.get("endDate", math.inf):
-            raise ValidationError("Takes a date that is not later than endDate.", "startDate")
+            reason = Reason("Takes a date that is not later than endDate.", "order")
+            raise ValidationError(reason, "startDate")
 
 
 class HangUpQuery(BaseQuery):

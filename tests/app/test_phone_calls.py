@@ -26,9 +26,9 @@ from app.store.pace import Claims, Limit, Pacer
 from app.store.writes import Note
 from ringback_cli.embedded_redis import EmbeddedRedis
 from ringback_cli.up import free_port
-from tests.accounts import demo_under
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.conftest import eventually, redis_running
+from tests.own_accounts import own_accounts
 
 SIMPLE = "/uapi/phoneCalls/@me/simple"
 LIST = "/uapi/phoneCalls/@me/@self"
@@ -53,7 +53,7 @@ CALLBACK_BODY: dict[str, Any] = {
 }
 
 # The demo's accounts under other tokens and secrets.
-OTHER = demo_under("another-of")
+OTHER = own_accounts("another-of")
 
 
 def body(**view: Any) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from app.settings import SettingsError
 from app.store.calls import CallStore
 from app.store.keys import Keys
 from freeswitch.simulator.dialstring import split
-from tests.accounts import demo_under
 from tests.app.conftest import Ask
 from tests.app.test_accounts import GOOD
+from tests.own_accounts import own_accounts
 from workers.dial_command import originate_command, prompts_of
 
 SIMPLE = "/uapi/phoneCalls/@me/simple"
@@ -54,7 +54,7 @@ def accounts(tmp_path: Path, text: str) -> Accounts:
 
 @pytest.fixture
 def import_accounts(redis: Redis, tmp_path: Path) -> Callable[[str], None]:
-    demo = demo_under("the-prompts")
+    demo = own_accounts("the-prompts")
 
     def _import(defaults: str = "") -> None:
         text = demo.replace('caller_ids = ["*"]', f'caller_ids = ["*"]{defaults}')

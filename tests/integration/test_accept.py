@@ -10,10 +10,10 @@ import pytest
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.model import Call, State
 from ringback import Client
-from tests.accounts import demo_under
 from tests.conftest import eventually
 from tests.integration.conftest import LIMIT, SPEED, Ringback
 from tests.integration.test_cli import runner
+from tests.own_accounts import own_accounts
 
 TOKEN = "the-prompts-user-token"
 # Numbers that begin with 2 go through pstn2 first, where nobody answers SIP.
@@ -43,8 +43,7 @@ PRESSES, ROBOT, ACCEPTS_SOON, HANGS_UP_AS_IT_ACCEPTS = "15524", "15561", "15562"
 def with_prompts(ringback: Ringback, folder: Path, prompts: str) -> Iterator[Ringback]:
     """The demo's accounts under another token, with these rows."""
     path = folder / "accounts.toml"
-    text = demo_under("the-prompts")
-    path.write_text(text + prompts)
+    path.write_text(own_accounts("the-prompts") + prompts)
     accounts = AccountStore(ringback.store.redis, ringback.store.keys)
     before = accounts.current()
     accounts.replace(read_accounts(path), demo=True)

@@ -7,9 +7,9 @@ import pytest
 
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.model import State
-from tests.accounts import demo_under
 from tests.conftest import eventually
 from tests.integration.conftest import REAL, SPEED, Ringback
+from tests.own_accounts import own_accounts
 
 TOKEN = "the-gateways-user-token"
 
@@ -22,7 +22,7 @@ def is_known(ringback: Ringback, token: str) -> bool:
 def ringback(ringback: Ringback, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ringback]:
     """Public numbers go through pstn2, where nobody answers SIP, then pstn, then pstn again."""
     path = tmp_path_factory.mktemp("accounts") / "accounts.toml"
-    text = demo_under("the-gateways")
+    text = own_accounts("the-gateways")
     path.write_text(text.replace('["pstn"]', '["pstn2", "pstn", "pstn"]'))
     accounts = AccountStore(ringback.store.redis, ringback.store.keys)
     before = accounts.current()

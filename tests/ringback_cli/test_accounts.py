@@ -16,10 +16,10 @@ from app.settings import Settings
 from app.store import format
 from app.store.keys import Keys
 from ringback_cli.main import main
-from tests.accounts import demo_under
+from tests.own_accounts import own_accounts
 
 # Of somebody who has read the demo's, and taken other secrets.
-OWN = demo_under("our-very-own").replace('"demo-', '"our-very-own-')
+OWN = own_accounts("our-very-own", ids=True)
 
 Run = Callable[..., Result]
 
