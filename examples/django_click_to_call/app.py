@@ -1,6 +1,6 @@
 """A page with a form that connects your phone with a number, and a page that shows how it stands.
 
-    pip install django ringback
+    pip install django ./client
     python examples/django_click_to_call/app.py runserver 5000
 
 All of Django is in this file. In a project of yours the settings, the paths and the views go where

@@ -1,6 +1,6 @@
 """An API that connects your phone with a number, and streams how the call stands.
 
-    pip install fastapi uvicorn ringback
+    pip install fastapi uvicorn ./client
     uvicorn --app-dir examples/fastapi_click_to_call app:app --port 5000
 
     curl -H 'Content-Type: application/json' -d '{"number": "15600"}' http://127.0.0.1:5000/call

@@ -1,6 +1,6 @@
 """A page with a button that connects your phone with a number, and shows how the call stands.
 
-    pip install flask ringback
+    pip install flask ./client
     flask --app examples/flask_click_to_call/app run --port 5000
 
 The browser never sees Ringback's token: it talks to this program, and this program to Ringback.

@@ -91,7 +91,7 @@ def test_a_worker_judges_the_target_of_an_action_again(changing: Ringback) -> No
     body = {"action": "Transfer", "transferFromNumber": "15500", "sendCallTo": "+19005551234"}
     status, answer = changing.request("PUT", f"@me/@self/{call.id}", body)
     assert (status, answer["error"]["code"]) == (403, "pc_destination_barred")
-    assert answer["error"]["field"] == "sendCallTo"
+    assert answer["error"]["field"] == "/sendCallTo"
     request = Request(
         id=f"{call.id}_0123456789ab",
         action=Action.MONITOR,

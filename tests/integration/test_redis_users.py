@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -21,10 +22,11 @@ from app.calls.model import State
 from app.settings import Settings
 from app.store.client import connect
 from app.store.queue import ACTIONS, CALLS, REQUESTS
+from ringback.redis import Calls, Change
 from ringback_cli import up
 from ringback_cli.embedded_redis import server_binary
 from ringback_cli.up import Stack, free_port
-from tests.conftest import await_ready
+from tests.conftest import await_ready, eventually
 from tests.deploy.redis_users import USERS, users_acl
 from tests.integration.conftest import LIMIT, Ringback, started
 from tests.integration.test_call_events import ask
@@ -32,6 +34,8 @@ from tests.integration.test_stream import Connection
 from tests.receiver import receiving
 
 PARTS = ("api", "worker", "listener", "webhooks")
+# A call that ends by itself.
+BUSY = {"source": "15509", "destination": "15500"}
 # What no user but the operators' may do, whatever else it may.
 FORBIDDEN = (
     ["FLUSHALL"],
@@ -147,15 +151,25 @@ def test_every_process_does_its_part(ringback: Ringback, users: Users) -> None:
 
 
 def test_a_program_that_only_polls(ringback: Ringback, users: Users) -> None:
-    call_id = ringback.place("15509", "15500")
-    ringback.ended(call_id)
-    poller, key = users.client("ringback-poller"), f"ringback:call:{{{call_id}}}"
-    assert poller.hget(key, "state") == b"ended" and poller.xlen(f"{key}:timeline")
+    poller = users.client("ringback-poller")
+    calls = Calls(poller)
+    changes = calls.follow("billing", timeout=LIMIT)
+    first = Thread(target=lambda: told.append(next(changes)))
+    told: list[Change] = []
+    first.start()
+    groups = users.client("default").xinfo_groups
+    eventually(lambda: poller.exists("ringback:events") and groups("ringback:events") != [])
+    body = {"extension": "210", "nonce": "polled", "phoneCallView": [BUSY]}
+    call_id = ringback.request("POST", "@me/simple", body)[1][0]["id"]
+    assert [call.id for call in calls.by_nonce("demo-user", "polled")] == [call_id]
+    assert calls.wait(call_id, "ended", LIMIT) == calls.get(call_id)
+    first.join(LIMIT)
+    assert told[0].call_id == call_id and next(changes).call_id == call_id
+    changes.close()
+    key = f"ringback:call:{{{call_id}}}"
     assert poller.exists(f"ringback:cdr:{{{call_id}}}") and poller.zcard("ringback:cdr:all")
-    assert poller.get("ringback:nonce:demo-user:none") is None
-    poller.xgroup_create("ringback:events", "billing", "0")
-    found: Any = poller.xreadgroup("billing", "one", {"ringback:events": ">"}, count=1)
-    assert poller.xack("ringback:events", "billing", found[0][1][0][0]) == 1
+    log: Any = users.client("default").acl_log()
+    assert [e["object"] for e in log if e["username"] == "ringback-poller"] == []
     for words in (
         *FORBIDDEN,
         ["HSET", key, "state", "queued"],
@@ -181,10 +195,7 @@ def test_a_program_that_only_polls(ringback: Ringback, users: Users) -> None:
 
 def test_a_program_that_only_enqueues(ringback: Ringback, users: Users) -> None:
     redis = users.client("ringback-enqueuer", timeout=LIMIT)
-    body = {
-        "extension": "210",
-        "phoneCallView": [{"source": "15509", "destination": "15500"}],
-    }
+    body = {"extension": "210", "phoneCallView": [BUSY]}
     job = Queue(REQUESTS, connection=redis, serializer=JSONSerializer).enqueue(
         "ringback.place",
         job_id=f"enqueuer-{uuid4()}",

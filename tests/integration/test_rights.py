@@ -108,8 +108,8 @@ class Office:
         _, some = self.ask(app, "GET", f"{user}/@self?count=100")
         listed = [entry["id"] for entry in some["entry"]]
         assert some["totalResults"] == len(listed)
-        assert (call_id in listed) == bool(one["entry"])
-        return bool(one["entry"])
+        assert (call_id in listed) == bool(one.get("entry"))
+        return bool(one.get("entry"))
 
     def client(self, app: str, user: str = "@me") -> Client:
         host, port = self.ringback.stack.settings.http_address
@@ -396,7 +396,7 @@ def test_may_record_is_about_the_parties_recorded(at_office: Office) -> None:
     for view in ("00", "01"):
         answer = at_office.put("ada", call_id, "StartRecording", phoneCallViewId=view)
         assert code(answer) == (400, "pc_action_invalid")
-        assert "0003*231" in answer[1]["error"]["message"]
+        assert "0003*231" in answer[1]["error"]["reason"]
     assert (
         at_office.put("ada", call_id, "Transfer", phoneCallViewId="01", sendCallTo="220")[0] == 200
     )

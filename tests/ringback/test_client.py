@@ -544,6 +544,8 @@ def test_errors_by_kind(make: Make) -> None:
         (error(501, "request_not_implemented"), Invalid, "request_not_implemented"),
         (error(400, "pc_phonecall_invalid"), NotFound, "pc_phonecall_invalid"),
         (error(404, "pc_phonecall_invalid"), NotFound, "pc_phonecall_invalid"),
+        (error(404, "request_not_found"), RingbackError, "request_not_found"),
+        ((404, {}, b"<h1>Not found</h1>"), RingbackError, "answer_invalid"),
         (error(401, "access_denied"), Authentication, "access_denied"),
         (error(403, "rights_insufficient"), Permission, "rights_insufficient"),
         (error(500, "internal_server_error"), Unavailable, "internal_server_error"),

@@ -34,7 +34,9 @@ class CallWorker(BatchWorker):
     def clean_registries(self) -> None:
         """Clean the registries of all that RQ cannot read, then as RQ does."""
         for queue in self.queues:
-            set_aside(queue)
+            if queue.acquire_maintenance_lock():
+                set_aside(queue)
+                queue.release_maintenance_lock()  # type: ignore[no-untyped-call]
         super().clean_registries()  # type: ignore[no-untyped-call]
 
     def _install_signal_handlers(self) -> None:

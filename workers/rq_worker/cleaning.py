@@ -11,10 +11,14 @@ from typing import Any
 
 from rq import Queue
 from rq.defaults import DEFAULT_FAILURE_TTL
+from rq.job import Job
 
 from app.store.jobs import read_records, restored, text
 
 log = logging.getLogger(__name__)
+
+# Jobs that are looked for in one round trip.
+_AT_ONCE = 500
 
 
 def set_aside(queue: Queue) -> None:
@@ -36,12 +40,14 @@ def set_aside(queue: Queue) -> None:
         redis.lrem(intermediate, 1, member)
     failed = queue.failed_job_registry.key
     members = redis.zrange(failed, 0, -1)
-    if gone := [
-        member
-        for member, record in zip(members, read_records(redis, members), strict=True)
-        if record == {}
-    ]:
-        redis.zrem(failed, *gone)
+    for start in range(0, len(members), _AT_ONCE):
+        some = members[start : start + _AT_ONCE]
+        with redis.pipeline(transaction=False) as pipe:
+            for member in some:
+                pipe.exists(Job.redis_job_namespace_prefix.encode() + member)
+            there = pipe.execute()
+        if gone := [member for member, is_there in zip(some, there, strict=True) if not is_there]:
+            redis.zrem(failed, *gone)
 
 
 def _bad(queue: Queue, members: Sequence[bytes]) -> list[bytes]:

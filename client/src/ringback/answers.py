@@ -25,6 +25,8 @@ T = TypeVar("T")
 _BY_STATUS = {401: Authentication, 403: Permission, 404: NotFound, 429: Quota, 501: Invalid}
 # The last place in a list that startIndex reaches.
 _LAST_START = 5000
+# The code of an answer that is not one of Ringback.
+_STRANGE = "answer_invalid"
 # Ringback sends these with a 503 only if it did nothing.
 _NOTHING_DONE = ("service_unavailable", "switch_unreachable")
 
@@ -45,7 +47,7 @@ class Answer:
             return float(text)
         try:
             at = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             return None
         # A date without a zone is UTC.
         return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - _now())
@@ -130,6 +132,9 @@ def error_of(request: Request, answer: Answer) -> RingbackError:
 def _kind(request: Request, status: int, code: str) -> type[RingbackError]:
     if code == "pc_phonecall_invalid":
         return NotFound
+    if status == 404 and code in (_STRANGE, "request_not_found"):
+        # There is no API at this address, which says nothing about a call.
+        return RingbackError
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if 400 <= status < 500:
@@ -142,11 +147,11 @@ def _kind(request: Request, status: int, code: str) -> type[RingbackError]:
 
 
 def _no_answer_of_ringbacks(request: Request, answer: Answer) -> RingbackError:
-    code = "answer_invalid"
     place = request.path.partition("?")[0]
     message = f"The answer to {request.method} {place}, {answer.status}, is not one of Ringback."
     details = {"request_id": answer.headers.get("x-request-id")}
-    return _made(request, _kind(request, answer.status, code), answer, code, message, details)
+    kind = _kind(request, answer.status, _STRANGE)
+    return _made(request, kind, answer, _STRANGE, message, details)
 
 
 def _made(

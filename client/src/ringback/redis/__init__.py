@@ -1,6 +1,6 @@
 """Calls as they stand in Redis: read them, wait for a state, follow all changes.
 
-It needs redis-py alone: ``pip install 'ringback[redis]'``. docs/redis.md describes what it reads.
+It needs redis-py alone, the extra ``ringback[redis]``. docs/redis.md describes what it reads.
 """
 
 from ringback.redis.async_calls import AsyncCalls
