@@ -367,6 +367,7 @@ def test_one_of_several_jobs_can_be_marked_stopped(queue: Queue, process: Proces
 
 def test_a_worker_that_redis_has_forgotten_registers_again(queue: Queue, process: Process) -> None:
     redis = queue.connection
+    eventually(lambda: [each.get_state() for each in Worker.all(queue=queue)] == ["started"])
     redis.delete("rq:workers", "rq:workers:q", "rq:worker:w")
     eventually(lambda: Worker.count(queue=queue) == Worker.count(redis) == 1)
     (worker,) = Worker.all(queue=queue)
