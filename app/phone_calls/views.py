@@ -83,7 +83,12 @@ def create(user: str, kind: str) -> Response:
     body = with_idempotency_key(create_body(kind, caller))
     job = job_request(request)
     once = job.id if job else None
-    accepted = phone_calls.accept(caller, user, kind, query, body, once=once)
+    try:
+        accepted = phone_calls.accept(caller, user, kind, query, body, once=once)
+    except ApiError as error:
+        if error.code == "pc_nonce_invalid" and IDEMPOTENCY_KEY in request.headers:
+            error.details["field"] = IDEMPOTENCY_KEY
+        raise
     calls = accepted.calls
     # The extension as the request named it, as the create pages' examples have it.
     extension = body.get("extension") or calls[0].extension
