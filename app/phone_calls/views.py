@@ -194,7 +194,9 @@ def with_idempotency_key(body: dict[str, Any]) -> dict[str, Any]:
         if len(key) > 1 and key[0] == key[-1] == '"':
             key = key[1:-1]
         printable(key)
-    except (UnicodeError, ValidationError) as error:
+    except UnicodeError as error:
+        raise api_error("pc_nonce_invalid", "The header takes UTF-8.", **about) from error
+    except ValidationError as error:
         raise api_error("pc_nonce_invalid", str(error), **about) from error
     if body.setdefault("nonce", key) != key:
         reason = "Send one of them, or the same text in both."
