@@ -42,7 +42,7 @@ def main(extension: str, source: str, destination: str, nonce: str | None = None
         return 3
     if answer["status"] >= 300:
         error = answer["body"]["error"]
-        print(f"{error['code']}: {error['message']}", file=sys.stderr)
+        print(f"{error['code']}: {error['message']} {error.get('reason', '')}", file=sys.stderr)
         return 1
     print(answer["body"][0]["id"])
     return 0

@@ -148,6 +148,9 @@ def test_a_json_body_is_taken_under_any_content_type(client: FlaskClient, media:
         ("PUT", f"{EVENTS}/1/1", {"statsu": 1}, {}, "/statsu", "mean status?"),
         ("GET", EVENTS, None, {"filterby": 1}, "filterby", "mean filterBy?"),
         ("DELETE", EVENTS, None, {"type": 1}, "type", "nothing reads"),
+        ("POST", f"{EVENTS}/1/1/test", None, {"tpye": 1}, "tpye", "nothing reads"),
+        ("GET", LIST, None, {"states": "queued"}, "states", "mean state?"),
+        ("GET", LIST, None, {"enddate": "x"}, "enddate", "mean endDate?"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest_one(
@@ -160,11 +163,61 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(
     assert error["field"] == field and reason in error["reason"] and "value" not in error
 
 
+@pytest.mark.parametrize(
+    ("query", "code", "cause", "field"),
+    [
+        ({"state": "busy"}, "pc_state_invalid", None, "state"),
+        ({"startDate": "today"}, "pc_date_invalid", None, "startDate"),
+        ({"endDate": "today"}, "pc_date_invalid", None, "endDate"),
+        (
+            {"startDate": "2026-11-24", "endDate": "2026-11-23"},
+            *("pc_date_invalid", "order", "startDate"),
+        ),
+        ({"cursor": "20"}, "cursor_invalid", None, "cursor"),
+        ({"phoneNumber": "Bob"}, "pc_destination_invalid", "characters", "phoneNumber"),
+        ({"nonce": "a\nb"}, "pc_nonce_invalid", None, "nonce"),
+    ],
+)
+def test_a_filter_of_a_list_of_calls(
+    ask: Ask, query: dict[str, str], code: str, cause: str | None, field: str
+) -> None:
+    for token in (USER, VOIPNOW):
+        error = error_of(ask("GET", LIST, token=token, **query))
+        known = CODES[code]
+        assert error["code"] == code and error["value"] == query[field]
+        assert error["message"] == (known.others[cause] if cause else known.message)
+        assert error["field"] == field and error["reason"]
+
+
+@pytest.mark.parametrize(
+    ("path", "token", "code", "cause", "field"),
+    [
+        ("@owner/@self", ADMINISTRATOR, "user_invalid", None, "userId"),
+        ("@owner/@organization", ADMINISTRATOR, "user_invalid", None, "userId"),
+        ("@me/@organization", USER, "rights_insufficient", "organization", "extension"),
+        ("@me/@self", VOIPNOW, "extension_invalid", "events", "extension"),
+        ("@me/212", USER, "extension_invalid", "events", "extension"),
+    ],
+)
+def test_whose_calls_an_event_is_about(
+    ask: Ask, path: str, token: str, code: str, cause: str | None, field: str
+) -> None:
+    error = error_of(ask("GET", f"/uapi/extensions/{path}/phoneCallEvents", token=token))
+    known = CODES[code]
+    assert error["code"] == code and error["field"] == field
+    assert error["message"] == (known.others[cause] if cause else known.message)
+
+
 def test_what_may_be_sent_all_the_same(ask: Ask, client: FlaskClient) -> None:
     # Programs written for VoipNow send what they like.
     more = {**view(unknown=1), "more": 1}
     assert ask("POST", SIMPLE, more, token=VOIPNOW, sortOder="x").status_code == 200
-    assert ask("GET", LIST, token=VOIPNOW, sortOder="x").status_code == 200
+    for path in (LIST, EVENTS, "/uapi/cdr/@me"):
+        assert ask("GET", path, token=VOIPNOW, sortOder="x").status_code == 200
+    event = {"url": "http://8.8.8.8/", "tpye": 1}
+    assert ask("POST", f"{EVENTS}/1", event, token=VOIPNOW, tpye="x").status_code == 200
+    test = ask("POST", f"{EVENTS}/1/1/test", token=VOIPNOW, tpye="x")
+    is_error(test, 400, "pce_id_invalid")
     # The example of the create pages names the conference as source.
     invited = {"extension": "003", "phoneCallView": [{"source": ["003"], "destination": "5302040"}]}
     assert ask("POST", INVITE, invited).status_code == 202

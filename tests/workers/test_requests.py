@@ -19,7 +19,8 @@ from rq.worker import SimpleWorker
 from app.accounts.credentials import token_sha256
 from app.accounts.signing import canonical, signature
 from app.accounts.store import AccountStore, read_accounts
-from app.calls.model import Call
+from app.calls.model import Call, State
+from app.errors import CODES
 from app.settings import load_settings
 from app.store import audit
 from app.store.calls import CallStore
@@ -160,6 +161,52 @@ def test_a_refused_request_is_a_finished_job(
     value = job.return_value()
     assert value["status"] == status
     assert value["body"]["error"]["code"].startswith(code), value
+    assert calls_of(store) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "reason"),
+    [
+        ({"bodi": {}}, "/bodi", "bodi: did you mean body?"),
+        ({"query": {"waitforpickup": 5}}, "waitforpickup", "did you mean waitForPickup?"),
+        ({"body": {**BODY, "nonse": "x"}}, "/nonse", "nonse: did you mean nonce?"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_one(
+    queue: Queue, work: Callable[[], None], change: dict[str, Any], field: str, reason: str
+) -> None:
+    job = queue.enqueue("ringback.place", **{**PLACE, "token": TOKEN, **change})
+    work()
+    error = job.return_value()["body"]["error"]
+    assert error["message"] == CODES["request_invalid"].others["unknown"]
+    assert error["field"] == field and reason in error["reason"]
+    assert (error["doc"], error["request_id"]) == ("/errors#request_invalid", job.id)
+
+
+def test_all_calls_are_hung_up_only_if_the_job_says_so(
+    queue: Queue, work: Callable[[], None], store: CallStore
+) -> None:
+    def status(app: str, function: str, **words: Any) -> tuple[int, str | None]:
+        job = queue.enqueue(function, app=app, token=f"{app}-token", **words)
+        work()
+        value = job.return_value()
+        if value["status"] < 400:
+            return value["status"], None
+        return value["status"], value["body"]["error"]["message"]
+
+    place = {"kind": "simple", "body": BODY}
+    assert status("demo-user", "ringback.place", **place) == (202, None)
+    refused = 400, CODES["pc_phonecall_invalid"].others["all"]
+    assert status("demo-user", "ringback.hang_up") == refused
+    assert status("demo-user", "ringback.hang_up", query={"all": False}) == refused
+    (call,) = calls_of(store)
+    assert call.state is State.QUEUED
+    assert status("demo-user", "ringback.hang_up", query={"all": True}) == (200, None)
+    assert calls_of(store) == []
+    # Programs written for VoipNow hang up all without a word, and may send any names.
+    place["query"] = {"sortOder": "x"}
+    assert status("demo-voipnow", "ringback.place", **place) == (200, None)
+    assert status("demo-voipnow", "ringback.hang_up", query={"al": "x"}) == (200, None)
     assert calls_of(store) == []
 
 
