@@ -37,7 +37,7 @@ ORDER = (
     *("integration/fault_suite", "integration/test_faults.py", "integration/test_pacing.py"),
     *("docs/test_pages.py", *STACK, "app/claims"),
     *("app/test_openapi.py", "app/test_format.py", "app/test_store.py"),
-    *("conformance", "workers/test_rq_worker.py"),
+    *("conformance", "ringback", "workers/test_rq_worker.py"),
 )
 
 # What an example takes, and how long it is to be found, is the machine's.

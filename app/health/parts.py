@@ -18,7 +18,7 @@ from app.store.calls import CallStore
 from app.store.client import connect, is_unavailable
 from app.store.keys import Keys
 from app.store.pace import Pacer
-from app.store.queue import ACTIONS, CALLS, workers
+from app.store.queue import ACTIONS, CALLS, REQUESTS, workers
 from app.store.switches import Switch, SwitchStore
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,8 @@ def _workers_part(store: CallStore) -> Part:
         return Part(Readiness.DEGRADED, "No worker is alive: calls wait, and none is dialled.")
     if ACTIONS not in alive:
         return Part(Readiness.DEGRADED, "No worker takes actions: no call is hung up or moved.")
+    if REQUESTS not in alive:
+        return Part(Readiness.DEGRADED, "No worker takes requests: jobs of other programs wait.")
     return Part()
 
 

@@ -118,6 +118,9 @@ class _Converter(OpenAPIConverter):
         for parameter in parameters:
             said = words(type(schema).__name__, parameter["name"], "query")
             parameter.setdefault("description", said.get("description", ""))
+            if parameter["schema"].get("default") == []:
+                # A list that is left out is empty, and one that is sent has an entry.
+                del parameter["schema"]["default"]
             if "examples" in said:
                 (parameter["example"],) = said["examples"]
         named = {parameter["name"]: parameter for parameter in parameters}

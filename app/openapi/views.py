@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from flask import Blueprint, Response, send_from_directory
+from flask import Blueprint, Response
 
 from app.web.compressing import ready
 from app.web.needs import needs
@@ -66,18 +66,20 @@ def _errors() -> str:
 
 
 def page() -> Response:
-    return _guarded(send_from_directory(_OWN, "docs.html"))
+    response = _guarded(ready(*_file(_OWN / "docs.html"), "text/html"))
+    response.headers["Cache-Control"] = "no-cache"
+    return response
 
 
 def asset(name: str) -> Response:
-    response = _guarded(ready(*_file(name), mimetypes.guess_type(name)[0]))
+    response = _guarded(ready(*_file(_FILES[name] / name), mimetypes.guess_type(name)[0]))
     response.headers["Cache-Control"] = "public, max-age=3600"
     return response
 
 
 @cache
-def _file(name: str) -> tuple[bytes, bytes]:
-    content = (_FILES[name] / name).read_bytes()
+def _file(path: Path) -> tuple[bytes, bytes]:
+    content = path.read_bytes()
     return content, gzip.compress(content)
 
 

@@ -83,7 +83,12 @@ def create(user: str, kind: str) -> Response:
     body = with_idempotency_key(create_body(kind, caller))
     job = job_request(request)
     once = job.id if job else None
-    accepted = phone_calls.accept(caller, user, kind, query, body, once=once)
+    try:
+        accepted = phone_calls.accept(caller, user, kind, query, body, once=once)
+    except ApiError as error:
+        if error.code == "pc_nonce_invalid" and IDEMPOTENCY_KEY in request.headers:
+            error.details["field"] = IDEMPOTENCY_KEY
+        raise
     calls = accepted.calls
     # The extension as the request named it, as the create pages' examples have it.
     extension = body.get("extension") or calls[0].extension
@@ -189,7 +194,9 @@ def with_idempotency_key(body: dict[str, Any]) -> dict[str, Any]:
         if len(key) > 1 and key[0] == key[-1] == '"':
             key = key[1:-1]
         printable(key)
-    except (UnicodeError, ValidationError) as error:
+    except UnicodeError as error:
+        raise api_error("pc_nonce_invalid", "The header takes UTF-8.", **about) from error
+    except ValidationError as error:
         raise api_error("pc_nonce_invalid", str(error), **about) from error
     if body.setdefault("nonce", key) != key:
         reason = "Send one of them, or the same text in both."

@@ -50,6 +50,8 @@ def ready(content: bytes, compressed: bytes, mimetype: str | None) -> Response:
     response.vary.add("Accept-Encoding")
     response.add_etag()
     response.make_conditional(request)
+    # The server writes it too.
+    del response.headers["Date"]
     return response
 
 

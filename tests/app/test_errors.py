@@ -55,6 +55,7 @@ CAUSES = [
     (without("destination"), {}, "/phoneCallView/0/destination", None, "destination is missing"),
     (view(source=["1"] * 33), {}, "/phoneCallView/0/source", None, "too many numbers"),
     (view(source=["211", "53O2040"]), {}, "/phoneCallView/0/source/1", "53O2040", "is no number"),
+    (view(source=-5), {}, "/phoneCallView/0/source", -5, "takes a list"),
     (view(source="53O2040"), {}, "/phoneCallView/0/source", "53O2040", "is no number"),
     (view(source=["0003*999"]), {}, "/phoneCallView/0/source/0", "0003*999", "does not exist"),
     (view(source="0004*210"), {}, "/phoneCallView/0/source", "0004*210", "does not exist"),
@@ -291,6 +292,15 @@ def test_a_user_or_an_extension_of_the_path(ask: Ask) -> None:
         "extension",
         "999",
     )
+
+
+@limits(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=st.binary(max_size=40), media=st.sampled_from(["", "application/json", "text/plain"]))
+def test_any_bytes_are_answered(client: FlaskClient, text: bytes, media: str) -> None:
+    headers = {"Authorization": f"Bearer {USER}", "Content-Type": media}
+    answer = client.post(SIMPLE, data=text, headers=headers)
+    is_error(answer, 400, answer.json["error"]["code"])
+    error_of(answer)
 
 
 # Whole numbers

@@ -27,6 +27,16 @@ def test_the_id_of_a_request_is_taken_over(client: FlaskClient) -> None:
     ):
         answer = client.get(path, headers={**TOKEN, **sent})
         assert answer.headers["X-Request-Id"] == sent["X-Request-Id"], path
+        # The server adds this one.
+        assert "Date" not in answer.headers, path
+
+
+def test_the_stream_has_the_id_and_is_not_compressed(client: FlaskClient) -> None:
+    headers = {**TOKEN, "X-Request-Id": "mine", "Accept-Encoding": "gzip"}
+    with client.get("/uapi/phoneCalls/@me/events", headers=headers) as answer:
+        assert (answer.status_code, answer.mimetype) == (200, "text/event-stream")
+        assert answer.headers["X-Request-Id"] == "mine"
+        assert answer.headers["Cache-Control"] == "no-store" and answer.content_encoding is None
 
 
 @pytest.mark.parametrize("sent", [None, "", "a b", 'a"b', "a\x7f", "é", "x" * 129, "<b>"])

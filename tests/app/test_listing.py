@@ -433,6 +433,36 @@ def test_a_walk_misses_nothing_that_stays(
     assert set(names) - leaving <= set(read)
 
 
+@given(
+    scores=st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab")), max_size=12),
+    count=st.integers(1, 5),
+    newest_first=st.booleans(),
+)
+def test_pages_by_place_are_those_of_one_index_or_of_several(
+    members: Redis, scores: list[tuple[int, str]], count: int, newest_first: bool
+) -> None:
+    members.delete("a", "b")
+    places = [(f"{n:02}", float(score)) for n, (score, _) in enumerate(scores)]
+    for (name, score), (_, key) in zip(places, scores, strict=True):
+        # Those of b are in both.
+        for each in "ab" if key == "b" else "a":
+            members.zadd(each, {name: score})
+    wanted = sorted(places, key=index.in_order, reverse=newest_first)
+    for keys in (["a"], ["a", "b"]):
+        found: list[index.Place] = []
+        while True:
+            page, total = index.page_of(
+                *(members, keys, index.ALL, 0, count),
+                newest_first=newest_first,
+                after=found[-1] if found else None,
+            )
+            assert total == len(wanted) and len(page) <= count
+            if not page:
+                break
+            found += page
+        assert found == wanted
+
+
 def test_all_of_a_long_list_are_hung_up(ask: Ask, store: CallStore, redis: Redis) -> None:
     calls: list[Call] = [new_call() for _ in range(index.CHUNK + 1)]
     Acceptor(store).accept(calls, lambda call, pipe: None)

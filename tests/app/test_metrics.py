@@ -375,7 +375,7 @@ def test_the_api_is_ready_with_redis_and_accounts(
     follow(redis, store, "main")
     follow(redis, store, "spare")
     redis.hset(store.keys.switch("spare"), "unreachable_since", 1)
-    for queue in ("ringback-calls", "ringback-actions"):
+    for queue in ("ringback-requests", "ringback-calls", "ringback-actions"):
         worker: Any = {"queues": queue, "last_heartbeat": "2099-01-01T00:00:00.000000Z"}
         redis.hset(f"rq:worker:{queue}", mapping=worker)
         redis.sadd(f"rq:workers:{queue}", f"rq:worker:{queue}")

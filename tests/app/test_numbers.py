@@ -14,7 +14,7 @@ from app.number_plans import (
     dialled,
     readings,
 )
-from app.numbers import Kind, NumberFormat, without_punctuation
+from app.numbers import Kind, NumberFormat, same, without_punctuation
 
 
 @pytest.mark.parametrize(
@@ -213,3 +213,14 @@ def test_no_digits_after_a_barred_prefix_lift_the_bar(more: int, prefix: str) ->
     policies = [Policy("any", countries=tuple(sorted(COUNTRIES)), allow=(prefix, number[:14]))]
     assert judge(number, None, []).barred is not None
     assert judge(number, None, policies).barred is not None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("0123456789"), st.text(" -.()[]/\u00a0\u2010")), min_size=1),
+    st.sampled_from(["", "+", " ", "tel:", "tel:+", "TEL:+ "]),
+)
+def test_two_spellings_of_a_number_are_one(parts: list[tuple[str, str]], begins: str) -> None:
+    # B11: a query that does not encode the + has a blank in its place.
+    digits = "".join(digit for digit, _ in parts)
+    spelt = begins + "".join(digit + between for digit, between in parts)
+    assert same(without_punctuation(spelt)) == digits

@@ -806,7 +806,11 @@ def test_an_idempotency_key_is_a_nonce(client: FlaskClient, ask: Ask, redis: Red
     assert Queue("ringback-calls", connection=redis, serializer=JSONSerializer).count == 1
     other = keyed(client, "order 4711", {"extension": "211"})
     is_error(other, 400, "pc_nonce_invalid")
-    assert other.json["error"]["message"] == "This nonce was used for another request."
+    error = other.json["error"]
+    assert error["message"] == "This nonce was used for another request."
+    assert (error["field"], error["value"]) == ("Idempotency-Key", "order 4711")
+    other = ask("POST", SIMPLE, {**BODY, "extension": "211", "nonce": "order 4711"})
+    assert other.json["error"]["field"] == "/nonce"
     # Letters beyond ASCII are those of the body.
     assert keyed(client, "Auftrag für Ä".encode().decode("latin-1")).json[0]["nonce"][-1] == "Ä"
 
