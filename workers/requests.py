@@ -36,7 +36,7 @@ from app.oauth.services import Tokens
 from app.settings import Settings
 from app.store.keys import Keys
 from app.store.queue import ACT_REQUEST, HANG_UP_REQUEST, PLACE_REQUEST, REQUESTS
-from app.telemetry import counting
+from app.telemetry import counting, logs
 from app.web.auth import JOB, JobRequest
 from app.web.fields import load
 from app.web.services import EXTENSION
@@ -284,6 +284,8 @@ class Requests:
             pieces, status, _ = run_wsgi_app(
                 self._application().wsgi_app, builder.get_environ(), buffered=True
             )
+            # What follows in this greenlet is about other jobs.
+            logs.unbind_request()
             code = int(status.split(" ", 1)[0])
             answer = json.loads(b"".join(pieces))
             if code == 503 and job.asks_for_retries:

@@ -151,14 +151,14 @@ def test_the_procfile(redis_server: str) -> None:
     )
     try:
         lines_until(process, r"listener.*switch sim is up")
-        eventually(lambda: len(redis.keys("rq:worker:*")) == 2)
+        eventually(lambda: len(redis.keys("rq:worker:*")) == 3)
         process.send_signal(signal.SIGTERM)
         process.wait(LIMIT)
     finally:
         process.kill()
     # The worker had time to say goodbye.
     keys = redis.keys("rq:worker:*")
-    assert len(keys) == 2 and all(redis.hexists(key, "death") for key in keys)
+    assert len(keys) == 3 and all(redis.hexists(key, "death") for key in keys)
 
 
 @pytest.mark.parametrize(
