@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
 
 import gevent
@@ -22,7 +22,6 @@ from marshmallow.validate import Length, OneOf, Regexp
 from redis.commands.core import Script
 from redis.exceptions import RedisError
 from rq import get_current_job
-from rq.job import Job
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -42,9 +41,11 @@ from app.web.fields import load
 from app.web.services import EXTENSION
 from workers.rq_worker import CallWorker
 from workers.rq_worker.batch import Taken
-from workers.rq_worker.ours import OurJob
+from workers.rq_worker.ours import ForeignJob, OurJob
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 # Seconds for which Redis keeps whose job a job is: RQ may run it again meanwhile.
 PROOF_TTL = 90_000
@@ -63,12 +64,11 @@ for i = 1, #KEYS / 2 do
   local job, kept = KEYS[2 * i - 1], KEYS[2 * i]
   local data, description, proof = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
   found[i] = ''
-  if data == '' then
-    found[i] = redis.call('GET', kept) or ''
-  elseif redis.call('EXISTS', job) == 1 then
+  if data ~= '' and redis.call('EXISTS', job) == 1 then
     redis.call('HSET', job, 'data', data, 'description', description)
     if proof ~= '' then redis.call('SET', kept, proof, 'EX', ARGV[#ARGV]) end
   end
+  if proof == '' then found[i] = redis.call('GET', kept) or '' end
 end
 return found
 """
@@ -170,36 +170,52 @@ class Requests:
 
     # Who asks
 
-    def strike(self, script: Script, jobs: Sequence[Job]) -> None:
+    def strike(self, script: Script, jobs: Sequence[OurJob]) -> None:
         """Find out whose jobs these are, and take tokens and signatures out of them, here and in
-        Redis. Raises an error of Redis."""
+        Redis. A job that is refused loses all of its arguments."""
         keys: list[str] = []
         arguments: list[Any] = []
-        without: list[tuple[int, Job, Mapping[str, Any]]] = []
-        for job in jobs:
-            words: dict[str, Any] = dict(_words_of(job))
-            data, description, proof = b"", "", ""
-            if {"token", "signature"} & words.keys():
-                found = self._proof(job, words)
-                self._known[job.id] = self._app_of(found) if isinstance(found, _Proof) else found
-                if isinstance(self._known[job.id], App) and isinstance(found, _Proof):
-                    proof = found.dumps()
-                for name in ("token", "signature"):
-                    words.pop(name, None)
-                job.kwargs = words
-                job.description = description = f"{job.func_name}({job.id})"
+        without: list[tuple[int, OurJob]] = []
+        for place, job in enumerate(jobs):
+            secret = proof = ""
+            try:
+                _ = job.func
+                words = dict(job.kwargs)
+                if job.args:
+                    # They are refused, and their number says so.
+                    job.args, secret = [None] * len(job.args), "arguments"
+                if {"token", "signature"} & words.keys():
+                    secret = "proof"
+                    found = self._proof(job, words)
+                    self._known[job.id] = (
+                        self._app_of(found) if isinstance(found, _Proof) else found
+                    )
+                    if isinstance(self._known[job.id], App) and isinstance(found, _Proof):
+                        proof = found.dumps()
+                    job.kwargs = {
+                        name: value
+                        for name, value in words.items()
+                        if name not in ("token", "signature")
+                    }
+                else:
+                    without.append((place, job))
+                description = f"{job.func_name}({job.id})"
+            except ForeignJob as error:
+                secret, description = "arguments", str(error)
+                job.refuse(description)
+            data = b""
+            if secret or job.description != description:
+                job.description = description
                 data = zlib.compress(job.data)
-            else:
-                without.append((len(keys) // 2, job, words))
             keys += [job.key, self._keys.request(job.id)]
             arguments += [data, description, proof]
         if not keys:
             return
-        kept = script(keys, [*arguments, PROOF_TTL])
-        for place, job, said in without:
-            self._known[job.id] = self._again(job, said, kept[place])
+        kept = _lasting(partial(script, keys, [*arguments, PROOF_TTL]))
+        for place, job in without:
+            self._known[job.id] = _lasting(partial(self._again, job, job.kwargs, kept[place]))
 
-    def _proof(self, job: Job, words: Mapping[str, Any]) -> _Proof | ApiError:
+    def _proof(self, job: OurJob, words: Mapping[str, Any]) -> _Proof | ApiError:
         app, token, given = (words.get(name) for name in ("app", "token", "signature"))
         try:
             digest = _digest(job, words)
@@ -207,6 +223,8 @@ class Requests:
                 return _denied("The job does not say which app asks.")
             if token is not None and given is not None:
                 return _denied("The job takes either a token or a signature.")
+            if token is not None and not isinstance(token, str):
+                return _denied("token takes a text.")
             if isinstance(token, str):
                 return _Proof(app, "token", token_sha256(token), digest)
             text = signing.canonical(str(job.func_name), job.id, words)
@@ -240,7 +258,7 @@ class Requests:
             return _denied(f"This is no {proof.kind} of the app, or it no longer counts.")
         return app
 
-    def _again(self, job: Job, words: Mapping[str, Any], kept: bytes) -> App | ApiError:
+    def _again(self, job: OurJob, words: Mapping[str, Any], kept: bytes) -> App | ApiError:
         """Whose a job is that runs again: its secret was taken out before."""
         try:
             proof = _Proof.loads(kept) if kept else None
@@ -316,16 +334,14 @@ class RequestWorker(CallWorker):
         self._turn = BoundedSemaphore()
 
     def prepare(self, batch: list[Taken]) -> None:
-        """Find out whose the jobs are. While Redis is unavailable there is nothing else to do."""
-        while True:
-            try:
-                self._requests.strike(
-                    self._strike, [each.job for each in batch if each.error is None]
-                )
-                return
-            except RedisError as error:
-                log.error("queue %s: Redis is unavailable, retrying: %s", REQUESTS, error)
-                gevent.sleep(_PAUSE)
+        """Find out whose the jobs are."""
+        jobs = []
+        for each in batch:
+            assert isinstance(each.job, RequestJob)
+            if each.error is not None:
+                each.job.refuse(f"It cannot be read: {each.error}")
+            jobs.append(each.job)
+        self._requests.strike(self._strike, jobs)
 
     def calls_of(self, batch: list[Taken]) -> list[Callable[[], list[Taken]]]:
         placing = [taken for taken in batch if taken.name == PLACE_REQUEST]
@@ -344,15 +360,18 @@ class RequestWorker(CallWorker):
         return ended
 
 
-def _words_of(job: Job) -> Mapping[str, Any]:
-    try:
-        return job.kwargs if isinstance(job.kwargs, dict) else {}
-    except Exception:
-        # The job fails when it runs, and says why.
-        return {}
+def _lasting(call: Callable[[], _T]) -> _T:
+    """What a call returns, once Redis is available: there is nothing else to do before. Half of the
+    jobs may have lost their secrets, so the other half cannot be left."""
+    while True:
+        try:
+            return call()
+        except RedisError as error:
+            log.error("queue %s: Redis is unavailable, retrying: %s", REQUESTS, error)
+            gevent.sleep(_PAUSE)
 
 
-def _digest(job: Job, words: Mapping[str, Any]) -> str:
+def _digest(job: OurJob, words: Mapping[str, Any]) -> str:
     """The digest of what a job asks for, without its secrets. Raises ValueError for text that is
     no Unicode."""
     asked = {name: value for name, value in words.items() if name not in ("token", "signature")}

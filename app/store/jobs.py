@@ -146,8 +146,9 @@ def _failed(
         job = restored(redis, member, record)
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        why = f"it cannot be read: {reason}"
-        return FailedJob(member, queue, None, "", (), None, why, f"{why}.")
+        refusal = f"it cannot be read: {reason}"
+        why = _last_line(result) if result else refusal
+        return FailedJob(member, queue, None, "", (), None, why, f"{refusal}.")
     ended = job.ended_at.timestamp() if job.ended_at else None
     function = str(job.func_name)
     refusal = _refusal(job, function, queue)

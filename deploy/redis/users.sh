@@ -6,7 +6,9 @@
 # What it prints holds the SHA-256 of each password.
 set -eu
 
-file="${1:-$(dirname "$0")/users.acl}"
+file="$(dirname "$0")/users.acl"
+# Redis lets anybody in who comes as `default` if its file is empty.
+[ -r "$file" ] || exit 2
 sed -e '/^#/d' -e '/^$/d' "$file" |
     awk '/^ / { sub(/^ +/, ""); line = line " " $0; next } { if (line) print line; line = $0 } END { print line }' |
     while IFS= read -r line; do

@@ -16,6 +16,7 @@ from app.settings import load_settings
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
+from app.store.queue import QUEUES
 from ringback_cli.up import Stack, free_port, serves
 from tests.conftest import eventually, redis_running
 from tests.integration.conftest import Ringback
@@ -151,14 +152,14 @@ def test_the_procfile(redis_server: str) -> None:
     )
     try:
         lines_until(process, r"listener.*switch sim is up")
-        eventually(lambda: len(redis.keys("rq:worker:*")) == 3)
+        eventually(lambda: len(redis.keys("rq:worker:*")) == len(QUEUES))
         process.send_signal(signal.SIGTERM)
         process.wait(LIMIT)
     finally:
         process.kill()
     # The worker had time to say goodbye.
     keys = redis.keys("rq:worker:*")
-    assert len(keys) == 3 and all(redis.hexists(key, "death") for key in keys)
+    assert len(keys) == len(QUEUES) and all(redis.hexists(key, "death") for key in keys)
 
 
 @pytest.mark.parametrize(

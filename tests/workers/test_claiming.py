@@ -96,7 +96,7 @@ def test_jobs_that_cannot_be_taken_lose_no_claim(line: Line, dialled: Dialled) -
     made = worker(line, dialled)
     with pytest.raises(ResponseError):
         made.start_jobs(
-            made._start, [*[line.keys.waiting] * 5, "none"], ["token", "", 1, *("1" * 9)]
+            made._start, [*[line.keys.waiting] * 5, "none", "none"], ["token", "", 1, *("1" * 9)]
         )
     assert dialled.calls == [call.id]
 

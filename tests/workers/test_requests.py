@@ -7,10 +7,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Callback, Queue, Retry
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -224,6 +225,10 @@ def test_the_token_is_struck_out(
     for each in options:
         queue.enqueue("ringback.place", **PLACE, token=token, **each)
     work()
+    assert_nowhere(redis, token)
+
+
+def assert_nowhere(redis: Redis, token: str) -> None:
     for key in redis.keys("*"):
         kind = redis.type(key)
         if kind == b"hash":
@@ -237,6 +242,69 @@ def test_the_token_is_struck_out(
             assert token.encode() not in repr(redis.xrange(key)).encode()
         elif kind == b"string":
             assert token.encode() not in redis.get(key)
+
+
+def test_a_refused_job_keeps_no_token(
+    queue: Queue, work: Callable[[], None], redis: Redis, store: CallStore
+) -> None:
+    words = {**PLACE, "token": TOKEN}
+    pickled = Queue(REQUESTS, connection=redis)
+    pickled.enqueue("ringback.place", **words)
+    pickled.enqueue("ringback.place", **words, retry=Retry(max=1))
+    queue.enqueue("ringback.place", "demo-user", TOKEN)
+    queue.enqueue("ringback.place", args=[TOKEN], kwargs=words, retry=Retry(max=1))
+    queue.enqueue("ringback.plaice", **words)
+    queue.enqueue("ringback.place", **words, on_success=Callback("os.getcwd"))
+    data = json.dumps(["ringback.place", None, [], words])
+    hashes = {
+        "list": {"data": json.dumps(["ringback.place", None, [], [["token", TOKEN]]])},
+        "deep": {"data": data.replace("{", "[" * 100_000, 1)},
+        "created": {"data": data, "created_at": "yesterday"},
+        "timeout": {"data": data, "timeout": "long"},
+        "callback": {"data": data, "success_callback_name": b"\xff"},
+        "a.b": {"data": data},
+    }
+    for job_id, fields in hashes.items():
+        fields = {"origin": REQUESTS, "status": "queued", **fields}
+        redis.hset(f"rq:job:{job_id}", mapping=fields)
+        redis.rpush(queue.key, job_id)
+    redis.delete("rq:job:a.b")
+    work()
+    assert_nowhere(redis, TOKEN)
+    assert calls_of(store) == []
+
+
+def test_a_job_with_an_id_that_rq_does_not_read_fails(
+    queue: Queue, work: Callable[[], None], redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = json.dumps(["ringback.place", None, [], {**PLACE, "token": TOKEN}])
+    redis.hset("rq:job:order.1", mapping={"data": data, "origin": REQUESTS, "status": "queued"})
+    redis.set("rq:job:text", "no hash")
+    redis.rpush(queue.key, "order.1", "text", "deleted")
+    work()
+    assert set(redis.zrange(queue.failed_job_registry.key, 0, -1)) == {b"order.1", b"text"}
+    assert "job deleted was deleted" in caplog.text
+
+
+def test_an_outage_while_tokens_are_struck_refuses_no_job(
+    queue: Queue, work: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = queue.enqueue("ringback.place", **PLACE, token=TOKEN)
+    strike, outages = Requests.strike, [RedisConnectionError("gone")]
+
+    def once_unavailable(self: Requests, script: Any, jobs: Any) -> None:
+        def run(*words: Any) -> Any:
+            if outages:
+                raise outages.pop()
+            return script(*words)
+
+        strike(self, cast(Any, run), jobs)
+
+    monkeypatch.setattr(Requests, "strike", once_unavailable)
+    monkeypatch.setattr("workers.requests._PAUSE", 0.01)
+    work()
+    assert job.return_value()["status"] == 202
+    assert not outages
 
 
 @pytest.mark.parametrize("app", ["demo-user", "demo-voipnow"])
@@ -407,7 +475,7 @@ def test_a_worker_runs_no_function_that_is_not_ours(
     for job in enqueued:
         assert f"{name} runs " in failure(job) and "Nothing was done." in failure(job)
     assert "no callbacks" in failure(called)
-    assert "and no upper" in failure(method)
+    assert "no methods of objects" in failure(method)
     assert "serializer=JSONSerializer" in failure(unread)
     assert not touched.exists()
     assert len(queue.failed_job_registry) == len(names) + 3

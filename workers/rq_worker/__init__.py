@@ -21,7 +21,6 @@ class CallWorker(BatchWorker):
     """The worker of one queue. A process runs one for each of its queues."""
 
     log_result_lifespan = False
-    log_job_description = False
     # Seconds between attempts while Redis is unavailable. RQ's own grow to a minute.
     max_connection_wait_time = 2.0
     # Seconds that the worker waits for a reply of Redis. RQ's own are minutes, because its blocking
@@ -95,4 +94,6 @@ class QueueRunner:
             connection=connect(self._settings.require_redis()),
             serializer=JSONSerializer,
             job_class=self._jobs,
+            # A description may hold a token.
+            log_job_description=False,
         )

@@ -35,6 +35,7 @@ from rq.utils import current_timestamp, get_version, now, utcformat
 from rq.worker import WorkerStatus
 from rq.worker_registration import register
 
+from app.store.jobs import text
 from workers.rq_worker.ours import OurJob
 
 log = logging.getLogger(__name__)
@@ -290,6 +291,7 @@ class BatchWorker(SimpleWorker):
             self.key,
             self.executions_key,
             WORKERS_SUSPENDED,
+            queue.failed_job_registry.key,
         ]
         arguments: list[Any] = [
             self._batch_id,
@@ -305,8 +307,9 @@ class BatchWorker(SimpleWorker):
             _EXECUTION,
             _JOB_EXECUTIONS,
             self.unheard_limit or "",
+            int(at.timestamp()) + DEFAULT_FAILURE_TTL,
         ]
-        suspended, taken = self.start_jobs(self._start, keys, arguments)
+        suspended, taken, dropped = self.start_jobs(self._start, keys, arguments)
         # Only a reply ends the id: start.lua returns the same batch for the same id.
         self._batch_id = uuid4().hex
         self._awaited = ""
@@ -325,7 +328,6 @@ class BatchWorker(SimpleWorker):
                 if not execution_id:
                     # RQ's own code raises for such a job, too.
                     log.exception("job %s cannot be read", job.id)
-                    continue
                 job.origin, broken = queue.name, error
             if execution_id:
                 execution = Execution(execution_id.decode(), job.id, self.connection, self.name)
@@ -338,7 +340,15 @@ class BatchWorker(SimpleWorker):
             said = f"{job.description} ({job.id})" if self.log_job_description else job.id
             self.log.info("Worker %s: %s: %s", self.name, queue.name, said)
             self._batch.append(Taken(job, queue, execution, error=broken))
+        for job_id in dropped:
+            log.warning(
+                "queue %s: job %s was deleted, or its id is none of RQ. It was not run",
+                queue.name,
+                text(job_id),
+            )
         self.prepare(self._batch)
+        # RQ's maintenance finds the others, and moves them to the failed jobs.
+        self._batch = [each for each in self._batch if each.execution or each.error is None]
         if self._batch:
             self.last_heartbeat = at
             self._state = WorkerStatus.BUSY

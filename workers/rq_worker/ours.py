@@ -4,6 +4,7 @@ RQ imports whatever function, callback and serializer a job names. Any program t
 Redis could have a worker run any code of the machine.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -31,15 +32,32 @@ class OurJob(Job):
         """The function. Raises ForeignJob if the job is not one of this queue."""
         if self._refusal is not None:
             raise ForeignJob(self._refusal)
-        # Other serializers may bring any value as a name.
+        # Other programs may write any value as a name.
         name = self.func_name
-        found = self.functions.get(name) if isinstance(name, str) and not self.instance else None
+        if self.instance is not None:
+            raise ForeignJob(
+                "Ringback runs functions, and no methods of objects. Nothing was done."
+            )
+        found = self.functions.get(name) if isinstance(name, str) else None
         if found is None:
             known = ", ".join(sorted(self.functions))
             raise ForeignJob(
                 f"{self.origin} runs {known}, and no {str(name)[:200]}. Nothing was done."
             )
         return found
+
+    def refuse(self, why: str) -> None:
+        """Refuse the job with a sentence, and drop its arguments: they may hold secrets."""
+        try:
+            # That there was an object is told again if the job runs again.
+            name, instance = self.func_name, self.instance is not None or None
+        except ForeignJob:
+            name = instance = None
+        self._refusal = why
+        # Without a name the data stay unreadable.
+        self.data = (
+            self.serializer.dumps((name, instance, (), {})) if isinstance(name, str) else b""
+        )
 
     def restore(self, raw_data: Any) -> Any:
         """Read the job's hash, and keep nothing of it that RQ would import or ask for a URL."""
@@ -56,11 +74,24 @@ class OurJob(Job):
     def _deserialize_data(self) -> None:
         try:
             super()._deserialize_data()  # type: ignore[no-untyped-call]
+            ours = isinstance(self._args, list) and isinstance(self._kwargs, dict)
+            why: BaseException | None = (
+                None if ours else TypeError("no list of arguments, or no object")
+            )
         except Exception as error:
-            raise ForeignJob(
-                "The job's data are not JSON: make the queue with serializer=JSONSerializer. "
-                "Nothing was done."
-            ) from error
+            why = error.__cause__ or error
+        if why is not None:
+            self._func_name = self._instance = self._args = self._kwargs = UNEVALUATED
+            raise ForeignJob(self._refusal or f"{_about_data(why)} Nothing was done.") from why
+
+
+def _about_data(error: BaseException) -> str:
+    """What is wrong with the data of a job that cannot be read."""
+    if isinstance(error, RecursionError):
+        return "The job's data are nested too deep."
+    if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError)):
+        return "The job's data are not JSON: make the queue with serializer=JSONSerializer."
+    return 'The job\'s data are not the JSON ["FUNCTION", null, [], {ARGUMENTS}].'
 
 
 def job_class(

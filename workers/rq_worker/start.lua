@@ -2,6 +2,7 @@
 -- A job that asks for more stays in the intermediate queue, and RQ's own code starts it.
 -- KEYS  1 the queue   2 its intermediate queue   3 its StartedJobRegistry
 --       4 the worker's hash   5 the worker's executions   6 what suspends all workers
+--       7 the queue's FailedJobRegistry
 -- ARGV  1 the batch's id: the ids of its executions begin with it
 --       2 the job that the worker has moved to the intermediate queue already, '' for none
 --       3 the most jobs to take
@@ -10,8 +11,10 @@
 --       9 seconds that a job without a time limit counts as alive
 --       10 the prefix of jobs   11 of executions   12 of a job's executions
 --       13 the most seconds that any job counts as alive, '' for no such limit
--- Returns {whether workers are suspended, {{job id, execution id or '', the job's hash}, ...}}.
-local queue, intermediate, started, worker, executions, suspension = unpack(KEYS)
+--       14 the score of a job that fails now
+-- Returns {whether workers are suspended, {{job id, execution id or '', the job's hash}, ...},
+-- {the ids that are dropped}}.
+local queue, intermediate, started, worker, executions, suspension, failed = unpack(KEYS)
 local batch, awaited, most, name, origin, stamp = unpack(ARGV)
 local now, alive, unlimited = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local job_prefix, execution_prefix, job_executions_prefix = ARGV[10], ARGV[11], ARGV[12]
@@ -54,7 +57,7 @@ if last then
       local hash = redis.call('HGETALL', job_prefix .. last[i])
       if #hash > 0 then taken[#taken + 1] = {last[i], last[i + 1], hash} end
     end
-    return {suspended, taken}
+    return {suspended, taken, {}}
   end
 end
 
@@ -65,15 +68,17 @@ if suspended == 0 and more > 0 then
   for _, id in ipairs(redis.call('LPOP', queue, more) or {}) do ids[#ids + 1] = id end
 end
 
-local record, members, scores = {batch}, {}, {}
+local record, members, scores, dropped = {batch}, {}, {}, {}
 for i, id in ipairs(ids) do
   local job = job_prefix .. id
   -- Another program may have put anything into the queue: what has no id of RQ's, or no hash under
-  -- its key, counts as deleted.
+  -- its key, is not run. What has a key fails.
   local hash = string.find(id, '^[%w_-]+$') and redis.pcall('HGETALL', job) or {}
   local ttl = heartbeat_ttl(hash)
   if #hash == 0 then
-    -- The job was deleted after it was enqueued.
+    -- Without a key, the job was deleted after it was enqueued.
+    dropped[#dropped + 1] = id
+    if redis.call('EXISTS', job) == 1 then redis.call('ZADD', failed, ARGV[14], id) end
     if id == awaited then redis.call('LREM', intermediate, 1, id) end
   elseif not ttl then
     if id ~= awaited then redis.call('RPUSH', intermediate, id) end
@@ -111,4 +116,4 @@ if #members > 0 then
   redis.call('SADD', executions, unpack(members))
   redis.call('EXPIRE', executions, alive)
 end
-return {suspended, taken}
+return {suspended, taken, dropped}
