@@ -4,7 +4,7 @@ import math
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validates_schema
-from marshmallow.validate import OneOf, Range, Regexp
+from marshmallow.validate import Length, OneOf, Range, Regexp
 
 from app.accounts import ringback
 from app.accounts.fields import Parsed
@@ -180,6 +180,7 @@ class CallsQuery(ListQuery):
 
 
 class HangUpQuery(BaseQuery):
-    phoneNumber = Number(metadata=coded("pc_destination_invalid"))
+    # Nothing but blanks would name no party, and the answer would list calls that go on.
+    phoneNumber = Number(validate=Length(1), metadata=coded("pc_destination_invalid"))
     # Whether a request that names no call means all of them.
     all = fields.Boolean(metadata=coded("pc_phonecall_invalid"))

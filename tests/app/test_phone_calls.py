@@ -726,6 +726,8 @@ def test_a_number_leaves_a_queued_call(ask: Ask, store: CallStore) -> None:
     (created,) = ask("POST", SIMPLE, BODY).json
     path = f"/uapi/phoneCalls/@me/210/{created['id']}"
     assert ask("DELETE", path, phoneNumber="999999").json == []
+    for blank in ("", " ", "-"):
+        is_error(ask("DELETE", path, phoneNumber=blank), 400, "pc_destination_invalid")
     (entry,) = ask("DELETE", path, phoneNumber="5302040").json
     assert entry["state"] == "queued"
     call = store.get(created["id"])
