@@ -274,16 +274,20 @@ def test_a_refused_job_keeps_no_token(
     assert calls_of(store) == []
 
 
-def test_a_job_with_an_id_that_rq_does_not_read_fails(
+def test_an_id_that_is_no_job_of_the_queue_fails(
     queue: Queue, work: Callable[[], None], redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = json.dumps(["ringback.place", None, [], {**PLACE, "token": TOKEN}])
     redis.hset("rq:job:order.1", mapping={"data": data, "origin": REQUESTS, "status": "queued"})
     redis.set("rq:job:text", "no hash")
-    redis.rpush(queue.key, "order.1", "text", "deleted")
+    other = Queue(CALLS, connection=redis, serializer=JSONSerializer).enqueue("ringback.place")
+    before = redis.hgetall(other.key)
+    redis.rpush(queue.key, "order.1", "text", "deleted", other.id)
     work()
-    assert set(redis.zrange(queue.failed_job_registry.key, 0, -1)) == {b"order.1", b"text"}
-    assert "job deleted was deleted" in caplog.text
+    failed = {b"order.1", b"text", other.id.encode()}
+    assert set(redis.zrange(queue.failed_job_registry.key, 0, -1)) == failed
+    assert redis.hgetall(other.key) == before
+    assert "job deleted is not run" in caplog.text
 
 
 def test_an_outage_while_tokens_are_struck_refuses_no_job(

@@ -308,6 +308,7 @@ class BatchWorker(SimpleWorker):
             _JOB_EXECUTIONS,
             self.unheard_limit or "",
             int(at.timestamp()) + DEFAULT_FAILURE_TTL,
+            int(issubclass(self.job_class, OurJob)),
         ]
         suspended, taken, dropped = self.start_jobs(self._start, keys, arguments)
         # Only a reply ends the id: start.lua returns the same batch for the same id.
@@ -342,7 +343,8 @@ class BatchWorker(SimpleWorker):
             self._batch.append(Taken(job, queue, execution, error=broken))
         for job_id in dropped:
             log.warning(
-                "queue %s: job %s was deleted, or its id is none of RQ. It was not run",
+                "queue %s: job %s is not run: it was deleted, its id is none of RQ, or it is"
+                " another queue's",
                 queue.name,
                 text(job_id),
             )

@@ -11,7 +11,7 @@
 --       9 seconds that a job without a time limit counts as alive
 --       10 the prefix of jobs   11 of executions   12 of a job's executions
 --       13 the most seconds that any job counts as alive, '' for no such limit
---       14 the score of a job that fails now
+--       14 the score of a job that fails now   15 '1' if no job of another queue is run
 -- Returns {whether workers are suspended, {{job id, execution id or '', the job's hash}, ...},
 -- {the ids that are dropped}}.
 local queue, intermediate, started, worker, executions, suspension, failed = unpack(KEYS)
@@ -74,6 +74,15 @@ for i, id in ipairs(ids) do
   -- Another program may have put anything into the queue: what has no id of RQ's, or no hash under
   -- its key, is not run. What has a key fails.
   local hash = string.find(id, '^[%w_-]+$') and redis.pcall('HGETALL', job) or {}
+  -- A program that may only enqueue must not have another queue's job changed.
+  if ARGV[15] == '1' then
+    for at = 1, #hash, 2 do
+      if hash[at] == 'origin' and hash[at + 1] ~= '' and hash[at + 1] ~= origin then
+        hash = {}
+        break
+      end
+    end
+  end
   local ttl = heartbeat_ttl(hash)
   if #hash == 0 then
     -- Without a key, the job was deleted after it was enqueued.
