@@ -369,6 +369,7 @@ def test_a_signature_proves_which_app_asks(
         "job-9": signed("job-9", **PLACE, time=at + 1000),
         "job-10": {**signed("job-10", **PLACE, time=at), "token": TOKEN},
         "job-11": signed("job-11", **PLACE),
+        "job-12": signed("job-12", **PLACE, time=10**400),
     }
     enqueued = [
         queue.enqueue("ringback.place", **each, job_id=job_id) for job_id, each in refused.items()
