@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
 
 import gevent
@@ -22,6 +22,7 @@ from marshmallow.validate import Length, OneOf, Regexp
 from redis.commands.core import Script
 from redis.exceptions import RedisError
 from rq import get_current_job
+from rq.timeouts import JobTimeoutException
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -317,6 +318,9 @@ class Requests:
     def _application(self) -> Flask:
         if self._app is None:
             self._app = create_app(self._settings, of_jobs=True)
+            # The end of a job's time fails the job. It is no fault of the application.
+            self._app.config["PROPAGATE_EXCEPTIONS"] = True
+            self._app.register_error_handler(JobTimeoutException, _raise)
         return self._app
 
     def _service(self, kind: type[Any]) -> Any:
@@ -362,6 +366,10 @@ class RequestWorker(CallWorker):
                 ended += self.perform(taken)
                 gevent.sleep(0)
         return ended
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _lasting(call: Callable[[], _T]) -> _T:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
+from gevent import sleep
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Callback, Queue, Retry
@@ -423,6 +424,20 @@ def test_it_hangs_up_and_acts(queue: Queue, work: Callable[[], None], store: Cal
     value = hung_up.return_value()
     assert (value["status"], value["body"][0]["endedBy"]) == (200, "api")
     assert calls_of(store) == []
+
+
+def test_a_job_fails_at_the_end_of_its_time(
+    queue: Queue, work: Callable[[], None], store: CallStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.phone_calls.services.PhoneCalls.accept", lambda *_, **__: sleep(60))
+    job = queue.enqueue("ringback.place", **PLACE, token=TOKEN, job_timeout=1)
+    work()
+    assert "JobTimeoutException" in failure(job)
+    monkeypatch.undo()
+    queue.failed_job_registry.requeue(job.id)
+    work()
+    assert job.return_value(refresh=True)["status"] == 202
+    assert len(calls_of(store)) == 1
 
 
 def test_a_job_whose_worker_died_runs_again(
