@@ -294,26 +294,35 @@ class Requests:
             known = known if isinstance(known, ApiError) else error
             asked = {"user": "@me", "kind": "simple", "extension": "@self", "id": "-", "query": {}}
             url = _url(function, asked)
-        body = asked.get("body")
+        with counting.jobs(REQUESTS):
+            while True:
+                status, answer = self._answer(function, url, asked.get("body"), job.id, known)
+                if status == 503 and job.asks_for_retries:
+                    raise Unavailable(answer["error"]["message"])
+                # Nobody waits for this answer as for that of a POST, and the job's id keeps the
+                # calls from being placed twice. The job's time limit ends it.
+                if status != 503 or function != PLACE_REQUEST:
+                    return {"status": status, "body": answer}
+                gevent.sleep(_PAUSE)
+
+    def _answer(
+        self, function: str, url: str, body: Any, job_id: str, app: App | ApiError
+    ) -> tuple[int, Any]:
+        """The status and the JSON that a request gets."""
         builder = EnvironBuilder(
             url,
             method=self._methods[function],
             data=json.dumps(body) if body is not None else None,
             content_type="application/json" if body is not None else None,
-            headers=Headers({"X-Request-Id": job.id}),
-            environ_base={"REMOTE_ADDR": "queue", JOB: JobRequest(job.id, known)},
+            headers=Headers({"X-Request-Id": job_id}),
+            environ_base={"REMOTE_ADDR": "queue", JOB: JobRequest(job_id, app)},
         )
-        with counting.jobs(REQUESTS):
-            pieces, status, _ = run_wsgi_app(
-                self._application().wsgi_app, builder.get_environ(), buffered=True
-            )
-            # What follows in this greenlet is about other jobs.
-            logs.unbind_request()
-            code = int(status.split(" ", 1)[0])
-            answer = json.loads(b"".join(pieces))
-            if code == 503 and job.asks_for_retries:
-                raise Unavailable(answer["error"]["message"])
-        return {"status": code, "body": answer}
+        pieces, status, _ = run_wsgi_app(
+            self._application().wsgi_app, builder.get_environ(), buffered=True
+        )
+        # What follows in this greenlet is about other jobs.
+        logs.unbind_request()
+        return int(status.split(" ", 1)[0]), json.loads(b"".join(pieces))
 
     def _application(self) -> Flask:
         if self._app is None:

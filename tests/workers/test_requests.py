@@ -426,6 +426,32 @@ def test_it_hangs_up_and_acts(queue: Queue, work: Callable[[], None], store: Cal
     assert calls_of(store) == []
 
 
+def test_a_job_waits_for_redis(
+    queue: Queue,
+    work: Callable[[], None],
+    store: CallStore,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer, statuses = Requests._answer, list[int]()
+
+    def while_redis_is_read_only(self: Requests, *words: Any) -> tuple[int, Any]:
+        redis.config_set("min-replicas-to-write", 0 if statuses else 1)
+        try:
+            found = answer(self, *words)
+        finally:
+            redis.config_set("min-replicas-to-write", 0)
+        statuses.append(found[0])
+        return found
+
+    monkeypatch.setattr(Requests, "_answer", while_redis_is_read_only)
+    job = queue.enqueue("ringback.place", **PLACE, token=TOKEN)
+    work()
+    assert statuses == [503, 202]
+    assert job.return_value()["status"] == 202
+    assert len(calls_of(store)) == 1
+
+
 def test_a_job_fails_at_the_end_of_its_time(
     queue: Queue, work: Callable[[], None], store: CallStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
