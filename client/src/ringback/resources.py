@@ -102,8 +102,9 @@ class PhoneCall:
 
 def has_reached(state: str | None, wanted: str) -> bool:
     """Whether a call in this state is that far. Raises ValueError for an unknown state."""
-    rank = STATES.index(wanted)
-    return state is not None and STATES.index(state) >= rank
+    if wanted not in STATES:
+        raise ValueError(f"state takes one of {', '.join(STATES)}, not {wanted!r}.")
+    return state is not None and STATES.index(state) >= STATES.index(wanted)
 
 
 @dataclass(frozen=True, slots=True)
