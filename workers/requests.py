@@ -356,7 +356,8 @@ class RequestWorker(CallWorker):
         for each in batch:
             assert isinstance(each.job, RequestJob)
             if each.error is not None:
-                each.job.refuse(f"It cannot be read: {each.error}")
+                # The text of the error may show the whole hash.
+                each.job.refuse(f"It cannot be read: {type(each.error).__name__}")
             jobs.append(each.job)
         self._requests.strike(self._strike, jobs)
 

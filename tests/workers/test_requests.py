@@ -246,7 +246,11 @@ def assert_nowhere(redis: Redis, token: str) -> None:
 
 
 def test_a_refused_job_keeps_no_token(
-    queue: Queue, work: Callable[[], None], redis: Redis, store: CallStore
+    queue: Queue,
+    work: Callable[[], None],
+    redis: Redis,
+    store: CallStore,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     words = {**PLACE, "token": TOKEN}
     pickled = Queue(REQUESTS, connection=redis)
@@ -263,6 +267,7 @@ def test_a_refused_job_keeps_no_token(
         "created": {"data": data, "created_at": "yesterday"},
         "timeout": {"data": data, "timeout": "long"},
         "callback": {"data": data, "success_callback_name": b"\xff"},
+        "no-data": {"description": TOKEN, "timeout": "long"},
         "a.b": {"data": data},
     }
     for job_id, fields in hashes.items():
@@ -272,6 +277,7 @@ def test_a_refused_job_keeps_no_token(
     redis.delete("rq:job:a.b")
     work()
     assert_nowhere(redis, TOKEN)
+    assert TOKEN not in caplog.text
     assert calls_of(store) == []
 
 

@@ -327,8 +327,9 @@ class BatchWorker(SimpleWorker):
                 job.restore(dict(zip(raw[::2], raw[1::2], strict=True)))
             except Exception as error:
                 if not execution_id:
-                    # RQ's own code raises for such a job, too.
-                    log.exception("job %s cannot be read", job.id)
+                    # RQ's own code raises for such a job, too. The text of the error may show the
+                    # whole hash, and a token in it.
+                    log.error("job %s cannot be read: %s", job.id, type(error).__name__)
                 job.origin, broken = queue.name, error
             if execution_id:
                 execution = Execution(execution_id.decode(), job.id, self.connection, self.name)
