@@ -134,6 +134,9 @@ class RequestJob(OurJob):
 
     # Whether the program that enqueued it asked for retries.
     asks_for_retries = False
+    # Whose the job is, or why it is nobody's; None before it was taken. An id may be in the queue
+    # twice, so it is kept here and not by the id.
+    asker: App | ApiError | None = None
 
     def restore(self, raw_data: Any) -> Any:
         super().restore(raw_data)
@@ -163,49 +166,28 @@ class Requests:
         self._settings = settings
         self._keys = Keys(settings.key_prefix)
         self._app: Flask | None = None
-        # Whose the jobs are that were taken and have not run: the app, or why there is none.
-        self._known: dict[str, App | ApiError] = {}
         self.functions: dict[str, Callable[..., Any]] = {
             name: partial(self._run, name) for name in self._schemas
         }
 
     # Who asks
 
-    def strike(self, script: Script, jobs: Sequence[OurJob]) -> None:
+    def strike(self, script: Script, jobs: Sequence[RequestJob]) -> None:
         """Find out whose jobs these are, and take tokens and signatures out of them, here and in
         Redis. A job that is refused loses all of its arguments."""
         keys: list[str] = []
         arguments: list[Any] = []
-        without: list[tuple[int, OurJob]] = []
-        for place, job in enumerate(jobs):
-            secret = proof = ""
+        for job in jobs:
+            data, proof = b"", ""
             try:
                 _ = job.func
-                words = dict(job.kwargs)
-                if job.args:
-                    # They are refused, and their number says so.
-                    job.args, secret = [None] * len(job.args), "arguments"
-                if {"token", "signature"} & words.keys():
-                    secret = "proof"
-                    found = self._proof(job, words)
-                    self._known[job.id] = (
-                        self._app_of(found) if isinstance(found, _Proof) else found
-                    )
-                    if isinstance(self._known[job.id], App) and isinstance(found, _Proof):
-                        proof = found.dumps()
-                    job.kwargs = {
-                        name: value
-                        for name, value in words.items()
-                        if name not in ("token", "signature")
-                    }
-                else:
-                    without.append((place, job))
+                struck, proof = _lasting(partial(self._prove, job))
                 description = f"{job.func_name}({job.id})"
             except ForeignJob as error:
-                secret, description = "arguments", str(error)
+                struck, description = True, str(error)
                 job.refuse(description)
-            data = b""
-            if secret or job.description != description:
+                job.asker = _denied(description)
+            if struck or job.description != description:
                 job.description = description
                 data = zlib.compress(job.data)
             keys += [job.key, self._keys.request(job.id)]
@@ -213,8 +195,28 @@ class Requests:
         if not keys:
             return
         kept = _lasting(partial(script, keys, [*arguments, PROOF_TTL]))
-        for place, job in without:
-            self._known[job.id] = _lasting(partial(self._again, job, job.kwargs, kept[place]))
+        for job, known in zip(jobs, kept, strict=True):
+            if job.asker is None:
+                job.asker = _lasting(partial(self._again, job, job.kwargs, known))
+
+    def _prove(self, job: RequestJob) -> tuple[bool, str]:
+        """Find out whose a job is by its token or signature, and take that out of it. Returns
+        whether something was taken out, and the proof to keep, '' for none.
+
+        Raises an error of Redis before it changes the job.
+        """
+        words = dict(job.kwargs)
+        secret = {"token", "signature"} & words.keys()
+        found = self._proof(job, words) if secret else None
+        asker = self._app_of(found) if isinstance(found, _Proof) else found
+        if job.args:
+            # They are refused, and their number says so.
+            job.args = [None] * len(job.args)
+        if secret:
+            job.asker = asker
+            job.kwargs = {name: words[name] for name in words if name not in secret}
+        kept = isinstance(asker, App) and isinstance(found, _Proof) and found.dumps()
+        return bool(secret or job.args), kept or ""
 
     def _proof(self, job: OurJob, words: Mapping[str, Any]) -> _Proof | ApiError:
         app, token, given = (words.get(name) for name in ("app", "token", "signature"))
@@ -280,7 +282,7 @@ class Requests:
         if RQ is to run the job again."""
         job = get_current_job()
         assert isinstance(job, RequestJob)
-        known = self._known.pop(job.id, None) or _denied("The job was not taken from its queue.")
+        known = job.asker or _denied("The job was not taken from its queue.")
         try:
             if positional:
                 raise api_error("request_invalid", reason="A job takes keyword arguments alone.")

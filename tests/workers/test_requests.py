@@ -253,6 +253,9 @@ def test_a_refused_job_keeps_no_token(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     words = {**PLACE, "token": TOKEN}
+    queue.enqueue(
+        "ringback.place", **{**words, "app": "x"}, job_id="a", description="ringback.place(a)"
+    )
     pickled = Queue(REQUESTS, connection=redis)
     pickled.enqueue("ringback.place", **words)
     pickled.enqueue("ringback.place", **words, retry=Retry(max=1))
@@ -302,6 +305,14 @@ def test_an_outage_while_tokens_are_struck_refuses_no_job(
 ) -> None:
     job = queue.enqueue("ringback.place", **PLACE, token=TOKEN)
     strike, outages = Requests.strike, [RedisConnectionError("gone")]
+    app_of, more = Requests._app_of, [RedisConnectionError("gone")]
+
+    def app_of_later(self: Requests, proof: Any) -> Any:
+        if more:
+            raise more.pop()
+        return app_of(self, proof)
+
+    monkeypatch.setattr(Requests, "_app_of", app_of_later)
 
     def once_unavailable(self: Requests, script: Any, jobs: Any) -> None:
         def run(*words: Any) -> Any:
@@ -315,7 +326,7 @@ def test_an_outage_while_tokens_are_struck_refuses_no_job(
     monkeypatch.setattr("workers.requests._PAUSE", 0.01)
     work()
     assert job.return_value()["status"] == 202
-    assert not outages
+    assert not outages and not more
 
 
 @pytest.mark.parametrize("app", ["demo-user", "demo-voipnow"])
@@ -430,6 +441,16 @@ def test_it_hangs_up_and_acts(queue: Queue, work: Callable[[], None], store: Cal
     value = hung_up.return_value()
     assert (value["status"], value["body"][0]["endedBy"]) == (200, "api")
     assert calls_of(store) == []
+
+
+def test_an_id_that_is_in_the_queue_twice_places_one_call(
+    queue: Queue, work: Callable[[], None], store: CallStore, redis: Redis
+) -> None:
+    job = queue.enqueue("ringback.place", **PLACE, token=TOKEN)
+    redis.rpush(queue.key, job.id)
+    work()
+    assert {each.return_value["status"] for each in job.results()} == {202}
+    assert len(calls_of(store)) == 1
 
 
 def test_a_job_waits_for_redis(
