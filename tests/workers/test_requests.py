@@ -4,6 +4,7 @@ import atexit
 import json
 import threading
 import zlib
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -281,6 +282,9 @@ def test_a_refused_job_keeps_no_token(
     work()
     assert_nowhere(redis, TOKEN)
     assert TOKEN not in caplog.text
+    for job_id, why in (("deep", "nested too deep"), ("list", "are not the JSON")):
+        ((_, fields),) = redis.xrange(f"rq:results:{job_id}")
+        assert why in zlib.decompress(b64decode(fields[b"exc_string"])).decode()
     assert calls_of(store) == []
 
 

@@ -54,6 +54,8 @@ class OurJob(Job):
         except ForeignJob:
             name = instance = None
         self._refusal = why
+        # Another run would refuse it for what it is after this.
+        self.retries_left = None
         # Without a name the data stay unreadable.
         self.data = (
             self.serializer.dumps((name, instance, (), {})) if isinstance(name, str) else b""
