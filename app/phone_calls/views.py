@@ -132,8 +132,7 @@ def list_calls(user: str, extension: str, call_id: str | None = None) -> Respons
 def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Response, int]:
     caller, phone_calls = _caller()
     query = load(_hang_up_query, request.args, lenient=caller.voipnow)
-    # No program that was written for VoipNow enqueues jobs.
-    if not caller.voipnow or job_request(request) is not None:
+    if not caller.voipnow:
         _check_all(call_id, query)
     names = field_names(query, FIELDS)
     calls = phone_calls.find(caller, user, extension, call_id)
