@@ -33,10 +33,14 @@ class CdrStore:
         after: Place | None = None,
     ) -> Page[Record]:
         """Some records from number ``start`` on or after a place, and the number of all records."""
+        most = count if after is None else count + 1
         places, total = index.page(
-            *(self._redis, key, span, start, count), newest_first=newest_first, after=after
+            *(self._redis, key, span, start, most), newest_first=newest_first, after=after
         )
-        last = places[-1] if places and start + count < total else None
+        # Records that were listed before may be gone, so after a place their number tells nothing.
+        more = start + count < total if after is None else len(places) > count
+        places = places[:count]
+        last = places[-1] if places and more else None
         return Page(self._read(key, places), total, last)
 
     def walk(

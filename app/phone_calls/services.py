@@ -414,8 +414,12 @@ class PhoneCalls:
         if search.is_needed:
             return self._search(scope, search, asked, matches)
         places, total = self._page_of_live(scope.indexes(self._store.keys), asked, search.span)
+        more = asked.start + len(places) < total
+        if asked.cursor is not None:
+            # Calls that were listed before may have ended, so their number tells nothing.
+            more, places = len(places) > asked.count, places[: asked.count]
         calls = self._live(scope, [call_id for call_id, _ in places])
-        last = places[-1] if places and asked.start + len(places) < total else None
+        last = places[-1] if places and more else None
         # A call that ended after the index was read does not count.
         return Page(calls, total - (len(places) - len(calls)), last)
 
@@ -469,15 +473,16 @@ class PhoneCalls:
     def _page_of_live(
         self, keys: Sequence[str], asked: Listing, within: Span
     ) -> tuple[list[Place], int]:
-        """A page of ids from the indexes, and their number. It reads only what the request needs
-        as far as the order of one index allows."""
+        """A page of ids from the indexes, and their number; after a cursor one id more than the
+        page has. It reads only what the request needs as far as the order of one index allows."""
         redis, by = self._store.redis, asked.filter
+        count = asked.count + (asked.cursor is not None)
         span = ALL if by is None else by.span if by.by == "published" else None
         if span is None and by is not None and by.by == "id" and by.op == "present":
             span = ALL
         if span is not None:
             return index.page_of(
-                *(redis, keys, span.cut(within), asked.start, asked.count),
+                *(redis, keys, span.cut(within), asked.start, count),
                 newest_first=asked.newest_first,
                 after=asked.after,
             )
@@ -495,7 +500,7 @@ class PhoneCalls:
                 if by.matches(value) and within.low <= place[1] < within.high
             ]
         if asked.cursor is not None:
-            return found[: asked.count], asked.start + len(found)
+            return found[:count], asked.start + len(found)
         return asked.cut(found), len(found)
 
     def _live(self, scope: Scope, ids: Sequence[str]) -> list[Call]:
