@@ -63,7 +63,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "filterValue": "The value to compare with. `inArray` takes several.",
     "sortOrder": "By time: newest first (`desc`) or oldest first.",
     "query.metadata": "KEY:VALUE: calls with this metadata. If it repeats, a call must have all.",
-    "cursor": "Where the page begins, as `paging.next` of the page before has it.",
+    "cursor": "Where the page begins, as `paging.next` of the page before has it, or `*`.",
     "CallsQuery.status": "Whether ended calls are listed too.",
     "state": "States with commas between: calls in one of these.",
     "CallsQuery.phoneNumber": "Calls with a party that has this number.",

@@ -15,19 +15,25 @@ from app.web.fields import coded
 
 _TEXT = re.compile(r"([0-9]{1,9})-([0-9]{1,9})-([0-9]{1,12}(?:\.[0-9]{1,9})?)-([0-9a-f]{20})")
 
+# The cursor of a list that is to be read by cursors from its first entry on.
+FIRST = "*"
+
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The page begins after the entry at ``place``. ``start`` is the number of entries before it,
-    ``total`` the number of all that were known of when the cursor was made."""
+    """The page begins after the entry at ``place``; None for the first page. ``start`` is the
+    number of entries before it, ``total`` the number of all that were known of when the cursor was
+    made."""
 
     start: int
     total: int
-    place: Place
+    place: Place | None
 
     def __str__(self) -> str:
+        if self.place is None:
+            return FIRST
         call_id, at = self.place
         return f"{self.start}-{self.total}-{at}-{call_id}"
 
@@ -48,7 +54,10 @@ class CursorField(fields.String):
         super().__init__(metadata=coded("cursor_invalid"))
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
-        match = _TEXT.fullmatch(super()._deserialize(value, attr, data, **kwargs))
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if text == FIRST:
+            return Cursor(0, 0, None)
+        match = _TEXT.fullmatch(text)
         if match is None:
-            raise ValidationError("Takes what paging.next has.")
+            raise ValidationError("Takes what paging.next has, or * for the first page.")
         return Cursor(int(match[1]), int(match[2]), (match[4], float(match[3])))

@@ -265,6 +265,23 @@ def test_lists_go_on_beyond_the_last_start_index(
         assert {total for _, total in found} == {9}
 
 
+@pytest.mark.parametrize("query", [{}, {"state": "queued"}], ids=["all", "searched"])
+def test_a_list_is_read_by_cursors_from_its_first_page(
+    ask: Ask, store: CallStore, query: dict[str, str]
+) -> None:
+    made = create(ask, 7)
+    first = ask("GET", LIST, count=2, cursor="*", **query)
+    assert ids(first) == made[:2]
+    create(ask, 3)
+    for call_id in (made[0], made[1], made[4]):
+        end(store, call_id)
+    rest = pages(ask, first.json["paging"]["next"])
+    assert [*chain(*rest)] == [made[2], made[3], *made[5:]]
+    records = pages(ask, "/uapi/cdr/@me", count=2, cursor="*")
+    assert [*map(len, records)] == [2, 1]
+    assert {*chain(*records)} == {made[0], made[1], made[4]}
+
+
 def test_filters_of_calls_may_be_combined(ask: Ask, store: CallStore) -> None:
     one, two = (create(ask, 1, nonce=f"order-{n}", metadata={"order": "1"})[0] for n in (1, 2))
     (other,) = create(ask, 1, phoneCallView=[{"source": "210", "destination": "5550101"}])

@@ -609,7 +609,7 @@ def test_pages_are_followed_as_they_stand(make: Make) -> None:
         assert [call.id for call in calls] == ["3", "2", "1"]
     assert [path for _, path, *_ in asked] == [
         "/uapi/phoneCalls/12/0003*210?status=live&state=ringing%2Cended&phoneNumber=15600&nonce=n"
-        "&metadata=a%3Ab%3Ac&startDate=2026-01-02T00%3A00%3A00Z&count=100",
+        "&metadata=a%3Ab%3Ac&startDate=2026-01-02T00%3A00%3A00Z&count=100&cursor=%2A",
         "/uapi/phoneCalls/12/0003*210?cursor=a%2Bb&count=100",
     ]
 

@@ -17,6 +17,8 @@ from ringback.resources import STATES, date_text
 
 # How many entries of a list the client asks for at once.
 PAGE = 100
+# By a cursor no entry comes twice and none is left out, however many calls come and go meanwhile.
+_FIRST = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def calls(
         "startDate": _date(start),
         "endDate": _date(end),
         "count": PAGE,
+        "cursor": _FIRST,
     }
     return Request("GET", _path(_calls(user, text("extension", extension)), query))
 
@@ -166,6 +169,7 @@ def cdr(
         "disposition": disposition,
         "metadata": _pairs(metadata),
         "count": PAGE,
+        "cursor": _FIRST,
     }
     return Request("GET", _path(f"/uapi/cdr/{_segment('user', user)}", query))
 
@@ -178,7 +182,8 @@ def following(url: str) -> Request:
 
 
 def by_cursor(request: Request) -> bool:
-    return "cursor" in parse_qs(urlsplit(request.path).query)
+    """Whether the page is one that the server gave a cursor for."""
+    return parse_qs(urlsplit(request.path).query).get("cursor", [_FIRST]) != [_FIRST]
 
 
 def events(user: str, extension: str | None, call_id: str | None) -> Request:
