@@ -19,7 +19,7 @@ def json_body() -> Any:
     # read in pieces to its end.
     text = b"".join(iter(lambda: request.stream.read(_PIECE), b""))
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _no_json(text, error) from error
     if not isinstance(document, dict):
@@ -27,6 +27,11 @@ def json_body() -> Any:
     # For the audit, should the request be refused.
     g.body = document
     return document
+
+
+def _no_constant(word: str) -> None:
+    """Refuse NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(f"JSON has no {word}")
 
 
 def is_broken(error: Exception) -> bool:

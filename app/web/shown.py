@@ -71,9 +71,10 @@ def _cut(member: str, value: Any) -> Any:
     if isinstance(value, str):
         if member == "value" and (url := _URL.fullmatch(value)) is not None:
             value = url["start"] + url["rest"]
-        # Half a surrogate pair, and an integer of more than 64 bits, have no place in an answer.
+        # Half a surrogate pair, an integer of more than 64 bits and an infinite number (1e999) have
+        # no place in an answer.
         return clean(value)[: VALUE_LENGTH if member == "value" else _LENGTH]
-    if isinstance(value, int) and abs(value) > _MOST:
+    if isinstance(value, int | float) and not abs(value) <= _MOST:
         return str(value)[:VALUE_LENGTH]
     return value
 

@@ -91,6 +91,7 @@ def test_each_cause_has_its_sentence_and_its_place(
     [
         ('{"extension": "210",\n "nonce" 5}', "application/json", "no valid JSON.", "Line 2, col"),
         ("{'a': 1}", "application/problem+json", "no valid JSON.", "Line 1, column 2"),
+        ('{"a": -Infinity}', "application/json", "no valid JSON.", "JSON has no -Infinity."),
         (b'{"a": 1,\n\n"\xff": 1}', "application/json", "no valid JSON.", "Line 3, column 2"),
         ("[" * 60_000, "application/json", "no valid JSON.", "nested too deep"),
         ("a=1&b=2", "application/x-www-form-urlencoded", "announces something", "x-www-form"),
@@ -370,6 +371,12 @@ def test_any_body_is_answered_and_its_bad_value_is_found(
             last = parts[-1]
             found = at[int(last)] if isinstance(at, list) else at.get(last, error["value"])
             assert found == error["value"]
+
+
+def test_a_number_without_end_is_shown_as_text(ask: Ask) -> None:
+    body = json.dumps({"extension": "210", "phoneCallView": [{**VIEW, "callerId": 5}]})
+    error = error_of(ask("POST", SIMPLE, body.replace("5}", "-1e999}")))
+    assert (error["field"], error["value"]) == ("/phoneCallView/0/callerId", "-inf")
 
 
 SURROGATE = "\ud800"
