@@ -81,14 +81,14 @@ def place(
     if options["callback"] is not None:
         body["statusCallback"] = {"url": options["callback"]}
     query = {"waitForPickup": options["wait"], "callDuration": options["duration"]}
-    (call,) = session.phone_calls().create(
+    placed = session.phone_calls().create(
         caller(accounts, user, (extension, sources[0])),
         user or OWNER,
         "simple",
         load(CreateQuery(), query),
         load(CreateSchema(), body | {"extension": extension}),
     )
-    return call
+    return placed.calls[0]
 
 
 def follow(session: Session, call: Call, *, quiet: bool) -> tuple[Call, bool]:

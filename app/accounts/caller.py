@@ -1,5 +1,6 @@
 """The users, extensions and calls that the app of a request may see and name."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,11 +123,18 @@ class Caller:
         the same error, so that an app never learns which extensions exist.
         """
         extension = self.accounts.extensions.get(self.extended(number))
-        if extension is not None:
-            owner = self.accounts.users[extension.owner]
-            if self.may_act_for(owner) and user in (None, owner):
-                return extension
-        raise api_error("extension_invalid", cause="unknown", field="extension", value=number)
+        if extension is None or not self._may_use(extension, user):
+            raise api_error("extension_invalid", cause="unknown", field="extension", value=number)
+        return extension
+
+    def extensions(self, user: User | None = None) -> Iterator[Extension]:
+        """All extensions that the user owns, or any user that the app may act for."""
+        every = self.accounts.extensions.values()
+        return (extension for extension in every if self._may_use(extension, user))
+
+    def _may_use(self, extension: Extension, user: User | None) -> bool:
+        owner = self.accounts.users[extension.owner]
+        return self.may_act_for(owner) and user in (None, owner)
 
     def sees(self, call: Call) -> bool:
         return rights.sees(self.app, self.accounts, call)

@@ -211,8 +211,7 @@ def _who(app: App, accounts: Accounts) -> dict[str, Any]:
     caller = Caller(app, accounts)
     extensions = [
         {"number": e.number, "type": e.type.value, "callerId": e.caller_id}
-        for e in accounts.extensions.values()
-        if caller.may_act_for(accounts.users[e.owner])
+        for e in caller.extensions()
     ]
     organization = caller.organization
     return {
@@ -245,7 +244,7 @@ def create(kind: str) -> tuple[Response, int]:
     caller, _ = _caller()
     query, body = create_query(kind, caller), create_body(kind, caller)
     made = service(PhoneCalls).create(caller, OWNER, kind, query, body)
-    return jsonify({"ids": [each.id for each in made]}), 202
+    return jsonify({"ids": [each.id for each in made.calls]}), 202
 
 
 def act(call_id: str) -> tuple[Response, int]:

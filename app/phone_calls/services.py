@@ -104,19 +104,6 @@ class PhoneCalls:
         body: dict[str, Any],
         *,
         once: str | None = None,
-    ) -> Sequence[Call]:
-        """Accept one call for each view: all or none. Raises ApiError."""
-        return self.accept(caller, user_name, kind, query, body, once=once).calls
-
-    def accept(
-        self,
-        caller: Caller,
-        user_name: str,
-        kind: str,
-        query: dict[str, Any],
-        body: dict[str, Any],
-        *,
-        once: str | None = None,
     ) -> Accepted:
         """Accept one call for each view: all or none. Returns them, and whether this request placed
         them or an earlier one with the same nonce. Raises ApiError.

@@ -84,7 +84,7 @@ def create(user: str, kind: str) -> Response:
     job = job_request(request)
     once = job.id if job else None
     try:
-        accepted = phone_calls.accept(caller, user, kind, query, body, once=once)
+        accepted = phone_calls.create(caller, user, kind, query, body, once=once)
     except ApiError as error:
         if error.code == "pc_nonce_invalid" and IDEMPOTENCY_KEY in request.headers:
             error.details["field"] = IDEMPOTENCY_KEY

@@ -71,13 +71,7 @@ class PresenceService:
         user = caller.user(user_name)
         if extension != SELF:
             return [caller.extension(extension, user)]
-        accounts = caller.accounts
-        return (
-            e
-            for e in accounts.extensions.values()
-            if e.type.rings
-            and (e.owner == user.id if user else caller.may_act_for(accounts.users[e.owner]))
-        )
+        return (e for e in caller.extensions(user) if e.type.rings)
 
     def _of(self, numbers: Sequence[str]) -> list[Presence]:
         keys = self._store.keys

@@ -483,7 +483,7 @@ def test_a_job_waits_for_redis(
 def test_a_job_fails_at_the_end_of_its_time(
     queue: Queue, work: Callable[[], None], store: CallStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.phone_calls.services.PhoneCalls.accept", lambda *_, **__: sleep(60))
+    monkeypatch.setattr("app.phone_calls.services.PhoneCalls.create", lambda *_, **__: sleep(60))
     job = queue.enqueue("ringback.place", **PLACE, token=TOKEN, job_timeout=1)
     work()
     assert "JobTimeoutException" in failure(job)
