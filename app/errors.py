@@ -202,7 +202,10 @@ COMMON = {
         "Redis is unavailable, and Ringback accepted no call. Retry later.",
         "Redis is unavailable, full or read-only. No call was accepted, nor will be.",
         "Retry after the seconds of `Retry-After`.",
-        {"busy": "Other searches take too long. Retry later, or ask for less."},
+        {
+            "busy": "Other searches take too long. Retry later, or ask for less.",
+            "full": "Redis is nearly full: no new call is accepted. Calls that exist go on.",
+        },
     ),
 }
 _DATE = "takes a date of the form 2015-01-23T04:56:22Z."
@@ -491,6 +494,7 @@ CODES = COMMON | {
         "A cap has no room for the request.",
         "[A cap](guide/caps.md) has no room; `cap`, `limit`, `used` and `freeAt` say more.",
         "Retry after the seconds of `Retry-After`, or raise the cap.",
+        {"memory": "Redis is nearly full, and this organization's calls take most of it."},
     ),
     # The stream.
     "stream_limit_exceeded": Code(

@@ -25,6 +25,7 @@ from app.store.format import check_at_start
 from app.store.keys import Keys
 from app.store.pace import Pacer
 from app.store.queue import JobQueue
+from app.store.reserve import Reserve
 from app.stream.services import CallStream
 from app.telemetry import counting
 from app.web.auditing import Auditor
@@ -74,8 +75,8 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         Console.create(calls, queue, phone_calls),
         CallStream(calls),
         auditor,
-        ApiHealth(impatient, store),
-        RedisGauges(impatient, store, settings.metrics_organizations),
+        ApiHealth(impatient, store, Reserve(impatient.redis, keys, settings)),
+        RedisGauges(impatient, store, settings.metrics_organizations, settings.retention),
     ]
 
 

@@ -35,6 +35,8 @@ class Settings:
     key_prefix: str
     # How many replicas of Redis must have a call, or the claim on it, before it counts.
     wait_replicas: int
+    # The share of Redis' maxmemory, or the bytes, that no new call may take.
+    redis_reserve: str
     # Seconds.
     action_timeout: float
     queue_timeout: int
@@ -150,6 +152,7 @@ def load_settings() -> Settings:
         simulator_seed=_read("SIMULATOR_SEED", 0, _whole()),
         key_prefix=_read("KEY_PREFIX", "ringback:", _key_prefix),
         wait_replicas=_read("WAIT_REPLICAS", 0, _whole(0, 16)),
+        redis_reserve=_read("REDIS_RESERVE", "10%", _reserve),
         action_timeout=_read("ACTION_TIMEOUT", 5.0, _number(0, 60)),
         queue_timeout=_read("QUEUE_TIMEOUT", 60, _whole(1, 86_400)),
         call_duration=_read("CALL_DURATION", 7_200, _whole(1, 86_400)),
@@ -250,6 +253,25 @@ def _one_of(*words: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+_RESERVE = re.compile(r"([0-9]{1,15})(%|kb|mb|gb|)", re.ASCII)
+_BYTES = {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+
+
+def reserved(text: str, most: int) -> int:
+    """The bytes of a reserve: ``10%`` of ``most`` bytes, ``64mb`` or ``1000000``. Raises
+    ValueError."""
+    found = _RESERVE.fullmatch(text)
+    if found is None or (found[2] == "%" and int(found[1]) > 50):
+        raise ValueError("a share of maxmemory up to 50%, or bytes such as 64mb")
+    number, unit = int(found[1]), found[2]
+    return most * number // 100 if unit == "%" else number * _BYTES[unit]
+
+
+def _reserve(text: str) -> str:
+    reserved(text, 0)
+    return text
 
 
 def _key_prefix(text: str) -> str:

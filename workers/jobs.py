@@ -4,15 +4,20 @@ RQ runs these by their dotted names in the process that :func:`bind` was called 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import TypeVar
 
 from rq import get_current_job
 
-from app.calls.model import State
-from app.store.queue import ACT, ACTIONS, CALLS, HANG_UP, PLACE_CALL
+from app.calls.ending_many import EndMany
+from app.calls.model import Call, State
+from app.store import audit
+from app.store.audit import Who
+from app.store.calls import Change
+from app.store.queue import ACT, ACTIONS, CALLS, END_MANY, HANG_UP, PLACE_CALL
+from app.store.writes import Note
 from app.telemetry import counting, logs
 from freeswitch.pool import SwitchPool
 from workers.actions import Actor
@@ -81,22 +86,47 @@ place_call.many = place_calls  # type: ignore[attr-defined]
 
 
 @counting.jobs(ACTIONS)
-@_logged
-def hang_up(call_id: str) -> None:
-    """Hang up what a client has asked for, the call or parties of it, on its switch."""
-    context = _bound()
-    call = context.runtime.store.get(call_id)
-    if call is None or call.state is State.ENDED or call.switch is None:
-        return
-    connection = context.pool.reach(call.switch)
-    if connection is None:
-        log.warning(
-            "call %s: switch %s is unavailable; the listener hangs the call up once it is back",
-            call.id,
-            call.switch,
-        )
-        return
-    try_to_hang_up(context.runtime.store, connection, call)
+def hang_up(*call_ids: str) -> None:
+    """Hang up what clients have asked for, calls or parties of them, on their switches."""
+    _hang_up(_bound().runtime.store.get_many(call_ids))
+
+
+@counting.jobs(ACTIONS)
+def end_many(wanted: str) -> None:
+    """Mark calls as wanted ended (EndMany as text), and hang them up. Raises an error of Redis:
+    marks that Redis has are not made again."""
+    store, many = _bound().runtime.store, EndMany.loads(wanted)
+    who = Who(**many.who)  # type: ignore[arg-type]
+    changes = []
+    for call in store.get_many(many.calls):
+        if call is not None:
+            data = ",".join(many.calls[call.id]) or None
+            note = Note("request", "hang up", data=data, who=who, audited=audit.HANG_UP)
+            changes.append(Change(call, many.applied, (note,)))
+    _hang_up(store.change_many(changes, replicated=True))
+
+
+def _hang_up(calls: Iterable[Call | None]) -> None:
+    context, job = _bound(), get_current_job()
+    unavailable = set()
+    for call in calls:
+        if call is None or call.state is State.ENDED or call.switch is None:
+            continue
+        with logs.about(call=call.id, job=job.id if job else None):
+            connection = None
+            if call.switch not in unavailable:
+                connection = context.pool.reach(call.switch)
+            if connection is None:
+                # To reach a switch that is down takes a while.
+                unavailable.add(call.switch)
+                log.warning(
+                    "call %s: switch %s is unavailable; the listener hangs the call up once it is "
+                    "back",
+                    call.id,
+                    call.switch,
+                )
+                continue
+            try_to_hang_up(context.runtime.store, connection, call)
 
 
 @counting.jobs(ACTIONS)
@@ -109,4 +139,4 @@ def act(call_id: str, request: str) -> str | None:
 
 # What each queue runs, by the names that jobs have.
 OF_CALLS = {PLACE_CALL: place_call}
-OF_ACTIONS = {HANG_UP: hang_up, ACT: act}
+OF_ACTIONS: dict[str, Callable[..., object]] = {HANG_UP: hang_up, END_MANY: end_many, ACT: act}

@@ -42,6 +42,7 @@ from workers import jobs
 from workers.claiming import ClaimingWorker
 from workers.dispatch import Dispatcher
 from workers.listener.leading import SwitchListener
+from workers.listener.unwritten import listen
 from workers.requests import RequestJob, Requests, RequestWorker
 from workers.rq_worker import QueueRunner
 from workers.runtime import Runtime, switch_addresses, tell_ready
@@ -227,8 +228,11 @@ def run_listener(settings: Settings) -> None:
     def hears() -> dict[str, bool]:
         return {listener.name: listener.hears for listener in listeners}
 
+    links = {listener.name: listener.link for listener in listeners}
+    unwritten = gevent.spawn(listen, runtime, links)
     with telling(settings, "listener", hears, listener_parts):
         _until_signal(stop, [gevent.spawn(listener.run) for listener in listeners])
+    unwritten.kill()
 
 
 def run_webhooks(settings: Settings) -> None:

@@ -102,6 +102,9 @@ def _checks(name: str, caps: Capped, calls: Sequence[Call]) -> Iterator[Check]:
             yield Check(name, "max_waiting", Count.LINE, most, of=caps.id, taken=many)
         else:
             yield Check(name, "max_waiting", Count.SET, most, of=f"waiting:{name}", taken=many)
+    if isinstance(caps, Organization) and (most := caps.max_kept) is not None:
+        age = calls[0].retention
+        yield Check(name, "max_kept", Count.KEPT, most, of=caps.number, seconds=age, taken=many)
     if (most := caps.max_legs) is not None:
         legs = sum(leg.id == leg.party for call in calls for leg in call.legs)
         yield legs_check(name, most, legs)

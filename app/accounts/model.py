@@ -72,6 +72,8 @@ class Organization(Capped):
     # The limit of its calls; None for no limit.
     legs_per_second: float | None = None
     max_waiting: int | None = field(default=10_000, kw_only=True)
+    # Calls that Redis keeps, live or ended.
+    max_kept: int | None = field(default=100_000, kw_only=True)
     # ISO 3166. With it public numbers have E.164 form; without it they stay as they are.
     country: str | None = None
     # What a source hears while the destination is dialled (app.accounts.ringback).

@@ -163,6 +163,7 @@ class OrganizationSchema(GuardedSchema, CappedSchema):
     name = _name()
     extension_digits = fields.Integer(validate=Range(1, 16))
     legs_per_second = _rate()
+    max_kept = _most()
     country = _country()
     ringback = Parsed(ringback.canonical)
     accept = fields.Nested(AcceptSchema)

@@ -29,9 +29,11 @@ class CapUse:
     free: float | None = None
 
 
-def read(redis: Redis, keys: Keys, holders: Sequence[Holder], now: float) -> list[CapUse]:
-    """The use of the caps of these holders, in two round trips. The line of an organization's calls
-    is left out while it has the default cap and nothing waits."""
+def read(
+    redis: Redis, keys: Keys, holders: Sequence[Holder], now: float, retention: int
+) -> list[CapUse]:
+    """The use of the caps of these holders, in two round trips. Calls are kept for ``retention``
+    seconds. A default cap of an organization is left out while little of it is used."""
     day = int(now // DAY)
     timed = [name for name, of in holders if of.minutes_per_day or of.cost_per_day is not None]
     usages = quotas.usages(redis, keys, timed, now)
@@ -46,10 +48,15 @@ def read(redis: Redis, keys: Keys, holders: Sequence[Holder], now: float) -> lis
             key = keys.quota_window(name, "calls_per_minute")
             pipe.zrangebyscore(key, since, "+inf", withscores=True)
             pipe.hget(keys.quota(day, name), "calls_per_day")
+        organizations = [(name, of) for name, of in holders if isinstance(of, Organization)]
+        for _, of in organizations:
+            pipe.zcount(keys.organization_records(of.number), now - retention, "+inf")
+            pipe.zcard(keys.organization_calls(of.number))
         replies = pipe.execute()
     found: list[CapUse] = []
+    first = 4 * len(holders)
     for (name, of), waiting, legs, minute, today in zip(
-        holders, *(replies[n::4] for n in range(4)), strict=True
+        holders, *(replies[n:first:4] for n in range(4)), strict=True
     ):
         usage = usages.get(name)
         seconds, money = usage.spent(now) if usage is not None else (0, 0)
@@ -65,7 +72,11 @@ def read(redis: Redis, keys: Keys, holders: Sequence[Holder], now: float) -> lis
             ("max_waiting", of.max_waiting, waiting, None),
         )
         found += _uses(name, rows)
-    return [use for use in found if use.used or not _is_default(use)]
+    for (name, of), ended, live in zip(
+        organizations, replies[first::2], replies[first + 1 :: 2], strict=True
+    ):
+        found += _uses(name, [("max_kept", of.max_kept, ended + live, None)])
+    return [use for use in found if not _is_idle(use)]
 
 
 def _uses(holder: str, rows: Iterable[tuple[str, int | None, int, Any]]) -> Iterator[CapUse]:
@@ -74,9 +85,13 @@ def _uses(holder: str, rows: Iterable[tuple[str, int | None, int, Any]]) -> Iter
             yield CapUse(holder, cap, limit, used, free if used >= limit else None)
 
 
-def _is_default(use: CapUse) -> bool:
-    default = Organization.__dataclass_fields__["max_waiting"].default
-    return use.holder.startswith("organization:") and (use.cap, use.limit) == (
-        "max_waiting",
-        default,
-    )
+# The shares of an organization's default caps that are not worth a line.
+_IDLE = {"max_waiting": 0.0, "max_kept": 0.8}
+
+
+def _is_idle(use: CapUse) -> bool:
+    share = _IDLE.get(use.cap)
+    if share is None or not use.holder.startswith("organization:"):
+        return False
+    is_default = use.limit == Organization.__dataclass_fields__[use.cap].default
+    return is_default and use.used <= share * use.limit

@@ -24,6 +24,9 @@ class Count(StrEnum):
     # call adds them.
     SET = "set"
     LINE = "line"
+    # The calls of an organization that Redis keeps: those that were accepted within the last
+    # ``seconds``, live or ended, with ``taken`` more. ``of`` is the organization's number.
+    KEPT = "kept"
     # The members that were not seen within 30 days before, by day (UTC).
     NEW = "new"
 

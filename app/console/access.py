@@ -18,8 +18,6 @@ VERBS = {
     "disable": ("app", True),
     "enable": ("app", False),
 }
-# The calls that are hung up together.
-_CHUNK = 100
 
 
 def shown(accounts: Accounts) -> dict[str, Any]:
@@ -60,8 +58,7 @@ def change(
         return 0
     time.sleep(SEEN_BY_ALL)
     calls = list(calls_of(store, kind, name))
-    for first in range(0, len(calls), _CHUNK):
-        phone_calls.hang_up(caller, calls[first : first + _CHUNK], None)
+    phone_calls.hang_up(caller, calls, None)
     return len(calls)
 
 

@@ -27,7 +27,6 @@ from app.accounts.caller import OWNER, SELF, Caller
 from app.accounts.model import Accounts, App, Compatibility, Level
 from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore
-from app.calls.watch import is_hang_up_pending
 from app.console.charts import SPANS
 from app.console.services import Console
 from app.console.sessions import LIFETIME, app_of_secret, app_of_token
@@ -261,13 +260,12 @@ def hang_up(call_id: str) -> tuple[Response, int]:
     found = phone_calls.find(caller, OWNER, SELF, call_id)
     if not found:
         raise api_error("pc_phonecall_invalid", cause="unknown")
-    concerned = phone_calls.hang_up(caller, found, query.get("phoneNumber"))
+    concerned, done = phone_calls.hang_up(caller, found, query.get("phoneNumber"))
     if not concerned:
         raise api_error(
             "pc_destination_invalid", "That number is not in the call.", field="phoneNumber"
         )
-    pending = is_hang_up_pending(concerned[0])
-    return jsonify(console.rows(caller, concerned)[0]), 202 if pending else 200
+    return jsonify(console.rows(caller, concerned)[0]), 200 if done else 202
 
 
 # Events, charts, queues and switches

@@ -41,11 +41,15 @@ class BuildInfo(Collector):
 class RedisGauges(Collector):
     """A collector for the gauges that are read from Redis."""
 
-    def __init__(self, store: CallStore, accounts: AccountStore, organizations: int) -> None:
-        """``organizations`` is the most that are told apart."""
+    def __init__(
+        self, store: CallStore, accounts: AccountStore, organizations: int, retention: int
+    ) -> None:
+        """``organizations`` is the most that are told apart; calls are kept for ``retention``
+        seconds."""
         self._store = store
         self._accounts = accounts
         self._organizations = organizations
+        self._retention = retention
         self._queue = JobQueue(store.redis, store.keys)
         self._switches = SwitchStore(store.redis, store.keys)
 
@@ -100,7 +104,8 @@ class RedisGauges(Collector):
 
     def _of_caps(self) -> Iterator[GaugeMetricFamily]:
         holders = caps.capped_organizations(self._accounts.current())[: self._organizations]
-        found = usage.read(self._store.redis, self._store.keys, holders, self._store.now())
+        redis, keys, now = self._store.redis, self._store.keys, self._store.now()
+        found = usage.read(redis, keys, holders, now, self._retention)
         ratios = [
             ((use.holder.partition(":")[2], use.cap), use.used / use.limit if use.limit else 1.0)
             for use in found

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from app.accounts.store import AccountStore
 from app.settings import Settings
@@ -19,6 +19,7 @@ from app.store.client import connect, is_unavailable
 from app.store.keys import Keys
 from app.store.pace import Pacer
 from app.store.queue import ACTIONS, CALLS, REQUESTS, workers
+from app.store.reserve import Reserve, Room
 from app.store.switches import Switch, SwitchStore
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,9 @@ def redis_part(store: CallStore) -> Part:
     """The part Redis: whether Redis answers and accepts writes."""
     try:
         store.redis.set(f"{store.keys.prefix}probe", 1, ex=_PROBE_TTL)
+    except OutOfMemoryError:
+        # All processes see this, and none can do without those that still hang up calls.
+        return Part(Readiness.DEGRADED, "Redis is full: no call is accepted or dialled.")
     except RedisError as error:
         return Part(Readiness.NOT_READY, _why(error))
     return Part()
@@ -97,13 +101,17 @@ class ApiHealth:
     switches only degrade it. They are missing for all APIs, and calls wait for them. A load
     balancer that took out all APIs would only make it worse."""
 
-    def __init__(self, store: CallStore, accounts: AccountStore) -> None:
+    def __init__(self, store: CallStore, accounts: AccountStore, reserve: Reserve) -> None:
         self._store = store
+        self._reserve = reserve
         self._accounts = accounts
         self._switches = SwitchStore(store.redis, store.keys)
 
     def __call__(self) -> Parts:
         parts = {"redis": redis_part(self._store)}
+        if parts["redis"].level is Readiness.READY and self._reserve.room is Room.NONE:
+            why = "Redis is nearly full: no new call is accepted."
+            parts["redis"] = Part(Readiness.DEGRADED, why)
         if is_ready(parts):
             try:
                 parts |= self._others()

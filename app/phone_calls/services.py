@@ -25,6 +25,7 @@ from app.accounts.model import (
 from app.accounts.prompts import AcceptRule, AnnounceRule, Prompt, missing
 from app.accounts.scopes import AppScope
 from app.calls import actions
+from app.calls.ending_many import EndMany
 from app.calls.model import (
     HANG_UP,
     Asked,
@@ -49,11 +50,13 @@ from app.settings import Settings, parse_networks
 from app.store import audit, index, metadata_index
 from app.store.accepting import Accepted, Acceptor
 from app.store.audit import Who
-from app.store.calls import CallStore
+from app.store.calls import CallStore, Change
+from app.store.client import is_unavailable
 from app.store.errors import NotReplicated, OutcomeUnknown
 from app.store.index import ALL, Place, Span
 from app.store.pace import Pacer, QueuePosition
 from app.store.queue import JobQueue
+from app.store.reserve import Reserve, Room
 from app.store.writes import Note
 from app.telemetry import counting
 from app.web.cursor import Page
@@ -65,6 +68,8 @@ log = logging.getLogger(__name__)
 # Seconds for which this process remembers whether a switch is unreachable.
 _SWITCH_AGE = 0.1
 
+# The most calls that a request itself marks to be hung up.
+MOST_AT_ONCE = 100
 INVITE = "conferenceInvite"
 _OTHER_REQUEST = "Another request with this nonce placed its calls. They are kept."
 _OWN_LEGS = (
@@ -78,6 +83,10 @@ _TYPES = {
 }
 
 
+# A call, how to mark it, and the number of the party that is to be hung up, None for all.
+Wanted = tuple[Call, Callable[[Call], Call], str | None]
+
+
 class PhoneCalls:
     """The service that creates, finds and hangs up calls."""
 
@@ -88,6 +97,7 @@ class PhoneCalls:
         self._acceptor = Acceptor(store)
         self._queue = queue
         self._pacer = pacer
+        self._reserve = Reserve(store.redis, store.keys, settings)
         # When Redis last said whether a switch is unreachable, in seconds of the monotonic clock;
         # and since when unreachable switches are, in epoch seconds. Both by the switch's name.
         self._asked: dict[str, float] = {}
@@ -134,6 +144,7 @@ class PhoneCalls:
         guard = Guard.of(caller.accounts, extension.number, [owner.id], [caller.app.id])
         nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
         organization = caller.accounts.organizations[owner.organization]
+        self._check_reserve(caller.accounts, organization)
         holders = caps.holders(organization, owner, caller.app)
         counted = caps.counted(holders)
         calls = [
@@ -163,6 +174,21 @@ class PhoneCalls:
             about = {"field": "/nonce", "value": nonce}
             raise api_error("pc_nonce_invalid", _OTHER_REQUEST, cause="used", **about)
         return accepted
+
+    def _check_reserve(self, accounts: Accounts, organization: Organization) -> None:
+        """Raise ApiError if Redis keeps what is left of its memory for other calls."""
+        room = self._reserve.room
+        if room is Room.NONE:
+            raise api_error("service_unavailable", cause="full", retry_after=10)
+        if room is not Room.FAIR:
+            return
+        numbers = [each.number for each in accounts.organizations.values()]
+        if self._reserve.is_beyond_share(organization.number, numbers):
+            holder = f"organization:{organization.id}"
+            counting.cap_refused(holder, "memory")
+            raise api_error(
+                "quota_exceeded", cause="memory", retry_after=60, cap=f"{holder} memory"
+            )
 
     def _digest(
         self,
@@ -527,14 +553,16 @@ class PhoneCalls:
         extension: str = SELF,
         *,
         user_name: str = OWNER,
-    ) -> list[Call]:
-        """Hang up the calls, or only the party with ``number`` in them. Returns these calls once
-        the switch has done it, or after RINGBACK_ACTION_TIMEOUT.
+    ) -> tuple[list[Call], bool]:
+        """Hang up the calls, or only the party with ``number`` in them. Returns these calls and
+        whether it is done, once the switch has done it, or after RINGBACK_ACTION_TIMEOUT. Of more
+        than MOST_AT_ONCE calls it is not done yet.
 
         Of a call that the app does not supervise, this hangs up only its own legs, and of these
         only the ones of ``extension``. ``user_name`` is the user in the URI of the request. Raises
         ApiError if the app may hang up nothing.
         """
+        end = time.monotonic() + self._settings.action_timeout
         found = {call.id: number and number_in(caller, number, call) for call in calls}
         if number is not None:
             calls = [call for call in calls if found[call.id] is not None]
@@ -543,14 +571,37 @@ class PhoneCalls:
         if calls and not may:
             raise caller.lacks_right(calls[0], _OWN_LEGS)
         who = caller.who(caller.asking_user(user_name))
-        concerned = [
-            self.request_hang_up(
-                call, self._hang_up_by(caller, who, found[call.id], only), found[call.id], who
-            )
+        if len(may) > MOST_AT_ONCE:
+            self._have_ended(caller, may, found, only, who)
+            return may, False
+        wanted = [
+            (call, self._hang_up_by(caller, who, found[call.id], only), found[call.id])
             for call in may
         ]
-        end = time.monotonic() + self._settings.action_timeout
-        return [self._await(call, end - time.monotonic()) for call in concerned]
+        concerned, unwritten = self.request_hang_ups(wanted, who)
+        # Redis cannot tell the end of what it could not write.
+        if not unwritten:
+            concerned = self._await_ended(concerned, end)
+        return concerned, not any(map(is_hang_up_pending, concerned))
+
+    def _have_ended(
+        self,
+        caller: Caller,
+        calls: Sequence[Call],
+        numbers: Mapping[str, str | None],
+        extension: str | None,
+        who: Who,
+    ) -> None:
+        """Have workers mark the calls and hang them up: this process would take too long."""
+        parties: dict[str, Sequence[str]] = {}
+        for call in calls:
+            number = numbers[call.id]
+            if caller.supervises(call):
+                parties[call.id] = (number,) if number else ()
+            elif own := _own_legs(caller, call, number, extension):
+                parties[call.id] = tuple(dict.fromkeys(leg.number for leg in own))
+        at = self._store.now()
+        self._queue.end_many(EndMany(secrets.token_hex(6), at, asdict(who), parties))
 
     def _hang_up_by(
         self,
@@ -574,32 +625,59 @@ class PhoneCalls:
 
         return transition
 
-    def request_hang_up(
-        self,
-        call: Call,
-        transition: Callable[[Call], Call],
-        number: str | None,
-        who: Who | None = None,
-    ) -> Call:
-        """Note that a client (``who``) wants the call, or its party with ``number``, hung up, and
-        have a worker do it. Returns the call after that."""
-        note = Note("request", "hang up", data=number, who=who, audited=audit.HANG_UP)
+    def request_hang_ups(
+        self, wanted: Sequence[Wanted], who: Who | None = None
+    ) -> tuple[list[Call], bool]:
+        """Note that a client (``who``) wants calls, or parties of them, hung up, and have workers
+        do it, in a few round trips. Returns the calls after that, and whether Redis refused to
+        write any of it, so that listeners do it."""
+        changes = []
+        for call, transition, number in wanted:
+            note = Note("request", "hang up", data=number, who=who, audited=audit.HANG_UP)
+            changes.append(Change(call, transition, (note,)))
+        errors: dict[str, Exception] = {}
         try:
             # A client relies on this answer as on the acceptance of the call.
-            changed = self._store.change(call, transition, note, replicated=True)
-        except KeyError:
-            return call
+            changed = self._store.change_many(changes, replicated=True, errors=errors)
         except NotReplicated as error:
             raise OutcomeUnknown(str(error)) from error
-        if is_hang_up_pending(changed) and changed.switch is not None:
-            self._queue.hang_up(changed)
-        return changed
+        found = [
+            # A call that Redis no longer keeps is over.
+            after or self._without_redis(change, errors.get(change.call.id))
+            for change, after in zip(changes, changed, strict=True)
+        ]
+        pending = [call for call in found if call.switch is not None and is_hang_up_pending(call)]
+        if pending := [call for call in pending if call.id not in errors]:
+            self._queue.hang_up(*pending)
+        return found, bool(errors)
+
+    def _without_redis(self, change: Change, error: Exception | None) -> Call:
+        """The call of a change that was not written. If Redis refuses writes, the listeners are
+        asked directly to hang up. Raises the error where nobody was asked."""
+        if error is None:
+            return change.call
+        wanted = change.transition(change.call)
+        if not is_unavailable(error) or not self._store.send_hang_up(change.call, wanted):
+            raise error
+        log.error("call %s: Redis refused the hang-up, the listener has it: %s", wanted.id, error)
+        return wanted
+
+    def _await_ended(self, calls: Sequence[Call], end: float) -> list[Call]:
+        """The calls once the switch has hung them up, or as they stand at ``end`` (monotonic)."""
+        found: list[Call] = []
+        for at, call in enumerate(calls):
+            if (left := end - time.monotonic()) <= 0:
+                rest = calls[at:]
+                now = self._store.get_many(call.id for call in rest)
+                return [*found, *(new or old for new, old in zip(now, rest, strict=True))]
+            found.append(self._await(call, left) if is_hang_up_pending(call) else call)
+        return found
 
     def _await(self, call: Call, timeout: float) -> Call:
         def done(current: Call) -> bool:
             return not is_hang_up_pending(current)
 
-        return self._store.wait(call.id, done, max(0.0, timeout)) or call
+        return self._store.wait(call.id, done, timeout) or call
 
 
 def _visible(scope: Scope, calls: Iterable[Call | None]) -> list[Call]:

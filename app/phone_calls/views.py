@@ -11,7 +11,6 @@ from marshmallow import ValidationError
 from app.accounts.caller import Caller
 from app.accounts.scopes import AppScope
 from app.calls.model import Call, State
-from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError, api_error
 from app.phone_calls.actions import ActionQuery, ActionSchema, PhoneCallActions
 from app.phone_calls.schemas import (
@@ -142,10 +141,9 @@ def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Resp
         # The answer is an empty list. The audit has the refusal.
         g.refusal = "pc_phonecall_invalid"
     asked = query.get("phoneNumber")
-    concerned = phone_calls.hang_up(caller, calls, asked, extension, user_name=user)
-    pending = any(map(is_hang_up_pending, concerned))
+    concerned, done = phone_calls.hang_up(caller, calls, asked, extension, user_name=user)
     answer = picked(_resources(phone_calls, concerned, user, extension), names)
-    return jsonify(answer), 202 if pending else 200
+    return jsonify(answer), 200 if done else 202
 
 
 def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response, int]:

@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from app.calls.model import Call, State, call_id_of, evolve, is_leg_uuid
 from app.calls.quota import Check, NoRoom, QuotaExceeded, Wait
-from app.store import once, quotas, scripts, writes
+from app.store import once, quotas, scripts, unwritten, writes
 from app.store.client import is_unavailable
 from app.store.errors import NotReplicated
 from app.store.keys import Keys
@@ -162,6 +162,11 @@ class CallStore(CallReader):
         if errors is None and refused:
             raise next(iter(refused.values()))
         return done
+
+    def send_hang_up(self, call: Call, wanted: Call) -> int:
+        """Ask the listeners for the hang-up that Redis refused to write. Returns how many heard
+        it."""
+        return unwritten.send(self.redis, self.keys, call, wanted)
 
     def _run(self, steps: list[tuple[list[str], list[str]]], replicated: bool) -> list[Any]:
         """Run change.lua for each step, all in one round trip."""

@@ -21,6 +21,7 @@ from app.store import replies
 from app.store.queue import (
     ACT,
     ACT_REQUEST,
+    END_MANY,
     HANG_UP,
     HANG_UP_REQUEST,
     PLACE_CALL,
@@ -32,7 +33,7 @@ from app.store.queue import (
 _AT_ONCE = 500
 # A second run of these is harmless: a call is accepted and claimed once, and a leg that was hung up
 # is gone.
-_AGAIN = (PLACE_CALL, HANG_UP, PLACE_REQUEST, HANG_UP_REQUEST)
+_AGAIN = (PLACE_CALL, HANG_UP, END_MANY, PLACE_REQUEST, HANG_UP_REQUEST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class Keys:
         self.webhook_targets = f"{self.webhooks}targets"
         self.dead_letters = f"{self.webhooks}dead"
         # Who asked for what: all but the placing and hanging up of calls, and these.
+        # The channel of hang-ups that Redis refused to write.
+        self.hangups = f"{prefix}hangups"
         self.audit = f"{prefix}audit"
         self.audit_calls = f"{prefix}audit:calls"
 

@@ -3,6 +3,7 @@
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from rq.utils import now, utcformat
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from app.calls.actions import Request
+from app.calls.ending_many import EndMany
 from app.calls.model import Call
 from app.store import once, replies
 from app.store.client import BLOCK_LIMIT
@@ -31,6 +33,7 @@ QUEUES = (CALLS, ACTIONS, REQUESTS)
 
 PLACE_CALL = "workers.jobs.place_call"
 HANG_UP = "workers.jobs.hang_up"
+END_MANY = "workers.jobs.end_many"
 ACT = "workers.jobs.act"
 # The jobs of other programs (docs/guide/enqueue.md).
 PLACE_REQUEST = "ringback.place"
@@ -42,6 +45,8 @@ _RESULT_TTL = 60
 _FAILURE_TTL = 86_400
 # Workers that are shown at most.
 _MOST = 200
+# The calls that one job hangs up, and those that one job marks first.
+_TOGETHER, _MARKED_TOGETHER = 20, 100
 # Seconds beyond the time a call may wait for a switch.
 _JOB_MARGIN = 30
 
@@ -83,9 +88,33 @@ class JobQueue:
         pipeline.hset(Job.key_for(call.id), mapping=record)
         self.calls.push_job_id(call.id, pipeline=pipeline)
 
-    def hang_up(self, call: Call) -> None:
-        """Have a worker hang up what the call's marks ask for."""
-        self._enqueue(self.actions, HANG_UP, call.id, timeout=_JOB_MARGIN)
+    def hang_up(self, *calls: Call) -> None:
+        """Have workers hang up what the calls' marks ask for."""
+        ids = [call.id for call in calls]
+        some = (ids[at : at + _TOGETHER] for at in range(0, len(ids), _TOGETHER))
+        self._enqueue_all(HANG_UP, list(some))
+
+    def end_many(self, wanted: EndMany) -> None:
+        """Have workers mark calls and hang them up."""
+        calls, jobs = list(wanted.calls.items()), []
+        for at in range(0, len(calls), _MARKED_TOGETHER):
+            some = replace(wanted, calls=dict(calls[at : at + _MARKED_TOGETHER]))
+            jobs.append([some.dumps()])
+        self._enqueue_all(END_MANY, jobs)
+
+    def _enqueue_all(self, job: str, each: Sequence[list[str]]) -> None:
+        """Write a job for the arguments of each, in one step."""
+        pipe = self._redis.pipeline()
+        for args in each:
+            self.actions.enqueue_call(
+                job,
+                args=args,
+                result_ttl=_RESULT_TTL,
+                failure_ttl=_FAILURE_TTL,
+                pipeline=pipe,
+                timeout=_JOB_MARGIN,
+            )
+        once.run(self._redis, self._keys, once.new_mark(), once.gathered(pipe))
 
     def act(
         self,

@@ -118,6 +118,18 @@ local function take_quota(prefix, now, text, ask)
     return {used = used, more = 0}
   end
 
+  -- A record stands in the index from the end of its call; those that live are counted apart.
+  local function kept(check)
+    local records, since = prefix .. 'cdr:organization:' .. check.of, now / 1000000 - check.seconds
+    local used = redis.call('ZCOUNT', records, since, '+inf')
+      + redis.call('ZCARD', prefix .. 'calls:organization:' .. check.of)
+    if used + check.taken > check.limit then
+      local oldest = redis.call('ZRANGEBYSCORE', records, since, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+      return {used = used, free = oldest and (tonumber(oldest) + check.seconds) * 1000000 or -1}
+    end
+    return {used = used, more = check.taken, lasts = until_midnight}
+  end
+
   local function fresh(check)
     local seen = prefix .. 'quota:seen:' .. check.holder .. ' ' .. check.name
     local key = prefix .. 'quota:new:' .. today .. ':' .. check.holder .. ' ' .. check.name
@@ -145,7 +157,7 @@ local function take_quota(prefix, now, text, ask)
 
   -- Each says how much is used; then when there is room, if there is none, or how much more it takes,
   -- and the seconds after which the count begins anew.
-  local counts = {window = window, day = day, spent = spent, set = size, line = size, new = fresh}
+  local counts = {window = window, day = day, spent = spent, set = size, line = size, kept = kept, new = fresh}
   for place, check in ipairs(checks) do
     local found = counts[check.count](check)
     if found.free then return place - 1, found.used, found.free end

@@ -23,6 +23,8 @@ Command = tuple[str, ...]
 
 # The entries kept in the stream of all calls' changes.
 EVENTS_KEPT = 100_000
+# The seconds for which a call is kept that ended before any worker claimed it.
+UNDIALLED_KEPT = 3_600
 # The entries kept in the timeline of one call.
 TIMELINE_KEPT = 1000
 _EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_KEPT), "*")
@@ -190,8 +192,11 @@ def commands(
         kept = [(call, 0), (timeline, 0)]
         if new.nonce:
             kept.append((keys.nonce(new.app, new.nonce), 90_000))
+        retention = new.retention
+        if new.claimed is None:
+            retention = min(retention, UNDIALLED_KEPT)
         for key, more in kept:
-            yield "EXPIRE", key, str(new.retention + more)
+            yield "EXPIRE", key, str(retention + more)
 
 
 def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:

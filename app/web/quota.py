@@ -13,6 +13,7 @@ _WHAT = {
     "legs_per_second": "legs per second",
     "max_legs": "legs at a time",
     "max_waiting": "waiting calls",
+    "max_kept": "calls that are kept",
     "calls_per_minute": "calls in 60 seconds",
     "calls_per_day": "calls a day",
     "minutes_per_day": "minutes a day",

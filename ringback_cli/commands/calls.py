@@ -273,9 +273,8 @@ def hang_up(session: Session, chosen: Sequence[Call]) -> list[str]:
     left = []
     with progress() as bar:
         asked = bar.add_task("requested", total=len(chosen))
-        for call in chosen:
-            service.hang_up(asking, [call], None)
-            bar.advance(asked)
+        service.hang_up(asking, chosen, None)
+        bar.update(asked, completed=len(chosen))
         ended = bar.add_task("ended", total=len(chosen))
         limit = time.monotonic() + _HANG_UP_LIMIT
         for call in chosen:

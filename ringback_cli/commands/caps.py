@@ -26,7 +26,9 @@ def command(holder: str | None, as_json: bool) -> None:
                 f"No organization, user or app is {holder}. Give its id as organization:ID, "
                 "user:ID or app:ID."
             )
-    found = usage.read(session.redis, session.keys, holders, session.now())
+    found = usage.read(
+        session.redis, session.keys, holders, session.now(), session.settings.retention
+    )
     if as_json:
         put_json(
             [

@@ -369,7 +369,7 @@ def test_the_use_of_each_cap(ask: Ask, cap: Cap, store: CallStore, redis: Redis)
 
 def uses(redis: Redis, store: CallStore) -> dict[str, usage.CapUse]:
     accounts = AccountStore(redis, Keys()).current()
-    found = usage.read(redis, Keys(), caps.all_holders(accounts), store.now())
+    found = usage.read(redis, Keys(), caps.all_holders(accounts), store.now(), 86_400)
     return {use.cap: use for use in found}
 
 

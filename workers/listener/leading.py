@@ -127,6 +127,11 @@ class SwitchListener:
         return self._name
 
     @property
+    def link(self) -> SwitchConnection:
+        """The connection for commands."""
+        return self._link
+
+    @property
     def hears(self) -> bool:
         """Whether it is connected to the switch, and the switch's events come."""
         return self._events.up and self._link.up

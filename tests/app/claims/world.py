@@ -213,7 +213,9 @@ class World:
         self.failed_over = False
         self.redis = Redis(self)
         self.queue = Queue(self.redis)
-        self.settings = replace(_settings(), reconcile_interval=3.0, wait_replicas=replicas)
+        self.settings = replace(
+            _settings(), reconcile_interval=3.0, wait_replicas=replicas, redis_reserve="0"
+        )
         self.switches = {name: Switch(self, name) for name in SWITCHES}
         builders = {"worker": _build_worker, "listener": _build_listener, "api": _build_api}
         self.processes = {
@@ -449,7 +451,7 @@ class World:
                 if (call := store.get(call_id)) is not None:
                     at = store.now()
                     end = partial(transitions.hang_up_number, number=number, at=at)
-                    service.request_hang_up(call, end, number)
+                    service.request_hang_ups([(call, end, number)])
                     if number is None:
                         self.hung_up.add(call_id)
 
@@ -1264,8 +1266,8 @@ class Queue:
     def place_call(self, call: Call, pipeline: _Pipeline) -> None:
         pipeline.command_stack.append((("RPUSH", self.CALLS, call.id), {}))
 
-    def hang_up(self, call: Call) -> None:
-        self._redis.execute(lambda: self._list(self.ACTIONS).append(call.id))
+    def hang_up(self, *calls: Call) -> None:
+        self._redis.execute(lambda: self._list(self.ACTIONS).extend(call.id for call in calls))
 
     def take(self, name: str) -> str | None:
         self._redis.world.wait("idle", lambda: bool(self._list(name)))
