@@ -1,0 +1,1 @@
+"""What a hostile client does to a quiet one: `python -m bench.abuse`."""

@@ -1,0 +1,141 @@
+"""What abuse by one organization costs another, as one table.
+
+    python -m bench.abuse [--part NAME,NAME] [--seconds N] [--list]
+
+For each part it starts a stack of its own, measures a quiet client alone, then beside the abuse,
+and ends all processes. Exit status 1 if something is beyond its bound.
+
+A part is a module of this package: `TITLE`; `BOUND`, the most times that the quiet client's p95
+beside the abuse may be its p95 alone; and `abuse(stack, stop)`, which goes on until `stop` is set
+and returns further figures by name. It may have `prepare(stack)`, `SETTINGS` (fields of
+app.settings.Settings) and `LIMITS`: for some of the figures the most that they may be.
+"""
+
+import argparse
+import importlib
+import pkgutil
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+from typing import NoReturn
+
+import bench.abuse
+from bench.abuse.harness import KINDS, measure, started
+from bench.speed.table import figure, quantile
+
+# Seconds of abuse before the quiet client measures beside it.
+LEAD = 2.0
+# The most seconds that /readyz may take, p95: a probe gives up later.
+READY = 0.5
+_SHARES = (0.5, 0.95)
+
+
+def main() -> int:
+    given = _arguments()
+    # As Ctrl-C does, so that every process is ended.
+    signal.signal(signal.SIGTERM, _stopped)
+    good = [_run(name, given.seconds) for name in given.part]
+    return 0 if all(good) else 1
+
+
+def _run(name: str, seconds: float) -> bool:
+    """Run a part and print its rows; whether all is within its bounds."""
+    part = _module(name)
+    print(f"\n{name}: {part.TITLE}", flush=True)
+    stop = threading.Event()
+    with started(getattr(part, "SETTINGS", {})) as stack, ThreadPoolExecutor(1) as threads:
+        if hasattr(part, "prepare"):
+            part.prepare(stack)
+        alone = measure(stack, seconds)
+        try:
+            work = threads.submit(part.abuse, stack, stop)
+            time.sleep(LEAD)
+            beside = measure(stack, seconds)
+        finally:
+            stop.set()
+        figures = work.result()
+    return _show(part, alone, beside, figures)
+
+
+def _show(
+    part: ModuleType,
+    alone: dict[str, list[float]],
+    beside: dict[str, list[float]],
+    figures: dict[str, object],
+) -> bool:
+    columns = ("", "alone p50", "p95", "beside p50", "p95", "ratio", "bound")
+    print("  {:32}{:>11}{:>11}{:>11}{:>11}{:>9}  {}".format(*columns))
+    good = True
+    for kind in KINDS:
+        found = [quantile(each[kind], share) for each in (alone, beside) for share in _SHARES]
+        ratio = found[3] / found[1]
+        if kind == "readyz":
+            holds, bound = found[3] <= READY, f"{READY * 1e3:g} ms"
+        else:
+            holds, bound = ratio <= part.BOUND, f"{part.BOUND:g} times"
+        good &= holds
+        cells = "".join(f"{figure(each * 1e3):>11}" for each in found)
+        print(f"  {kind + ', ms':32}{cells}{figure(ratio):>9}  {_verdict(holds, bound)}")
+    limits = getattr(part, "LIMITS", {})
+    for name, value in figures.items():
+        shown = figure(float(value)) if isinstance(value, int | float) else str(value)
+        verdict = ""
+        if name in limits:
+            holds = isinstance(value, int | float) and value <= limits[name]
+            good &= holds
+            verdict = _verdict(holds, f"{limits[name]:g}")
+        print(f"  {name:42} {shown:>11}  {verdict}")
+    for name in limits.keys() - figures.keys():
+        good = False
+        print(f"  {name:42} {'':>11}  MISSING")
+    sys.stdout.flush()
+    return good
+
+
+def _verdict(holds: bool, bound: str) -> str:
+    return f"≤ {bound}" if holds else f"≤ {bound}: BEYOND"
+
+
+def parts() -> list[str]:
+    """The names of all parts."""
+    names = sorted(module.name for module in pkgutil.iter_modules(bench.abuse.__path__))
+    return [name for name in names if name != "__main__" and hasattr(_module(name), "TITLE")]
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"bench.abuse.{name}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m bench.abuse",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--part", type=_names, metavar="NAME,NAME", help="only these")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each measure (15)")
+    parser.add_argument("--list", action="store_true", help="name the parts")
+    given = parser.parse_args()
+    if given.list:
+        print("\n".join(parts()))
+        sys.exit(0)
+    given.part = given.part or parts()
+    return given
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - set(parts()):
+        raise argparse.ArgumentTypeError(f"no part is named {', '.join(sorted(unknown))}")
+    return names
+
+
+def _stopped(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
