@@ -43,6 +43,7 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     from app.web.compressing import compress_answers
     from app.web.cors import allow_origins
     from app.web.headers import add_headers
+    from app.web.rates import tell_limits
     from app.web.services import EXTENSION
 
     app = Flask("ringback", static_folder=None)
@@ -55,6 +56,7 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     app.extensions[EXTENSION] = services
     logs.bind_request(app)
     add_headers(app)
+    tell_limits(app)
     compress_answers(app)
     allow_origins(app, parse_origins(settings.cors_origins or ""))
     tracing.trace_requests(app)

@@ -136,6 +136,17 @@ COMMON = {
             "login": "There is no app with these credentials.",
         },
     ),
+    "rate_limit_exceeded": Code(
+        429,
+        "The app sends too many requests. Retry later.",
+        "The app, or the address of a request without a good token, has used up "
+        "[its rate limit](guide/http.md#rate-limits). Nothing was done.",
+        "Retry after the seconds of `Retry-After`, and send fewer at a time.",
+        {
+            "calls": "The app places too many calls. Retry later.",
+            "address": "Too many requests without a good token came from this address.",
+        },
+    ),
     "internal_server_error": Code(
         500,
         "Ringback met an unexpected fault and logged it.",

@@ -30,6 +30,7 @@ from app.stream.services import CallStream
 from app.telemetry import counting
 from app.web.auditing import Auditor
 from app.web.auth import Authenticator
+from app.web.rates import RateLimits
 
 # Seconds after which a change of the accounts counts at the latest.
 _ACCOUNTS_AGE = 0.1
@@ -60,12 +61,15 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
     phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
     tokens = Tokens(redis, keys, settings.token_lifetime, calls.now)
     counting.tell_apart(settings.metrics_organizations)
+    # Jobs wait in their queue for a worker: the queue is their limit.
+    limits = RateLimits({}) if of_jobs else RateLimits.of(settings, redis, keys)
     impatient = impatient_store(settings)
     return [
         store,
         phone_calls,
         tokens,
-        Authenticator(store, tokens.app_of, calls.now),
+        Authenticator(store, tokens.app_of, tokens.is_issued, limits, calls.now),
+        limits,
         PhoneCallEvents(
             calls, parse_networks(settings.webhook_allow or ""), settings.action_timeout
         ),

@@ -63,6 +63,13 @@ class Settings:
     webhook_retry_delay: float
     webhook_retries: int
     webhook_allow: str | None
+    # Rate limits: the requests and calls of an app each second, and at once; the refused tokens of
+    # an address each minute. 0 for no limit.
+    app_requests: int
+    app_requests_burst: int
+    app_calls: int
+    app_calls_burst: int
+    refused_tokens: int
     # Names and words.
     recordings: str
     video_codecs: str
@@ -174,6 +181,11 @@ def load_settings() -> Settings:
         webhook_retry_delay=_read("WEBHOOK_RETRY_DELAY", 5.0, _number(0.01, 3_600)),
         webhook_retries=_read("WEBHOOK_RETRIES", 12, _whole(0, 30)),
         webhook_allow=_read("WEBHOOK_ALLOW", None, _networks),
+        app_requests=_read("APP_REQUESTS", 500, _whole(0, 1_000_000)),
+        app_requests_burst=_read("APP_REQUESTS_BURST", 5_000, _whole(1, 1_000_000)),
+        app_calls=_read("APP_CALLS", 100, _whole(0, 1_000_000)),
+        app_calls_burst=_read("APP_CALLS_BURST", 1_000, _whole(1, 1_000_000)),
+        refused_tokens=_read("REFUSED_TOKENS", 60, _whole(0, 1_000_000)),
         recordings=_read(
             "RECORDINGS",
             "/var/lib/freeswitch/recordings/{organization}/{date}/{call}-{view}-{time}.{format}",

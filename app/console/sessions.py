@@ -1,7 +1,6 @@
 """Console sessions in Redis. The browser has a session's random name in a cookie."""
 
 import json
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from redis import Redis
 from app.accounts.credentials import Credential, matching
 from app.accounts.model import Accounts, App, token_sha256
 from app.store.keys import Keys
+from app.store.mint import Mint
 
 # The lifetime of a session in seconds: a working day.
 LIFETIME = 43_200
@@ -23,10 +23,11 @@ class Sessions:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._prefix = f"{keys.prefix}console:session:"
+        self._mint = Mint(redis, keys.mint)
 
     def begin(self, app: App, credential: Credential) -> str:
         """The name of a new session. Only the browser gets the name: Redis stores its hash."""
-        name = secrets.token_urlsafe(32)
+        name = self._mint.make()
         kept = json.dumps({"app": app.id, "credential": token_sha256(credential.sha256)})
         self._redis.set(self._key(name), kept, ex=LIFETIME)
         return name
@@ -34,7 +35,7 @@ class Sessions:
     def app_of(self, name: str, accounts: Accounts, now: Callable[[], float]) -> App | None:
         """The app of a session; None if the session has ended. The session ends with the app, and
         with the token or secret that it began with."""
-        kept: Any = self._redis.get(self._key(name)) if name else None
+        kept: Any = self._redis.get(self._key(name)) if self._mint.made(name) else None
         if kept is None:
             return None
         found = json.loads(kept)

@@ -46,6 +46,7 @@ from app.web.compressing import ready
 from app.web.fields import load
 from app.web.listing import MAX_VALUES
 from app.web.needs import needs
+from app.web.rates import RateLimits, check_calls, count_request, network, place_calls
 from app.web.services import service
 from app.web.shown import clean
 
@@ -156,23 +157,25 @@ def log_in() -> tuple[Response, int]:
     token, client_id, secret = (
         clean(str(body.get(name) or "")).strip() for name in ("token", "client_id", "client_secret")
     )
-    address = client_address()
-    # Failures count together with those of the token endpoint. A wrong token counts for no client.
-    counted = "" if token else client_id
-    known = bool(token) or client_id in accounts.clients
-    if known and tokens.is_barred(counted, address):
-        raise ApiError(429, "slow_down", OAUTH_CODES["slow_down"].message, 60)
-    console = service(Console)
+    address, console = client_address(), service(Console)
+    counted = network(address)
     if token:
         found = app_of_token(accounts, token, console.store.now)
     else:
+        # Failures count together with those of the token endpoint.
         found = app_of_secret(accounts, client_id, secret, console.store.now)
+        if found is not None and tokens.is_barred(client_id, counted):
+            raise _slow_down()
     if found is None:
-        if known:
-            tokens.note_failure(counted, address)
+        service(RateLimits).refuse_token(address)
+        if client_id in accounts.clients and not token:
+            if tokens.has_failed(client_id, counted):
+                raise _slow_down()
+            tokens.note_failure(client_id, counted)
         raise api_error("access_denied", cause="login")
     app, credential = found
     g.caller = Caller(app, accounts, address, session=True)
+    count_request(app.id)
     if accounts.is_disabled(app.id):
         raise api_error("app_disabled")
     response = jsonify(_who(app, accounts))
@@ -186,6 +189,10 @@ def log_in() -> tuple[Response, int]:
         samesite="Strict",
     )
     return response, 201
+
+
+def _slow_down() -> ApiError:
+    return ApiError(429, "slow_down", OAUTH_CODES["slow_down"].message, 60)
 
 
 def log_out() -> tuple[Response, int]:
@@ -241,8 +248,13 @@ def call(call_id: str) -> Response:
 
 def create(kind: str) -> tuple[Response, int]:
     caller, _ = _caller()
+    check_calls(caller.app.id)
     query, body = create_query(kind, caller), create_body(kind, caller)
-    made = service(PhoneCalls).create(caller, OWNER, kind, query, body)
+    made = place_calls(
+        caller.app.id,
+        len(body["phoneCallView"]),
+        lambda: service(PhoneCalls).create(caller, OWNER, kind, query, body),
+    )
     return jsonify({"ids": [each.id for each in made.calls]}), 202
 
 
@@ -377,6 +389,7 @@ def _session() -> Caller:
         raise api_error("access_denied")
     # The console ignores the app's compatibility: it is for old programs, not for people.
     plain = replace(app, compatibility=Compatibility.DEFAULT)
+    count_request(app.id)
     caller = g.caller = Caller(plain, accounts, client_address(), session=True)
     if accounts.is_disabled(app.id):
         raise api_error("app_disabled")

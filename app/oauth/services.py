@@ -21,6 +21,7 @@ from app.accounts.model import Accounts, App, token_sha256
 from app.accounts.scopes import AppScope
 from app.store import once
 from app.store.keys import Keys
+from app.store.mint import Mint
 
 # The lifetime of a refresh token as a multiple of the access token's.
 _REFRESH_FACTOR = 24
@@ -31,9 +32,11 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _CACHE_AGE = 0.5
 _CACHE_SIZE = 1024
 # Wrong secrets for one client from one address within so many seconds, after which every secret
-# is refused.
+# is refused from there. The right one is not if the client had a token from this address within a
+# day: nobody behind the same address may lock it out.
 _ATTEMPTS = 10
 _ATTEMPTS_WINDOW = 60
+_KNOWN_FOR = 86_400
 # The most pairs of a family that are looked for in each direction: a day of refreshing each minute.
 _MOST_PAIRS = 1500
 
@@ -111,7 +114,8 @@ class Tokens:
         self._rotate = redis.register_script(_ROTATE)
         # What Redis holds of a token by the token's hash, and the time until which the entry is
         # valid, in seconds of the monotonic clock.
-        self._cache: dict[str, tuple[_Kept, float]] = {}
+        self._cache: dict[str, tuple[_Kept | None, float]] = {}
+        self._mint = Mint(redis, keys.mint)
 
     def issue(
         self,
@@ -120,9 +124,11 @@ class Tokens:
         refreshable: bool,
         secret: Credential | None = None,
         scopes: Collection[AppScope] | None = None,
+        address: str | None = None,
     ) -> Issued:
-        """Tokens for an app that came with ``secret``, for these scopes or for all of the app's."""
-        access = secrets.token_urlsafe(32)
+        """Tokens for an app that came with ``secret`` from the address, for these scopes or for all
+        of the app's."""
+        access = self._mint.make()
         refresh = secrets.token_urlsafe(32) if refreshable else None
         digest, after = token_sha256(access), refresh and token_sha256(refresh)
         given = tuple(app.granted if scopes is None else scopes)
@@ -134,6 +140,8 @@ class Tokens:
                 kept = _Kept(holder, given, access=digest)
                 key = self._refresh(app, after)
                 pipe.set(key, kept.dumps(), ex=self._lifetime * _REFRESH_FACTOR)
+            if address is not None:
+                pipe.set(self._known(app.client_id, address), 1, ex=_KNOWN_FOR)
             pipe.execute()
         return Issued(access, refresh, self._lifetime, given)
 
@@ -158,7 +166,7 @@ class Tokens:
         if kept.after is not None:
             self._end_family(app, digest, kept)
             return None
-        access, refresh = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        access, refresh = self._mint.make(), secrets.token_urlsafe(32)
         new_access, new = token_sha256(access), token_sha256(refresh)
         # The next refresh token keeps all scopes (RFC 6749, section 6).
         given = tuple(_granted(app, kept) if scopes is None else scopes)
@@ -192,6 +200,10 @@ class Tokens:
             self._redis.delete(key)
             self._cache.pop(digest, None)
 
+    def is_issued(self, token: str) -> bool:
+        """Whether a token may have been issued, as far as can be told without a look-up."""
+        return self._mint.made(token)
+
     def app_of(self, token: str, accounts: Accounts) -> App | None:
         """The app that an access token was issued to, with the scopes of the token, if the app and
         its secret still count."""
@@ -203,25 +215,28 @@ class Tokens:
         """The app of the access token with this hash, as :meth:`app_of` finds it."""
         now = time.monotonic()
         known, until = self._cache.get(digest, (None, 0.0))
-        if known is None or until <= now:
+        if until <= now:
             known = self._kept(self._access(digest))
-            if known is None:
-                self._cache.pop(digest, None)
-                return None
             if len(self._cache) >= _CACHE_SIZE:
                 self._cache.clear()
             self._cache[digest] = known, now + _CACHE_AGE
+        if known is None:
+            return None
         app = accounts.clients.get(_client(known))
         if app is None or not app.counts(self.now) or not self._holds(app, known.holder):
             return None
         given = _granted(app, known)
         return app if given == app.granted else replace(app, scopes=given)
 
-    def is_barred(self, client_id: str, address: str) -> bool:
-        """Whether too many wrong secrets came from the address, so that even the right secret is
-        refused."""
+    def has_failed(self, client_id: str, address: str) -> bool:
+        """Whether too many wrong secrets of the client came from the address."""
         failures: Any = self._redis.get(self._failures(client_id, address))
         return int(failures or 0) >= _ATTEMPTS
+
+    def is_barred(self, client_id: str, address: str) -> bool:
+        """Whether even the right secret is refused from the address after too many wrong ones."""
+        known = self._known(client_id, address)
+        return self.has_failed(client_id, address) and not self._redis.exists(known)
 
     def note_failure(self, client_id: str, address: str) -> None:
         """Count a wrong secret once, also where Redis was slow to answer."""
@@ -264,6 +279,9 @@ class Tokens:
 
     def _failures(self, client_id: str, address: str) -> str:
         return f"{self._prefix}failures:{client_id}:{address}"
+
+    def _known(self, client_id: str, address: str) -> str:
+        return f"{self._prefix}known:{client_id}:{address}"
 
 
 def _holder(app: App, secret: Credential) -> str:

@@ -1,7 +1,8 @@
 """The HTTP routes of the token endpoint (RFC 6749) and of revocation (RFC 7009): client, grant, and
 answers in the form of RFC 6749."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from urllib.parse import unquote_plus
 
 from flask import Blueprint, Response, g, jsonify, request
@@ -12,26 +13,34 @@ from app.accounts.credentials import Credential, matching
 from app.accounts.model import App
 from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore
-from app.errors import CODES, OAUTH_CODES
+from app.errors import CODES, OAUTH_CODES, ApiError
 from app.oauth.services import Issued, Tokens
+from app.web import shown
 from app.web.auth import client_address
 from app.web.body import is_broken
 from app.web.needs import needs
+from app.web.rates import RateLimits, count_request, network
 from app.web.services import service
 
 # The stand-in for the secret of an unknown client, so that the answer takes as long.
 _NO_SECRET = (Credential("0" * 64),)
 # The word of OpenID Connect (Core 1.0, section 11) that asks for a refresh token.
 _OFFLINE = "offline_access"
+# Seconds after which a client that was refused for wrong secrets may come again.
+_BARRED = 60
 
 
 class Refused(Exception):
     """A request is refused with an error code of RFC 6749."""
 
-    def __init__(self, code: str, description: str | None = None) -> None:
+    def __init__(
+        self, code: str, description: str | None = None, retry_after: int | None = None
+    ) -> None:
         super().__init__(code)
         self.code = code
         self.description = description
+        # In seconds.
+        self.retry_after = retry_after
 
 
 def blueprint() -> Blueprint:
@@ -56,7 +65,13 @@ def token() -> Response:
         # A client with the secret needs no refresh token (RFC 6749 section 4.4.3).
         words = form.get("scope", "").split()
         wanted = _scopes(words, client.granted)
-        issued = tokens.issue(client, refreshable=_OFFLINE in words, secret=secret, scopes=wanted)
+        issued = tokens.issue(
+            client,
+            refreshable=_OFFLINE in words,
+            secret=secret,
+            scopes=wanted,
+            address=network(client_address()),
+        )
         return _tokens(issued, words)
     if grant != "refresh_token":
         raise Refused("unsupported_grant_type")
@@ -92,7 +107,7 @@ def _form() -> dict[str, str]:
             raise Refused("invalid_request", CODES["request_invalid"].others["encoding"]) from error
         raise
     for name, values in form.lists():
-        if len(values) > 1:
+        if len(values) + len(request.args.getlist(name)) + len(request.files.getlist(name)) > 1:
             raise Refused("invalid_request", f"{name} comes more than once.")
     return {name: value for name, value in form.items() if value}
 
@@ -119,24 +134,39 @@ def _client(form: dict[str, str]) -> tuple[App, Credential]:
     if (named := clients.get(client_id)) is not None:
         # For the audit.
         g.caller = Caller(named, accounts, address)
-    known = named is not None
-    if known and tokens.is_barred(client_id, address):
-        raise Refused("slow_down")
+    counted = network(address)
     for name, text in pairs:
         client = clients.get(name)
         secret = matching(client.all_client_secrets if client else _NO_SECRET, text)
         if client and secret and client.counts(tokens.now) and secret.counts(tokens.now):
+            if tokens.is_barred(client.client_id, counted):
+                raise Refused("slow_down", retry_after=_BARRED)
+            _within_limits(partial(count_request, client.id))
             if accounts.is_disabled(client.id):
                 raise Refused("unauthorized_client")
             return client, secret
-    if known:
-        tokens.note_failure(client_id, address)
+    _within_limits(partial(service(RateLimits).refuse_token, address))
+    if named is not None:
+        if tokens.has_failed(client_id, counted):
+            raise Refused("slow_down", retry_after=_BARRED)
+        tokens.note_failure(client_id, counted)
     raise Refused("invalid_client")
+
+
+def _within_limits(count: Callable[[], None]) -> None:
+    """Count a request by its app or address. Raises Refused."""
+    try:
+        count()
+    except ApiError as error:
+        raise Refused("slow_down", error.message, error.retry_after) from error
 
 
 def _credentials(form: dict[str, str]) -> list[tuple[str, str]]:
     """The client id and secret, from HTTP Basic or else from the form. Raises Refused if the
-    request has both (RFC 6749, section 2.3)."""
+    request authenticates its client in two ways (RFC 6749, section 2.3)."""
+    # The server joins several headers by commas. Neither Basic nor Bearer has one.
+    if "," in request.headers.get("Authorization", ""):
+        raise Refused("invalid_request", "Authorization comes more than once.")
     basic = request.authorization
     if basic is None or basic.type != "basic":
         return [(form.get("client_id", ""), form.get("client_secret", ""))]
@@ -168,12 +198,13 @@ def _error(refused: Refused) -> Response:
     g.refusal = refused.code
     known = OAUTH_CODES[refused.code]
     status, description = known.status, refused.description or known.message
-    response = jsonify({"error": refused.code, "error_description": description})
+    about = {"error": refused.code, "error_description": description}
+    response = jsonify(about | {"error_uri": shown.address(refused.code)})
     response.status_code = status
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="ringback"'
-    if status == 429:
-        response.headers["Retry-After"] = "60"
+    if refused.retry_after is not None:
+        response.headers["Retry-After"] = str(refused.retry_after)
     return response
 
 

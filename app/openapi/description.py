@@ -14,7 +14,7 @@ from marshmallow import Schema, fields
 
 from app.errors import CODES, OAUTH_CODES, ApiError, api_error
 from app.openapi import webhooks
-from app.openapi.headers import ANSWER_HEADERS, REQUEST_HEADERS, REQUEST_ID
+from app.openapi.headers import ANSWER_HEADERS, LIMITS, REQUEST_HEADERS, REQUEST_ID
 from app.openapi.operations import OPERATIONS, Content, Operation, scope_of
 from app.openapi.schemas import Answer, Error, OAuthError
 from app.openapi.words import words
@@ -57,6 +57,7 @@ _PATH = {
 _ALONE = (
     "access_denied",
     "app_disabled",
+    "rate_limit_exceeded",
     "request_not_found",
     "request_too_large",
     "internal_server_error",
@@ -296,7 +297,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {
         str(status): {
             "description": text,
-            "headers": _HEADERS | {name: ANSWER_HEADERS[name] for name in operation.headers},
+            "headers": _HEADERS
+            | {name: ANSWER_HEADERS[name] for name in (*operation.headers, *LIMITS)},
             "content": _content(content, operation.answer),
         }
         for status, (text, content) in operation.answers.items()
@@ -304,7 +306,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if "ETag" in operation.headers:
         responses["304"] = {
             "description": "The answer is still the one of the tag in `If-None-Match`.",
-            "headers": _HEADERS | {"ETag": ANSWER_HEADERS["ETag"]},
+            "headers": _HEADERS | {name: ANSWER_HEADERS[name] for name in ("ETag", *LIMITS)},
         }
     if operation.tag == "OAuth":
         refusals = _by_status((c, known.status, known.message) for c, known in OAUTH_CODES.items())
@@ -313,7 +315,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     codes = [*_codes_of(operation.query), *_codes_of(operation.body), *operation.codes]
     codes += ["internal_server_error", "service_unavailable"]
     if operation.tag != "OAuth":
-        codes += ["access_denied", "app_disabled", "request_not_found"]
+        codes += ["access_denied", "app_disabled", "rate_limit_exceeded", "request_not_found"]
     if operation.tag not in ("OAuth", "Not implemented"):
         codes.append("request_invalid")
     if scope_of(operation) is not None:
@@ -365,6 +367,8 @@ def _error(status: int, sentences: dict[str, str], schema: dict[str, Any]) -> di
     headers = dict(_HEADERS)
     if status in (429, 503):
         headers["Retry-After"] = ANSWER_HEADERS["Retry-After"]
+    if status == 429:
+        headers |= {name: ANSWER_HEADERS[name] for name in LIMITS}
     if status == 401:
         headers["WWW-Authenticate"] = ANSWER_HEADERS["WWW-Authenticate"]
     return {

@@ -21,6 +21,9 @@ REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
     },
 }
 
+# The headers by which answers tell the rate limits of an app.
+LIMITS = ("RateLimit", "RateLimit-Policy")
+
 ANSWER_HEADERS: Mapping[str, dict[str, Any]] = {
     "ETag": {
         "description": "The tag of this answer, for `If-None-Match`.",
@@ -35,6 +38,16 @@ ANSWER_HEADERS: Mapping[str, dict[str, Any]] = {
         "description": "The URL of the first call.",
         "required": True,
         "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "What the app may still send (`r`), and in how many seconds more (`t`).",
+        "schema": {"type": "string"},
+        "example": '"requests";r=4999;t=1, "calls";r=999;t=1',
+    },
+    "RateLimit-Policy": {
+        "description": "The limits: so many at once (`q`), and again in so many seconds (`w`).",
+        "schema": {"type": "string"},
+        "example": '"requests";q=5000;w=10, "calls";q=1000;w=10',
     },
     "Retry-After": {
         "description": "Seconds after which a retry may succeed.",

@@ -378,3 +378,6 @@ class OAuthError(Answer):
     error_description = fields.String(
         required=True, metadata={"description": "A sentence for a developer."}
     )
+    error_uri = fields.String(
+        required=True, metadata={"description": "The code on the page of errors."}
+    )

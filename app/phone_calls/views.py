@@ -42,6 +42,7 @@ from app.web.listing import (
 from app.web.metadata import METADATA
 from app.web.needs import needs
 from app.web.phone_call import FIELDS, phone_call
+from app.web.rates import check_calls, place_calls
 from app.web.resource import links
 from app.web.services import service
 
@@ -77,13 +78,18 @@ def blueprint(name: str) -> Blueprint:
 
 def create(user: str, kind: str) -> Response:
     caller, phone_calls = _caller()
+    check_calls(caller.app.id)
     query = create_query(kind, caller)
     names = field_names(query, FIELDS)
     body = with_idempotency_key(create_body(kind, caller))
     job = job_request(request)
     once = job.id if job else None
     try:
-        accepted = phone_calls.create(caller, user, kind, query, body, once=once)
+        accepted = place_calls(
+            caller.app.id,
+            len(body["phoneCallView"]),
+            lambda: phone_calls.create(caller, user, kind, query, body, once=once),
+        )
     except ApiError as error:
         if error.code == "pc_nonce_invalid" and IDEMPOTENCY_KEY in request.headers:
             error.details["field"] = IDEMPOTENCY_KEY

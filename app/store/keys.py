@@ -12,6 +12,7 @@ class Keys:
         self.calls = f"{prefix}calls:all"
         self.records = f"{prefix}cdr:all"
         self.accounts = f"{prefix}accounts"
+        self.mint = f"{prefix}mint"
         self.suspended = f"{prefix}suspended"
         self.waiting = f"{prefix}waiting"
         self.claims = f"{prefix}claims"
@@ -87,6 +88,10 @@ class Keys:
     def quota_window(self, holder: str, cap: str) -> str:
         """What was taken from a cap of the last seconds, by time."""
         return f"{self.prefix}quota:window:{holder} {cap}"
+
+    def bucket(self, kind: str, app: str) -> str:
+        """What an app may still send of a kind: ``requests`` or ``calls``."""
+        return f"{self.prefix}bucket:{kind}:{app}"
 
     def running(self, holder: str) -> str:
         """The legs that talk now and count towards the holder's minutes and cost."""

@@ -48,3 +48,4 @@ ALERT = script(
 ONCE = script(lua("commands") + lua("once"))
 QUEUED = script(lua("queued"))
 LIMITS = script(lua("limits"))
+BUCKETS = script(lua("buckets"))

@@ -135,6 +135,7 @@ class _Capped:
 
 _requests = _By(_Count, registry.HTTP_REQUESTS)
 _durations = _By(_Spread, registry.HTTP_DURATION)
+_requests_refused = _By(_Count, registry.REQUESTS_REFUSED)
 _accepted = _By(_Count, registry.CALLS_ACCEPTED)
 _refused = _By(_Count, registry.QUOTA_REFUSED)
 _reached = _By(_Count, registry.QUOTA_REACHED)
@@ -218,6 +219,12 @@ def request(route: str | None, method: str, status: int, seconds: float) -> None
     method = method if method in METHODS else OTHER
     _requests[route, method, str(status)].inc()
     _durations[route, method].observe(seconds)
+
+
+@_harmless
+def request_refused(reason: str) -> None:
+    """Count a request that a rate limit refused: ``requests``, ``calls`` or ``address``."""
+    _requests_refused[(reason,)].inc()
 
 
 # Calls

@@ -87,6 +87,12 @@ HTTP_DURATION = _histogram(
     buckets=_SHORT,
 )
 
+REQUESTS_REFUSED = _counter(
+    "requests_refused_total",
+    "Requests that a rate limit refused: of the requests or calls of an app, or of an address",
+    "reason",
+)
+
 # Caps of organizations, users, apps and policies
 
 QUOTA_REFUSED = _counter(

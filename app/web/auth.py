@@ -16,6 +16,7 @@ from app.accounts.store import AccountStore
 from app.errors import ApiError, api_error
 from app.settings import parse_networks
 from app.web.needs import scope_of
+from app.web.rates import RateLimits, count_request
 from app.web.services import service
 
 # The parameter that may carry a token.
@@ -53,6 +54,9 @@ class Authenticator:
 
     accounts: AccountStore
     app_of_issued: Callable[[str, Accounts], App | None]
+    # Whether a token may be an issued one, as far as arithmetic tells.
+    is_issued: Callable[[str], bool]
+    limits: RateLimits
     # Epoch seconds.
     now: Callable[[], float] = time.time
 
@@ -75,14 +79,20 @@ class Authenticator:
         app = None
         if match:
             # The accounts file's tokens come first because they are in memory.
-            app = accounts.app_of_token(match[1], self.now) or self.app_of_issued(
-                match[1], accounts
-            )
+            app = accounts.app_of_token(match[1], self.now) or self._issued(match[1], accounts)
         if app is None:
+            self.limits.refuse_token(client_address())
             raise _denied(CHALLENGE if match is None else f'{CHALLENGE}, error="invalid_token"')
         if in_query and not app.takes_token_in_query:
             raise _denied(f'{CHALLENGE}, error="invalid_request"', "query")
         return app
+
+    def _issued(self, token: str, accounts: Accounts) -> App | None:
+        # A guess costs no look-up once its address has made too many. Tokens of an older Ringback
+        # look like guesses for as long as they last.
+        if not self.is_issued(token):
+            self.limits.check_address(client_address())
+        return self.app_of_issued(token, accounts)
 
 
 def job_request(request: Request) -> JobRequest | None:
@@ -101,6 +111,7 @@ def current_caller() -> Caller:
     """The app whose token the present request carries. Raises ApiError: 401, or 403 if the app is
     disabled or lacks the scope that the view needs."""
     caller = g.caller = service(Authenticator).caller(request)
+    count_request(caller.app.id)
     if caller.accounts.is_disabled(caller.app.id):
         raise api_error("app_disabled")
     check_scope(caller)

@@ -9,7 +9,10 @@ from app.settings import ANY_ORIGIN
 _PATHS = ("/uapi/", "/unifiedapi/", "/openapi.json")
 # Beside those that every page may send and read.
 _SENT = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Request-Id"
-_READ = "ETag, Idempotent-Replayed, Location, Retry-After, WWW-Authenticate, X-Request-Id"
+_READ = (
+    "ETag, Idempotent-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, "
+    "WWW-Authenticate, X-Request-Id"
+)
 # Seconds for which a browser need not ask again.
 _KEPT = "7200"
 

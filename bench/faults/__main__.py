@@ -35,6 +35,9 @@ SETTINGS = {
     "RINGBACK_QUEUE_TIMEOUT": "30",
     # Ended calls need not be kept for longer than it takes to check them.
     "RINGBACK_RETENTION": "1200",
+    # The load has a rate of its own.
+    "RINGBACK_APP_REQUESTS": "0",
+    "RINGBACK_APP_CALLS": "0",
 }
 
 

@@ -88,6 +88,8 @@ class Run:
             accounts=None,
             switches=self.switch.url,
             log_level="ERROR",
+            app_requests=0,
+            app_calls=0,
         )
         return replace(settings, retention=_RETENTION) if self.given.memory else settings
 

@@ -46,7 +46,8 @@ def status_with(client: FlaskClient, access: str) -> int:
 
 def is_refused(answer: Any, status: int, error: str) -> None:
     assert (answer.status_code, answer.json["error"]) == (status, error)
-    assert set(answer.json) == {"error", "error_description"}
+    assert set(answer.json) == {"error", "error_description", "error_uri"}
+    assert answer.json["error_uri"] == f"http://localhost/errors#{error}"
     assert answer.headers["Cache-Control"] == "no-store"
 
 
@@ -108,7 +109,7 @@ def test_another_form_of_body_is_refused(client: FlaskClient) -> None:
 
 def test_redis_holds_no_token_and_forgets_them(redis: Redis, token: Token) -> None:
     given = token(**REFRESHABLE).json
-    keys = redis.keys("ringback:oauth:*")
+    keys = redis.keys("ringback:oauth:[ar]*")
     assert sorted(keys) == sorted(
         [
             f"ringback:oauth:access:{token_sha256(given['access_token'])}".encode(),
@@ -210,12 +211,53 @@ def test_wrong_secrets_are_counted_by_the_address_that_a_proxy_names(
     for other in ("198.51.100.8", "", "unknown"):
         assert asked(right, other, "::1") == 200
     # No proxy of ours.
-    assert asked(right, "198.51.100.7", "192.0.2.1") == 200
     guess("192.0.2.1")
     assert asked(right, "198.51.100.8", "192.0.2.1") == 429
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "192.0.2.0/24")
     assert asked(right, "198.51.100.8", "192.0.2.1") == 200
     assert asked(right, "198.51.100.7", "192.0.2.1") == 429
+
+
+BASIC = "Basic " + base64.b64encode(b"demo-user:demo-user-secret").decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "header", "query"),
+    [
+        (FORM, BASIC, ""),
+        ({**FORM, "client_secret": "guess"}, BASIC, ""),
+        ({**FORM, "client_id": ["demo-user", "demo-user"]}, None, ""),
+        ({**FORM, "client_secret": ["demo-user-secret", "guess"]}, None, ""),
+        ({**FORM, "grant_type": ["client_credentials"] * 2}, None, ""),
+        ({**FORM, "state": ["0", "0"]}, None, ""),
+        ({**FORM, "state": ["0", ""]}, None, ""),
+        (FORM, None, "client_secret=demo-user-secret"),
+        (FORM, None, "grant_type=refresh_token"),
+        ({"grant_type": "client_credentials"}, f"{BASIC},{BASIC}", ""),
+        ({"grant_type": "client_credentials"}, f"{BASIC}, Bearer x", ""),
+        ({"grant_type": "client_credentials", "client_id": "demo-voipnow"}, BASIC, ""),
+    ],
+)
+@pytest.mark.parametrize("path", ["/oauth/token", "/oauth/revoke"])
+def test_a_client_authenticates_once_and_gives_each_parameter_once(
+    client: FlaskClient, redis: Redis, data: Any, header: str | None, query: str, path: str
+) -> None:
+    answer = client.post(
+        path,
+        data={**data, "token": "x"},
+        headers={"Authorization": header} if header else {},
+        query_string=query,
+    )
+    is_refused(answer, 400, "invalid_request")
+    assert not redis.keys("ringback:oauth:*")
+
+
+@pytest.mark.parametrize("data", [{}, {"client_id": "demo-user"}, {"client_secret": ""}])
+def test_a_client_may_say_twice_who_it_is(client: FlaskClient, data: Any) -> None:
+    form = {"grant_type": "client_credentials", **data}
+    assert client.post("/oauth/token", data=form, headers={"Authorization": BASIC}).json[
+        "access_token"
+    ]
 
 
 def test_a_refresh_whose_answer_was_lost_is_sent_again(redis: Redis, token: Token) -> None:
