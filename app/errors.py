@@ -182,6 +182,21 @@ COMMON = {
         "Send fewer calls, values or characters in one request.",
         also=(414, 431),
     ),
+    "request_timeout": Code(
+        408,
+        "The request did not arrive in time.",
+        "The client began a request and did not send the rest within RINGBACK_BODY_TIMEOUT (the "
+        "body) or 5 seconds (the headers). Nothing was done.",
+        "Retry with the same nonce, and send the whole request at once.",
+    ),
+    "connections_exceeded": Code(
+        429,
+        "This address has too many connections.",
+        "One address has more connections to the API at a time than "
+        "RINGBACK_CONNECTIONS_PER_ADDRESS, streams included.",
+        "Use the same connections for several requests, and close what you do not need. Behind a "
+        "proxy, set [RINGBACK_PROXIES](guide/http.md#behind-a-proxy).",
+    ),
     "outcome_unknown": Code(
         503,
         "Ringback may have carried out the request or not. Retry it: with the same nonce a call "
@@ -544,6 +559,7 @@ OAUTH_CODES = {
 _HTTP_CODES = {
     404: "request_not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "request_too_large",
     # These two come from the HTTP server itself.
     414: "request_too_large",
