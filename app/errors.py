@@ -121,8 +121,14 @@ COMMON = {
     "request_forbidden": Code(
         403,
         "The console refuses this request.",
-        "A page of another site sent the request, or it needs an app of the administrator.",
-        "Use the pages of the console, and log in with an app of the administrator.",
+        "A page of another site sent the request; or the request is for another host, and Ringback "
+        "serves this machine alone; or it needs the console, with an app of the administrator.",
+        "Allow the page's origin ([CORS](guide/http.md#cors)); set RINGBACK_PUBLIC_URL to the URL "
+        "that clients use; or use the pages of the console as an administrator.",
+        {
+            "site": "A page of another site sent this request.",
+            "host": "The request is for a host that is not this machine.",
+        },
     ),
     "access_denied": Code(
         401,

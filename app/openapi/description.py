@@ -58,6 +58,7 @@ _ALONE = (
     "access_denied",
     "app_disabled",
     "request_not_found",
+    "request_timeout",
     "request_too_large",
     "internal_server_error",
     "service_unavailable",
@@ -313,7 +314,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     codes = [*_codes_of(operation.query), *_codes_of(operation.body), *operation.codes]
     codes += ["internal_server_error", "service_unavailable"]
     if operation.tag != "OAuth":
-        codes += ["access_denied", "app_disabled", "request_not_found"]
+        codes += ["access_denied", "app_disabled", "request_not_found", "connections_exceeded"]
     if operation.tag not in ("OAuth", "Not implemented"):
         codes.append("request_invalid")
     if scope_of(operation) is not None:
