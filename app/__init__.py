@@ -35,19 +35,23 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     from app.phone_calls.views import blueprint as phone_calls
     from app.presence.views import blueprint as presence
     from app.services import create_services
-    from app.settings import parse_origins
+    from app.settings import parse_networks, parse_origins
     from app.stream.views import blueprint as stream
     from app.telemetry import logs, tracing
     from app.web.answers import Json, register_errors
     from app.web.auditing import Auditor, audit_requests
+    from app.web.base import PUBLIC_URL
     from app.web.compressing import compress_answers
     from app.web.cors import allow_origins
     from app.web.headers import add_headers
+    from app.web.proxies import believe_proxies
     from app.web.rates import tell_limits
     from app.web.services import EXTENSION
+    from app.web.sites import refuse_other_sites
 
     app = Flask("ringback", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config[PUBLIC_URL] = settings.public_url
     app.json = Json(app)
     # With and without a trailing slash, and never a redirect: clients refuse redirects.
     app.url_map.strict_slashes = False
@@ -59,9 +63,12 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     tell_limits(app)
     compress_answers(app)
     allow_origins(app, parse_origins(settings.cors_origins or ""))
+    if not of_jobs:
+        refuse_other_sites(app, settings)
     tracing.trace_requests(app)
     if not of_jobs:
         count_requests(app)
+        believe_proxies(app, parse_networks(settings.proxies or ""))
     audit_requests(app)
     atexit.register(services[Auditor].flush)
     register_errors(app)

@@ -121,8 +121,14 @@ COMMON = {
     "request_forbidden": Code(
         403,
         "The console refuses this request.",
-        "A page of another site sent the request, or it needs an app of the administrator.",
-        "Use the pages of the console, and log in with an app of the administrator.",
+        "A page of another site sent the request; or the request is for another host, and Ringback "
+        "serves this machine alone; or it needs the console, with an app of the administrator.",
+        "Allow the page's origin ([CORS](guide/http.md#cors)); set RINGBACK_PUBLIC_URL to the URL "
+        "that clients use; or use the pages of the console as an administrator.",
+        {
+            "site": "A page of another site sent this request.",
+            "host": "The request is for a host that is not this machine.",
+        },
     ),
     "access_denied": Code(
         401,
@@ -192,6 +198,21 @@ COMMON = {
         "more than 8 KiB (431).",
         "Send fewer calls, values or characters in one request.",
         also=(414, 431),
+    ),
+    "request_timeout": Code(
+        408,
+        "The request did not arrive in time.",
+        "The client began a request and did not send the rest within RINGBACK_BODY_TIMEOUT (the "
+        "body) or 5 seconds (the headers). Nothing was done.",
+        "Retry with the same nonce, and send the whole request at once.",
+    ),
+    "connections_exceeded": Code(
+        429,
+        "This address has too many connections.",
+        "One address has more connections to the API at a time than "
+        "RINGBACK_CONNECTIONS_PER_ADDRESS, streams included.",
+        "Use the same connections for several requests, and close what you do not need. Behind a "
+        "proxy, set [RINGBACK_PROXIES](guide/http.md#behind-a-proxy).",
     ),
     "outcome_unknown": Code(
         503,
@@ -559,6 +580,7 @@ OAUTH_CODES = {
 _HTTP_CODES = {
     404: "request_not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "request_too_large",
     # These two come from the HTTP server itself.
     414: "request_too_large",

@@ -1,6 +1,5 @@
 """The composition root of the web side: it makes the services of requests."""
 
-import ipaddress
 from functools import partial
 from typing import Any
 
@@ -30,7 +29,9 @@ from app.stream.services import CallStream
 from app.telemetry import counting
 from app.web.auditing import Auditor
 from app.web.auth import Authenticator
+from app.web.proxies import UnknownProxies
 from app.web.rates import RateLimits
+from app.web.sites import is_loopback
 
 # Seconds after which a change of the accounts counts at the latest.
 _ACCOUNTS_AGE = 0.1
@@ -79,6 +80,7 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         Console.create(calls, queue, phone_calls),
         CallStream(calls),
         auditor,
+        UnknownProxies(redis, keys),
         ApiHealth(impatient, store, Reserve(impatient.redis, keys, settings)),
         RedisGauges(impatient, store, settings.metrics_organizations, settings.retention),
     ]
@@ -92,16 +94,9 @@ def _import(store: AccountStore, auditor: Auditor, accounts: Accounts, *, demo: 
 def checked_accounts(settings: Settings) -> Accounts:
     """The accounts to serve. Raises SettingsError, also if the API would serve the demo accounts
     on an address that is not loopback: everybody knows their tokens, and calls cost money."""
-    if settings.accounts is None and not _is_loopback(settings.http_address[0]):
+    if settings.accounts is None and not is_loopback(settings.http_address[0]):
         raise SettingsError(
             "RINGBACK_ACCOUNTS is not set. Everybody knows the tokens of the demo accounts, so "
             f"RINGBACK_HTTP must be a loopback address, not {settings.http}."
         )
     return read_accounts(settings.accounts)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

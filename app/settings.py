@@ -29,6 +29,14 @@ class Settings:
     http: str
     # The origins whose pages may use the API from a browser.
     cors_origins: str | None
+    # The URL by which clients reach the API, and the networks of the proxies before it.
+    public_url: str | None
+    proxies: str | None
+    # Seconds for the body of a request, and for an answer that is no stream; and how many
+    # connections one address may have at a time, 0 for no limit.
+    body_timeout: float
+    send_timeout: float
+    connections_per_address: int
     simulator: str | None
     simulator_speed: float
     simulator_seed: int
@@ -154,6 +162,11 @@ def load_settings() -> Settings:
         accounts=_read("ACCOUNTS", None, Path),
         http=_read("HTTP", "127.0.0.1:8080", str),
         cors_origins=_read("CORS_ORIGINS", None, _origins),
+        public_url=_read("PUBLIC_URL", None, _public_url),
+        proxies=_read("PROXIES", None, _networks),
+        body_timeout=_read("BODY_TIMEOUT", 10.0, _number(0.1, 3_600)),
+        send_timeout=_read("SEND_TIMEOUT", 30.0, _number(0.1, 3_600)),
+        connections_per_address=_read("CONNECTIONS_PER_ADDRESS", 200, _whole(0, 100_000)),
         simulator=_read("SIMULATOR", None, str),
         simulator_speed=_read("SIMULATOR_SPEED", 1.0, _speed),
         simulator_seed=_read("SIMULATOR_SEED", 0, _whole()),
@@ -320,6 +333,14 @@ def _origins(text: str) -> str:
             f"origins such as https://crm.example.com with commas between, or * ({error})"
         ) from error
     return text
+
+
+def _public_url(text: str) -> str:
+    try:
+        (origin,) = parse_origins(text.rstrip("/")) - {ANY_ORIGIN}
+    except ValueError as error:
+        raise ValueError("a URL without a path, such as https://calls.example.com") from error
+    return origin
 
 
 def _recordings(text: str) -> str:

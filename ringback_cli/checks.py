@@ -11,9 +11,10 @@ from xml.etree import ElementTree
 from app.accounts.model import Accounts, ExtensionType
 from app.calls.model import gateway_of
 from app.health.parts import WORKER_LIMIT
-from app.settings import Settings
+from app.settings import Settings, parse_networks
 from app.store.queue import ACTIONS, CALLS, REQUESTS
 from app.store.switches import Switch
+from app.web.proxies import is_proxy
 from freeswitch.address import SwitchAddress
 from ringback_cli.words import age
 
@@ -78,6 +79,19 @@ def warning(subject: str, text: str, advice: str) -> Check:
 
 def failure(subject: str, text: str, advice: str) -> Check:
     return Check(Level.FAILURE, subject, text, advice)
+
+
+def proxies_checks(unknown: str | None, settings: Settings) -> Iterator[Check]:
+    """What the API noted of an address that sends X-Forwarded-For and is no proxy."""
+    proxies = parse_networks(settings.proxies or "")
+    if unknown is None or is_proxy(unknown, proxies):
+        yield ok("proxies", settings.proxies or "RINGBACK_PROXIES is not set, and none is seen")
+        return
+    yield warning(
+        "proxies",
+        f"{unknown} sends X-Forwarded-For, and RINGBACK_PROXIES does not have it",
+        "Set RINGBACK_PROXIES if it is a proxy of yours: until then its clients are one address.",
+    )
 
 
 def exit_status(checks: Iterable[Check]) -> int:

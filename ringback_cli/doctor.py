@@ -17,6 +17,7 @@ from app.calls.model import job_uuid
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError, load_settings
 from app.store.queue import QUEUES, workers
+from app.web.proxies import UnknownProxies
 from freeswitch import commands
 from freeswitch.address import SwitchAddress
 from freeswitch.connection import SwitchConnection
@@ -117,6 +118,9 @@ def _processes(session: Session) -> Iterator[Check]:
     yield from checks.worker_checks(heard)
     for switch in session.switches.get_many(_names(session.settings)):
         yield checks.listener_check(switch)
+    yield from checks.proxies_checks(
+        UnknownProxies(session.redis, session.keys).known(), session.settings
+    )
     hooked: Any = session.redis.scard(session.keys.hooked)
     first: Any = session.redis.xrange(session.keys.outbox, count=1)
     oldest = now - int(first[0][0].partition(b"-")[0]) / 1000 if first else None

@@ -11,7 +11,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import gevent
@@ -25,10 +27,10 @@ from gunicorn.workers.ggevent import GeventWorker
 from redis.exceptions import RedisError
 
 from app import create_app
-from app.errors import http_error
+from app.errors import ApiError, api_error, http_error
 from app.health.parts import listener_parts, worker_parts
 from app.services import checked_accounts
-from app.settings import Settings, SettingsError
+from app.settings import Settings, SettingsError, parse_networks
 from app.store.client import connect
 from app.store.format import check_at_start
 from app.store.keys import Keys
@@ -36,10 +38,12 @@ from app.store.queue import ACTIONS, CALLS, REQUESTS
 from app.stream.services import CallStream
 from app.telemetry import counting, logs, tracing
 from app.telemetry.request_ids import HEADER, UPPER, request_id
+from app.web.proxies import client, is_proxy
 from app.web.services import EXTENSION
 from freeswitch.pool import SwitchPool
 from workers import jobs
 from workers.claiming import ClaimingWorker
+from workers.connections import Addresses, HeadersTimeout, Limits, limited, most_of_one, places
 from workers.dispatch import Dispatcher
 from workers.listener.leading import SwitchListener
 from workers.listener.unwritten import listen
@@ -57,6 +61,8 @@ GRACE = 10
 _FLUSH = 3.0
 # The most bytes of the first line of an HTTP request.
 _MOST_REQUEST_LINE = 64 * 1024
+# Seconds after which a client with too many connections may retry.
+_RETRY_AFTER = 1
 # The most connections to Redis of the process that delivers call events.
 _WEBHOOK_CONNECTIONS = 32
 
@@ -82,19 +88,62 @@ class _GunicornLogger(Logger):  # type: ignore[misc]
 
 
 class _GunicornWorker(GeventWorker):  # type: ignore[misc]
-    """A server process whose lines name the request that they are about, until the next request on
-    the same connection."""
+    """A server process that limits connections. Its lines name the request that they are about,
+    until the next request on the same connection."""
 
-    def handle_request(self, *about: Any) -> None:
-        super().handle_request(*about)
-        logs.unbind_request()
+    settings: Settings
 
-    def handle_error(self, req: Any, *about: Any) -> None:
+    def run(self) -> None:
+        settings = self.settings
+        self.limits = Limits(settings.body_timeout, settings.send_timeout)
+        self.proxies = parse_networks(settings.proxies or "")
+        self.addresses = Addresses(most_of_one(settings, self.worker_connections))
+        super().run()
+
+    def timeout_ctx(self) -> gevent.Timeout:
+        return gevent.Timeout(self.cfg.keepalive, HeadersTimeout())
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        connection = limited(client, self.limits)
+        if is_proxy(addr[0], self.proxies):
+            super().handle(listener, connection, addr)
+            return
+        with self.addresses.counted(addr[0]) as has_room:
+            if has_room:
+                super().handle(listener, connection, addr)
+            else:
+                _refuse(connection)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        sock.begin(req)
+        try:
+            if not is_proxy(addr[0], self.proxies):
+                super().handle_request(listener_name, req, sock, addr)
+            else:
+                # A proxy has connections for many clients.
+                told = {f"HTTP_{name.replace('-', '_')}": value for name, value in req.headers}
+                address = client(addr[0], told, self.proxies).address
+                with self.addresses.counted(address) as has_room:
+                    if not has_room:
+                        _answer(sock, api_error("connections_exceeded", retry_after=_RETRY_AFTER))
+                        raise StopIteration
+                    super().handle_request(listener_name, req, sock, addr)
+            logs.unbind_request()
+        finally:
+            sock.end()
+        # A client that sends many requests at once takes turns with the others.
+        gevent.sleep(0)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request in place of the application, which has perhaps not seen it."""
+        if isinstance(exc, HeadersTimeout):
+            if client.begun:
+                _answer(client, api_error("request_timeout"))
+            return
         if logs.bound("request_id") is None:
             sent = dict(req.headers).get(UPPER) if req is not None else None
             logs.bind(request_id=request_id(sent))
-        super().handle_error(req, *about)
+        super().handle_error(req, client, addr, exc)
         logs.unbind_request()
 
 
@@ -110,9 +159,16 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
         host, port = self._settings.http_address
         self.cfg.set("bind", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         # One process answers many requests at once. WEB_CONCURRENCY sets the number of processes.
+        _GunicornWorker.settings = self._settings
         self.cfg.set("worker_class", _GunicornWorker)
-        # A process that stops waits for idle connections too, so this is short.
+        # A process that stops waits for idle connections too, so this is short. It is the time for
+        # the headers of a request too.
         self.cfg.set("keepalive", 5)
+        self.cfg.set("worker_connections", places())
+        # It would send without a time limit.
+        self.cfg.set("sendfile", False)
+        # Ringback reads what proxies say by itself: app/web/proxies.py.
+        self.cfg.set("forwarded_allow_ips", "")
         self.cfg.set("post_worker_init", _end_streams)
         self.cfg.set("worker_exit", lambda arbiter, worker: tracing.stop(_FLUSH))
         # A process that stops answers its requests first. None waits longer for the switch.
@@ -155,19 +211,36 @@ def _end_streams(worker: Any) -> None:
 
 
 def _write_error(socket: Any, status: int, reason: str, message: str) -> None:
-    """Answer in place of the application, in the form that all errors have."""
-    named = logs.bound("request_id") or request_id(None)
+    """Answer what gunicorn refuses, in the form that all errors have."""
     error = http_error(status)
-    about = {"code": error.code, "message": error.message, "reason": message or reason}
+    error.details["reason"] = message or reason
+    _answer(socket, error)
+
+
+def _refuse(socket: Any) -> None:
+    """Answer a connection that is one too many, and close it."""
+    try:
+        _answer(socket, api_error("connections_exceeded", retry_after=_RETRY_AFTER))
+    finally:
+        util.close(socket)
+
+
+def _answer(socket: Any, error: ApiError) -> None:
+    """Answer in place of the application. What does not go out at once does not go out: the client
+    may read nothing."""
+    named = logs.bound("request_id") or request_id(None)
+    about = {"code": error.code, "message": error.message, **error.details}
     # The request named no host that could be trusted.
     about |= {"doc": f"/errors#{error.code}", "request_id": named}
     body = json.dumps({"error": about})
+    retry = "" if error.retry_after is None else f"Retry-After: {error.retry_after}\r\n"
     head = (
-        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
-        f"{HEADER}: {named}\r\nCache-Control: no-store\r\n"
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nConnection: close\r\n"
+        f"{HEADER}: {named}\r\nCache-Control: no-store\r\n{retry}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    util.write_nonblock(socket, (head + body).encode())
+    with suppress(OSError):
+        socket.send((head + body).encode(), timeout=0.0)
 
 
 def run_worker(settings: Settings) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import (
     Blueprint,
@@ -41,6 +40,7 @@ from app.stream.model import CallChange, Place, place_text
 from app.stream.services import CallStream, Topic
 from app.stream.views import serve
 from app.web.auth import check_scope, client_address
+from app.web.base import base_url
 from app.web.body import json_body
 from app.web.compressing import ready
 from app.web.fields import load
@@ -109,14 +109,8 @@ def _guard() -> None:
     """Refuse a request that another site's page made the browser send."""
     if request.method in ("GET", "HEAD", "OPTIONS"):
         return
-    host = request.headers.get("Host", "")
-    # Compare without the scheme, which a proxy may have changed.
-    origin = urlsplit(request.headers.get("Origin", f"//{host}")).netloc
-    if (
-        _HEADER not in request.headers
-        or origin != host
-        or request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
-    ):
+    # app.web.sites has looked at what the browser says of the page.
+    if _HEADER not in request.headers:
         raise api_error("request_forbidden", "It is not from a page of the console.")
 
 
@@ -180,13 +174,7 @@ def log_in() -> tuple[Response, int]:
         raise api_error("app_disabled")
     response = jsonify(_who(app, accounts))
     response.set_cookie(
-        _COOKIE,
-        console.sessions.begin(app, credential),
-        max_age=LIFETIME,
-        path="/console",
-        secure=request.is_secure,
-        httponly=True,
-        samesite="Strict",
+        value=console.sessions.begin(app, credential), max_age=LIFETIME, **_cookie()
     )
     return response, 201
 
@@ -196,14 +184,28 @@ def _slow_down() -> ApiError:
 
 
 def log_out() -> tuple[Response, int]:
-    if (name := request.cookies.get(_COOKIE)) is not None:
+    if (name := request.cookies.get(_cookie()["key"])) is not None:
         app, accounts = _app()
         if app is not None:
             g.caller = Caller(app, accounts, client_address(), session=True)
         service(Console).sessions.end(name)
     response = jsonify({})
-    response.delete_cookie(_COOKIE, path="/console", httponly=True, samesite="Strict")
+    response.delete_cookie(**_cookie())
     return response, 200
+
+
+def _cookie() -> dict[str, Any]:
+    """The name of the session's cookie, and where a browser may send it: over TLS alone if the
+    browser uses TLS. No other site, and no page without TLS, can set a cookie whose name begins
+    with __Host-."""
+    secure = base_url().startswith("https://")
+    return {
+        "key": f"__Host-{_COOKIE}" if secure else _COOKIE,
+        "path": "/" if secure else "/console",
+        "secure": secure,
+        "httponly": True,
+        "samesite": "Strict",
+    }
 
 
 def who() -> Response:
@@ -398,6 +400,6 @@ def _session() -> Caller:
 
 def _app() -> tuple[App | None, Accounts]:
     accounts = service(AccountStore).current()
-    name = request.cookies.get(_COOKIE, "")
+    name = request.cookies.get(_cookie()["key"], "")
     console = service(Console)
     return console.sessions.app_of(name, accounts, console.store.now), accounts

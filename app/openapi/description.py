@@ -59,6 +59,7 @@ _ALONE = (
     "app_disabled",
     "rate_limit_exceeded",
     "request_not_found",
+    "request_timeout",
     "request_too_large",
     "internal_server_error",
     "service_unavailable",
@@ -316,6 +317,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     codes += ["internal_server_error", "service_unavailable"]
     if operation.tag != "OAuth":
         codes += ["access_denied", "app_disabled", "rate_limit_exceeded", "request_not_found"]
+        codes += ["connections_exceeded"]
     if operation.tag not in ("OAuth", "Not implemented"):
         codes.append("request_invalid")
     if scope_of(operation) is not None:

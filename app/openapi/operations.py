@@ -88,7 +88,7 @@ def scope_of(operation: Operation) -> AppScope | None:
 
 
 _OWNED = ("user_invalid", "extension_invalid")
-_BODY = ("request_invalid", "request_too_large")
+_BODY = ("request_invalid", "request_too_large", "request_timeout")
 
 _CALLS = "/uapi/phoneCalls/{userId}"
 _CALLS_OF = f"{_CALLS}/{{extension}}"
@@ -453,7 +453,7 @@ _OAUTH = tuple(
         "Client id and secret come in the body or as HTTP Basic (RFC 6749). The body may also be "
         "multipart/form-data.",
         body=schemas.TokenRequest,
-        codes=("request_too_large",),
+        codes=("request_too_large", "request_timeout"),
         media=_FORM,
         example={
             "grant_type": "client_credentials",
@@ -474,7 +474,7 @@ _REVOCATION = Operation(
     "RFC 7009. No process takes the token after a second.",
     name="revokeToken",
     body=schemas.RevokeRequest,
-    codes=("request_too_large",),
+    codes=("request_too_large", "request_timeout"),
     media=_FORM,
     example={
         "token": "s7n2jIOPnfMuF7tHu8ETse_VpxW7GINuy8vG5_aSwn4",

@@ -14,6 +14,8 @@ class Keys:
         self.accounts = f"{prefix}accounts"
         self.mint = f"{prefix}mint"
         self.suspended = f"{prefix}suspended"
+        # The address that sent X-Forwarded-For last and is no proxy of RINGBACK_PROXIES.
+        self.unknown_proxy = f"{prefix}unknown_proxy"
         self.waiting = f"{prefix}waiting"
         self.claims = f"{prefix}claims"
         self.room = f"{prefix}room"

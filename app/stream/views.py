@@ -80,6 +80,9 @@ def serve(
 
     # If a client reads nothing, sending to it blocks until its connection is shut down.
     connection = environ.get("gunicorn.socket")
+    if (endless := getattr(connection, "endless", None)) is not None:
+        # The limit for the sending of an answer is for each part of a stream.
+        endless()
 
     def cut() -> None:
         if connection is not None:

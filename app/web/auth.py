@@ -1,12 +1,9 @@
 """The app and the address that a request comes from."""
 
-import os
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from ipaddress import ip_address
 
 from flask import Request, current_app, g, request
 
@@ -14,7 +11,6 @@ from app.accounts.caller import Caller
 from app.accounts.model import Accounts, App
 from app.accounts.store import AccountStore
 from app.errors import ApiError, api_error
-from app.settings import parse_networks
 from app.web.needs import scope_of
 from app.web.rates import RateLimits, count_request
 from app.web.services import service
@@ -118,19 +114,7 @@ def current_caller() -> Caller:
     return caller
 
 
-_networks = cache(parse_networks)
-
-
 def client_address() -> str:
-    """The client's address. For a request from a proxy this is the last address in the proxy's
-    X-Forwarded-For. FORWARDED_ALLOW_IPS lists the proxies, as it does for gunicorn."""
-    peer = request.remote_addr or ""
-    proxies = os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
-    try:
-        address = ip_address(peer)
-        if "*" in proxies or any(address in network for network in _networks(proxies)):
-            return str(ip_address([peer, *request.access_route][-1]))
-    except ValueError:
-        # The proxy names no address.
-        pass
-    return peer
+    """The client's address: of the connection, or the one that a proxy of RINGBACK_PROXIES names
+    (app.web.proxies)."""
+    return request.remote_addr or ""

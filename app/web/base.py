@@ -2,15 +2,20 @@
 
 import re
 
-from flask import request
+from flask import current_app, request
 
 from app.web.auth import job_request
 
+# The name of the setting in the app's configuration.
+PUBLIC_URL = "PUBLIC_URL"
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
 
 def base_url() -> str:
-    """Scheme and host of the request's URL, as the client wrote them; '' for a request of a job."""
+    """RINGBACK_PUBLIC_URL, or else scheme and host of the request's URL, as the client wrote them;
+    '' for a request of a job."""
+    if (public := current_app.config.get(PUBLIC_URL)) is not None:
+        return str(public)
     if job_request(request) is not None:
         return ""
     # Werkzeug rejects a host with an underscore, which is a usual name among containers.

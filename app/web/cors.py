@@ -6,7 +6,7 @@ from app.settings import ANY_ORIGIN
 
 # The console is for its own pages alone, and health and metrics are for no browser. No page should
 # hold the secret that the token endpoint takes.
-_PATHS = ("/uapi/", "/unifiedapi/", "/openapi.json")
+PATHS = ("/uapi/", "/unifiedapi/", "/openapi.json")
 # Beside those that every page may send and read.
 _SENT = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Request-Id"
 _READ = (
@@ -25,7 +25,7 @@ def allow_origins(app: Flask, origins: frozenset[str]) -> None:
 
     @app.after_request
     def _allow(response: Response) -> Response:
-        if not request.path.startswith(_PATHS):
+        if not request.path.startswith(PATHS):
             return response
         origin = request.headers.get("Origin")
         headers = response.headers

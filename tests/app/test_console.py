@@ -74,13 +74,6 @@ def test_the_cookie_is_out_of_reach(log_in: LogIn, client: FlaskClient, redis: R
     assert ADMINISTRATOR not in answer.text
 
 
-def test_over_tls_the_cookie_is_secure(client: FlaskClient) -> None:
-    answer = client.post(
-        SESSION, json={"token": USER}, headers=HEADER, base_url="https://ringback.example"
-    )
-    assert "; Secure;" in answer.headers["Set-Cookie"]
-
-
 @pytest.mark.parametrize(
     "given",
     [

@@ -492,13 +492,6 @@ def test_the_demo_accounts_stay_on_loopback_and_replace_no_others(
         create_app(settings)
 
 
-@pytest.mark.parametrize("host", ["ringback_api:8080", "calls.example.com"])
-def test_the_link_names_the_host_that_was_asked(client: FlaskClient, host: str) -> None:
-    headers = {"Authorization": f"Bearer {USER}", "Host": host}
-    answer = client.post(SIMPLE, json=BODY, headers=headers)
-    assert answer.json[0]["links"]["self"].startswith(f"http://{host}/uapi/phoneCalls/@me/210/")
-
-
 # The nonce
 
 
