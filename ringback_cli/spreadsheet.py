@@ -9,13 +9,18 @@ _BEGINS = "=+\\-@\t\r＝＋－＠"
 _SPLITS = " ,;|\t\r\n"
 # A place where a formula could begin, also where a ' is in front of it already.
 _RISKY = re.compile(f"(^|(?<=[{_SPLITS}]))(?='*[{_BEGINS}])")
+# One number in E.164 form. A spreadsheet takes it for a number, and calculates nothing.
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 
 
 def cell(value: Any) -> Any:
     """The value of a cell. A list becomes text with spaces between. In a text, a ``'`` stands
-    before each place where a spreadsheet could see the begin of a formula.
+    before each place where a spreadsheet could see the begin of a formula. One number in E.164 form
+    stays as it is.
 
     A program undoes it by removing one ``'`` at each of these places (docs/guide/cdr.md).
     """
     text = " ".join(value) if isinstance(value, list) else value
-    return _RISKY.sub("'", text) if isinstance(text, str) else text
+    if not isinstance(text, str) or _E164.fullmatch(text):
+        return text
+    return _RISKY.sub("'", text)

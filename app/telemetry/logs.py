@@ -36,12 +36,32 @@ _calls = logging.getLogger("app.calls")
 # The fields for a line's subject and for the end of a call, in their order in a JSON line.
 FIELDS = ("call", "leg", "switch", "job", "request_id", "disposition", "cause", "ended_by")
 
-# A telephone number without any mark: 7 to 15 digits (E.164) that stand alone. Longer runs are ids
-# and microseconds. Runs with a point or a hyphen and more behind them are times, addresses and
-# uuids.
+# A telephone number without any mark between its digits: 7 to 16 digits that stand alone, or more
+# behind a + or 00. Longer runs are ids. 16 digits that begin with 15 to 19 are microseconds since
+# 1970. Runs with a point or a hyphen and more behind them are times, addresses and uuids.
+_BEGIN = r"(?:(?<![\w.])(?<!\w-)|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))"
+_END = r"(?!\w|\.[0-9]|-\w)"
 _NUMBER = re.compile(
-    r"((?<![\w.])(?<!\w-)|\+|%[0-9A-Fa-f]{2}|\\[nrt])([0-9]{5,13})(?=[0-9]{2}(?!\w|\.[0-9]|-\w))"
+    rf"(?:(\+|%2[Bb])|{_BEGIN})(?!(?:1[5-9][0-9]{{14}}){_END})"
+    rf"((?(1)[0-9]{{5,18}}|(?:00[0-9]{{3,13}}|[0-9]{{5,14}})))(?=[0-9]{{2}}{_END})"
 )
+# A number with marks between its digits, as people write it: +49 (1555) 01-09, 030/123.456. No
+# group of digits begins a date or a time of the day.
+_MARKS = r"(?:[ \u00a0\u2009\u202f\-\u2010-\u2015\u2212./()\[\]]|%20|%2[89DdFf]|%5[BbDd]){1,3}+"
+_DATE = r"(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"
+_GROUP = rf"(?!{_DATE}|[0-9]{{1,2}}:[0-9]{{2}})[0-9]++"
+_MARKED = re.compile(
+    rf"(?:(\+|%2[Bb])|{_BEGIN})([(\[]|%28|%5[Bb])?+({_GROUP}(?:{_MARKS}{_GROUP}){{1,16}}+){_END}"
+)
+# Text without such a run has no number, so the patterns need not run.
+_RUN = re.compile(r"[0-9](?:(?:%[0-9A-Fa-f]{2}|\W){0,3}[0-9]){6}")
+_BETWEEN = re.compile(r"%[0-9A-Fa-f]{2}|[^0-9]")
+_DIGITS = re.compile(r"%[0-9A-Fa-f]{2}|([0-9])")
+_LONGEST = 18
+# The most digits of a port, and those of a time in milliseconds (the ids of a stream).
+_PORT, _MILLISECONDS = 5, 13
+_IP_V4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?:\.|$)){4}")
+_DAY = re.compile(r"(0?[1-9]|[12][0-9]|3[01])([./-])(0?[1-9]|1[0-2])\2(19|20)[0-9]{2}")
 _SHORTEST = 6
 # A client can cause long log lines, so every pattern here runs in linear time.
 _SIP_USER = re.compile(r"\b(sips?:)[^\s@<>\"']{1,128}@", re.IGNORECASE)
@@ -76,7 +96,62 @@ def hide_numbers(text: str) -> str:
         return text
     if "sip" in text or "SIP" in text:
         text = _SIP_USER.sub(rf"\1{_HIDDEN}@", text)
-    return _NUMBER.sub(lambda found: found[1] + "x" * len(found[2]), text)
+    if _RUN.search(text) is None:
+        return text
+    text = _MARKED.sub(_hide_marked, text)
+    return _NUMBER.sub(lambda found: (found[1] or "") + "x" * len(found[2]), text)
+
+
+def _hide_marked(found: re.Match[str]) -> str:
+    """What :data:`_MARKED` found, hidden if it is a number."""
+    text = found[0]
+    plus, bracket, written = found.groups()
+    marks = set(_BETWEEN.findall(written))
+    groups = [group for group in _BETWEEN.split(written) if group]
+    count = sum(map(len, groups))
+    if count <= _SHORTEST:
+        return text
+    if count > _LONGEST and plus is None:
+        # Several numbers one behind the other, or an id.
+        return _hide_words(text)
+    if plus is None and bracket is None:
+        if _IP_V4.fullmatch(written) or _DAY.fullmatch(written):
+            return text
+        if marks == {"."} and len(groups) == 2:
+            # A measure.
+            return text
+        if "-" in marks and len(groups) == 2 and len(groups[0]) == _MILLISECONDS:
+            return text
+        blank, zero = marks & {" ", "%20"}, groups[0][0] == "0"
+        if blank and "." in marks and groups[0][:2] != "00":
+            return text
+        if not zero and (blank or "/" in marks):
+            longest = max(map(len, groups))
+            if longest > _SHORTEST:
+                # A number beside a count or a port, or in a path.
+                return _hide_words(text)
+            if blank and len(groups) == 2 and longest <= _PORT:
+                return text
+    return _hide_digits(text)
+
+
+def _hide_words(text: str) -> str:
+    """The text with each word hidden that is a number of its own with marks in it."""
+    words = text.split(" ")
+    return " ".join(_MARKED.sub(_hide_marked, w) for w in words) if len(words) > 1 else text
+
+
+def _hide_digits(text: str) -> str:
+    left = sum(found[1] is not None for found in _DIGITS.finditer(text))
+
+    def hide(found: re.Match[str]) -> str:
+        nonlocal left
+        if found[1] is None:
+            return found[0]
+        left -= 1
+        return "x" if left >= 2 else found[0]
+
+    return _DIGITS.sub(hide, text)
 
 
 def hide_secrets(text: str) -> str:

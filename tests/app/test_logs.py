@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date, datetime
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,8 @@ from app.store.writes import Note
 from app.telemetry import logs
 from tests.app.test_store import new_call
 
+DAYS = date(1970, 1, 1), date(2099, 12, 31)
+TIMES = datetime(1970, 1, 1), datetime(2099, 12, 31)
 CALL, OTHER = "c3a5fbf2be57af92c581", "00000000000000000001"
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -66,7 +69,10 @@ def lines(attach: Callable[..., io.StringIO]) -> Lines:
 # Numbers
 
 
-digits = st.text("0123456789", min_size=7, max_size=15)
+# 16 digits that begin with 15 to 19 are microseconds since 1970.
+digits = st.text("0123456789", min_size=7, max_size=16).filter(
+    lambda text: len(text) < 16 or text[0] != "1" or text[1] < "5"
+)
 call_ids = st.text("0123456789abcdef", min_size=20, max_size=20)
 
 
@@ -94,14 +100,65 @@ def test_a_number_is_hidden_but_for_two_digits(number: str, before: str, behind:
         st.datetimes().map(lambda at: f"{at.isoformat(timespec='microseconds')}Z"),
         st.ip_addresses(v=4).map(str),
         st.integers(0, 999_999).map(str),
-        st.integers(10**15, 10**17).map(str),
+        st.integers(15 * 10**14, 2 * 10**15 - 1).map(str),
+        st.integers(10**16, 10**17).map(str),
+        st.dates(*DAYS).map(str),
+        st.dates(*DAYS).map(lambda day: f"{day:%d.%m.%Y}"),
+        st.datetimes(*TIMES).map(lambda at: f"{at:%Y-%m-%d %H:%M:%S,%f}"),
+        st.tuples(st.ip_addresses(v=4), st.integers(1, 65535)).map("{0[0]}:{0[1]}".format),
+        st.uuids().map(str),
+        st.tuples(*[st.integers(0, 65535)] * 2).map("{0[0]} {0[1]}".format),
     )
 )
 @example("12345678901234567890")
 @example("12345678-9012-3456-7890-000000000101")
+@example("192.168.100.200:5060 8021")
 def test_what_is_no_number_stays(text: str) -> None:
     assert logs.hide_numbers(text) == text
     assert logs.hide_numbers(f"of {text}: {text}, '{text}'") == f"of {text}: {text}, '{text}'"
+
+
+# Blanks, hyphens, dots, slashes and brackets, in clear and percent-encoded.
+marks = st.sampled_from(["-", " ", ".", "/", " - ", "\u00a0", "\u2011", "%20", "%2D", ") ", " ("])
+
+
+@given(
+    st.sampled_from(["+", "%2B", "00", "(0"]),
+    st.lists(st.text("0123456789", min_size=3, max_size=5), min_size=3, max_size=4),
+    st.data(),
+)
+@example("+", ["49", "1555", "0109"], None)
+def test_marks_between_the_digits_hide_nothing(
+    begin: str, groups: list[str], data: st.DataObject | None
+) -> None:
+    between = [data.draw(marks) if data else "-" for _ in groups[1:]]
+    written = begin + groups[0] + "".join(map("".join, zip(between, groups[1:], strict=True)))
+    if sum(map(len, groups)) > 16:
+        groups = groups[:3]
+        written = begin + "-".join(groups)
+    hidden = logs.hide_numbers(f"to '{written}' at 12:30:15")
+    assert hidden.endswith("' at 12:30:15")
+    left = re.sub("%[0-9A-F]{2}", "", hidden.removesuffix(" at 12:30:15"))
+    assert re.sub("[^0-9]", "", left) == "".join(groups)[-2:]
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("030/123 456", "xxx/xxx x56"),
+        ("555-123-4567", "xxx-xxx-xx67"),
+        ("555.123.4567", "xxx.xxx.xx67"),
+        ("1 555 123 4567", "x xxx xxx xx67"),
+        ("06 12 34 56 78", "xx xx xx xx 78"),
+        ("1555-0109", "xxxx-xx09"),
+        ("15551234567 15557654321", "xxxxxxxxx67 xxxxxxxxx21"),
+        ("555-123-4567 555-123-4568", "xxx-xxx-xx67 xxx-xxx-xx68"),
+        ("+49 1555 0109 2026-11-30T12:00:00Z", "+xx xxxx xx09 2026-11-30T12:00:00Z"),
+        ("?phoneNumber=%2B49%201555%200109", "?phoneNumber=%2Bxx%20xxxx%20xx09"),
+    ],
+)
+def test_a_number_as_people_write_it_is_hidden(text: str, hidden: str) -> None:
+    assert logs.hide_numbers(text) == hidden
 
 
 def test_the_user_of_a_sip_address_is_hidden() -> None:
