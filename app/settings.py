@@ -363,7 +363,7 @@ _OTHERS = frozenset(
     f"RINGBACK_{name}"
     for name in (
         *("URL", "TOKEN", "USER", "READY_FD", "IMAGE", "PORT", "ESL_PASSWORD", "NETWORK"),
-        *("ACCOUNTS_FOLDER", "CONF", "CONF_MADE"),
+        *("ESL_PASSWORD_FILE", "SECRETS", "ACCOUNTS_FOLDER", "CONF", "CONF_MADE"),
     )
 )
 # What Kubernetes adds for a service whose name begins with ``ringback``.
