@@ -132,6 +132,10 @@ def parse_networks(text: str) -> "tuple[IPv4Network | IPv6Network, ...]":
     return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
 
 
+SECRETS = frozenset({"RINGBACK_REDIS_URL", "RINGBACK_SWITCHES"})
+"""The variables that hold passwords. Each may be in a file that a variable of its name with
+``_FILE`` names."""
+
 # Stands for any origin.
 ANY_ORIGIN = "*"
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]{1,253}|\[[0-9a-f:]{2,39}\])(:[0-9]{1,5})?")
@@ -155,7 +159,8 @@ def split_address(text: str, variable: str) -> tuple[str, int]:
 
 
 def load_settings() -> Settings:
-    """Read the environment. Raises SettingsError that names the variable and what it takes."""
+    """Read the environment, and the files that it names. Raises SettingsError that names the
+    variable and what it takes."""
     settings = Settings(
         redis_url=_read("REDIS_URL", None, str),
         switches=_read("SWITCHES", None, str),
@@ -221,13 +226,35 @@ def load_settings() -> Settings:
 def _read(name: str, default: _T, parse: Callable[[str], _T]) -> _T:
     """The setting by the text of its variable. ``parse`` raises ValueError that says what the
     variable must be."""
-    text = os.environ.get(f"RINGBACK_{name}")
+    text = _text(f"RINGBACK_{name}")
     if text is None:
         return default
     try:
         return parse(text)
     except ValueError as error:
         raise SettingsError(f"RINGBACK_{name} must be {error}, not {text!r}.") from error
+
+
+def _text(variable: str) -> str | None:
+    """The text of a variable, or of the file that ``…_FILE`` names; None where neither is set."""
+    text, path = os.environ.get(variable), None
+    if variable in SECRETS:
+        path = os.environ.get(f"{variable}_FILE")
+    if path is None:
+        return text
+    if text is not None:
+        raise SettingsError(f"{variable} and {variable}_FILE are both set: set one of them.")
+    try:
+        # A secret ends where the line does: editors and `echo` add its end.
+        text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise SettingsError(
+            f"{variable}_FILE names {path!r}, which cannot be read: {why}."
+        ) from None
+    if not text:
+        raise SettingsError(f"{variable}_FILE names {path!r}, which is empty.")
+    return text
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:
@@ -363,7 +390,7 @@ def setting_names() -> list[str]:
 
 def misspelt() -> list[str]:
     """A sentence for each variable RINGBACK_* of the environment that nothing reads."""
-    known = {*setting_names(), *_OTHERS}
+    known = {*setting_names(), *(f"{name}_FILE" for name in SECRETS), *_OTHERS}
     unknown = [
         name
         for name, value in sorted(os.environ.items())
@@ -391,7 +418,7 @@ _OTHERS = frozenset(
     f"RINGBACK_{name}"
     for name in (
         *("URL", "TOKEN", "USER", "READY_FD", "IMAGE", "PORT", "ESL_PASSWORD", "NETWORK"),
-        *("ACCOUNTS_FOLDER", "CONF", "CONF_MADE"),
+        *("ESL_PASSWORD_FILE", "SECRETS", "ACCOUNTS_FOLDER", "CONF", "CONF_MADE"),
     )
 )
 # What Kubernetes adds for a service whose name begins with ``ringback``.

@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote
 
+from freeswitch.tls import Tls
+
 DEFAULT_PORT = 8021
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _HOST_PORT = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[^\]\s]+)?)\]|(?P<host>[^\[\]:/?#\s]+))(?::(?P<port>[0-9]*))?"
 )
+# A host name, or an IP address.
+_CERTIFIED = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -20,7 +24,7 @@ class SwitchAddress:
 
     `user` is the name for `userauth`; with None the login is the event socket's own password.
     `legs_per_second` and `max_legs` replace the switch's own sessions-per-second and max-sessions.
-    None keeps the switch's own limit, and 0 is no limit.
+    None keeps the switch's own limit, and 0 is no limit. `tls` is None for plain text.
     """
 
     name: str
@@ -30,15 +34,18 @@ class SwitchAddress:
     user: str | None = field(kw_only=True, default=None)
     legs_per_second: float | None = field(kw_only=True, default=None)
     max_legs: int | None = field(kw_only=True, default=None)
+    tls: Tls | None = field(kw_only=True, default=None)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `name=esl://[user]:password@host[:port]`, such as `a=esl://:ClueCon@127.0.0.1`.
 
-        `?legs_per_second=50&max_legs=400` may follow, or one of the two. The name has 1 to 32
-        letters, digits, `-` and `_`. User and password are percent-decoded. An IPv6 address stands
-        in brackets. The default port is 8021. Raises ValueError. Its text quotes nothing of the
-        input, since any part of it may be a piece of the password.
+        `esls://` is the same with TLS. `?legs_per_second=50&max_legs=400` may follow, or one of the
+        two; with TLS also `ca=` with the absolute path of a PEM file, and `name=` with the name
+        that the certificate must be for in place of the host. The switch's name has 1 to 32
+        letters, digits, `-` and `_`. User, password and options are percent-decoded. An IPv6
+        address stands in brackets. The default port is 8021. Raises ValueError. Its text quotes
+        nothing of the input, since any part of it may be a piece of the password.
         """
         name, _, url = text.strip().partition("=")
         if not _NAME.fullmatch(name):
@@ -47,8 +54,10 @@ class SwitchAddress:
                 " where the name has 1 to 32 letters, digits, '-' and '_'"
             )
         scheme, _, rest = url.partition("://")
-        if scheme != "esl":
-            raise ValueError("the address after the name and '=' must begin with esl://")
+        if scheme not in ("esl", "esls"):
+            raise ValueError(
+                "the address after the name and '=' must begin with esl://, or esls:// for TLS"
+            )
         credentials, at, place = rest.rpartition("@")
         user, colon, password = credentials.partition(":")
         if not (at and colon and password):
@@ -66,20 +75,43 @@ class SwitchAddress:
         user = _decode(user)
         if ":" in user:
             raise ValueError("the user must not hold ':', encoded or not")
+        host = found["ipv6"] or found["host"]
+        given = _options(options) if question else {}
+        tls = _tls(given, host) if scheme == "esls" else None
         return cls(
             name,
-            found["ipv6"] or found["host"],
+            host,
             int(port) if port else DEFAULT_PORT,
             password=_decode(password),
             user=user or None,
-            **(_limits(options) if question else {}),
+            tls=tls,
+            **_limits(given, tls),
         )
 
 
-def _limits(options: str) -> dict[str, Any]:
+def _options(text: str) -> dict[str, str]:
     try:
-        given = dict(parse_qsl(options, strict_parsing=True))
-        limits: dict[str, Any] = {}
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError:
+        raise ValueError("name=value must follow the '?', with '&' between several") from None
+    if len(given := dict(pairs)) < len(pairs):
+        raise ValueError("each option may follow the '?' once")
+    return given
+
+
+def _tls(given: dict[str, str], host: str) -> Tls:
+    """TLS by its options, which it takes out of those given."""
+    name, ca = given.pop("name", host), given.pop("ca", None)
+    if not _CERTIFIED.fullmatch(name):
+        raise ValueError("the option name must be the host name or IP address of a certificate")
+    if ca is not None and (not ca.startswith("/") or _CONTROL.search(ca)):
+        raise ValueError("the option ca must be the absolute path of a PEM file")
+    return Tls(name, ca)
+
+
+def _limits(given: dict[str, str], tls: Tls | None) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    try:
         if "legs_per_second" in given:
             limits["legs_per_second"] = float(given.pop("legs_per_second"))
         if "max_legs" in given:
@@ -89,6 +121,7 @@ def _limits(options: str) -> dict[str, Any]:
     if given or not all(0 <= limit <= 1e6 for limit in limits.values()):
         raise ValueError(
             "only legs_per_second and max_legs may follow the '?', with numbers from 0 to 1000000"
+            + (", and ca and name" if tls else ", and with esls:// ca and name")
         )
     return limits
 

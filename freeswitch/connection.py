@@ -172,7 +172,12 @@ class SwitchConnection:
         """
         address = self.address
         connection = EventSocket(
-            address.host, address.port, address.password, user=address.user, timeout=self.timeout
+            address.host,
+            address.port,
+            address.password,
+            user=address.user,
+            tls=address.tls,
+            timeout=self.timeout,
         )
         connection.connect()
         try:
@@ -229,6 +234,7 @@ class SwitchConnection:
             address.port,
             address.password,
             user=address.user,
+            tls=address.tls,
             timeout=self.timeout,
             on_event=self._on_event,
             on_events=self._on_events,

@@ -33,6 +33,7 @@ from freeswitch.errors import (
 )
 from freeswitch.events import Event
 from freeswitch.framing import Frame, FrameParser, FramingError
+from freeswitch.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ AT_ONCE = Batching()
 class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
     """One connection to a switch, from `connect` until it ends. An object connects once.
 
+    With `tls` the connection is encrypted, and nothing is sent before the certificate is checked.
     `timeout` (seconds) limits `connect` as a whole, and each command that brings no limit of its
     own. `on_event` gets every event, one at a time and in order. `on_events`, in its place, gets
     lists of events as `batching` says. Both run in a greenlet of their own: a slow handler delays
@@ -112,6 +114,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         password: str,
         *,
         user: str | None = None,
+        tls: Tls | None = None,
         timeout: float = 5.0,
         on_event: Callable[[Event], object] | None = None,
         on_events: Callable[[list[Event]], object] | None = None,
@@ -122,6 +125,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         holds a line break."""
         super().__init__(host, port, password, timeout)
         self._login = encode(f"userauth {user}:{password}" if user else f"auth {password}")
+        self._tls = tls
         self.sock: Any = None  # gevent has no types
         self._on_event = on_event
         self._on_events = on_events
@@ -150,6 +154,9 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             # This tries IPv6 too, and closes its socket whatever interrupts it.
             self.sock = gevent.socket.create_connection((self.host, self.port))
             _set_options(self.sock)
+            if self._tls is not None:
+                self.sock = self._tls.wrap(self.sock)
+                self._tls.shake_hands(self.sock)
             self._receive_events_greenlet = gevent.spawn(self.receive_events)
             self._auth_request_event.wait()
             self.authenticate()

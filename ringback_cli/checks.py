@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.resources import files
+from ipaddress import ip_address
 from typing import Any
 from xml.etree import ElementTree
 
@@ -309,6 +310,13 @@ def switch_checks(
         return
     user = f"as {facts.address.user}" if facts.address.user else "by the socket's password"
     yield ok(name, f"answers, logged in {user}, Core-UUID {facts.core_uuid}")
+    if facts.address.tls is None and not _is_here(facts.address.host):
+        yield warning(
+            f"{name} link",
+            f"esl:// to {facts.address.host} is plain text: the network can read the password"
+            " and run commands on the switch",
+            "Put TLS before the event socket and write esls:// (docs/operations/tls.md).",
+        )
     if switch is not None:
         if switch.core_uuid is not None and switch.core_uuid != facts.core_uuid:
             yield warning(
@@ -331,14 +339,25 @@ def switch_checks(
     yield from _gateways(facts, gateways_of(accounts))
 
 
+def _is_here(host: str) -> bool:
+    """Whether a connection to this host stays on this machine, by its name alone."""
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 def _login_advice(facts: SwitchFacts) -> str:
     error, place = facts.error or "", f"{facts.address.host} port {facts.address.port}"
     if "rude-rejection" in error:
         return "Add this machine to the list of apply-inbound-acl (freeswitch/conf/README.md)."
     if "invalid" in error:
         return "Check user and password in RINGBACK_SWITCHES."
+    if "TLS" in error or "certificate" in error or "`ca`" in error:
+        return "Compare RINGBACK_SWITCHES with docs/operations/tls.md."
     if "no login" in error:
-        return f"Check that {place} is the event socket, and that no firewall blocks it."
+        tls = "" if facts.address.tls else " If it speaks TLS, write esls://."
+        return f"Check that {place} is the event socket, and that no firewall blocks it.{tls}"
     return f"Check that FreeSWITCH is up, and that mod_event_socket listens on {place}."
 
 

@@ -189,6 +189,7 @@ def _ask(address: SwitchAddress, gateways: list[str]) -> tuple[SwitchFacts, floa
         address.port,
         address.password,
         user=address.user,
+        tls=address.tls,
         timeout=_LIMIT,
         on_event=event.set,
     )

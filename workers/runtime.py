@@ -65,8 +65,13 @@ def tell_ready() -> None:
 
 
 def switch_addresses(settings: Settings) -> list[SwitchAddress]:
-    """The switches of RINGBACK_SWITCHES. Raises SettingsError."""
+    """The switches of RINGBACK_SWITCHES. Raises SettingsError, also for a file of certificates
+    that cannot be used."""
     try:
-        return parse_list(settings.require_switches())
-    except ValueError as error:
+        addresses = parse_list(settings.require_switches())
+        for address in addresses:
+            if address.tls is not None:
+                address.tls.context()
+    except (ValueError, OSError) as error:
         raise SettingsError(f"RINGBACK_SWITCHES cannot be used: {error}") from error
+    return addresses

@@ -1,13 +1,15 @@
 """A client for a Redis server, or for the master that Sentinels name."""
 
 import select
+import socket
+import ssl
 import sys
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from redis import BlockingConnectionPool, Connection, ConnectionPool, Redis
+from redis import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.connection import UnixDomainSocketConnection
 from redis.exceptions import (
     BusyLoadingError,
     ExecAbortError,
@@ -19,11 +21,17 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
+from redis.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from app.settings import SettingsError
+from app.store import redis_url
+from app.store.redis_url import RedisUrl
 
-_SENTINEL_PORT = 26_379
 # The most seconds that a blocking command may wait.
 BLOCK_LIMIT = 0.5
 # Seconds to wait for a connection if their number is limited.
@@ -63,11 +71,36 @@ class _Look:
         return bool(super().can_read(timeout))  # type: ignore[misc]
 
 
+class _LookTls(_Look):
+    """A connection by TLS, whose bytes may wait in the TLS layer where `poll` does not see them."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self._tls = tls
+
+    def _wrap_socket_with_ssl(self: Any, sock: socket.socket) -> ssl.SSLSocket:
+        wrapped: ssl.SSLSocket = self._tls.wrap_socket(sock, server_hostname=self.host)
+        return wrapped
+
+    def can_read(self: Any, timeout: float = 0) -> bool:
+        if self._sock is not None and self._sock.pending():
+            return True
+        return bool(super().can_read(timeout))
+
+
 class _Connection(_Look, Connection):
     pass
 
 
+class _TlsConnection(_LookTls, SSLConnection):
+    pass
+
+
 class _ManagedConnection(_Look, SentinelManagedConnection):
+    pass
+
+
+class _ManagedTlsConnection(_LookTls, SentinelManagedSSLConnection):
     pass
 
 
@@ -84,13 +117,14 @@ def connect(
     counted: bool = True,
     **options: Any,
 ) -> Redis:
-    """Connect lazily to ``redis://``, ``rediss://``, ``unix://`` or
-    ``redis+sentinel://[user:password@]host[:port],host[:port]/service[/db]``.
+    """Connect lazily to a URL of ``app.store.redis_url``: a server, or the master that Sentinels
+    name, with TLS or without.
 
     ``timeout`` is the seconds that each of ``retries`` + 1 attempts at a command may take.
     ``connections`` limits the number of connections; a greenlet then waits up to _TURN seconds for
     a free one. The metrics of the process count each error if ``counted``. Replies are bytes, as
-    RQ needs them. Raises SettingsError for another form.
+    RQ needs them. Raises SettingsError for another form, and for files of certificates that cannot
+    be used.
     """
     options = {
         "socket_connect_timeout": min(2.0, timeout),
@@ -109,49 +143,68 @@ def connect(
         ),
         **options,
     }
+    address = redis_url.parse(url)
+    tls = {} if address.tls is None else {"tls": _tls_context(address.tls)}
+    options |= {**address.options, **tls}
     if connections is not None:
         options |= {"max_connections": connections, "timeout": _TURN}
-    if url.startswith("redis+sentinel://"):
-        return _sentinel(url, options)
-    if url.startswith("redis://"):
-        # Sentinel and unix sockets have connection classes of their own.
-        options["connection_class"] = _Connection
-    if url.startswith("unix://"):
+    if address.service is not None:
+        return _master(address, options, tls)
+    if address.path is not None:
         del options["socket_keepalive"]
+        options |= {"connection_class": UnixDomainSocketConnection, "path": address.path}
+    else:
+        ((options["host"], options["port"]),) = address.hosts
+        options["connection_class"] = _TlsConnection if tls else _Connection
     pool = ConnectionPool if connections is None else BlockingConnectionPool
-    try:
-        return Redis.from_pool(pool.from_url(url, **options))
-    except ValueError as error:
-        raise SettingsError(f"RINGBACK_REDIS_URL cannot be used: {error}") from error
+    return Redis.from_pool(pool(**options))
 
 
-def _sentinel(url: str, options: dict[str, Any]) -> Redis:
-    parts = urlsplit(url)
-    service, _, db = parts.path.strip("/").partition("/")
-    hosts = parts.netloc.rpartition("@")[2]
-    if not service or not hosts or (db and not db.isdecimal()):
-        raise SettingsError(
-            "RINGBACK_REDIS_URL must be redis+sentinel://host:port,host:port/service/db."
-        )
-    try:
-        sentinels = [
-            (host.strip("[]"), int(port or _SENTINEL_PORT))
-            for host, _, port in (h.partition(":") for h in hosts.split(","))
-        ]
-    except ValueError as error:
-        raise SettingsError(f"RINGBACK_REDIS_URL has a bad Sentinel port: {error}") from error
-    if parts.username:
-        options["username"] = unquote(parts.username)
-    if parts.password:
-        options["password"] = unquote(parts.password)
+def _master(address: RedisUrl, options: dict[str, Any], tls: dict[str, Any]) -> Redis:
+    """A client of the master that the Sentinels name."""
     # Skip a dead Sentinel soon: the others know as much.
-    each = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
-    pool: Any = Sentinel(sentinels, sentinel_kwargs=each)  # type: ignore[no-untyped-call]
-    options["connection_class"] = _ManagedConnection
+    each: dict[str, Any] = {
+        **{"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)},
+        "maint_notifications_config": options["maint_notifications_config"],
+        "connection_class": _TlsConnection if tls else _Connection,
+        **tls,
+        **address.sentinel_options,
+    }
+    sentinels: Any = Sentinel([])  # type: ignore[no-untyped-call]
+    sentinels.sentinels = [
+        Redis.from_pool(ConnectionPool(host=host, port=port, **each))
+        for host, port in address.hosts
+    ]
+    options["connection_class"] = _ManagedTlsConnection if tls else _ManagedConnection
     if "max_connections" in options:
         options["connection_pool_class"] = _BlockingSentinelPool
-    master: Redis = pool.master_for(service, db=int(db or 0), **options)
+    master: Redis = sentinels.master_for(address.service, **options)
     return master
+
+
+def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
+    """TLS as the options of the URL say. One context serves all connections: redis-py makes one for
+    each, which costs 20 ms of CPU. Raises SettingsError for files that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca, ca_path = options.get("ssl_ca_certs"), options.get("ssl_ca_path")
+    cert, key = options.get("ssl_certfile"), options.get("ssl_keyfile")
+    try:
+        if ca or ca_path:
+            context.load_verify_locations(ca, ca_path)
+        else:
+            context.load_default_certs()
+        if cert or key:
+            # Without a password OpenSSL would ask for one.
+            context.load_cert_chain(cert or "", key, options.get("ssl_password", ""))
+    except OSError as error:
+        names = ", ".join(
+            f"{name}={path}" for name, path in options.items() if name in redis_url.FILES
+        )
+        raise SettingsError(f"RINGBACK_REDIS_URL: cannot use {names}: {error}") from error
+    verified = options.get("ssl_cert_reqs") != "none"
+    context.check_hostname = verified and options.get("ssl_check_hostname", True)
+    context.verify_mode = ssl.CERT_REQUIRED if verified else ssl.CERT_NONE
+    return context
 
 
 # The errors of a command while Redis is unavailable: down, failing over, loading or full. Below

@@ -67,7 +67,7 @@ _SHORTEST = 6
 _SIP_USER = re.compile(r"\b(sips?:)[^\s@<>\"']{1,128}@", re.IGNORECASE)
 # The password between the colon and the last @. In our own kinds of URL it may contain a /.
 _PASSWORD = re.compile(
-    r"((?:redis|rediss|unix|redis\+sentinel|esl)://[^\s:@/]*):\S{0,500}@|(://[^\s:@/]*):[^\s/@]*@",
+    r"((?:rediss?(?:\+sentinel)?|unix|esls?)://[^\s:@/]*):\S{0,500}@|(://[^\s:@/]*):[^\s/@]*@",
     re.IGNORECASE,
 )
 # A secret's name in a URL, a form, a JSON document or a header, with the secret's value.

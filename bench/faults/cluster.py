@@ -484,7 +484,9 @@ def _server(port: int) -> Any:
 
 def order(address: SwitchAddress, command: str) -> str:
     """An api command over a connection of its own. Raises EventSocketError."""
-    connection = EventSocket(address.host, address.port, address.password, user=address.user)
+    connection = EventSocket(
+        *(address.host, address.port, address.password), user=address.user, tls=address.tls
+    )
     connection.connect()
     try:
         return connection.api(command)

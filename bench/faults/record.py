@@ -229,6 +229,7 @@ def _witness(address: SwitchAddress, commands: Sequence[str], events: deque[Even
     connection = EventSocket(
         *(address.host, address.port, address.password),
         user=address.user,
+        tls=address.tls,
         on_event=events.append,
     )
     connection.connect()

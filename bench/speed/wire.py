@@ -26,6 +26,9 @@ class Wire:
         challenge = AsyncResult()
         self._waiting: deque[AsyncResult | None] = deque([challenge])
         self._socket = gevent.socket.create_connection((address.host, address.port))
+        if address.tls is not None:
+            self._socket = address.tls.wrap(self._socket)
+            address.tls.shake_hands(self._socket)
         self._reader = gevent.spawn(self._read)
         challenge.get(timeout=_LIMIT)
         if not self.ask(f"auth {address.password}").startswith("+OK"):

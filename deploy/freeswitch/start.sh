@@ -5,9 +5,11 @@ set -eu
 
 from=${RINGBACK_CONF:-/ringback}
 to=${RINGBACK_CONF_MADE:-/run/ringback}
+own=$(cat "$FREESWITCH_PASSWORD_FILE")
+user=$(cat "$RINGBACK_ESL_PASSWORD_FILE")
 
 # They stand in XML and in a URL as they are.
-for password in "$FREESWITCH_PASSWORD" "$RINGBACK_ESL_PASSWORD"; do
+for password in "$own" "$user"; do
     case $password in
         '' | *[!A-Za-z0-9]*)
             echo 'The passwords of the event socket take letters and digits.' >&2
@@ -17,12 +19,21 @@ for password in "$FREESWITCH_PASSWORD" "$RINGBACK_ESL_PASSWORD"; do
 done
 
 mkdir -p "$to"
-sed -e "s/change-me-too/$FREESWITCH_PASSWORD/" -e 's/value="127.0.0.1"/value="0.0.0.0"/' \
-    "$from/autoload_configs/event_socket.conf.xml" >"$to/event_socket.conf.xml"
-sed -e "s|</list>|<node type=\"allow\" cidr=\"$RINGBACK_NETWORK\"/></list>|" \
+# A script of sed and the shell's own printf: no process has a password among its arguments.
+put() {
+    (umask 077 && printf '%s\n' "$1" >"$to/script")
+    sed -f "$to/script" "$2"
+    rm "$to/script"
+}
+
+put "s/change-me-too/$own/
+s/value=\"127.0.0.1\"/value=\"0.0.0.0\"/" "$from/autoload_configs/event_socket.conf.xml" \
+    >"$to/event_socket.conf.xml"
+put "s|</list>|<node type=\"allow\" cidr=\"$RINGBACK_NETWORK\"/></list>|" \
     "$from/autoload_configs/acl.conf.xml" >"$to/acl.conf.xml"
-sed -e "s/change-me/$RINGBACK_ESL_PASSWORD/" \
-    "$from/directory/ringback.xml" >"$to/user.xml"
+put "s/change-me/$user/" "$from/directory/ringback.xml" >"$to/user.xml"
+# fs_cli reads it where HOME is this folder.
+(umask 077 && printf '[default]\nhost => 127.0.0.1\npassword => %s\n' "$own" >"$to/.fs_cli_conf")
 
 # As process 1 it gets the signal to stop itself.
 exec freeswitch -nonat -nf -nc "$@"

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Print the users of users.acl as Redis reads them (`aclfile`), with passwords from the environment.
+# Print the users of users.acl as Redis reads them (`aclfile`). Their passwords are in the environment,
+# or in the files that the environment names.
 #
-#     REDIS_PASSWORD=… REDIS_API_PASSWORD=… sh deploy/redis/users.sh > users.acl
+#     REDIS_PASSWORD=… REDIS_API_PASSWORD_FILE=/run/secrets/redis_api_password sh deploy/redis/users.sh > users.acl
 #
 # What it prints holds the SHA-256 of each password.
 set -eu
@@ -13,8 +14,12 @@ sed -e '/^#/d' -e '/^$/d' "$file" |
     awk '/^ / { sub(/^ +/, ""); line = line " " $0; next } { if (line) print line; line = $0 } END { print line }' |
     while IFS= read -r line; do
         name=$(expr "$line" : '.* #\([A-Z_]*\)')
-        eval "password=\${$name:-}"
+        eval "password=\${$name:-} from=\${${name}_FILE:-}"
+        if [ -n "$from" ]; then
+            password=$(cat "$from")
+        fi
         if [ -n "$password" ]; then
+            # printf is part of the shell: no process has the password among its arguments.
             sum=$(printf %s "$password" | sha256sum)
             put="on #${sum%% *}"
         elif [ "$name" = REDIS_PASSWORD ]; then
@@ -23,5 +28,5 @@ sed -e '/^#/d' -e '/^$/d' "$file" |
         else
             put=off
         fi
-        printf '%s\n' "$line" | sed "s/on #$name/$put/"
+        printf '%s\n' "${line%%on "#$name"*}$put${line#*on "#$name"}"
     done

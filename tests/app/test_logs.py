@@ -195,7 +195,9 @@ words = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789._~+-", min_size=
         [
             "redis://:{}@127.0.0.1:6379/0",
             "redis+sentinel://user:{}@a:1,b:2/service",
+            "rediss+sentinel://u:a/{}@a:1,b:2/service?sentinel_password={}&ssl_ca_certs=/ca.pem",
             "main=esl://:{}@h:8021,b=esl://u:{}@h2:8021",
+            "main=esls://:a/{}@h:8021?ca=/ca.pem",
             "esl://:p/{}@h:8021",
             "https://user:{}@example.com/hook?x=1",
             "GET /uapi/phoneCalls?accessRequestToken={}&count=2",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.settings import SettingsError, load_settings, misspelt, setting_names
+from app.settings import Settings, SettingsError, load_settings, misspelt, setting_names
 from app.store.client import connect
 from tests.conftest import LIMIT
 
@@ -154,3 +154,49 @@ def test_a_misspelt_setting_is_told(
 ) -> None:
     monkeypatch.setenv(f"RINGBACK_{name}", value)
     assert misspelt() == [f"RINGBACK_{name} {text}" for text in says]
+
+
+def write(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\n"])
+@pytest.mark.parametrize("name", ["REDIS_URL", "SWITCHES"])
+def test_a_secret_may_be_in_a_file(
+    name: str, end: bytes, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "secret", " redis://:pä@h ".encode() + end)
+    monkeypatch.setenv(f"RINGBACK_{name}_FILE", path)
+    assert getattr(load_settings(), name.lower()) == " redis://:pä@h "
+    assert misspelt() == []
+    monkeypatch.setenv(f"RINGBACK_{name}", "redis://h")
+    both = f"RINGBACK_{name} and RINGBACK_{name}_FILE are both set"
+    with pytest.raises(SettingsError, match=both):
+        load_settings()
+
+
+def test_a_file_of_a_secret_that_cannot_be_used_is_named(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, says in (
+        (str(tmp_path / "missing"), "cannot be read: No such file or directory"),
+        (str(tmp_path), "cannot be read: Is a directory"),
+        (write(tmp_path / "bytes", b"redis://:\xff"), "cannot be read: it is no UTF-8 text"),
+        (write(tmp_path / "empty", b"\n"), "is empty"),
+        ("", "cannot be read: Is a directory"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv("RINGBACK_REDIS_URL_FILE", path)
+            text = f"RINGBACK_REDIS_URL_FILE names {path!r}, which {says}."
+            with pytest.raises(SettingsError) as caught:
+                load_settings()
+            assert str(caught.value) == text
+
+
+def test_what_holds_no_secret_has_no_file(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RINGBACK_LOG_LEVEL_FILE", "/there")
+    assert "RINGBACK_LOG_LEVEL_FILE is no setting" in misspelt()[0]
+    assert load_settings().log_level == "INFO"

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from app.settings import setting_names
+from app.settings import SECRETS, setting_names
 from ringback_cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,8 @@ def read_env(path: Path) -> dict[str, str]:
 
 
 def check_environment(names: set[str]) -> None:
-    assert not names - OTHERS - set(setting_names())
+    files = {f"{name}_FILE" for name in SECRETS}
+    assert not names - OTHERS - files - set(setting_names())
 
 
 def check_command(words: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.accounts.store import read_accounts
+from freeswitch.address import parse_list
 from tests.deploy.files import DEPLOY, ROOT, check_command, check_environment, read_env, read_yaml
 from tests.deploy.redis_users import USERS
 from workers.processes import GRACE
@@ -60,31 +61,69 @@ def test_redis_keeps_what_it_is_told() -> None:
     assert options["--maxmemory-policy"] == "noeviction"
 
 
-def test_each_process_has_its_own_user_of_redis(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that deploy/secrets.sh makes."""
+    folder = tmp_path_factory.mktemp("compose") / "secrets"
+    subprocess.run(["sh", DEPLOY / "secrets.sh", folder], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def secret(path: str, made: Path) -> str:
+    """The text of a secret by its path in a container."""
+    return (made / path.removeprefix("/run/secrets/")).read_text().rstrip("\n")
+
+
+def test_every_secret_is_made_once_and_for_its_container(made: Path) -> None:
+    assert made.stat().st_mode & 0o777 == 0o700
+    defined = {name: each["file"] for name, each in COMPOSE["secrets"].items()}
+    assert defined == {name: f"${{RINGBACK_SECRETS:-./secrets}}/{name}" for name in defined}
+    assert set(defined) == {path.name for path in made.iterdir()}
+    for service in SERVICES.values():
+        paths = [v for k, v in service.get("environment", {}).items() if k.endswith("_FILE")]
+        given = [f"/run/secrets/{name}" for name in service.get("secrets", ())]
+        assert sorted(paths) == sorted(given)
+    passwords = [secret(each, made) for each in defined if each.endswith("_password")]
+    random = [each for each in passwords if each]
+    assert len(set(random)) == len(random) == len(passwords) - 2
+    before = {path.name: path.read_text() for path in made.iterdir()}
+    again = subprocess.run(["sh", DEPLOY / "secrets.sh", made], check=True, capture_output=True)
+    assert again.stdout == b"" and before == {p.name: p.read_text() for p in made.iterdir()}
+
+
+def test_each_process_has_its_own_user_of_redis(tmp_path: Path, made: Path) -> None:
     """start.sh has Redis know the users whose passwords it is given."""
+    given = SERVICES["redis"]["environment"]
+    assert {f"{name}_FILE" for name in USERS} == set(given)
     logins = {}
     for name, service in OURS.items():
-        user, variable = re.fullmatch(
-            r"redis://([a-z-]*):\$\{(\w+):\?\}@redis:6379/0",
-            service["environment"]["RINGBACK_REDIS_URL"],
-        ).groups()  # type: ignore[union-attr]
-        assert USERS[variable] == (user or "default")
-        logins[name] = user
+        url = secret(service["environment"]["RINGBACK_REDIS_URL_FILE"], made)
+        found = re.fullmatch(r"redis://([a-z-]*):(\w+)@redis:6379/0", url)
+        assert found is not None
+        logins[name], password = found.groups()
+        (variable,) = (v for v, user in USERS.items() if user == (logins[name] or "default"))
+        assert secret(given[f"{variable}_FILE"], made) == password
     assert logins["cli"] == "" and logins["listener-a"] == logins["listener-b"]
     assert all(logins[name] == f"ringback-{name}" for name in ("api", "worker", "webhooks"))
-    given = SERVICES["redis"]["environment"]
-    assert set(USERS) == set(given) - {"REDISCLI_AUTH"}
 
     entry = tmp_path / "docker-entrypoint.sh"
     entry.write_text('#!/bin/sh\necho "$@"; grep -c "^user .* on #" "$3"\n')
     entry.chmod(0o755)
     start = [*SERVICES["redis"]["entrypoint"][:1], DEPLOY / "redis/start.sh", "--save", ""]
-    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **dict.fromkeys(USERS, "secret")}
-    env["TMPDIR"] = str(tmp_path)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    env |= {k: v.replace("/run/secrets", str(made)) for k, v in given.items()}
     done = subprocess.run(start, env=env, capture_output=True, text=True, check=True)
+    # All but the two programs beside Ringback, whose passwords are empty.
     assert done.stdout.split() == [
-        *("redis-server", "--aclfile", str(tmp_path / "users.acl"), "--save", f"{len(USERS)}")
+        *("redis-server", "--aclfile", str(tmp_path / "users.acl"), "--save", f"{len(USERS) - 2}")
     ]
+
+
+def test_workers_and_listeners_log_in_to_the_switch(made: Path) -> None:
+    (address,) = parse_list(secret(COMPOSE["x-switches"]["RINGBACK_SWITCHES_FILE"], made))
+    assert address.user == "ringback@ringback" and address.host == "freeswitch"
+    given = SERVICES["freeswitch"]["environment"]
+    assert address.password == secret(given["RINGBACK_ESL_PASSWORD_FILE"], made)
 
 
 def test_what_it_mounts_is_there() -> None:
@@ -112,10 +151,12 @@ def test_the_switch_has_what_its_files_ask_for(tmp_path: Path) -> None:
     (tmp_path / "freeswitch").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "freeswitch").chmod(0o755)
     made = tmp_path / "made"
+    (tmp_path / "own").write_text("socket1\n")
+    (tmp_path / "user").write_text("user2")
     settings = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",
-        "FREESWITCH_PASSWORD": "socket1",
-        "RINGBACK_ESL_PASSWORD": "user2",
+        "FREESWITCH_PASSWORD_FILE": str(tmp_path / "own"),
+        "RINGBACK_ESL_PASSWORD_FILE": str(tmp_path / "user"),
         "RINGBACK_NETWORK": "172.30.80.0/24",
         "RINGBACK_CONF": str(ROOT / "freeswitch/conf"),
         "RINGBACK_CONF_MADE": str(made),
@@ -129,8 +170,13 @@ def test_the_switch_has_what_its_files_ask_for(tmp_path: Path) -> None:
     assert (
         '<node type="allow" cidr="172.30.80.0/24"/></list>' in (made / "acl.conf.xml").read_text()
     )
-    refused = {**settings, "RINGBACK_ESL_PASSWORD": "a/b"}
-    assert subprocess.run(start, env=refused, capture_output=True).returncode == 2
+    assert (made / ".fs_cli_conf").read_text() == (
+        "[default]\nhost => 127.0.0.1\npassword => socket1\n"
+    )
+    assert (made / ".fs_cli_conf").stat().st_mode & 0o777 == 0o600
+    assert not (made / "script").exists()
+    (tmp_path / "user").write_text("a/b")
+    assert subprocess.run(start, env=settings, capture_output=True).returncode == 2
 
 
 def test_the_switch_is_given_what_it_reads() -> None:

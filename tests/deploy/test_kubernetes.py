@@ -81,7 +81,14 @@ def test_a_deployment(name: str) -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert pod["securityContext"]["runAsNonRoot"]
     # The password of the switches is for who talks to them.
-    assert ("RINGBACK_SWITCHES" in names) == (name in ("worker", "listener"))
+    assert ("RINGBACK_SWITCHES_FILE" in names) == (name in ("worker", "listener"))
+    assert "RINGBACK_REDIS_URL_FILE" in names
+    # Each file that it names is there.
+    files = {each["value"] for each in container["env"] if each["name"].endswith("_FILE")}
+    (mounted,) = (m["mountPath"] for m in container["volumeMounts"] if m["name"] == "secrets")
+    (volume,) = (each["projected"] for each in pod["volumes"] if each["name"] == "secrets")
+    items = [item for source in volume["sources"] for item in source["secret"]["items"]]
+    assert files == {f"{mounted}/{item['path']}" for item in items}
     grace = pod.get("terminationGracePeriodSeconds", DEFAULT_GRACE)
     assert grace > (LONGEST_ANSWER if name == "api" else GRACE)
 
@@ -93,12 +100,13 @@ def test_secrets_have_the_keys_that_are_asked_for() -> None:
     }
     for deployment in of_kind("Deployment").values():
         pod = deployment["spec"]["template"]["spec"]
-        for each in pod["containers"][0]["env"]:
-            if "valueFrom" in each:
-                asked = each["valueFrom"]["secretKeyRef"]
-                assert asked["key"] in known[asked["name"]]
+        # Secrets are files: no environment shows one.
+        assert not any("valueFrom" in each for each in pod["containers"][0]["env"])
         for volume in pod["volumes"]:
             assert "secret" not in volume or volume["secret"]["secretName"] in known
+            for source in volume.get("projected", {}).get("sources", ()):
+                asked = source["secret"]
+                assert {item["key"] for item in asked["items"]} <= known[asked["name"]]
 
 
 def test_what_chooses_pods_chooses_some() -> None:

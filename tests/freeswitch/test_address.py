@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeswitch.address import SwitchAddress, parse_list
+from freeswitch.tls import Tls
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,17 @@ from freeswitch.address import SwitchAddress, parse_list
         (
             "a=esl://:p@h:1?legs_per_second=29.5&max_legs=0",
             SwitchAddress("a", "h", 1, password="p", legs_per_second=29.5, max_legs=0),
+        ),
+        ("a=esls://:p@h:1", SwitchAddress("a", "h", 1, password="p", tls=Tls("h"))),
+        ("a=esls://:p@[::1]", SwitchAddress("a", "::1", password="p", tls=Tls("::1"))),
+        (
+            "a=esls://:p@10.0.0.1?ca=/etc/a%2Cb.pem&name=fs1.example.com&max_legs=9",
+            SwitchAddress(
+                *("a", "10.0.0.1"),
+                password="p",
+                max_legs=9,
+                tls=Tls("fs1.example.com", "/etc/a,b.pem"),
+            ),
         ),
     ],
 )
@@ -67,6 +79,16 @@ def test_parse(text: str, expected: SwitchAddress) -> None:
         ("a=esl://:SECRET%0A@h", "control"),
         ("a=esl://:SECRET%FF@h", "UTF-8"),
         ("a=esl://u%3Av:SECRET@h", "user"),
+        ("a=esl://:SECRET@h?ca=/ca.pem", "with esls:// ca and name"),
+        ("a=esl://:SECRET@h?name=h", "with esls:// ca and name"),
+        ("a=esls://:SECRET@h?ca=ca.pem", "absolute path"),
+        ("a=esls://:SECRET@h?ca=/a%0Ab", "absolute path"),
+        ("a=esls://:SECRET@h?name=a/b", "host name or IP"),
+        ("a=esls://:SECRET@h?name=", "host name or IP"),
+        ("a=esl://:SECRET@h?max_legs=", "max_legs"),
+        ("a=esl://:SECRET@h?max_legs", "name=value"),
+        ("a=esls://:SECRET@h?verify=no", "ca and name"),
+        ("a=esls://:SECRET@h?max_legs=1&max_legs=2", "once"),
     ],
 )
 def test_what_is_no_address(text: str, says: str) -> None:
@@ -102,7 +124,7 @@ def test_what_is_no_list(text: str, says: str) -> None:
     assert "SECRET" not in str(caught.value)
 
 
-@given(st.text(max_size=60))
-def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
+@given(st.sampled_from(["esl", "esls"]), st.text(max_size=60))
+def test_any_text_is_an_address_or_a_value_error(scheme: str, text: str) -> None:
     with contextlib.suppress(ValueError):
-        assert parse_list("a=esl://" + text)
+        assert parse_list(f"a={scheme}://{text}")

@@ -95,7 +95,9 @@ class Ringback:
     def api(self, command: str) -> str:
         """An api command to the switch."""
         address = switch_addresses(self.stack.settings)[0]
-        connection = EventSocket(address.host, address.port, address.password, user=address.user)
+        connection = EventSocket(
+            *(address.host, address.port, address.password), user=address.user, tls=address.tls
+        )
         connection.connect()
         try:
             return connection.api(command)

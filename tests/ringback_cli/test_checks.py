@@ -24,7 +24,7 @@ INFO = {
     "maxmemory": 0,
     "connected_slaves": 0,
 }
-ADDRESS = SwitchAddress.parse("main=esl://ringback%40example.com:secret@192.0.2.20")
+ADDRESS = SwitchAddress.parse("main=esls://ringback%40example.com:secret@192.0.2.20")
 SWITCH = Switch(
     name="main",
     core_uuid="core",
@@ -41,6 +41,7 @@ SWITCH = Switch(
     legs=0,
     paused=None,
 )
+PLAIN = replace(ADDRESS, tls=None)
 GATEWAY = "Name    \tpstn\nState   \tNOREG\nStatus  \tUP\n"
 FACTS = SwitchFacts(
     ADDRESS,
@@ -135,6 +136,10 @@ def test_a_switch_that_is_well(demo: Accounts, settings: Settings) -> None:
         ({"error": "192.0.2.20 port 8021: rude-rejection: Access Denied"}, Level.FAILURE, "acl"),
         ({"error": "192.0.2.20 port 8021: -ERR invalid"}, Level.FAILURE, "password"),
         ({"error": "192.0.2.20 port 8021: no login in 5 s"}, Level.FAILURE, "firewall"),
+        ({"error": "fs port 8022: no login in 5 s", "address": PLAIN}, Level.FAILURE, "esls://"),
+        ({"error": "fs port 8022: the far end speaks no TLS"}, Level.FAILURE, "tls.md"),
+        ({"error": "fs port 8022: the certificate is not trusted"}, Level.FAILURE, "tls.md"),
+        ({"address": PLAIN}, Level.WARNING, "esls://"),
         ({"error": "[Errno 111] Connection refused"}, Level.FAILURE, "FreeSWITCH is up"),
         ({"commands": ["originate"]}, Level.FAILURE, "ringback.xml"),
         ({"commands": None}, Level.WARNING, "Restrict"),
@@ -155,6 +160,12 @@ def test_a_switch(
     found = list(checks.switch_checks(replace(FACTS, **changes), SWITCH, demo, settings))
     assert checks.exit_status(found) == max(level, 0)
     assert any(words in check.advice for check in of(found, level))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_plain_text_on_this_machine_is_well(demo: Accounts, settings: Settings, host: str) -> None:
+    facts = replace(FACTS, address=replace(PLAIN, host=host))
+    assert checks.exit_status(checks.switch_checks(facts, SWITCH, demo, settings)) == 0
 
 
 def test_a_switch_that_is_paused_or_was_restarted(demo: Accounts, settings: Settings) -> None:
