@@ -214,11 +214,14 @@ class Scope:
 
     def includes(self, call: Call) -> bool:
         """Whether the call belongs to the scope now."""
+        # Extensions and users move to other owners while their calls go on.
+        if not self.caller.sees(call):
+            return False
         if self.extension is not None:
             return self.extension.number in sight.extensions(call)
         if self.user is not None and self.caller.app.level is not Level.USER:
             return self.user.id in sight.users(call)
-        return self.caller.sees(call)
+        return True
 
     def left(self, call: Call) -> tuple[Leg, ...]:
         """The legs of the scope that have rung and ended, if the call left the scope with them."""
