@@ -87,6 +87,19 @@ class Phase(StrEnum):
 
 # Values of ``originate_disposition`` that do not say how dialling the destination ended.
 SAYS_NOTHING = frozenset({"SUCCESS", "success", "failure", "NONE"})
+# The causes after which the switch tries the next way to a party, as freeswitch.dialstring says it.
+GATEWAY_FAILURES = frozenset(
+    {
+        "NORMAL_TEMPORARY_FAILURE",
+        "INVALID_GATEWAY",
+        "GATEWAY_DOWN",
+        "NETWORK_OUT_OF_ORDER",
+        "NORMAL_CIRCUIT_CONGESTION",
+        "SWITCH_CONGESTION",
+        "RECOVERY_ON_TIMER_EXPIRE",
+        "PROGRESS_TIMEOUT",
+    }
+)
 # The hang-up cause of a leg that rang or answered when the switch kept another leg of the side.
 LOST_THE_RACE = "LOSE_RACE"
 
