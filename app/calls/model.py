@@ -411,8 +411,13 @@ class Call:
     def extensions(self) -> tuple[str, ...]:
         """The extensions that are, were or will be in the call, the charged one first.
         ``app.calls.sight`` says which are in it now."""
+        return tuple(dict.fromkeys((self.extension, *self.called_extensions)))
+
+    @property
+    def called_extensions(self) -> tuple[str, ...]:
+        """The extensions of the legs."""
         parties = (leg.number for leg in self.legs if leg.kind is NumberKind.EXTENSION)
-        return tuple(dict.fromkeys((self.extension, *parties)))
+        return tuple(dict.fromkeys(parties))
 
     @property
     def users(self) -> tuple[str, ...]:

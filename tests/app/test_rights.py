@@ -295,6 +295,8 @@ def test_the_indexes_hold_what_may_be_seen(history: list[Call]) -> None:
             scope = Scope(Caller(app, known))
             listed = any(key in held for key in scope.indexes(KEYS))
             assert listed == scope.includes(each) == rights.sees(app, known, each)
+        there = {leg.number for leg in sight.legs_in(each) if leg.kind is NumberKind.EXTENSION}
+        assert {n for n in known.extensions if KEYS.calls_in(n) in held} == there
         for number, extension in known.extensions.items():
             assert (KEYS.extension_calls(number) in held) == Scope(
                 Caller(ADMIN, known), extension=extension
