@@ -437,6 +437,12 @@ class Call:
         return min(answered, key=lambda leg: leg.taken or 0.0, default=None)
 
     @property
+    def is_parked(self) -> bool:
+        """Whether all that is left of the call waits in a parking lot."""
+        there = [leg for leg in self.parties if leg.taken is not None and leg.ended is None]
+        return self.state is not State.ENDED and bool(there) and all(leg.in_lot for leg in there)
+
+    @property
     def prompt_seconds(self) -> int:
         """The seconds that accepting and announcements may add to the ringing of each side, and
         to the call."""
