@@ -18,6 +18,7 @@ from app.accounts.scopes import AppScope
 from app.calls import sight
 from app.calls.model import Call, Leg, State
 from app.errors import ApiError, api_error
+from app.numbers import is_digits
 from app.store.audit import Who
 from app.store.keys import Keys
 from app.telemetry import logs
@@ -111,7 +112,7 @@ class Caller:
     def extended(self, number: str) -> str:
         """The extended form of a short extension number, if the app may use short numbers."""
         organization = self.organization
-        if organization is None or not number.isdecimal():
+        if organization is None or not is_digits(number):
             return number
         return f"{organization.number}*{number}"
 

@@ -72,7 +72,7 @@ class ActionSchema(BaseRequest):
 
     action = fields.Enum(Action, by_value=True, required=True, metadata=coded("pc_action_invalid"))
     phoneCallViewId = fields.String(
-        validate=Regexp(r"\A\d{2,3}\Z"), metadata=coded("pc_view_invalid")
+        validate=Regexp(r"\A[0-9]{2,3}\Z"), metadata=coded("pc_view_invalid")
     )
     sendCallTo = phone_number("pc_sendcallto_invalid")
     callerId = caller_id()
