@@ -416,8 +416,10 @@ CODES = COMMON | {
     "pc_format_invalid": _named("format", "takes wav or wav49.", "`format` has another value."),
     "pc_transfernumber_invalid": _value(
         "transferFromNumber and transferNumber take the numbers of two parties that talk.",
-        "One of the numbers is no party of the call, or both are the same one.",
-        "Send the numbers as the views of the call show them.",
+        "One of the numbers is no party of the call, or both are the same one. Or the request does "
+        "not say which party leaves.",
+        "Send the numbers as the views of the call show them, or `phoneCallViewId`.",
+        missing="A transfer takes transferFromNumber, transferNumber or phoneCallViewId.",
     ),
     "fields_invalid": _named(
         "fields",

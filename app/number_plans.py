@@ -21,7 +21,7 @@ from phonenumbers import (
     shortnumberinfo,
 )
 
-from app.numbers import Kind, NumberFormat
+from app.numbers import Kind, NumberFormat, is_digits
 
 # The longest number that emergency services have.
 _EMERGENCY_LENGTH = 6
@@ -148,7 +148,7 @@ def readings(number: str, country: str | None) -> tuple[Reading, ...]:
     if country is None or not number.startswith("+"):
         ways += [digits.removeprefix(prefix) for prefix in ("00", "011")]
     for way in dict.fromkeys(ways):
-        if way and way[0] != "0" and way.isdecimal():
+        if way and way[0] != "0" and is_digits(way):
             found.append(_reading(f"+{way}", whole=way == number))
     return tuple(found)
 
@@ -172,7 +172,7 @@ def country_of(number: str, country: str | None) -> str | None:
 def is_emergency(number: str, country: str | None) -> bool:
     """Whether emergency services of the country (ISO 3166), or of any if it is None, have just this
     number."""
-    if not number.isdecimal() or not number.isascii() or len(number) > _EMERGENCY_LENGTH:
+    if not is_digits(number) or len(number) > _EMERGENCY_LENGTH:
         return False
     countries = [country] if country else phonenumbers.SUPPORTED_SHORT_REGIONS
     return any(shortnumberinfo.is_emergency_number(number, each) for each in countries)

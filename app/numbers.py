@@ -36,6 +36,11 @@ class NumberFormat(StrEnum):
     AS_SENT = "as_sent"
 
 
+def is_digits(text: str) -> bool:
+    """Whether the text is ASCII digits. Python also takes those of other scripts for digits."""
+    return text.isascii() and text.isdecimal()
+
+
 def without_punctuation(text: str) -> str:
     """The number without what people write between its digits, and without ``tel:``."""
     return _PUNCTUATION.sub("", _TEL.sub("", text.strip(), count=1))

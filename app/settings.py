@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from app.numbers import is_digits
+
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
@@ -153,7 +155,7 @@ def parse_origins(text: str) -> frozenset[str]:
 def split_address(text: str, variable: str) -> tuple[str, int]:
     """``host:port`` as a pair; port 0 asks for any free one. Raises SettingsError."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65_535:
+    if not colon or not host or not is_digits(port) or int(port) > 65_535:
         raise SettingsError(f"{variable} must be host:port, not {text!r}.")
     return host.strip("[]"), int(port)
 
@@ -277,9 +279,15 @@ def _speed(text: str) -> float:
 def _float(text: str) -> float:
     """The number; nan, which no range holds, where the text is none."""
     try:
-        return float(text)
+        return float(text) if _is_plain(text) else math.nan
     except ValueError:
         return math.nan
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a number is written as anybody writes it. Python also takes ``1_0`` and digits of
+    other scripts."""
+    return text.isascii() and "_" not in text
 
 
 def _whole(low: float = -math.inf, high: float = math.inf) -> Callable[[str], int]:
@@ -287,7 +295,7 @@ def _whole(low: float = -math.inf, high: float = math.inf) -> Callable[[str], in
 
     def parse(text: str) -> int:
         try:
-            number = int(text)
+            number = int(text) if _is_plain(text) else None
         except ValueError:
             number = None
         if number is None or not low <= number <= high:

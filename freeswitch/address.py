@@ -112,15 +112,21 @@ def _tls(given: dict[str, str], host: str) -> Tls:
 def _limits(given: dict[str, str], tls: Tls | None) -> dict[str, Any]:
     limits: dict[str, Any] = {}
     try:
+        if not "".join(given.values()).isascii():
+            # Python also takes digits of other scripts.
+            raise ValueError
         if "legs_per_second" in given:
             limits["legs_per_second"] = float(given.pop("legs_per_second"))
         if "max_legs" in given:
             limits["max_legs"] = int(given.pop("max_legs"))
     except ValueError:
         given = {"": ""}
-    if given or not all(0 <= limit <= 1e6 for limit in limits.values()):
+    # A rate is kept with six decimals, and 0 is no limit.
+    slowest = 0.001
+    if given or not all(n == 0 or slowest <= n <= 1e6 for n in limits.values()):
         raise ValueError(
-            "only legs_per_second and max_legs may follow the '?', with numbers from 0 to 1000000"
+            "only legs_per_second and max_legs may follow the '?', with 0 or numbers from "
+            f"{slowest} to 1000000"
             + (", and ca and name" if tls else ", and with esls:// ca and name")
         )
     return limits

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import click
@@ -12,6 +13,8 @@ from ringback_cli.session import Session
 # Seconds that Redis may take to answer, and the most words that are offered.
 _LIMIT = 0.3
 _MOST = 100
+# The most ids of an index that are looked at.
+_LOOKED_AT = 10_000
 
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -23,7 +26,7 @@ def _offering(read: Callable[[Session], Iterable[str]]) -> Completer:
             sys.modules["opentelemetry"] = None  # type: ignore[assignment]
         try:
             words = read(Session.open(timeout=_LIMIT, retries=0))
-            return [word for word in words if word.startswith(begun)][:_MOST]
+            return list(islice((word for word in words if word.startswith(begun)), _MOST))
         except Exception:
             # A shell that completes a word has no place for an error.
             return []
@@ -31,11 +34,12 @@ def _offering(read: Callable[[Session], Iterable[str]]) -> Completer:
     return complete
 
 
-def _ids(session: Session, key: str) -> list[str]:
+def _ids(session: Session, key: str) -> Iterator[str]:
+    """The ids of an index, the newest first."""
     from app.store import index
 
-    places, _ = index.page(session.redis, key, index.ALL, 0, _MOST, newest_first=True)
-    return [call_id for call_id, _ in places]
+    ids = (call_id for some in index.walk(session.redis, key) for call_id, _ in some)
+    return islice(ids, _LOOKED_AT)
 
 
 def _accounts(table: str, field: str) -> Completer:
@@ -51,7 +55,7 @@ def _accounts(table: str, field: str) -> Completer:
 
 live_calls = _offering(lambda session: _ids(session, session.keys.calls))
 calls = _offering(
-    lambda session: [*_ids(session, session.keys.calls), *_ids(session, session.keys.records)]
+    lambda session: chain(_ids(session, session.keys.calls), _ids(session, session.keys.records))
 )
 switches = _offering(lambda session: session.switches.names())
 extensions = _accounts("extensions", "number")

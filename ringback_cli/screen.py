@@ -66,7 +66,10 @@ def state_text(call: Call) -> Text:
     """The state of a live call, or the disposition of a call that has ended."""
     if call.state is State.ENDED:
         return Text(words.disposition(call), style="green" if call.disposition == 0 else "red")
-    text = Text(call.state.value, style=f"bold {STYLES[call.state]}")
+    word, style = call.state.value, STYLES[call.state]
+    if call.is_parked:
+        word, style = "parked", "magenta"
+    text = Text(word, style=f"bold {style}")
     if call.hangup_requested is not None:
         text.append(", hanging up", style="red")
     return text

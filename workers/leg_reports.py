@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.calls.transitions import LegReport, Marks
+from app.numbers import is_digits
 from freeswitch.events import Event
 from workers.leg_endings import leg_ending
 
@@ -104,5 +105,5 @@ def _at(event: Event) -> float | None:
 
 def _time(text: str | None) -> float | None:
     """The epoch seconds of a Caller-Channel-…-Time header, which has microseconds; None for 0."""
-    micros = int(text) if text is not None and text.isdecimal() else 0
+    micros = int(text) if text is not None and is_digits(text) else 0
     return micros / 1e6 if micros else None

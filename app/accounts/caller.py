@@ -18,6 +18,7 @@ from app.accounts.scopes import AppScope
 from app.calls import sight
 from app.calls.model import Call, Leg, State
 from app.errors import ApiError, api_error
+from app.numbers import is_digits
 from app.store.audit import Who
 from app.store.keys import Keys
 from app.telemetry import logs
@@ -111,7 +112,7 @@ class Caller:
     def extended(self, number: str) -> str:
         """The extended form of a short extension number, if the app may use short numbers."""
         organization = self.organization
-        if organization is None or not number.isdecimal():
+        if organization is None or not is_digits(number):
             return number
         return f"{organization.number}*{number}"
 
@@ -214,11 +215,14 @@ class Scope:
 
     def includes(self, call: Call) -> bool:
         """Whether the call belongs to the scope now."""
+        # Extensions and users move to other owners while their calls go on.
+        if not self.caller.sees(call):
+            return False
         if self.extension is not None:
             return self.extension.number in sight.extensions(call)
         if self.user is not None and self.caller.app.level is not Level.USER:
             return self.user.id in sight.users(call)
-        return self.caller.sees(call)
+        return True
 
     def left(self, call: Call) -> tuple[Leg, ...]:
         """The legs of the scope that have rung and ended, if the call left the scope with them."""

@@ -12,7 +12,7 @@ from app.accounts.policy import Policy
 from app.accounts.prompts import AcceptRule, AnnounceRule, Prompt, of_organization
 from app.accounts.scopes import AppScope
 from app.calls.sight import organization_of
-from app.numbers import NumberFormat, longest_prefix
+from app.numbers import NumberFormat, is_digits, longest_prefix
 
 # The progress_timeout of a gateway that has none, in seconds.
 PROGRESS_TIMEOUT = 5
@@ -376,4 +376,4 @@ class Accounts:
         if organization is None or organization.extension_digits < 2:
             return False
         zeros = "0" * (organization.extension_digits - 2)
-        return len(short) == len(zeros) + 1 and short.startswith(zeros) and short.isdecimal()
+        return len(short) == len(zeros) + 1 and short.startswith(zeros) and is_digits(short)

@@ -12,7 +12,7 @@ from app.accounts.fields import Whole
 from app.accounts.prompts import AcceptRule, AnnounceRule, Of, Prompt
 
 _NAME = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
-_NUMBER = Regexp(r"\A\d{1,16}\Z", error="Takes digits.")
+_NUMBER = Regexp(r"\A[0-9]{1,16}\Z", error="Takes digits.")
 _PART = r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*"
 _FILE = Regexp(
     rf"\A(/?{_PART}(/{_PART})*|silence_stream://[0-9]{{1,6}}|phrase:[A-Za-z0-9_-]{{1,64}})\Z",

@@ -19,7 +19,7 @@ from app.accounts.credential_schemas import (
     Moment,
     TokenSchema,
 )
-from app.accounts.fields import Parsed
+from app.accounts.fields import Parsed, Rate, Whole, one_line
 from app.accounts.model import (
     Accounts,
     App,
@@ -48,8 +48,9 @@ from app.numbers import NumberFormat
 
 _OF_DEMO = "Is one of the demo's, which everybody knows: choose another."
 _ID = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
-_NUMBER = Regexp(r"\A\d{1,16}\Z", error="Takes digits.")
-_EXTENDED = Regexp(r"\A\d{1,16}\*\d{1,16}\Z", error="Takes an extended number: 0003*210.")
+_NUMBER = Regexp(r"\A[0-9]{1,16}\Z", error="Takes digits.")
+_EXTENDED = Regexp(r"\A[0-9]{1,16}\*[0-9]{1,16}\Z", error="Takes an extended number: 0003*210.")
+_DIGITS = Regexp(r"\A\+?[0-9]{0,32}\Z", error="Takes the first digits of numbers: 4420.")
 _PATTERN = Regexp(
     r"\A[0-9]{1,16}\*[0-9]{0,16}\*?\Z",
     error="Takes extended numbers, with * at the end for any: 0003*2*.",
@@ -62,16 +63,12 @@ _DIAL_STRING = Regexp(
 
 
 def _name(required: bool = True) -> fields.String:
-    return fields.String(required=required, validate=Length(int(required), 128))
+    return fields.String(required=required, validate=[Length(int(required), 128), one_line])
 
 
 def _digits() -> fields.String:
     """A prefix of numbers, which matches with and without ``+``."""
-    return fields.String(required=True, validate=Regexp(r"\A\+?\d{0,32}\Z"))
-
-
-def _rate() -> fields.Float:
-    return fields.Float(validate=Range(0, 1_000_000, min_inclusive=False))
+    return fields.String(required=True, validate=_DIGITS)
 
 
 def _most() -> fields.Integer:
@@ -132,8 +129,11 @@ class Money(fields.Field[str]):
     }
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        text = str(value)
+        if not text.isascii() or "_" in text:
+            raise self.make_error("invalid")
         try:
-            amount = Decimal(str(value))
+            amount = Decimal(text)
         except InvalidOperation:
             raise self.make_error("invalid") from None
         if isinstance(value, bool) or not amount.is_finite() or not 0 <= amount <= 1_000_000_000:
@@ -161,8 +161,8 @@ class OrganizationSchema(GuardedSchema, CappedSchema):
     id = fields.String(required=True, validate=_ID)
     number = fields.String(required=True, validate=_NUMBER)
     name = _name()
-    extension_digits = fields.Integer(validate=Range(1, 16))
-    legs_per_second = _rate()
+    extension_digits = Whole(validate=Range(1, 16))
+    legs_per_second = Rate()
     max_kept = _most()
     country = _country()
     ringback = Parsed(ringback.canonical)
@@ -279,7 +279,7 @@ class ConferenceSchema(Schema):
 
 class GatewaySchema(Schema):
     name = fields.String(required=True, validate=_GATEWAY)
-    legs_per_second = _rate()
+    legs_per_second = Rate()
     max_legs = _most()
     number_format = fields.Enum(NumberFormat, by_value=True)
     ringback = Parsed(ringback.canonical)

@@ -60,7 +60,7 @@ def _leg(call: Call, leg: Leg) -> dict[str, Any]:
     ended = leg.ended
     if ended is None and leg.live and call.ended is not None:
         # The last event of a leg may come after the end of the call. It changes the record then.
-        ended = max(call.ended, leg.answered or 0.0)
+        ended = max(filter(None, (call.ended, leg.created, leg.answered)))
     return without_none(
         {
             "id": leg.id,

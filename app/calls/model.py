@@ -87,6 +87,19 @@ class Phase(StrEnum):
 
 # Values of ``originate_disposition`` that do not say how dialling the destination ended.
 SAYS_NOTHING = frozenset({"SUCCESS", "success", "failure", "NONE"})
+# The causes after which the switch tries the next way to a party, as freeswitch.dialstring says it.
+GATEWAY_FAILURES = frozenset(
+    {
+        "NORMAL_TEMPORARY_FAILURE",
+        "INVALID_GATEWAY",
+        "GATEWAY_DOWN",
+        "NETWORK_OUT_OF_ORDER",
+        "NORMAL_CIRCUIT_CONGESTION",
+        "SWITCH_CONGESTION",
+        "RECOVERY_ON_TIMER_EXPIRE",
+        "PROGRESS_TIMEOUT",
+    }
+)
 # The hang-up cause of a leg that rang or answered when the switch kept another leg of the side.
 LOST_THE_RACE = "LOSE_RACE"
 
@@ -398,8 +411,13 @@ class Call:
     def extensions(self) -> tuple[str, ...]:
         """The extensions that are, were or will be in the call, the charged one first.
         ``app.calls.sight`` says which are in it now."""
+        return tuple(dict.fromkeys((self.extension, *self.called_extensions)))
+
+    @property
+    def called_extensions(self) -> tuple[str, ...]:
+        """The extensions of the legs."""
         parties = (leg.number for leg in self.legs if leg.kind is NumberKind.EXTENSION)
-        return tuple(dict.fromkeys((self.extension, *parties)))
+        return tuple(dict.fromkeys(parties))
 
     @property
     def users(self) -> tuple[str, ...]:
@@ -417,6 +435,12 @@ class Call:
         """The source that took the call first and was kept; None while there is none."""
         answered = [leg for leg in self.sources if leg.won]
         return min(answered, key=lambda leg: leg.taken or 0.0, default=None)
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether all that is left of the call waits in a parking lot."""
+        there = [leg for leg in self.parties if leg.taken is not None and leg.ended is None]
+        return self.state is not State.ENDED and bool(there) and all(leg.in_lot for leg in there)
 
     @property
     def prompt_seconds(self) -> int:

@@ -64,6 +64,12 @@ def extensions(call: Call) -> tuple[str, ...]:
     return tuple(dict.fromkeys((call.extension, *numbers)))
 
 
+def extensions_in(call: Call) -> tuple[str, ...]:
+    """The extensions that ring or talk."""
+    there = (leg.number for leg in legs_in(call) if leg.kind is NumberKind.EXTENSION)
+    return tuple(dict.fromkeys(there))
+
+
 def organizations(call: Call) -> tuple[str, ...]:
     """The numbers of the organizations that the call shows to, the charged one first."""
     there = (leg.number for leg in legs_in(call) if leg.kind is NumberKind.EXTENSION)

@@ -282,7 +282,7 @@ def hang_up_number(call: Call, number: str | None, *, at: float) -> Call:
     """A client asked to hang up the party with ``number``, or with None the call.
 
     The call ends too if this leaves a side without a party. Otherwise the party's legs are
-    marked: a worker does not dial them, or hangs them up as soon as the switch has them.
+    marked: a worker hangs them up as soon as the switch has them. In a queued call they end.
     """
     if number is None or call.state is State.ENDED:
         return request_hangup(call, at=at)
@@ -295,9 +295,11 @@ def hang_up_number(call: Call, number: str | None, *, at: float) -> Call:
         and not (leg.action is Action.PARK and leg.created is None)
     ]
     marked = call
+    # No worker will dial a leg of a call that still waits, so the leg ends here. It gets no cause.
+    over = at if call.state is State.QUEUED else None
     for leg in of_number:
         if leg.hangup_requested is None:
-            marked = marked.with_leg(evolve(leg, hangup_requested=at))
+            marked = marked.with_leg(evolve(leg, hangup_requested=at, ended=over))
     if all(leg.listens for leg in of_number):
         return marked
     if any(leg.live and not leg.listens for leg in call.thirds):

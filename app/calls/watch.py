@@ -5,7 +5,7 @@ Durations that can end a call are seconds of a monotonic clock: the wall clocks 
 differ, and are stepped.
 """
 
-from app.calls.model import Action, Call, Leg, State
+from app.calls.model import GATEWAY_FAILURES, Action, Call, Leg, Role, State
 from app.calls.transitions import EVENTS_LOST, SWITCH_RESTARTED, SWITCH_UNREACHABLE, WORKER_LOST
 
 # Seconds. A worker begins to send the originate at most SEND_WITHIN after the claim. The event
@@ -81,8 +81,22 @@ def is_hang_up_pending(call: Call) -> bool:
     if call.state in (State.ENDED, State.QUEUED):
         return False
     return call.hangup_requested is not None or any(
-        leg.hangup_requested is not None and leg.ended is None for leg in call.legs
+        leg.hangup_requested is not None and _may_be_there(call, leg) for leg in call.legs
     )
+
+
+def _may_be_there(call: Call, leg: Leg) -> bool:
+    """Whether a leg has a channel, or may yet get one."""
+    if leg.created is not None or leg.ended is not None:
+        return leg.live
+    # The switch rings a side no longer once one of its parties has taken the call.
+    if leg.role is Role.SOURCE and call.conference is None and call.winner is not None:
+        return False
+    if leg.role is Role.DESTINATION and call.bridged is not None:
+        return False
+    # An end that is no failure of a gateway ends all ways to the party.
+    causes = [each.cause for each in call.legs if each.party == leg.party and each.ended]
+    return all(cause is None or cause in GATEWAY_FAILURES for cause in causes)
 
 
 def limit(call: Call) -> float:

@@ -37,6 +37,8 @@ def row(
         {
             "id": call.id,
             "state": call.state.value,
+            # The state says that the parties have talked.
+            "parked": True if call.is_parked else None,
             "extension": call.extension,
             "organization": call.organization_name,
             "nonce": call.nonce,

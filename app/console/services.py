@@ -18,7 +18,7 @@ from app.console.queues import lines
 from app.console.resource import detail, record_row, row
 from app.console.sessions import Sessions
 from app.errors import api_error
-from app.numbers import same, without_punctuation
+from app.numbers import is_digits, same, without_punctuation
 from app.phone_calls.services import PhoneCalls
 from app.store.calls import CallStore
 from app.store.index import Span
@@ -203,7 +203,7 @@ def _is_inside(caller: Caller) -> bool:
 def _has(text: str, words: Iterable[str | None]) -> bool:
     """Whether one of the words has the text, or its number however it is written."""
     number = same(without_punctuation(text))
-    wanted = {text, number} if number.isdecimal() else {text}
+    wanted = {text, number} if is_digits(number) else {text}
     return any(word is not None and any(each in word for each in wanted) for word in words)
 
 

@@ -21,6 +21,7 @@ from flask import (
     jsonify,
     request,
 )
+from werkzeug.exceptions import NotFound
 
 from app.accounts.caller import OWNER, SELF, Caller
 from app.accounts.model import Accounts, App, Compatibility, Level
@@ -29,7 +30,7 @@ from app.accounts.store import AccountStore
 from app.console.charts import SPANS
 from app.console.services import Console
 from app.console.sessions import LIFETIME, app_of_secret, app_of_token
-from app.errors import OAUTH_CODES, ApiError, api_error
+from app.errors import OAUTH_CODES, ApiError, api_error, http_error
 from app.oauth.services import Tokens
 from app.phone_calls.actions import ActionSchema, PhoneCallActions
 from app.phone_calls.schemas import HangUpQuery
@@ -39,6 +40,7 @@ from app.store.switches import Pause
 from app.stream.model import CallChange, Place, place_text
 from app.stream.services import CallStream, Topic
 from app.stream.views import serve
+from app.web.answers import error_response
 from app.web.auth import check_scope, client_address
 from app.web.base import base_url
 from app.web.body import json_body
@@ -79,6 +81,7 @@ def blueprint() -> Blueprint:
     blue.get("/<any(login, place, switches, queues, charts, access, audit):_>")(needs(None)(page))
     blue.get("/calls/<_>")(needs(None)(page))
     blue.get("/static/<path:name>")(needs(None)(static))
+    blue.app_errorhandler(NotFound)(_no_page)
     blue.post("/api/session")(needs(None)(log_in))
     blue.delete("/api/session")(needs(None)(log_out))
     blue.get("/api/session")(needs(None)(who))
@@ -124,6 +127,16 @@ def _headers(response: Response) -> Response:
 
 def page(_: str = "") -> Response:
     return static("index.html")
+
+
+def _no_page(error: NotFound) -> Response:
+    """The answer to an address that the app does not have: a page with links for a browser that
+    looks for one of the console's pages, and JSON for all others."""
+    path = request.path
+    is_file = path.startswith(("/console/api/", "/console/static/"))
+    if not path.startswith("/console/") or is_file or request.method not in ("GET", "HEAD"):
+        return error_response(http_error(error.code))
+    return _headers(Response(_files()["missing.html"][0], error.code, mimetype="text/html"))
 
 
 def static(name: str) -> Response:

@@ -47,6 +47,7 @@ _NEED_VIEW = frozenset(
     }
 )
 _NEED_TARGET = actions.RINGING | {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
+_NEED_PARTY = {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
 _TRANSFER_NUMBERS = ("transferFromNumber", "transferNumber")
 # Seconds that an attempt at a request takes a worker: the last one ends before the answer is due.
 _ATTEMPT = 0.5
@@ -71,7 +72,7 @@ class ActionSchema(BaseRequest):
 
     action = fields.Enum(Action, by_value=True, required=True, metadata=coded("pc_action_invalid"))
     phoneCallViewId = fields.String(
-        validate=Regexp(r"\A\d{2,3}\Z"), metadata=coded("pc_view_invalid")
+        validate=Regexp(r"\A[0-9]{2,3}\Z"), metadata=coded("pc_view_invalid")
     )
     sendCallTo = phone_number("pc_sendcallto_invalid")
     callerId = caller_id()
@@ -235,6 +236,10 @@ class PhoneCallActions:
         elif action is Action.START_RECORDING:
             recorded = self._recorded(caller, call)
             file = self._file(call, leg, body["format"])
+        if action in _NEED_PARTY and not body.keys() & {*_TRANSFER_NUMBERS, "phoneCallViewId"}:
+            # One of the two would leave the call, and nothing says which.
+            field = "/transferFromNumber"
+            raise api_error("pc_transfernumber_invalid", cause="missing", field=field)
         return Request(
             id=request_id,
             action=action,
@@ -265,7 +270,7 @@ class PhoneCallActions:
             (number_in(caller, body[name], call) or body[name]) if name in body else None
             for name in _TRANSFER_NUMBERS
         ]
-        if action in (Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL) and any(numbers):
+        if action in _NEED_PARTY and any(numbers):
             legs = [number and actions.leg_of_number(call, number) for number in numbers]
             for name, number, leg in zip(_TRANSFER_NUMBERS, numbers, legs, strict=True):
                 if number and not leg:

@@ -142,8 +142,8 @@ class InviteQuery(BaseQuery):
     waitForPickup = WholeNumber(
         load_default=DEFAULT_WAIT, validate=Range(1, 600), metadata=coded("pc_timeout_invalid")
     )
-    number = Number(validate=Regexp(r"\A\d{1,16}\Z"), metadata=coded("pc_number_invalid"))
-    pin = Number(validate=Regexp(r"\A\d{1,16}\Z"), metadata=coded("pc_pin_invalid"))
+    number = Number(validate=Regexp(r"\A[0-9]{1,16}\Z"), metadata=coded("pc_number_invalid"))
+    pin = Number(validate=Regexp(r"\A[0-9]{1,16}\Z"), metadata=coded("pc_pin_invalid"))
 
 
 class States(fields.String):

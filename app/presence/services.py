@@ -13,9 +13,6 @@ from app.web.listing import Listing
 # The values of status in 4PSA's Presence resource. An extension without a call counts as online.
 ONLINE, RINGING, BUSY = 1, 2, 3
 _TALKING = (Phase.ANSWERED, Phase.BRIDGED)
-# The most calls read for one extension. An extension is in a call or two. If it pays for many
-# calls, the newest decide.
-_CALLS_READ = 100
 # The extensions read at once.
 _CHUNK = 50
 
@@ -77,7 +74,7 @@ class PresenceService:
         keys = self._store.keys
         with self._store.redis.pipeline(transaction=False) as pipe:
             for number in numbers:
-                pipe.zrange(keys.extension_calls(number), 0, _CALLS_READ - 1, desc=True)
+                pipe.zrange(keys.calls_in(number), 0, -1)
             ids: list[Any] = [[one.decode() for one in some] for some in pipe.execute()]
         known = dict.fromkeys(call_id for some in ids for call_id in some)
         calls = {call.id: call for call in self._store.get_many(known) if call is not None}

@@ -66,6 +66,10 @@ class Keys:
     def extension_calls(self, extension: str) -> str:
         return f"{self.prefix}calls:extension:{extension}"
 
+    def calls_in(self, extension: str) -> str:
+        """The calls in which the extension rings or talks."""
+        return f"{self.prefix}calls:in:{extension}"
+
     def charged_calls(self, extension: str) -> str:
         return f"{self.prefix}calls:charged:{extension}"
 

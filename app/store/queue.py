@@ -19,6 +19,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from app.calls.actions import Request
 from app.calls.ending_many import EndMany
 from app.calls.model import Call
+from app.numbers import is_digits
 from app.store import once, replies
 from app.store.client import BLOCK_LIMIT
 from app.store.keys import Keys
@@ -213,8 +214,8 @@ def workers(redis: Redis) -> list[dict[str, Any]]:
                 "state": state,
                 "born": seconds(birth),
                 "heartbeat": seconds(heartbeat),
-                "done": int(done) if done.isdecimal() else 0,
-                "failed": int(failed) if failed.isdecimal() else 0,
+                "done": int(done) if is_digits(done) else 0,
+                "failed": int(failed) if is_digits(failed) else 0,
             }
         )
     return found

@@ -248,6 +248,7 @@ def indexes(keys: Keys, call: Call) -> list[str]:
         *map(keys.organization_calls, sight.organizations(call)),
         *map(keys.user_calls, sight.users(call)),
         *map(keys.extension_calls, sight.extensions(call)),
+        *map(keys.calls_in, sight.extensions_in(call)),
         *([keys.switch_calls(call.switch)] if call.switch else ()),
     ]
 
@@ -260,6 +261,7 @@ def every_index(keys: Keys, call: Call) -> list[str]:
         *map(keys.organization_calls, call.organizations),
         *map(keys.user_calls, call.users),
         *map(keys.extension_calls, call.extensions),
+        *map(keys.calls_in, call.called_extensions),
         *([keys.switch_calls(call.switch)] if call.switch else ()),
     ]
 

@@ -273,6 +273,9 @@ def changed(old: Call, new: Call) -> None:
 
 
 def _leg_ended(leg: Leg) -> None:
+    if leg.created is None and leg.cause is None:
+        # Its party was taken out of a call that waited.
+        return
     gateway = leg.trunk or NONE
     _legs[gateway, _cause(leg.cause)].inc()
     if (result := endings.outcome(leg)) is None:

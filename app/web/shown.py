@@ -6,6 +6,7 @@ from typing import Any
 
 from werkzeug.exceptions import HTTPException
 
+from app.numbers import is_digits
 from app.web.base import base_url
 
 # The most characters of a value in an error, and of the other members.
@@ -44,7 +45,7 @@ def within(field: str, document: Any) -> str:
             break
         kept.append(part)
         if isinstance(document, list):
-            document = document[int(part)] if part.isdecimal() and int(part) < len(document) else {}
+            document = document[int(part)] if is_digits(part) and int(part) < len(document) else {}
         else:
             document = document.get(part, {})
     return "".join(f"/{part}" for part in kept)

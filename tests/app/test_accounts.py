@@ -72,6 +72,7 @@ def test_a_file(accounts_file: Path) -> None:
     assert accounts.gateways_to("3235742879") == ("pstn",)
     assert accounts.is_sandbox("0003*00") and accounts.is_sandbox("0003*09")
     assert not any(map(accounts.is_sandbox, ("0003*10", "0003*9", "0003*000", "0004*00", "00")))
+    assert not accounts.is_sandbox("0003*٠٩")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,23 @@ def test_a_file(accounts_file: Path) -> None:
         (('prefix = "+44"', 'prefix = "+44"\ncolour = "red"'), r"routes\[1\]\.colour: Unknown"),
         (('name = "One"', 'name = "One"\nmax_calls = 0'), r"organizations\[1\]\.max_calls"),
         (('name = "One"', 'name = "One"\nlegs_per_second = 0'), r"\[1\]\.legs_per_second"),
+        (('name = "One"', 'name = "One"\nlegs_per_second = 0.0000004'), "0.001 to 1000000 legs"),
+        (('name = "One"', 'name = "One"\nlegs_per_second = true'), r"\[1\]\.legs_per_second"),
+        (('name = "One"', 'name = "One"\nlegs_per_second = nan'), r"\[1\]\.legs_per_second"),
+        (('name = "One"', 'name = "One"\nlegs_per_second = "٥"'), r"\[1\]\.legs_per_second"),
+        (('name = "One"', 'name = "One"\nextension_digits = "٣"'), r"\[1\]\.extension_digits"),
+        (('name = "One"', 'name = "One"\nextension_digits = 3.9'), r"\[1\]\.extension_digits"),
+        (('name = "One"', 'name = "One"\ncost_per_day = "٥"'), r"\[1\]\.cost_per_day"),
+        (('name = "One"', 'name = "One"\ncost_per_day = "1_000"'), r"\[1\]\.cost_per_day"),
+        *(
+            (('name = "One"', f'name = "One{sign}"'), r"organizations\[1\]\.name: Takes no line br")
+            for sign in (r"\n", r"\r", r"\t", r"\u001b[2J", r"\u0085", r"\u2028", r"\u202e")
+        ),
+        (('id = "12"', 'id = "12"\nname = "Ada\\nLovelace"'), r"users\[1\]\.name"),
+        (('number = "0003"', 'number = "٠٠٠٣"'), r"organizations\[1\]\.number"),
+        (('number = "0003*210"', 'number = "0003*٢١٠"'), r"extensions\[1\]\.number"),
+        (('prefix = "+44"', 'prefix = "٤٤"'), r"routes\[1\]\.prefix: Takes the first digits"),
+        (('prefix = "+44"', 'prefix = "４４"'), r"routes\[1\]\.prefix"),
         (
             ("[[apps]]", '[[gateways]]\nname = "us"\n[[apps]]'),
             r"gateways\[1\]\.name: Is used by no",

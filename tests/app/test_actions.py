@@ -24,6 +24,8 @@ from app.calls.model import (
     to_hash,
 )
 from app.calls.transitions import LegReport, Marks
+from app.console import resource
+from ringback_cli.screen import state_text
 
 CALL_ID = "0123456789abcdef0123"
 DESK = Target("0003*024", NumberKind.EXTENSION, (Way(dial_string="sofia/gateway/pstn/0003024"),))
@@ -277,6 +279,20 @@ def parked() -> Call:
     call = actions.begin(talking(), request(Action.PARK, by="0003*210", target=DESK), at=13.0)
     call = report(call, "b1", marks=Marks(parked=13.5, parked_pos="5901"))
     return report(call, "a1", ended=13.6, cause="NORMAL_CLEARING", sip_disposition="send_bye")
+
+
+def test_a_call_of_which_only_a_parked_party_is_left_is_parked() -> None:
+    call = parked()
+    assert call.is_parked and state_text(call).plain == "parked"
+    assert resource.row(call, None, None, inside=False)["parked"] is True
+    back = report(call, "c1", created=14.0)
+    assert back.is_parked
+    talks = report(report(back, "c1", answered=15.0), "b1", marks=Marks(unparked=15.0))
+    over = report(call, "b1", ended=71.0, cause="ALLOTTED_TIMEOUT")
+    for other in (talking(), talks, over):
+        assert not other.is_parked
+        assert "parked" not in resource.row(other, None, None, inside=False)
+        assert state_text(other).plain != "parked"
 
 
 def test_a_parked_call_whose_time_is_over() -> None:

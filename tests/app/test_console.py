@@ -1,5 +1,6 @@
 """The console's own small API: who may ask, from where, and what is told to whom."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -318,6 +319,22 @@ def test_pause_and_resume_a_switch(
     assert switches.get_many(["main"])[0].paused is None
     answer = client.post("/console/api/switches/other/pause", json={}, headers=HEADER)
     assert code(answer) == (404, "request_not_found")
+
+
+def test_a_page_that_does_not_exist_has_links_to_those_that_do(client: FlaskClient) -> None:
+    answer = client.get("/console/nopage")
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    links = re.findall(r'<a href="([^"]+)"', answer.text)
+    assert {"/console", "/docs"} < set(links)
+    assert {client.get(link).status_code for link in links} == {200}
+    assert client.get("/console/calls/1/2").mimetype == "text/html"
+    for answer in (
+        *(client.get(f"/console/{path}") for path in ("api/nopage", "static/nopage")),
+        client.post("/console/nopage"),
+        client.get("/nopage"),
+    ):
+        assert code(answer) == (404, "request_not_found")
 
 
 def test_suspend_and_disable(

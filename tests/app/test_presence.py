@@ -105,6 +105,24 @@ def test_whose_presence(ask: Ask) -> None:
     is_error(ask("GET", f"{PATH}/@self/presence", token=None), 401, "access_denied")
 
 
+def test_an_extension_that_pays_for_many_newer_calls_is_still_busy(
+    ask: Ask, store: CallStore
+) -> None:
+    own = {**LOCAL, "extension": "210"}
+    call = store.get(ask("POST", SIMPLE, own).json[0]["id"])
+    assert call is not None
+    at = call.accepted
+    call = follow(store, call, LegReport(call.legs[0].uuid, created=at, answered=at + 1))
+    view = {"source": ["15500"], "destination": ["15600"]}
+    for _ in range(6):
+        assert ask("POST", SIMPLE, {**own, "phoneCallView": [view] * 20}).status_code == 202
+    (busy,) = ask("GET", f"{PATH}/210/presence").json["entry"]
+    assert (busy["status"], busy["calls"]) == (3, 1)
+    follow(store, call, LegReport(call.legs[0].uuid, ended=at + 9, cause="NORMAL_CLEARING"))
+    (free,) = ask("GET", f"{PATH}/210/presence").json["entry"]
+    assert (free["status"], free["calls"]) == (1, 0)
+
+
 def test_of_several_calls_talking_counts(ask: Ask, store: CallStore, call: Call) -> None:
     other = store.get(ask("POST", SIMPLE, LOCAL).json[0]["id"])
     assert other is not None

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from app.accounts import rights
 from app.accounts.caller import Caller, Scope
-from app.accounts.model import Accounts, App, Extension, ExtensionType, Level, Organization, User
+from app.accounts.model import (
+    Accounts,
+    App,
+    Extension,
+    ExtensionType,
+    Level,
+    Organization,
+    Suspension,
+    User,
+)
 from app.accounts.scopes import AppScope
 from app.calls import sight, transitions
 from app.calls.model import Call, Leg, NumberKind, State
@@ -163,6 +172,68 @@ def test_accounts_that_lose_the_user_lose_nothing_for_the_others() -> None:
     assert rights.sees(ADMIN, Accounts(), at)
 
 
+def moved(known: Accounts, which: str) -> Accounts:
+    """The accounts after something of them changed while ada talks."""
+    ada = known.users["ada"]
+    without = {n: e for n, e in known.extensions.items() if n != "0003*210"}
+    organization = {n: o for n, o in known.organizations.items() if n != "0003"}
+    others = {name: user for name, user in known.users.items() if user.organization == "0004"}
+    to_bob = replace(known.extensions["0003*210"], owner="bob")
+    suspended = Suspension("operator", 1005.0)
+    return {
+        "user": replace(
+            known,
+            users={name: user for name, user in known.users.items() if name != "ada"},
+            extensions=without,
+        ),
+        "extension": replace(known, extensions=without),
+        "extension to another user": replace(known, extensions={**without, "0003*210": to_bob}),
+        "user to another organization": replace(
+            known,
+            users={**known.users, "ada": replace(ada, organization="0004")},
+            extensions={**without, "0004*211": replace(to_bob, number="0004*211", owner="ada")},
+        ),
+        "organization": replace(
+            known,
+            organizations=organization,
+            users=others,
+            extensions={n: e for n, e in without.items() if e.owner in others},
+        ),
+        "suspended": replace(known, suspended={"organization:0003": suspended}),
+    }[which]
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        *("user", "extension", "extension to another user", "user to another organization"),
+        *("organization", "suspended"),
+    ],
+)
+def test_what_leaves_or_moves_leaves_the_call_to_its_organization_alone(which: str) -> None:
+    at = call(phone("a1", "0003*210", **TALKS), phone("b1", "15600", **TALKS))
+    left = moved(accounts(), which)
+    held = {key for name, key, *_ in writes.commands(KEYS, None, at, [], 1010.0) if name == "ZADD"}
+    # An organization that has left has no app; the administrator has the call alone.
+    for app in [ADMIN] if which == "organization" else [OWN, ADMIN]:
+        scope = Scope(Caller(app, left))
+        assert scope.includes(at) and scope.caller.supervises(at)
+        assert held & set(scope.indexes(KEYS)) and scope.topic(KEYS) in held
+    # The next owner of the extension, and the next organization of the user, get nothing of it,
+    # in whichever way they name them.
+    for app in (BOB, OTHER):
+        if app.user is not None and app.user not in left.users:
+            continue
+        caller = Caller(app, left)
+        users = [None, *(user for user in left.users.values() if caller.may_act_for(user))]
+        for scope in [
+            *(Scope(caller, user) for user in users),
+            *(Scope(caller, None, extension) for extension in caller.extensions()),
+        ]:
+            assert not scope.includes(at) and not scope.shows(at) and not scope.left(at)
+        assert not caller.supervises(at)
+
+
 # Any call, in any state of its legs
 
 _times = st.one_of(st.none(), st.integers(1003, 1009).map(float))
@@ -224,6 +295,8 @@ def test_the_indexes_hold_what_may_be_seen(history: list[Call]) -> None:
             scope = Scope(Caller(app, known))
             listed = any(key in held for key in scope.indexes(KEYS))
             assert listed == scope.includes(each) == rights.sees(app, known, each)
+        there = {leg.number for leg in sight.legs_in(each) if leg.kind is NumberKind.EXTENSION}
+        assert {n for n in known.extensions if KEYS.calls_in(n) in held} == there
         for number, extension in known.extensions.items():
             assert (KEYS.extension_calls(number) in held) == Scope(
                 Caller(ADMIN, known), extension=extension

@@ -257,6 +257,9 @@ def test_what_cannot_be_done_is_refused_with_a_code(talk: Talk) -> None:
         ("pc_format_invalid", "StartRecording", {"phoneCallViewId": "00", "format": "mp3"}),
         ("pc_transfernumber_invalid", "Transfer", {"sendCallTo": "211", "transferNumber": "1"}),
         ("pc_sendcallto_invalid", "TransferToVoicemail", {"sendCallTo": "15600"}),
+        # Nothing says which party leaves.
+        ("pc_transfernumber_invalid", "Transfer", {"sendCallTo": "211"}),
+        ("pc_transfernumber_invalid", "TransferToVoicemail", {"sendCallTo": "211"}),
     ]:
         assert talk.refused(action, **fields) == code, (action, fields)
     unknown = f"@me/@self/{'0' * 20}"

@@ -7,6 +7,7 @@ import pytest
 
 from app.accounts.store import AccountStore, read_accounts
 from app.calls.model import State
+from app.store.pace import SUSPENDED
 from tests.conftest import eventually
 from tests.integration.conftest import REAL, SPEED, Ringback
 from tests.own_accounts import own_accounts
@@ -113,3 +114,20 @@ def test_all_gateways_share_the_time(ringback: Ringback) -> None:
         assert first.created and third.ended
         # Without that limit the third would fail by itself, or ring on.
         assert wait <= SPEED * (third.ended - first.created) < wait + (1.2 if REAL else 6), number
+
+
+def test_ways_that_are_never_dialled_are_not_waited_for(ringback: Ringback) -> None:
+    """Those of a party that left while the call waited, and those behind the one that rings."""
+    redis = ringback.store.redis
+    redis.set(SUSPENDED, 1)
+    try:
+        call_id = ringback.place(["15500"], ["15508", "15608", "15708"], token=TOKEN)
+        path = f"@me/@self/{call_id}"
+        assert ringback.request("DELETE", f"{path}?phoneNumber=15508", token=TOKEN)[0] == 200
+    finally:
+        redis.delete(SUSPENDED)
+    ringback.wait(call_id, lambda call: sum(bool(leg.ringing) for leg in call.destinations) == 2)
+    assert ringback.request("DELETE", f"{path}?phoneNumber=15608", token=TOKEN)[0] == 200
+    assert ringback.request("DELETE", path, token=TOKEN)[0] == 200
+    call = ringback.ended(call_id)
+    assert {leg.party for leg in call.destinations if leg.created} == {"b2", "b3"}

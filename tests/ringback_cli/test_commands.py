@@ -280,7 +280,7 @@ def test_the_queue_among_jobs_of_other_programs(run: Run, store: CallStore, redi
 
 
 def test_the_shell_completes_ids_and_names(run: Run, store: CallStore) -> None:
-    placed(store, "1")
+    first = placed(store, "1")
 
     def offered(line: str, **more: str) -> list[str]:
         words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
@@ -288,6 +288,9 @@ def test_the_shell_completes_ids_and_names(run: Run, store: CallStore) -> None:
         return [row.partition(",")[2] for row in result.stdout.split()]
 
     assert offered("ringback calls sh") == ["show"]
+    assert offered("ringback calls show 11") == ["1" * 20]
+    newer = {f"2{number:019d}": first.accepted + 1 + number for number in range(200)}
+    store.redis.zadd(store.keys.calls, newer)
     assert offered("ringback calls show 11") == ["1" * 20]
     assert "0003*210" in offered("ringback calls list --extension 0003")
     assert offered("ringback accounts rotate-secret demo-v") == ["demo-voipnow"]

@@ -16,6 +16,7 @@ from gevent.lock import BoundedSemaphore
 
 from app.calls import transitions
 from app.calls.model import Call, State
+from app.numbers import is_digits
 from app.store import counted, once
 from app.store.calls import Change
 from app.store.client import is_unavailable
@@ -226,7 +227,7 @@ class Folding:
     def _count(self, events: Sequence[Event]) -> None:
         """Count the events of a batch, the oldest first, once they are applied."""
         stamp = events[0].headers.get("Event-Date-Timestamp", "")
-        lag = self._store.now() - int(stamp) / 1e6 if stamp.isdecimal() else None
+        lag = self._store.now() - int(stamp) / 1e6 if is_digits(stamp) else None
         counting.events(self._name, [event.name for event in events], lag)
 
     def _read(self, event: Event, into: list[Heard]) -> None:

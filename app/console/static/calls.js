@@ -12,7 +12,8 @@ const GROUPS = {
   waiting: (call) => call.state === 'queued' || call.state === 'dialing',
   // The source rings, or the destination does.
   ringing: (call) => call.state === 'ringing' || call.state === 'answered',
-  talking: (call) => call.state === 'bridged',
+  talking: (call) => call.state === 'bridged' && !call.parked,
+  parked: (call) => Boolean(call.parked),
 };
 
 export async function open(root, { live, signal, keys, go }) {

@@ -80,6 +80,7 @@ const STATES = {
 const DISPOSITIONS = ['answered', 'busy', 'failed', 'no answer', 'unknown', 'not allowed'];
 
 export function stateOf(call) {
+  if (call.parked) return { text: 'parked', class: 'parked' };
   if (call.state !== 'ended') return { text: STATES[call.state], class: call.state };
   const good = call.disposition === 0 || call.disposition === undefined;
   return { text: good ? 'ended' : DISPOSITIONS[call.disposition], class: good ? 'ended' : 'failed' };

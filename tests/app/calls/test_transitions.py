@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calls import transitions
+from app.calls import cdr, transitions
 from app.calls.model import Action, Call, Leg, Role, State
 from app.calls.transitions import (
     ANSWERED,
@@ -22,9 +22,11 @@ from app.calls.transitions import (
     LegReport,
     Marks,
     claim,
+    end_for_quota,
     end_leg,
     end_queued,
     finish_originate,
+    give_up,
     hang_up_number,
     mark_sent,
     report_leg,
@@ -188,6 +190,10 @@ CHANGES: st.SearchStrategy[Callable[[Call, float], Call]] = st.one_of(
     st.sampled_from(sorted(FAULTS)).map(
         lambda fault: lambda call, at: transitions.end(call, fault, at=at)
     ),
+    st.sampled_from((transitions.BY_POLICY, transitions.NOT_REPLICATED)).map(
+        lambda by: lambda call, at: give_up(call, by, worker="w1", claimed=1001.0, at=at)
+    ),
+    st.just(lambda call, at: end_for_quota(call, at=at)),
     st.sampled_from((None, "15100", "15200", "15300")).map(
         lambda number: lambda call, at: hang_up_number(call, number, at=at)
     ),
@@ -222,6 +228,28 @@ def test_whatever_comes_a_call_only_moves_forward_and_ends_once(
             # It turns out to have talked.
             assert before.bridged is None and call.bridged is not None
             assert call.disposition == ANSWERED
+
+
+@given(st.booleans(), st.lists(CHANGES, max_size=15), CHANGES)
+def test_no_end_leaves_a_leg_open(
+    is_queued: bool,
+    changes: list[Callable[[Call, float], Call]],
+    late: Callable[[Call, float], Call],
+) -> None:
+    """Only the last event of a listener comes after the end of a call."""
+    legs = "a1", "a2", "b1", "b1.2", make_leg("c1", action=Action.MONITOR, of="b1")
+    call = make_call(*legs) if is_queued else dialled(*legs)
+    for at, change in enumerate(changes, start=1003):
+        call = change(call, float(at))
+        if call.state is State.ENDED:
+            assert not [leg.id for leg in call.legs if leg.live and not leg.listens]
+            break
+    else:
+        call = transitions.end(call, transitions.EVENTS_LOST, at=2000.0)
+        assert not [leg.id for leg in call.legs if leg.live]
+    for known in (call, late(call, 3000.0)):
+        for row in cdr.record(known)["legs"]:
+            assert ("created" in row) <= ("ended" in row)
 
 
 # The ways to the switch
@@ -526,6 +554,20 @@ def test_one_of_several_parties_is_hung_up_in_all_its_ways() -> None:
     assert hang_up_number(call, "nobody's", at=1006.0) == call
     assert not transitions.is_unwanted(call, call.legs[2])
     assert transitions.is_unwanted(call, call.legs[0])
+
+
+def test_a_party_that_leaves_a_queued_call_is_over_at_once() -> None:
+    queued = make_call("a1", "a2", "b1", "b2", "b2.2", "b3")
+    call = hang_up_number(queued, "15200", at=1005.0)
+    gone = [leg for leg in call.legs if leg.party in ("a2", "b2")]
+    assert {(each.hangup_requested, each.ended, each.cause) for each in gone} == {
+        (1005.0, 1005.0, None)
+    }
+    assert call.state is State.QUEUED
+    # It says nothing of how the others end.
+    call = claim(call, worker="w", switch="s", core_uuid="c", at=1006.0)
+    call = report(call, "a1", created=1007.0, ended=1008.0, cause="UNALLOCATED_NUMBER")
+    assert ended(call) == (State.ENDED, "UNALLOCATED_NUMBER", "source", FAILED)
 
 
 @pytest.mark.parametrize(("first", "last"), [("1", "2a"), ("2b", "1b"), ("2a", "1")])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.calls import watch
-from app.calls.model import Action, Call, State
+from app.calls.model import GATEWAY_FAILURES, Action, Call, Leg, State
 from app.calls.watch import (
     COMMAND_LIMIT,
     GONE_LIMIT,
@@ -30,6 +30,7 @@ from app.calls.watch import (
     queued_until,
     rang_too_long,
 )
+from freeswitch import dialstring
 from freeswitch.event_socket import DELIVERY_LIMIT
 from tests.app.calls.make import dialled, make_call, make_leg
 
@@ -163,10 +164,49 @@ def test_a_hang_up_is_pending_while_something_may_ring_or_talk(state: State, pen
     asked = replace(one, hangup_requested=1050.0)
     assert is_hang_up_pending(talking(state=state, legs=(asked, other))) is pending
     # Before it is there too: it may come.
-    unborn = replace(asked, created=None)
-    assert is_hang_up_pending(talking(state=state, legs=(unborn, other))) is pending
+    unborn = make_leg("a1", hangup_requested=1050.0)
+    dialling = talking(state=state, answered=None, bridged=None, legs=(unborn, make_leg("b1")))
+    assert is_hang_up_pending(dialling) is pending
     over = replace(asked, ended=1051.0)
     assert not is_hang_up_pending(talking(state=state, legs=(over, other)))
+
+
+def gone(leg: str, cause: str | None) -> Leg:
+    return make_leg(leg, created=1004.0, ended=1005.0, cause=cause, hangup_requested=1005.0)
+
+
+@pytest.mark.parametrize(
+    ("leg", "cause", "pending"),
+    [
+        *((leg, cause, True) for leg in ("b1", "c1") for cause in sorted(GATEWAY_FAILURES)),
+        *((leg, cause, False) for leg in ("b1", "c1") for cause in ("USER_BUSY", "NO_ANSWER")),
+        # The last event was lost.
+        ("b1", None, True),
+    ],
+)
+def test_another_way_to_a_party_comes_only_after_a_gateway_failed(
+    leg: str, cause: str | None, pending: bool
+) -> None:
+    source = make_leg("a1", created=1003.0, answered=1004.0)
+    more = make_leg(f"{leg}.2", hangup_requested=1005.0)
+    legs = source, gone(leg, cause), more, make_leg("b2", created=1004.0)
+    state = State.BRIDGED if leg == "c1" else State.ANSWERED
+    call = dialled(*legs, state=state, answered=1004.0)
+    assert is_hang_up_pending(call) is pending
+    # Once the parties talk, the switch dials none of the first ones any more.
+    talks = replace(call, bridged=1006.0, state=State.BRIDGED)
+    assert is_hang_up_pending(talks) is (pending and leg == "c1")
+
+
+def test_a_source_comes_no_more_once_another_has_answered() -> None:
+    waiting = make_leg("a2", hangup_requested=1005.0)
+    for answered, pending in ((None, True), (1004.0, False)):
+        call = dialled(make_leg("a1", created=1003.0, answered=answered), waiting, "b1")
+        assert is_hang_up_pending(call) is pending
+
+
+def test_the_causes_after_which_another_way_is_tried_are_those_of_the_dial_string() -> None:
+    assert frozenset(dialstring.GATEWAY_FAILURES) == GATEWAY_FAILURES
 
 
 # What became of a call that its switch says nothing of
