@@ -26,6 +26,9 @@ _TOLD_EVERY = 60.0
 # The calls whose size is taken for that of the others of their organization, and the organizations
 # that are looked at so.
 _SAMPLES, _MOST_SAMPLED = 5, 200
+# What a live call will take beside what it takes now, as a multiple of its hash: its legs are heard
+# of, and its timeline and the stream of changes grow.
+_GROWTH = 2
 # Bytes of a record with its places in indexes.
 _RECORD = 1_000
 
@@ -78,9 +81,20 @@ class Reserve:
         return self._room
 
     def _look(self) -> Room:
-        info = self._redis.info("memory")
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.info("memory")
+            pipe.zcard(self._keys.calls)
+            pipe.zrange(self._keys.calls, 0, _SAMPLES - 1, desc=True)
+            info, live, newest = pipe.execute()
         most = int(info.get("maxmemory", 0))
-        free = most - int(info["used_memory"]) + int(info.get("mem_not_counted_for_evict", 0))
+        used = int(info["used_memory"]) - int(info.get("mem_not_counted_for_evict", 0))
+        free = most - used
+        if most and newest:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for call_id in newest:
+                    pipe.memory_usage(self._keys.call(call_id.decode()))
+                sizes = list(filter(None, pipe.execute()))
+            free -= _GROWTH * live * sum(sizes) // max(1, len(sizes))
         reserve = reserved(self._reserve, most)
         if not most or free >= 2 * reserve:
             return Room.ALL
