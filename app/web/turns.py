@@ -94,18 +94,27 @@ class Turns:
 # The turns of lists and searches, and of streams that catch up.
 LISTS, STREAMS = Turns(), Turns()
 _slices = Line()
+# The thread or greenlet that has the slice.
+_working: list[int] = []
 
 
 @contextmanager
 def piece() -> Iterator[None]:
-    """A slice of work. The next one in the process begins after a pause as long as this one."""
+    """A slice of work. The next one in the process begins after a pause as long as this one. A
+    slice within a slice is a part of it."""
+    own = threading.get_ident()
+    if own in _working:
+        yield
+        return
     _slices.acquire()
+    _working.append(own)
     try:
         begun = time.perf_counter()
         yield
         took = time.perf_counter() - begun
         time.sleep(min(max(took, _SHORTEST_PAUSE), _LONGEST_PAUSE))
     finally:
+        _working.remove(own)
         _slices.release()
 
 

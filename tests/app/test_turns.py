@@ -129,6 +129,14 @@ def test_all_rows_are_made_in_order_and_no_slice_is_longer() -> None:
         assert max(sizes) <= turns.ROWS
 
 
+def test_a_slice_within_a_slice_is_a_part_of_it() -> None:
+    def make(some: range) -> range:
+        with piece():
+            return range(len(in_pieces(some, lambda rows: rows, 1)))
+
+    assert len(in_pieces(range(100), make)) == 100
+
+
 def test_a_slice_that_fails_lets_the_next_one_begin() -> None:
     with pytest.raises(ValueError), piece():
         raise ValueError
