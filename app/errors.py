@@ -235,7 +235,7 @@ COMMON = {
         "Redis is unavailable, full or read-only. No call was accepted, nor will be.",
         "Retry after the seconds of `Retry-After`.",
         {
-            "busy": "Other searches take too long. Retry later, or ask for less.",
+            "busy": "Too many lists and searches of this app wait. Retry later, or ask for less.",
             "full": "Redis is nearly full: no new call is accepted. Calls that exist go on.",
         },
     ),

@@ -76,6 +76,21 @@ def organizations(call: Call) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(organization_of, (call.extension, *there))))
 
 
+def others(call: Call) -> tuple[str, ...]:
+    """All that the call may ever show to beside its charged user, extension and organization, in
+    words such as ``user:13``, ``extension:0004*200`` and ``organization:0004``."""
+    found: dict[str, None] = {}
+    own = organization_of(call.extension)
+    for leg in call.legs:
+        if leg.owner not in (None, call.user):
+            found[f"user:{leg.owner}"] = None
+        if leg.kind is NumberKind.EXTENSION and leg.number != call.extension:
+            found[f"extension:{leg.number}"] = None
+            if (number := organization_of(leg.number)) != own:
+                found[f"organization:{number}"] = None
+    return tuple(found)
+
+
 def organization_of(extension: str) -> str:
     """The number of an extension's organization, ``0003`` of ``0003*210``."""
     return extension.partition("*")[0]

@@ -1,10 +1,8 @@
 """The CDR service without its HTTP."""
 
 import math
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from app.accounts.caller import Caller
@@ -29,13 +27,9 @@ FILTERS = {
 }
 # The most seconds from a call's acceptance to its end, with all its waiting.
 _LONGEST = 259_200
-# Seconds that a search waits for earlier searches.
-_TURN = 5.0
+# The parts of a query that only the records themselves tell.
+_TESTED = ("source", "destination", "disposition", "flow", "saveStartDate", "saveEndDate")
 _Test = Callable[[Record], bool]
-
-
-class TooManyReports(Exception):
-    """A search did not begin in time, because earlier searches took too long."""
 
 
 class CallReports:
@@ -48,8 +42,6 @@ class CallReports:
         self._longest = _LONGEST + settings.retention
         self._store = store
         self._now = now
-        # A search through many records slows all other requests of the process: one at a time.
-        self._reading = threading.Lock()
 
     def page(
         self, caller: Caller, user_name: str | None, query: Mapping[str, Any], asked: Listing
@@ -57,7 +49,7 @@ class CallReports:
         """A page of records of the calls charged to the user, and the number of such records.
 
         With None it covers all users that the app may act for. ``query`` is a loaded CdrQuery.
-        Raises ApiError, and TooManyReports if earlier searches took too long.
+        Raises ApiError.
         """
         key = self._index(caller, user_name)
         # An older record may or may not have expired.
@@ -74,8 +66,7 @@ class CallReports:
                 newest_first=asked.newest_first,
                 after=asked.after,
             )
-        with self._turn():
-            return self._search(key, span, tests, asked)
+        return self._search(key, span, tests, asked)
 
     def _search(self, key: str, span: Span, tests: list[_Test], asked: Listing) -> Page[Record]:
         cursor = asked.cursor
@@ -91,19 +82,8 @@ class CallReports:
             # The request that made the cursor has counted them all.
             if cursor is not None and total > end:
                 break
-            # Let the process answer other requests in between.
-            time.sleep(0)
         last = (found[-1]["id"], found[-1]["published"]) if found and total > end else None
         return Page(found, max(total, cursor.total) if cursor is not None else total, last)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._reading.acquire(timeout=_TURN):
-            raise TooManyReports
-        try:
-            yield
-        finally:
-            self._reading.release()
 
     def _index(self, caller: Caller, user_name: str | None) -> str:
         keys = self._store.keys
@@ -114,6 +94,11 @@ class CallReports:
             return keys.user_records(caller.app.user or "")
         organization = caller.organization
         return keys.organization_records(organization.number) if organization else keys.records
+
+
+def is_search(query: Mapping[str, Any]) -> bool:
+    """Whether a loaded CdrQuery asks for what takes a search through the records."""
+    return bool(query[METADATA]) or any(name in query for name in _TESTED)
 
 
 def _span(query: Mapping[str, Any], longest: float) -> Span:

@@ -5,11 +5,10 @@ from flask import Blueprint, Response, jsonify
 from app.accounts.scopes import AppScope
 from app.cdr.resource import FIELDS, phone_call_record
 from app.cdr.schemas import CdrQuery
-from app.cdr.services import FILTERS, CallReports, TooManyReports
-from app.errors import api_error
+from app.cdr.services import FILTERS, CallReports, is_search
 from app.web.auth import current_caller
 from app.web.fields import load
-from app.web.listing import arguments, collection, in_turns, listing, picked
+from app.web.listing import arguments, as_json, collection, listing, turn
 from app.web.metadata import METADATA
 from app.web.needs import needs
 from app.web.services import service
@@ -29,13 +28,8 @@ def list_records(user: str | None = None) -> Response:
     caller = current_caller()
     query = load(_query, arguments(("filterValue", METADATA)), lenient=caller.voipnow)
     asked = listing(query, FILTERS, FIELDS, "cdr_invalid_filter_by_{}")
-    try:
+    with turn(caller, asked, searches=is_search(query)):
         page = service(CallReports).page(caller, user, query, asked)
-    except TooManyReports:
-        raise api_error("service_unavailable", cause="busy", retry_after=5) from None
-    resources = [phone_call_record(record) for record in in_turns(page.rows)]
-    entry = {
-        record["id"]: row
-        for record, row in zip(page.rows, picked(resources, asked.fields), strict=True)
-    }
+        resources = as_json(page.rows, phone_call_record, asked.fields)
+    entry = {record["id"]: row for record, row in zip(page.rows, resources, strict=True)}
     return jsonify(collection(entry, page.total, asked, page.last))

@@ -15,6 +15,7 @@ from redis import Redis
 
 from app.cdr.store import Record
 from app.store.keys import Keys
+from app.web.turns import in_pieces
 
 # For each span: the seconds of the chart, the seconds of one point, and the seconds for which the
 # chart is kept.
@@ -24,7 +25,8 @@ _SAMPLE = 100
 # The most causes in a chart, and the most charts kept.
 _CAUSES = 10
 _KEPT = 256
-_CHUNK = 500
+# Records that are read in one slice.
+_CHUNK = 100
 
 
 class Charts:
@@ -90,20 +92,22 @@ class Charts:
         }
 
     def _ended(self, ids: Sequence[str]) -> dict[str, Record]:
-        found: dict[str, Record] = {}
-        for first in range(0, len(ids), _CHUNK):
-            keys = [self._keys.record(one) for one in ids[first : first + _CHUNK]]
-            texts: Any = self._redis.mget(keys)
-            records = (orjson.loads(text) for text in texts if text is not None)
-            found |= {record["id"]: record for record in records}
-        return found
+        def read(some: Sequence[str]) -> list[Record]:
+            texts: Any = self._redis.mget(map(self._keys.record, some))
+            return [orjson.loads(text) for text in texts if text is not None]
+
+        return {record["id"]: record for record in in_pieces(ids, read, _CHUNK)}
 
     def _talking(self, ids: Sequence[str]) -> dict[str, Record]:
         """The records that bridged live calls will have, by id."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            for one in ids:
-                pipe.hmget(self._keys.call(one), "accepted", "answered", "bridged")
-            rows = zip(ids, pipe.execute(), strict=True)
+
+        def read(some: Sequence[str]) -> Any:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for one in some:
+                    pipe.hmget(self._keys.call(one), "accepted", "answered", "bridged")
+                return pipe.execute()
+
+        rows = zip(ids, in_pieces(ids, read, _CHUNK), strict=True)
         return {
             one: {"published": float(accepted), "answered": float(answered), "disposition": 0}
             for one, (accepted, answered, bridged) in rows

@@ -1,8 +1,7 @@
 """The console's service without its HTTP."""
 
-import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from redis import Redis
@@ -25,14 +24,13 @@ from app.store.index import Span
 from app.store.queue import JobQueue, workers
 from app.store.queue import queues as job_queues
 from app.store.switches import SwitchStore
-from app.web.listing import MAX_VALUES, Filter, Kind, Listing
+from app.web.listing import MAX_VALUES, Filter, Kind, Listing, turn
+from app.web.turns import LISTS, in_pieces
 
 # The most live calls on one page, and the most live and ended calls that a search reads.
 PAGE = 200
 _LIVE_LOOKED_AT = 2000
 _ENDED_LOOKED_AT = 3000
-# Seconds that a search waits for earlier searches: each slows all other requests of the process.
-_TURN = 5.0
 # The most ended calls that a search finds.
 _FOUND = 50
 
@@ -49,7 +47,6 @@ class Console:
     sessions: Sessions
     charts: Charts
     switches: SwitchStore
-    searching: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def create(cls, store: CallStore, queue: JobQueue, phone_calls: PhoneCalls) -> "Console":
@@ -67,26 +64,24 @@ class Console:
 
     def live(self, caller: Caller) -> dict[str, Any]:
         """The newest live calls, and the number of all."""
-        page = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=PAGE))
-        rows = self.rows(caller, page.rows)
+        with LISTS.of(caller.app.id):
+            page = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=PAGE))
+            rows = self.rows(caller, page.rows)
         return {"calls": rows, "total": page.total, "now": self.store.now()}
 
     def named(self, caller: Caller, ids: Sequence[str]) -> dict[str, Any]:
         """The calls with these ids that Redis keeps and the app may see, and the number of live
         calls."""
-        rows = self.rows(caller, self._of(caller, "id", ids))
+        with turn(caller, Listing(count=len(ids))):
+            rows = self.rows(caller, self._of(caller, "id", ids))
         total = self.phone_calls.page(caller, OWNER, SELF, None, Listing(count=0)).total
         return {"calls": rows, "total": total, "now": self.store.now()}
 
     def search(self, caller: Caller, text: str) -> dict[str, Any]:
         """The calls whose id or nonce is the text, and of the newest live and ended calls those
-        with a number that contains the text. Raises ApiError if earlier searches take too long."""
-        if not self.searching.acquire(timeout=_TURN):
-            raise api_error("service_unavailable", cause="busy")
-        try:
+        with a number that contains the text. Raises ApiError if too many searches wait."""
+        with LISTS.of(caller.app.id):
             return self._search(caller, text)
-        finally:
-            self.searching.release()
 
     def _search(self, caller: Caller, text: str) -> dict[str, Any]:
         named = self._of(caller, "id", [text]) + self._of(caller, "nonce", [text])
@@ -128,7 +123,11 @@ class Console:
     def rows(self, caller: Caller, calls: Sequence[Call]) -> list[dict[str, Any]]:
         unreachable, places = self.phone_calls.unreachable(calls), self.phone_calls.places(calls)
         inside = _is_inside(caller)
-        return [row(c, unreachable.get(c.id), places.get(c.id), inside=inside) for c in calls]
+
+        def make(some: Sequence[Call]) -> Iterator[dict[str, Any]]:
+            return (row(c, unreachable.get(c.id), places.get(c.id), inside=inside) for c in some)
+
+        return in_pieces(calls, make)
 
     def chart(self, caller: Caller, span: str) -> dict[str, Any]:
         records, live = self._indexes(caller)

@@ -62,11 +62,14 @@ from app.telemetry import counting
 from app.web.cursor import Page
 from app.web.listing import Filter, Listing
 from app.web.quota import quota_error
+from app.web.turns import in_pieces
 
 log = logging.getLogger(__name__)
 
 # Seconds for which this process remembers whether a switch is unreachable.
 _SWITCH_AGE = 0.1
+# Nonces and places of calls that are read at once.
+_NAMES = 100
 
 # The most calls that a request itself marks to be hung up.
 MOST_AT_ONCE = 100
@@ -421,7 +424,7 @@ class PhoneCalls:
         named = self._named(caller, call_id, asked.filter, search)
         matches = _test(caller, search, asked.filter)
         if named is not None:
-            calls = list(filter(matches, _visible(scope, named)))
+            calls = list(filter(matches, in_pieces(named, partial(_visible, scope))))
             calls.sort(key=_order, reverse=asked.newest_first)
             return Page(asked.cut(calls), len(calls))
         if search.is_needed:
@@ -448,14 +451,12 @@ class PhoneCalls:
         found: list[Call] = []
         for first in range(0, len(places), index.CHUNK):
             ids = [call_id for call_id, _ in places[first : first + index.CHUNK]]
-            calls = _visible(scope, self._store.get_many(ids))
+            calls = self._shown(scope, ids)
             if not search.ended:
                 calls = [call for call in calls if call.state is not State.ENDED]
             found += filter(matches, calls)
             if asked.cursor is not None and len(found) > asked.count:
                 break
-            # Let the process answer other requests in between.
-            time.sleep(0)
         last = places[-1] if more else None
         if asked.cursor is None:
             return Page(asked.cut(found), len(found), last)
@@ -473,7 +474,7 @@ class PhoneCalls:
         if call_id is not None:
             return [self._store.get(call_id)]
         if by is not None and by.names and by.by == "id":
-            return self._store.get_many(dict.fromkeys(by.values))
+            return in_pieces(list(dict.fromkeys(by.values)), self._store.get_many)
         if caller.voipnow:
             return None
         nonces: Iterable[str] = () if search.nonce is None else (search.nonce,)
@@ -504,7 +505,8 @@ class PhoneCalls:
         for some in index.walk_of(redis, keys, newest_first=asked.newest_first, after=asked.after):
             values: Iterable[str | float | None] = [call_id for call_id, _ in some]
             if by.by == "nonce":
-                values = self._store.nonces([call_id for call_id, _ in some])
+                ids = [call_id for call_id, _ in some]
+                values = in_pieces(ids, self._store.nonces, _NAMES)
             elif by.by == "published":
                 values = [at for _, at in some]
             found += [
@@ -517,11 +519,10 @@ class PhoneCalls:
         return asked.cut(found), len(found)
 
     def _live(self, scope: Scope, ids: Sequence[str]) -> list[Call]:
-        found: list[Call] = []
-        for first in range(0, len(ids), index.CHUNK):
-            some = self._store.get_many(ids[first : first + index.CHUNK])
-            found += _visible(scope, some)
-        return [call for call in found if call.state is not State.ENDED]
+        return [call for call in self._shown(scope, ids) if call.state is not State.ENDED]
+
+    def _shown(self, scope: Scope, ids: Sequence[str]) -> list[Call]:
+        return in_pieces(ids, lambda some: _visible(scope, self._store.get_many(some)))
 
     def unreachable(self, calls: Sequence[Call]) -> dict[str, float]:
         """The times since when the switches of live calls are unreachable, in epoch seconds, by
@@ -541,7 +542,7 @@ class PhoneCalls:
     def places(self, calls: Sequence[Call]) -> dict[str, QueuePosition]:
         """The queue positions of the calls that wait for their turn, by id."""
         queued = [call for call in calls if call.state is State.QUEUED]
-        return self._pacer.places(queued) if queued else {}
+        return dict(in_pieces(queued, lambda some: self._pacer.places(some).items(), _NAMES))
 
     # Hang up
 

@@ -32,12 +32,13 @@ from app.web.headers import revalidated
 from app.web.listing import (
     Kind,
     arguments,
+    as_json,
     base_url,
     collection,
     field_names,
-    in_turns,
     listing,
     picked,
+    turn,
 )
 from app.web.metadata import METADATA
 from app.web.needs import needs
@@ -125,12 +126,13 @@ def list_calls(user: str, extension: str, call_id: str | None = None) -> Respons
         nonce=query.get("nonce"),
         span=span(query.get("startDate", -math.inf), query.get("endDate", math.inf)),
     )
-    page = phone_calls.page(caller, user, extension, call_id, asked, search)
+    with turn(caller, asked, searches=search.is_needed):
+        page = phone_calls.page(caller, user, extension, call_id, asked, search)
+        entry = _resources(phone_calls, page.rows, user, extension, asked.fields)
     # A filter may have left out the call. Programs written for VoipNow take the empty list.
     unknown = call_id is not None and not page.total and not caller.voipnow
     if unknown and not phone_calls.find(caller, user, extension, call_id):
         raise no_call(call_id or "", status=404)
-    entry = picked(_resources(phone_calls, page.rows, user, extension), asked.fields)
     return revalidated(jsonify(collection(entry, page.total, asked, page.last)))
 
 
@@ -148,7 +150,7 @@ def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Resp
         g.refusal = "pc_phonecall_invalid"
     asked = query.get("phoneNumber")
     concerned, done = phone_calls.hang_up(caller, calls, asked, extension, user_name=user)
-    answer = picked(_resources(phone_calls, concerned, user, extension), names)
+    answer = _resources(phone_calls, concerned, user, extension, names)
     return jsonify(answer), 200 if done else 202
 
 
@@ -164,7 +166,7 @@ def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response
     once = job.id if job else None
     call, done = service(PhoneCallActions).act(caller, user, extension, call_id, body, once=once)
     # Every client reads an array (docs/internals/uapi.md#contradictions).
-    answer = picked(_resources(phone_calls, [call], user, extension), names)
+    answer = _resources(phone_calls, [call], user, extension, names)
     return jsonify(answer), 200 if done else 202
 
 
@@ -227,15 +229,19 @@ def _check_all(call_id: str | None, query: dict[str, Any]) -> None:
 
 
 def _resources(
-    phone_calls: PhoneCalls, calls: Sequence[Call], user: str, extension: str
-) -> list[dict[str, Any]]:
+    phone_calls: PhoneCalls,
+    calls: Sequence[Call],
+    user: str,
+    extension: str,
+    names: frozenset[str] | None,
+) -> list[Any]:
     unreachable, places = phone_calls.unreachable(calls), phone_calls.places(calls)
-    return [
-        phone_call(
-            *(call, _link(user, extension, call), unreachable.get(call.id), places.get(call.id))
-        )
-        for call in in_turns(calls)
-    ]
+
+    def resource(call: Call) -> dict[str, Any]:
+        link = _link(user, extension, call)
+        return phone_call(call, link, unreachable.get(call.id), places.get(call.id))
+
+    return as_json(calls, resource, names)
 
 
 def _link(user: str, extension: str, call: Call) -> str:

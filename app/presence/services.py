@@ -9,6 +9,7 @@ from app.accounts.model import Extension
 from app.calls.model import Call, Leg, NumberKind, Phase
 from app.store.calls import CallStore
 from app.web.listing import Listing
+from app.web.turns import in_pieces
 
 # The values of status in 4PSA's Presence resource. An extension without a call counts as online.
 ONLINE, RINGING, BUSY = 1, 2, 3
@@ -77,7 +78,8 @@ class PresenceService:
                 pipe.zrange(keys.calls_in(number), 0, -1)
             ids: list[Any] = [[one.decode() for one in some] for some in pipe.execute()]
         known = dict.fromkeys(call_id for some in ids for call_id in some)
-        calls = {call.id: call for call in self._store.get_many(known) if call is not None}
+        found = in_pieces(list(known), self._store.get_many)
+        calls = {call.id: call for call in found if call is not None}
         return [
             presence(number, (calls[call_id] for call_id in some if call_id in calls))
             for number, some in zip(numbers, ids, strict=True)

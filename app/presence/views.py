@@ -9,7 +9,7 @@ from app.presence.resource import FIELDS, extension_presence
 from app.presence.services import PresenceService
 from app.web.auth import current_caller
 from app.web.fields import ListQuery, load
-from app.web.listing import Kind, arguments, base_url, collection, listing, picked
+from app.web.listing import Kind, arguments, base_url, collection, listing, picked, turn
 from app.web.needs import needs
 from app.web.services import service
 
@@ -30,7 +30,8 @@ def list_presence(user: str, extension: str) -> Response:
     # The default order is ascending by number.
     query = {"sortOrder": "asc", **load(_query, arguments(), lenient=caller.voipnow)}
     asked = listing(query, _FILTERS, FIELDS)
-    page, total = service(PresenceService).page(caller, user, extension, asked)
+    with turn(caller, asked):
+        page, total = service(PresenceService).page(caller, user, extension, asked)
     rows = [extension_presence(found, _link(user, found.extension)) for found in page]
     return jsonify(collection(picked(rows, asked.fields), total, asked))
 

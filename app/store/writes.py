@@ -165,6 +165,8 @@ def commands(
         "organization": new.organization,
         "extension": new.extension,
         "app": new.app,
+        # Always there: Redis keeps the names of fields once where entries have the same ones.
+        "others": orjson.dumps(there).decode() if (there := sight.others(new)) else "",
         "changed": orjson.dumps(shown).decode() if is_known else marks.json_of(shown),
     }
     call, timeline = keys.call(new.id), keys.timeline(new.id)

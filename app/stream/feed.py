@@ -11,13 +11,16 @@ from contextlib import suppress
 from queue import Empty, Full, Queue
 from typing import Any
 
+import orjson
 from redis.exceptions import ResponseError
 
 from app.calls.model import Call
+from app.calls.sight import organization_of
 from app.store.calls import CallStore
 from app.store.client import BLOCK_LIMIT, is_unavailable
 from app.stream.model import START, CallChange, CapAlert, Place, parse_place, place_text
 from app.web.quota import shown
+from app.web.turns import STREAMS, piece
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +38,12 @@ _AT_ONCE = 100
 # Seconds between checks that the stream is still the same, and before a retry of Redis.
 _LOOK = 15.0
 _RETRY = 1.0
-# Calls whose topics are kept in memory.
-_CALLS_KNOWN = 20_000
+# Entries of which the calls are read and told at once: some milliseconds.
+_PART = 20
+# The most changes of its topic that a stream is told of the past.
+MOST_BACK = 5_000
 
-_Entries = Sequence[tuple[bytes, dict[bytes, bytes]]]
+_Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 class TooManySubscribers(Exception):
@@ -48,13 +53,17 @@ class TooManySubscribers(Exception):
 class Subscriber:
     """A subscriber gets the changes of a topic: the key of a call or of an index of calls."""
 
-    def __init__(self, topic: str, app: str, cut: Callable[[], None]) -> None:
-        """``cut`` is called if the subscriber does not keep up: its sending may be blocked."""
+    def __init__(
+        self, topic: str, app: str, cut: Callable[[], None], is_gone: Callable[[], bool]
+    ) -> None:
+        """``cut`` is called if the subscriber does not keep up: its sending may be blocked.
+        ``is_gone`` says whether its client has left."""
         self.topic = topic
         self.app = app
         self.over = False
         # A subscriber that is not open yet gets no changes.
         self.open = False
+        self.is_gone = is_gone
         self._cut = cut
         self._queue: Queue[CallChange | CapAlert | None] = Queue(_QUEUE)
 
@@ -64,8 +73,12 @@ class Subscriber:
         try:
             self._queue.put_nowait(change)
         except Full:
-            self.end()
-            self._cut()
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """End, though sending may be blocked."""
+        self.end()
+        self._cut()
 
     def end(self) -> None:
         """Add no more changes; the subscriber still gets those that wait."""
@@ -101,21 +114,26 @@ class Feed:
         self._alerted = b"0-0"
         # The place up to which all subscribers have the changes.
         self.place = START
-        # The topics of calls: they change with their legs alone.
-        self._topics: dict[str, tuple[str, ...]] = {}
         self._over: Callable[[], bool] = lambda: False
 
     def ends_when(self, over: Callable[[], bool]) -> None:
         """End all subscribers soon after ``over()`` is true: a server that stops waits for them."""
         self._over = over
 
-    def subscribe(self, topic: str, app: str, cut: Callable[[], None] = lambda: None) -> Subscriber:
-        """A new subscriber; it gets changes once it is open. Raises TooManySubscribers or a
-        RedisError."""
+    def subscribe(
+        self,
+        topic: str,
+        app: str,
+        cut: Callable[[], None] = lambda: None,
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> Subscriber:
+        """A new subscriber; it gets changes once it is open. It takes the place of one whose client
+        is gone. Raises TooManySubscribers or a RedisError."""
         _, last = self._kept()
         with self._lock:
-            known = [each.app for some in self._subscribers.values() for each in some]
-            if len(known) >= MOST or known.count(app) >= MOST_OF_APP:
+            if self._is_full(app):
+                self._drop_gone()
+            if self._is_full(app):
                 raise TooManySubscribers
             if self._reader is None:
                 self.place = last
@@ -123,16 +141,30 @@ class Feed:
                 self._alerted = newest[0][0] if newest else b"0-0"
                 self._reader = threading.Thread(target=self._read, daemon=True)
                 self._reader.start()
-            subscriber = Subscriber(topic, app, cut)
+            subscriber = Subscriber(topic, app, cut, is_gone)
             self._subscribers.setdefault(topic, set()).add(subscriber)
             return subscriber
 
+    def _is_full(self, app: str) -> bool:
+        known = [each.app for some in self._subscribers.values() for each in some]
+        return len(known) >= MOST or known.count(app) >= MOST_OF_APP
+
+    def _drop_gone(self) -> None:
+        """Drop the subscribers whose clients are gone: the next sign of life would find them."""
+        known = [each for some in self._subscribers.values() for each in some]
+        for subscriber in [each for each in known if each.is_gone()]:
+            self._forget(subscriber)
+            subscriber.cut_off()
+
     def leave(self, subscriber: Subscriber) -> None:
         with self._lock:
-            some = self._subscribers.get(subscriber.topic, set())
-            some.discard(subscriber)
-            if not some:
-                self._subscribers.pop(subscriber.topic, None)
+            self._forget(subscriber)
+
+    def _forget(self, subscriber: Subscriber) -> None:
+        some = self._subscribers.get(subscriber.topic, set())
+        some.discard(subscriber)
+        if not some:
+            self._subscribers.pop(subscriber.topic, None)
 
     def resume(self, text: str) -> tuple[Place, bool]:
         """The place from which a client continues after the event ``text``, and whether the stream
@@ -144,14 +176,37 @@ class Feed:
             return last, False
         return (place, True) if place >= first else (START, False)
 
-    def since(self, place: Place, topic: str) -> Iterator[tuple[Place, list[CallChange]]]:
-        """The kept changes of a topic after a place, in parts, each with the place that it
-        reaches. Raises a RedisError."""
+    def newest(self) -> Place:
+        """The newest place of the stream. Raises a RedisError."""
+        return self._kept()[1]
+
+    def since(
+        self, place: Place, topic: str, app: str, text: Callable[[list[CallChange], Place], bytes]
+    ) -> Iterator[tuple[Place, bytes, bool]]:
+        """The kept changes of a topic after a place, in parts: the place that a part reaches, what
+        ``text`` makes of its changes, and whether it is the last one though more changes are kept,
+        because the topic had MOST_BACK of them. Streams of the app that catch up take turns. Raises
+        a RedisError, and ApiError if the app's turn does not come."""
+        told = 0
         while True:
-            entries: Any = self._redis.xrange(self._key, f"({place_text(place)}", count=_BATCH)
-            if entries:
-                place = _place(entries[-1][0])
-                yield place, [change for _, change in self._changes(entries, (topic,))]
+            with STREAMS.of(app), piece():
+                entries: Any = self._redis.xrange(self._key, f"({place_text(place)}", count=_BATCH)
+                wanted = [entry for entry in entries if self._may_concern(entry, topic)]
+            if not entries:
+                return
+            for first in range(0, len(wanted), _PART):
+                some = wanted[first : first + _PART]
+                with STREAMS.of(app), piece():
+                    changes = [change for _, change in self._changes(some, (topic,))]
+                    made = text(changes, place)
+                place = _place(some[-1][0])
+                told += len(changes)
+                yield place, made, told >= MOST_BACK
+                if told >= MOST_BACK:
+                    return
+            if place != (last := _place(entries[-1][0])):
+                place = last
+                yield place, b"", False
             if len(entries) < _BATCH:
                 return
 
@@ -209,10 +264,13 @@ class Feed:
         entries = found.get(self._key)
         if not entries:
             return True
-        for topics, change in self._changes(entries, self._subscribers):
-            for topic in topics:
-                for subscriber in tuple(self._subscribers.get(topic, ())):
-                    subscriber.put(change)
+        for first in range(0, len(entries), _PART):
+            for topics, change in self._changes(entries[first : first + _PART], self._subscribers):
+                for topic in topics:
+                    for subscriber in tuple(self._subscribers.get(topic, ())):
+                        subscriber.put(change)
+            # Let the process answer other requests in between.
+            time.sleep(0)
         # Set this last: a subscriber with an empty queue has all changes up to this place.
         self.place = _place(entries[-1][0])
         if len(entries) < _BATCH:
@@ -238,34 +296,55 @@ class Feed:
             for subscriber in tuple(some):
                 subscriber.end()
 
+    def _may_concern(self, entry: _Entry, topic: str) -> bool:
+        topics = self._topics(entry[1])
+        return topics is None or topic in topics
+
     def _changes(
-        self, entries: _Entries, wanted: Container[str]
+        self, entries: Sequence[_Entry], wanted: Container[str]
     ) -> Iterable[tuple[tuple[str, ...], CallChange]]:
-        """The changes of calls with a wanted topic. A call that Redis no longer keeps has none,
-        because no client may read it."""
-        rows = [(entry, fields, fields[b"call"].decode()) for entry, fields in entries]
-        if len(self._topics) > _CALLS_KNOWN:
-            self._topics.clear()
-        for _, fields, call_id in rows:
-            if b'"legs":' in fields[b"changed"]:
-                self._topics.pop(call_id, None)
+        """The changes of calls with a wanted topic; no other call is read. A call that Redis no
+        longer keeps has none, because no client may read it."""
+        rows = [(entry, fields, self._topics(fields)) for entry, fields in entries]
         ids = {
-            call_id: None
-            for _, _, call_id in rows
-            if any(topic in wanted for topic in self._topics.get(call_id, ()))
-            or call_id not in self._topics
+            fields[b"call"].decode(): None
+            for _, fields, topics in rows
+            if topics is None or any(topic in wanted for topic in topics)
         }
-        calls = dict(zip(ids, self._store.get_many(ids), strict=True))
-        for call_id, call in calls.items():
-            if call is not None:
-                self._topics[call_id] = self._topics_of(call)
-        for entry, fields, call_id in rows:
-            call = calls.get(call_id)
-            topics = self._topics.get(call_id, ())
-            if call is not None and any(topic in wanted for topic in topics):
+        calls = dict(zip(ids, self._store.get_many(ids), strict=True)) if ids else {}
+        resources: dict[str, Any] = {}
+        for entry, fields, topics in rows:
+            call = calls.get(fields[b"call"].decode())
+            if call is None:
+                continue
+            topics = topics or self._topics_of(call)
+            if any(topic in wanted for topic in topics):
                 state, version = fields[b"state"].decode(), int(fields[b"version"])
                 at, changed = float(fields[b"at"]), fields[b"changed"]
-                yield topics, CallChange(_place(entry), state, version, at, call, changed)
+                place = _place(entry)
+                yield topics, CallChange(place, state, version, at, call, changed, resources)
+
+    def _topics(self, fields: dict[bytes, bytes]) -> tuple[str, ...] | None:
+        """The topics of an entry, by its own fields; None for an entry of an older version, which
+        does not name all to whom the call may show."""
+        if (others := fields.get(b"others")) is None:
+            return None
+        keys, extension = self._store.keys, fields[b"extension"].decode()
+        return (
+            keys.calls,
+            keys.call(fields[b"call"].decode()),
+            keys.organization_calls(organization_of(extension)),
+            keys.user_calls(fields[b"user"].decode()),
+            keys.extension_calls(extension),
+            *(self._of_word(word) for word in (orjson.loads(others) if others else ())),
+        )
+
+    def _of_word(self, word: str) -> str:
+        """The topic for a word of app.calls.sight.others."""
+        kind, _, name = word.partition(":")
+        keys = self._store.keys
+        of = {"user": keys.user_calls, "extension": keys.extension_calls}
+        return of.get(kind, keys.organization_calls)(name)
 
     def _topics_of(self, call: Call) -> tuple[str, ...]:
         """The topics of all that the call may ever show to. A subscriber's scope decides what it

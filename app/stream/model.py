@@ -1,7 +1,7 @@
 """A change of a call, and the event that a client gets."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -72,11 +72,17 @@ class CallChange:
     call: Call
     # The changed fields of the hash, as JSON.
     changed: bytes = b""
+    # The calls of this change and those beside it, as JSON: made once for all changes of a call.
+    resources: dict[str, orjson.Fragment] = field(default_factory=dict, compare=False)
 
     @cached_property
     def text(self) -> bytes:
         """The text of the event, made once for all subscribers."""
-        return self._text(self.call, self.state)
+        shown = self.resources.get(self.call.id)
+        if shown is None:
+            shown = orjson.Fragment(orjson.dumps(stream_call(self.call)))
+            self.resources[self.call.id] = shown
+        return self._text(shown, self.state)
 
     def ends(self, legs: tuple[Leg, ...]) -> bool:
         """Whether this is the change with which the last of these legs ended."""
@@ -85,17 +91,17 @@ class CallChange:
     def text_for_left(self, legs: tuple[Leg, ...]) -> bytes:
         """The text that tells the owner of these legs of their end. It says nothing of what became
         of the call."""
-        return self._text(as_left(self.call, legs), State.ENDED, left=True)
+        return self._text(stream_call(as_left(self.call, legs)), State.ENDED, left=True)
 
-    def _text(self, call: Call, state: str, **more: bool) -> bytes:
+    def _text(self, shown: Any, state: str, **more: bool) -> bytes:
         data = orjson.dumps(
             {
-                "id": call.id,
+                "id": self.call.id,
                 "state": state,
                 "version": self.version,
                 "at": self.at,
                 **more,
-                "phoneCall": stream_call(call),
+                "phoneCall": shown,
             }
         )
         return b"id: %b\nevent: call\ndata: %b\n\n" % (place_text(self.place).encode(), data)

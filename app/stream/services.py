@@ -83,6 +83,8 @@ class CallStream:
     ) -> Iterator[bytes]:
         """The text of the stream, from after the event ``last`` or from now on.
 
+        A client that has too many changes behind it gets a reset, and goes on from there.
+
         It ends when the client has to reconnect: its token is no longer valid (``again`` or
         ``caller`` raises ApiError), the client did not keep up, or the process stops.
         """
@@ -115,11 +117,22 @@ class CallStream:
             yield _id(place) if known else _reset(place)
             # First the kept changes; then the few that came meanwhile. The newest of these may wait
             # in the subscriber's queue too.
+            check = time.monotonic() + _CHECK
+
+            def texts(changes: list[CallChange], after: Place) -> bytes:
+                return topic.texts(changes, after)
+
             for opened in (False, True):
                 subscriber.open = opened
-                for reached, changes in feed.since(place, topic.name):
-                    yield topic.texts(changes, place) + _id(reached)
+                for reached, text, too_far in feed.since(place, topic.name, subscriber.app, texts):
+                    yield text + _id(reached)
                     place = reached
+                    if too_far:
+                        place = feed.newest()
+                        yield _reset(place)
+                    if time.monotonic() >= check:
+                        check = time.monotonic() + _CHECK
+                        topic = _renewed(topic, partial(_seen_anew, topic, caller))
         due = time.monotonic() + _HEARTBEAT
         check = time.monotonic() + _CHECK
         while True:

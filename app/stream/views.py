@@ -1,8 +1,7 @@
 """The HTTP routes of the stream of events."""
 
-import socket
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import TypeVar, cast
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -12,6 +11,7 @@ from marshmallow.validate import Regexp
 from app.accounts.caller import Caller
 from app.accounts.scopes import AppScope
 from app.errors import api_error
+from app.stream import connections
 from app.stream.feed import TooManySubscribers
 from app.stream.services import CallStream, Topic
 from app.web.answers import error_response
@@ -83,16 +83,14 @@ def serve(
     if (endless := getattr(connection, "endless", None)) is not None:
         # The limit for the sending of an answer is for each part of a stream.
         endless()
-
-    def cut() -> None:
-        if connection is not None:
-            # Use another handle. On the first one gevent would raise an error in the greenlet that
-            # sends, and gunicorn would log it.
-            with suppress(OSError), connection.dup() as other:
-                other.shutdown(socket.SHUT_RDWR)
-
+    app = topic.scope.caller.app.id
     try:
-        subscriber = source.feed.subscribe(topic.name, topic.scope.caller.app.id, cut)
+        if connection is None:
+            subscriber = source.feed.subscribe(topic.name, app)
+        else:
+            connections.watch(connection)
+            ways = partial(connections.cut, connection), partial(connections.is_gone, connection)
+            subscriber = source.feed.subscribe(topic.name, app, *ways)
     except TooManySubscribers:
         return error_response(api_error("stream_limit_exceeded", retry_after=_RETRY_AFTER))
     text = source.send(subscriber, topic, inside(look), inside(caller), last)

@@ -1,18 +1,19 @@
 """Compresses answers, for clients that take them compressed."""
 
-import time
 import zlib
 from collections.abc import Iterable
 
 from flask import Flask, Response, request
+
+from app.web.turns import piece
 
 # The fewest bytes that are worth it, and from how many on the lowest level has to do: a list of
 # thousands of calls shrinks to a tenth even so.
 _LEAST = 1024
 _BIG = 32 * 1024
 _LEVEL, _LOWEST = 5, 1
-# The bytes after which the process looks after other requests.
-_PIECE = 128 * 1024
+# The bytes that are compressed in one slice.
+_PIECE = 64 * 1024
 _TEXT = ("application/json", "text/")
 
 
@@ -58,8 +59,10 @@ def ready(content: bytes, compressed: bytes, mimetype: str | None) -> Response:
 def _compressed(content: bytes) -> Iterable[bytes]:
     level = _LOWEST if len(content) > _BIG else _LEVEL
     gzip = zlib.compressobj(level, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-    for begin in range(0, len(content), _PIECE):
-        if begin:
-            time.sleep(0)
-        yield gzip.compress(content[begin : begin + _PIECE])
+    if len(content) <= _PIECE:
+        yield gzip.compress(content)
+    else:
+        for begin in range(0, len(content), _PIECE):
+            with piece():
+                yield gzip.compress(content[begin : begin + _PIECE])
     yield gzip.flush()

@@ -6,16 +6,18 @@ See docs/internals/uapi.md#lists.
 import json
 import math
 import re
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+import orjson
 from flask import request
 
+from app.accounts.caller import Caller
 from app.errors import api_error
 from app.store.index import ALL, Place, Span
 from app.web.auth import TOKEN_IN_QUERY
@@ -24,10 +26,9 @@ from app.web.cursor import Cursor
 from app.web.fields import MAX_START
 from app.web.resource import date
 from app.web.shown import NO_CHARACTER, clean
+from app.web.turns import LISTS, ROWS, in_pieces
 
 _T = TypeVar("_T")
-# Rows that are made in one turn: some 10 ms.
-_TURN = 100
 # The most values that one filter compares with.
 MAX_VALUES = 500
 
@@ -157,12 +158,25 @@ def field_names(query: Mapping[str, Any], known: frozenset[str]) -> frozenset[st
     return names
 
 
-def in_turns(rows: Iterable[_T]) -> Iterator[_T]:
-    """The rows, with other requests of the process in between: a page may have thousands."""
-    for number, row in enumerate(rows, start=1):
-        yield row
-        if number % _TURN == 0:
-            time.sleep(0)
+def as_json(
+    rows: Sequence[_T],
+    resource: Callable[[_T], dict[str, Any]],
+    names: frozenset[str] | None,
+) -> list[orjson.Fragment]:
+    """The resources of the rows, each reduced to the named fields, as parts of an answer. They are
+    made in slices, with other requests of the process in between: a page may have thousands."""
+
+    def make(some: Sequence[_T]) -> Iterator[orjson.Fragment]:
+        return (orjson.Fragment(orjson.dumps(each)) for each in picked(map(resource, some), names))
+
+    return in_pieces(rows, make)
+
+
+def turn(caller: Caller, asked: Listing, *, searches: bool = False) -> AbstractContextManager[None]:
+    """Wait for the app's turn, if the list is long or takes a search. Raises ApiError if too many
+    of the app's requests wait."""
+    is_long = searches or asked.count > ROWS or asked.filter is not None
+    return LISTS.of(caller.app.id) if is_long else nullcontext()
 
 
 def picked(rows: Iterable[dict[str, Any]], names: frozenset[str] | None) -> list[dict[str, Any]]:

@@ -43,16 +43,18 @@ def add_records(stack: Stack, count: int) -> None:
     """Keep so many call reports, like that of a call that was placed."""
     model, keys = ended_call(stack), stack.keys
     text: Any = stack.redis.get(keys.record(model))
-    at = RedisClock(stack.redis).now() - 3600
+    begun = RedisClock(stack.redis).now() - 3600
     indexes = (keys.records, keys.organization_records("0001"), keys.user_records("11"))
     for first in range(0, count, _AT_ONCE):
-        ids = [_ENDED.format(number) for number in range(first, min(count, first + _AT_ONCE))]
+        # No two calls are accepted in the same microsecond.
+        numbers = range(first, min(count, first + _AT_ONCE))
+        ids = {_ENDED.format(number): begun + number / 1000 for number in numbers}
         with stack.redis.pipeline(transaction=False) as pipe:
             for call_id in ids:
                 own = text.replace(model.encode(), call_id.encode())
                 pipe.set(keys.record(call_id), own, ex=86_400)
             for key in indexes:
-                pipe.zadd(key, dict.fromkeys(ids, at))
+                pipe.zadd(key, ids)
             pipe.execute()
 
 

@@ -17,7 +17,7 @@ from app.settings import Settings, load_settings
 from app.store.client import connect
 from app.store.keys import Keys
 from bench.speed.switch import Switch, switch_to_measure
-from ringback_cli.up import Ports, running
+from ringback_cli.up import free_port, running
 
 ACCOUNTS = Path(__file__).with_name("accounts.toml")
 TOKENS = {
@@ -90,10 +90,11 @@ def started(more: Mapping[str, Any]) -> Iterator[Stack]:
             redis_url=None,
             accounts=ACCOUNTS,
             switches=switch.url,
+            http=f"127.0.0.1:{free_port()}",
             log_level="ERROR",
             **more,
         )
-        with running(settings, Ports(any_http=True)) as up:
+        with running(settings) as up:
             host, _, port = up.url.removeprefix("http://").rpartition(":")
             yield Stack(
                 (host, int(port)),

@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 import pytest
-from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
@@ -13,11 +12,11 @@ from redis import Redis
 from app.calls import cdr, transitions
 from app.calls.model import Call, Role, State, evolve
 from app.calls.transitions import LegReport
-from app.cdr.services import CallReports
 from app.store import index
 from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.writes import Note
+from app.web import turns
 from app.web.listing import parse_date
 from app.web.resource import date
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
@@ -455,16 +454,20 @@ def test_parameters(
     assert found(ask, filterBy="answered", **later) == [loud]
 
 
-def test_one_request_at_a_time_reads_through_records(
-    ask: Ask, client: FlaskClient, store: CallStore, recent: float, monkeypatch: pytest.MonkeyPatch
+def test_searches_of_an_app_take_turns(
+    ask: Ask, store: CallStore, recent: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.cdr.services._TURN", 0.01)
+    monkeypatch.setattr(turns, "LONGEST_WAIT", 0.01)
     call = make(store, cancelled, recent)
-    with client.application.extensions["ringback"][CallReports]._turn():
+    with turns.LISTS.of("demo-user"):
+        # What an index tells needs no turn.
         assert found(ask) == found(ask, startDate=date(recent)) == [call.id]
-        answer = ask("GET", CDR, disposition=3)
-        is_error(answer, 503, "service_unavailable")
-        assert answer.headers["Retry-After"] == "5"
+        for query in ({"disposition": 0}, {"count": turns.ROWS + 1}, {"metadata": "a:b"}):
+            answer = ask("GET", CDR, **query)
+            is_error(answer, 503, "service_unavailable")
+            assert answer.headers["Retry-After"] == "5"
+        # Another app does not wait.
+        assert found(ask, token=ORGANIZATION, path="/uapi/cdr", disposition=3) == [call.id]
     assert found(ask, disposition=3) == [call.id]
 
 

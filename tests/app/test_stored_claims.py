@@ -117,14 +117,17 @@ CLAIMS: dict[str, tuple[Call, int, list[Any], list[str], dict[str, list[str]]]] 
     ),
 }
 
+# To whom else a call may show.
+OTHERS = {"a conference": '["user:13","extension:0003*211"]'}
 
-def written(channels: list[str], gateways: dict[str, list[str]]) -> list[list[Any]]:
+
+def written(channels: list[str], gateways: dict[str, list[str]], others: str) -> list[list[Any]]:
     """All that a claim writes, by hand: nothing else, for no call event and no index but these."""
     said = [{"is": "worker"}, " on ", {"is": "switch"}]
     note = ["at", NOW, "kind", "command", "name", "claim", "data", {"join": said}]
     change = ["at", NOW, "kind", "change", "name", "dialing"]
     event = ["call", ID, "version", "8", "at", NOW, "state", "dialing", "user", "12"]
-    event += ["organization", "3", "extension", "0003*210", "app", "crm"]
+    event += ["organization", "3", "extension", "0003*210", "app", "crm", "others", others]
     return [
         ["XADD", TIMELINE, "MAXLEN", "~", "1000", "*", *note],
         ["XADD", TIMELINE, "MAXLEN", "~", "1000", "*", *change],
@@ -162,7 +165,7 @@ def test_a_stored_claim_is_this(name: str) -> None:
     waiting, _, _, channels, gateways = CLAIMS[name]
     till, fits, commands = json.loads(writes.claim_of(KEYS, waiting))
     assert (till, fits) == (1060.0, "7:0f0f0f0f")
-    assert commands == written(channels, gateways)
+    assert commands == written(channels, gateways, OTHERS.get(name, ""))
 
 
 @pytest.mark.parametrize("name", CLAIMS)

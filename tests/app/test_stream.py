@@ -1,8 +1,10 @@
 """Server-sent events, from the changes in Redis to the text."""
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,8 +21,9 @@ from app.settings import Settings
 from app.store import quotas, scripts
 from app.store.calls import CallStore
 from app.store.writes import Note
-from app.stream import feed, services
+from app.stream import connections, feed, services
 from app.stream.services import CallStream
+from app.web import turns
 from ringback_cli.embedded_redis import EmbeddedRedis
 from ringback_cli.up import free_port
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, Ask
@@ -331,6 +334,121 @@ def test_who_comes_into_a_call_hears_of_it(ask: Ask, store: CallStore, open_stre
     leg = replace(call.legs[0], id="c1", number="0003*003", uuid="0")
     store.change(call, lambda c: replace(c, legs=(*c.legs, leg)), Note("event", "test"))
     assert stream.events(1)[0]["version"] == 2
+
+
+def reads(store: CallStore) -> int:
+    """How many hashes of calls were read."""
+    stats: Any = store.redis.info("commandstats")
+    return int(stats.get("cmdstat_hgetall", {}).get("calls", 0))
+
+
+def test_no_call_of_others_is_read(
+    settings: Settings, redis: Redis, accounts_file: Any, store: CallStore
+) -> None:
+    accounts_file.write_text(TWO)
+    app = create_app(replace(settings, accounts=accounts_file))
+    path = "/uapi/phoneCalls/@owner/events"
+    calls = []
+    for token, own in (("first", "0001*210"), ("second", "0002*210"), ("first", "0001*210")):
+        body = {"extension": own, "phoneCallView": [{"source": [own], "destination": ["15500"]}]}
+        headers = {"Authorization": f"Bearer the-token-of-the-{token}"}
+        made = app.test_client().post("/uapi/phoneCalls/@owner/simple", headers=headers, json=body)
+        call = store.get(made.json[0]["id"])
+        assert call is not None
+        calls.append(call)
+    # An extension of the second organization comes into the last one.
+    leg = replace(calls[2].legs[0], id="c1", number="0002*210", owner="u2", uuid="0")
+    store.change(calls[2], lambda c: replace(c, legs=(*c.legs, leg)), Note("event", "test"))
+    live = Stream(app, path, token="the-token-of-the-second").begin()
+    before = reads(store)
+    again = Stream(app, path, token="the-token-of-the-second", last="0-0")
+    assert again.events(1)[0]["id"] == calls[1].id
+    while again.last != newest(store):
+        next(again.blocks())
+    # Its own call, and the one that its extension came into.
+    assert reads(store) - before == 2
+    before = reads(store)
+    follow(store, calls[0])
+    # Nor by the feed, which reads for all who follow: they are told nothing.
+    while live.last != newest(store):
+        assert set(next(live.blocks())) <= {"id", ":"}
+    assert reads(store) == before
+    for stream in (live, again):
+        stream.close()
+
+
+def test_an_entry_of_an_older_version_is_told(
+    ask: Ask, store: CallStore, open_stream: Open
+) -> None:
+    call = place(ask, store)
+    ((_, fields),) = store.redis.xrange(store.keys.events)
+    del fields[b"others"]
+    store.redis.delete(store.keys.events)
+    store.redis.xadd(store.keys.events, fields)
+    assert open_stream(extension="211", last="0-0").events(1)[0]["id"] == call.id
+
+
+def test_a_client_far_behind_is_told_to_read_the_calls_again(
+    monkeypatch: pytest.MonkeyPatch, ask: Ask, store: CallStore, open_stream: Open
+) -> None:
+    monkeypatch.setattr(feed, "MOST_BACK", 4)
+    monkeypatch.setattr(feed, "_PART", 2)
+    follow(store, place(ask, store))
+    far, near = open_stream(last="0-0"), open_stream(last="0-0")
+    assert len(near.events(4)) == 4
+    follow(store, place(ask, store))
+    blocks = far.blocks()
+    while (block := next(blocks)).get("event") != "reset":
+        pass
+    assert block["id"] == newest(store)
+    # And it goes on.
+    call = place(ask, store)
+    assert far.events(1)[0]["id"] == call.id
+
+
+def test_streams_that_catch_up_take_turns(
+    ask: Ask, store: CallStore, open_stream: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "LONGEST_WAIT", 0.01)
+    call = place(ask, store)
+    with turns.STREAMS.of("demo-user"):
+        # It ends, and its client comes back.
+        assert all("data" not in block for block in open_stream(last="0-0").blocks())
+        assert open_stream(last="0-0", token=ORGANIZATION, path=PATH.replace("@me", "12")).events(1)
+        # What comes now needs no turn.
+        live = open_stream().begin()
+        other = place(ask, store)
+        assert live.events(1)[0]["id"] == other.id
+    assert open_stream(last="0-0").events(1)[0]["id"] == call.id
+
+
+def test_a_stream_takes_the_place_of_one_whose_client_is_gone(
+    monkeypatch: pytest.MonkeyPatch, app: Flask, store: CallStore
+) -> None:
+    monkeypatch.setattr(feed, "MOST_OF_APP", 2)
+    source = app.extensions["ringback"][CallStream].feed
+    subscribers, clients = [], []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        for _ in range(2):
+            clients.append(socket.create_connection(server.getsockname()))
+            accepted, _ = server.accept()
+            connections.watch(accepted)
+            ways = partial(connections.cut, accepted), partial(connections.is_gone, accepted)
+            subscribers.append(source.subscribe(store.keys.calls, "demo", *ways))
+    with pytest.raises(feed.TooManySubscribers):
+        source.subscribe(store.keys.calls, "demo")
+    # A client that sends something more is there.
+    clients[0].sendall(b"GET")
+    clients[1].close()
+    eventually(subscribers[1].is_gone)
+    subscribers.append(source.subscribe(store.keys.calls, "demo"))
+    assert [each.over for each in subscribers] == [False, True, False]
+    with pytest.raises(feed.TooManySubscribers):
+        source.subscribe(store.keys.calls, "demo")
+    for subscriber in subscribers:
+        source.leave(subscriber)
+    clients[0].close()
+    assert source._subscribers == {}
 
 
 def test_what_is_refused(ask: Ask) -> None:
