@@ -72,7 +72,7 @@ def limits(client: FlaskClient) -> RateLimits:
 
 
 def settle(client: FlaskClient) -> None:
-    for shared in limits(client).shared.values():
+    for shared in limits(client).buckets.values():
         shared.settle()
 
 
@@ -316,7 +316,7 @@ def test_a_stream_is_one_request(limited: Limited) -> None:
         # So a stream looks again who its caller is.
         with client.application.request_context(environ):
             current_caller()
-    assert limits(client).shared[REQUESTS].level("demo-user") == 4999
+    assert limits(client).buckets[REQUESTS].level("demo-user") == 4999
 
 
 # Addresses
@@ -366,6 +366,16 @@ def test_an_address_of_many_refused_tokens_is_refused_but_for_good_ones(
     clock.now += 1
     assert seen(client, guess).status_code == 401
     assert refused(seen(client, guess))
+
+
+def test_all_processes_of_the_api_count_refused_tokens_together(limited: Limited) -> None:
+    one, other = (limited(refused_tokens=40) for _ in range(2))
+    for _ in range(40):
+        assert seen(one, GUESS).status_code == 401
+    settle(one)
+    assert seen(other, GUESS).status_code == 401
+    settle(other)
+    assert refused(seen(other, GUESS)) and seen(other, USER).status_code == 200
 
 
 def test_a_token_that_has_ended_is_looked_up_again_and_again_only_rarely(
