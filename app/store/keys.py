@@ -95,9 +95,10 @@ class Keys:
         """What was taken from a cap of the last seconds, by time."""
         return f"{self.prefix}quota:window:{holder} {cap}"
 
-    def bucket(self, kind: str, app: str) -> str:
-        """What an app may still send of a kind: ``requests`` or ``calls``."""
-        return f"{self.prefix}bucket:{kind}:{app}"
+    def bucket(self, kind: str, of: str) -> str:
+        """What an app may still send of a kind, ``requests`` or ``calls``, and an address
+        (``address``) of requests without a good token."""
+        return f"{self.prefix}bucket:{kind}:{of}"
 
     def running(self, holder: str) -> str:
         """The legs that talk now and count towards the holder's minutes and cost."""

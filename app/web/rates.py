@@ -10,7 +10,7 @@ from redis import Redis
 from app.errors import ApiError, api_error
 from app.settings import Settings
 from app.store.accepting import Accepted
-from app.store.buckets import Kept, Policy, Shared, whole_seconds
+from app.store.buckets import Policy, Shared, whole_seconds
 from app.store.keys import Keys
 from app.telemetry import counting
 from app.web.services import service
@@ -18,11 +18,10 @@ from app.web.services import service
 # The key in the WSGI environment for a request that was counted: a stream looks again, every
 # second, who its caller is.
 _COUNTED = "ringback.counted"
-# How many apps and addresses a process keeps buckets for.
-_MOST_APPS = 10_000
-_MOST_ADDRESSES = 10_000
-# The kinds of an app's buckets, as headers and metrics name them.
-REQUESTS, CALLS = "requests", "calls"
+# For how many apps, and for how many addresses, a process keeps buckets.
+_MOST = 10_000
+# The kinds of buckets, as headers and metrics name them: two of an app, one of an address.
+REQUESTS, CALLS, ADDRESS = "requests", "calls", "address"
 # The bits of an IPv6 address that one customer of a provider has for itself.
 _IPV6_PREFIX = 64
 
@@ -31,15 +30,15 @@ class RateLimits:
     """The service that knows how much each app may still send, and how many refused tokens each
     address."""
 
-    def __init__(self, shared: Mapping[str, Shared], refused: Policy | None = None) -> None:
-        """``shared`` are the buckets of apps by kind. No limit holds for a kind that is missing,
-        nor for addresses without ``refused``."""
-        self.shared = shared
+    def __init__(self, buckets: Mapping[str, Shared]) -> None:
+        """``buckets`` are those of each kind. No limit holds for a kind that is missing."""
+        self.buckets = buckets
+        self._of_apps = {kind: buckets[kind] for kind in (REQUESTS, CALLS) if kind in buckets}
+        # The header RateLimit-Policy, '' if no limit holds for apps.
         self.policy = ", ".join(
             f'"{kind}";q={each.policy.size};w={whole_seconds(each.policy.size / each.policy.rate)}'
-            for kind, each in shared.items()
+            for kind, each in self._of_apps.items()
         )
-        self._refused = Kept(refused, _MOST_ADDRESSES) if refused is not None else None
 
     @classmethod
     def of(cls, settings: Settings, redis: Redis, keys: Keys) -> "RateLimits":
@@ -47,60 +46,51 @@ class RateLimits:
         policies = {
             REQUESTS: Policy(settings.app_requests, settings.app_requests_burst),
             CALLS: Policy(settings.app_calls, settings.app_calls_burst),
+            ADDRESS: Policy(settings.refused_tokens / 60, settings.refused_tokens),
         }
         return cls(
             {
-                kind: Shared(redis, partial(keys.bucket, kind), policy, _MOST_APPS)
+                kind: Shared(redis, partial(keys.bucket, kind), policy, _MOST)
                 for kind, policy in policies.items()
                 if policy.rate
-            },
-            Policy(settings.refused_tokens / 60, settings.refused_tokens)
-            if settings.refused_tokens
-            else None,
+            }
         )
 
-    def take(self, kind: str, app: str, tokens: int = 1, *, below: bool = False) -> None:
-        """Take tokens of a kind. With ``below`` the bucket may owe as much as it holds. Raises
+    def take(self, kind: str, of: str, tokens: int = 1, *, reserve: bool = False) -> None:
+        """Take tokens of a kind. With ``reserve`` the bucket may owe as much as it holds. Raises
         ApiError 429, and takes none then."""
-        shared = self.shared.get(kind)
-        if shared is not None:
-            wait = shared.take(app, tokens, below=shared.policy.size if below else 0)
+        if (buckets := self.buckets.get(kind)) is not None:
+            wait = buckets.take(of, tokens, below=buckets.policy.size if reserve else 0)
             if wait:
                 raise _refusal(kind, wait)
 
-    def put(self, kind: str, app: str, tokens: int) -> None:
-        if (shared := self.shared.get(kind)) is not None:
-            shared.put(app, tokens)
+    def put(self, kind: str, of: str, tokens: int) -> None:
+        if (buckets := self.buckets.get(kind)) is not None:
+            buckets.put(of, tokens)
 
-    def check(self, kind: str, app: str) -> None:
+    def check(self, kind: str, of: str) -> None:
         """Raise ApiError 429 if the bucket has not even one token."""
-        shared = self.shared.get(kind)
-        if shared is not None and (level := shared.level(app)) < 1:
-            raise _refusal(kind, (1 - level) / shared.policy.rate)
+        buckets = self.buckets.get(kind)
+        if buckets is not None and (level := buckets.level(of)) < 1:
+            raise _refusal(kind, (1 - level) / buckets.policy.rate)
 
     def header(self, app: str) -> str:
         """The header RateLimit: what the app may still send."""
         items = []
-        for kind, shared in self.shared.items():
-            level = shared.level(app)
-            wait = whole_seconds((1 - level) / shared.policy.rate)
+        for kind, buckets in self._of_apps.items():
+            level = buckets.level(app)
+            wait = whole_seconds((1 - level) / buckets.policy.rate)
             items.append(f'"{kind}";r={max(0, int(level))};t={wait}')
         return ", ".join(items)
 
     def refuse_token(self, address: str) -> None:
         """Count a request without a good token. Raises ApiError 429 if there were too many from
         this address."""
-        if self._refused is not None:
-            wait = self._refused.of(network(address)).take(1)
-            if wait:
-                raise _refusal("address", wait)
+        self.take(ADDRESS, network(address))
 
     def check_address(self, address: str) -> None:
         """Raise ApiError 429 if too many requests without a good token came from the address."""
-        if self._refused is not None:
-            bucket = self._refused.of(network(address))
-            if (level := bucket.level()) < 1:
-                raise _refusal("address", (1 - level) / bucket.policy.rate)
+        self.check(ADDRESS, network(address))
 
 
 def network(address: str) -> str:
@@ -129,9 +119,9 @@ def count_request(app: str) -> None:
         return
     request.environ[_COUNTED] = True
     limits = service(RateLimits)
-    if limits.shared:
+    if limits.policy:
         g.limited = app
-        limits.take(REQUESTS, app, below=request.method == "DELETE")
+        limits.take(REQUESTS, app, reserve=request.method == "DELETE")
 
 
 def check_calls(app: str) -> None:
