@@ -371,6 +371,9 @@ def _origins(text: str) -> str:
 
 
 def _public_url(text: str) -> str:
+    if not text:
+        # As compose.yml gives what is not set.
+        return text
     try:
         (origin,) = parse_origins(text.rstrip("/")) - {ANY_ORIGIN}
     except ValueError as error:

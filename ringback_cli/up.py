@@ -90,7 +90,8 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
     ports = ports or Ports()
     with contextlib.ExitStack() as exits:
         stack = Stack(settings)
-        # The API shows the metrics of all parts.
+        # The API shows the metrics of all parts, at an address that no client keeps busy.
+        metrics = settings.metrics or f"127.0.0.1:{free_port()}"
         settings = replace(settings, metrics=None)
         stack.metrics = exits.enter_context(TemporaryDirectory(prefix="ringback-metrics-"))
         stack.group = exits.enter_context(_guarded(stack))
@@ -122,7 +123,8 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
         if settings.accounts is None and settings.webhook_allow is None:
             # The demo's tokens are refused from elsewhere, and a receiver of call events runs here.
             settings = replace(settings, webhook_allow="127.0.0.0/8,::1/128")
-        for name in ("api", "worker", "listener"):
+        _spawn("api", replace(settings, metrics=metrics), stack)
+        for name in ("worker", "listener"):
             _spawn(name, settings, stack)
         delivers = exits.enter_context(_spawned_telling("webhooks", settings, stack))
         stack.settings, stack.url = settings, f"http://{settings.http}"
@@ -140,6 +142,7 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
         _ready("the webhooks process", stack, delivers)
         stack.started.append(f"API        {stack.url}")
         stack.started.append(f"Console    {stack.url}/console")
+        stack.started.append(f"Metrics    http://{metrics}/metrics, /healthz and /readyz")
         if settings.accounts is None:
             stack.started.append(f"Webhooks   signed with {DEMO_WEBHOOK_SECRET}")
         yield stack
@@ -358,7 +361,8 @@ def _follows(settings: Settings, listener: str, switch: str) -> bool:
 
 def _free(address: tuple[str, int]) -> bool:
     try:
-        with socket.create_server(address):
+        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
+        with socket.create_server(address, family=family):
             return True
     except OSError:
         return False
