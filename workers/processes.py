@@ -125,6 +125,7 @@ class _GunicornWorker(GeventWorker):  # type: ignore[misc]
                 address = client(addr[0], told, self.proxies).address
                 with self.addresses.counted(address) as has_room:
                     if not has_room:
+                        logs.bind(request_id=request_id(dict(req.headers).get(UPPER)))
                         _answer(sock, api_error("connections_exceeded", retry_after=_RETRY_AFTER))
                         raise StopIteration
                     super().handle_request(listener_name, req, sock, addr)

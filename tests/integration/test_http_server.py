@@ -166,5 +166,7 @@ def test_a_proxy_has_connections_for_many_clients(server: Server) -> None:
             return server.get("/healthz", PROXY, **{"X-Forwarded-For": client})[0]
 
         eventually(lambda: status("192.0.2.1") == 429)
+        named = {"X-Forwarded-For": "192.0.2.1", "X-Request-Id": "here"}
+        assert server.get("/healthz", PROXY, **named)[1]["X-Request-Id"] == "here"
         assert status("192.0.2.2") == 200
         assert status("192.0.2.1, 192.0.2.2") == 200
