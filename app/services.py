@@ -64,7 +64,6 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
     counting.tell_apart(settings.metrics_organizations)
     # Jobs wait in their queue for a worker: the queue is their limit.
     limits = RateLimits({}) if of_jobs else RateLimits.of(settings, redis, keys)
-    impatient = impatient_store(settings)
     return [
         store,
         phone_calls,
@@ -81,9 +80,21 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         CallStream(calls),
         auditor,
         UnknownProxies(redis, keys),
-        ApiHealth(impatient, store, Reserve(impatient.redis, keys, settings)),
-        RedisGauges(impatient, store, settings.metrics_organizations, settings.retention),
+        *watching(settings, store),
     ]
+
+
+def watching(
+    settings: Settings, accounts: AccountStore | None = None
+) -> tuple[ApiHealth, RedisGauges]:
+    """The services of the pages of health and metrics, on connections of their own."""
+    store = impatient_store(settings)
+    if accounts is None:
+        accounts = AccountStore(store.redis, store.keys, max_age=_ACCOUNTS_AGE)
+    return (
+        ApiHealth(store, accounts, Reserve(store.redis, store.keys, settings)),
+        RedisGauges(store, accounts, settings.metrics_organizations, settings.retention),
+    )
 
 
 def _import(store: AccountStore, auditor: Auditor, accounts: Accounts, *, demo: bool) -> None:

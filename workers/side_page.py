@@ -10,11 +10,10 @@ from flask import Blueprint, Flask
 from gevent import monkey, socket
 from gevent.pywsgi import WSGIServer
 
-from app.accounts.store import AccountStore
-from app.health.gauges import RedisGauges
 from app.health.metrics_page import blueprint as metrics
-from app.health.parts import ApiHealth, Parts, impatient_store, redis_part
+from app.health.parts import Parts, impatient_store, redis_part
 from app.health.views import blueprint as health
+from app.services import watching
 from app.settings import Settings, SettingsError
 from app.telemetry import counting, logs
 from app.web.answers import register_errors
@@ -24,8 +23,6 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks at the connections to the switches.
 _LOOK = 1.0
-# Seconds after which the page of an API knows of a change of the accounts.
-_ACCOUNTS_AGE = 1.0
 
 # Returns for each switch whether the process is connected to it.
 Connected = Callable[[], Mapping[str, bool]]
@@ -113,11 +110,8 @@ def tell_beside(settings: Settings, listener: Any) -> None:
 
     def serve() -> None:
         # gevent's queues and sockets belong to the loop of the thread that makes them.
-        store = impatient_store(settings)
-        accounts = AccountStore(store.redis, store.keys, max_age=_ACCOUNTS_AGE)
-        gauges = RedisGauges(store, accounts, settings.metrics_organizations)
-        page = metrics([gauges], write_counts=lambda: None)
-        app = _page(ApiHealth(store, accounts), page)
+        parts, gauges = watching(settings)
+        app = _page(parts, metrics([gauges], write_counts=lambda: None))
         own = socket.socket(fileno=handle)
         WSGIServer(own, app, log=None, error_log=log).serve_forever()
 
