@@ -29,7 +29,7 @@ ENV PATH=/opt/ringback/bin:$PATH \
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 8080 9100
-# Of a process other than the API it wants RINGBACK_METRICS.
+# It wants RINGBACK_METRICS; of the API it takes RINGBACK_HTTP without.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["ringback-health"]
 ENTRYPOINT ["ringback"]
 CMD ["--help"]

@@ -1,6 +1,7 @@
 """The composition root of the web side: it makes the services of requests."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from app import number_plans
@@ -16,7 +17,7 @@ from app.phone_call_events.services import PhoneCallEvents
 from app.phone_calls.actions import PhoneCallActions
 from app.phone_calls.services import PhoneCalls
 from app.presence.services import PresenceService
-from app.settings import Settings, SettingsError, parse_networks
+from app.settings import KNOWN, Settings, SettingsError, parse_networks
 from app.store.audit import Entry, Who
 from app.store.calls import CallStore
 from app.store.client import connect
@@ -64,7 +65,6 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
     counting.tell_apart(settings.metrics_organizations)
     # Jobs wait in their queue for a worker: the queue is their limit.
     limits = RateLimits({}) if of_jobs else RateLimits.of(settings, redis, keys)
-    impatient = impatient_store(settings)
     return [
         store,
         phone_calls,
@@ -81,9 +81,21 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         CallStream(calls),
         auditor,
         UnknownProxies(redis, keys),
-        ApiHealth(impatient, store, Reserve(impatient.redis, keys, settings)),
-        RedisGauges(impatient, store, settings.metrics_organizations, settings.retention),
+        *watching(settings, store),
     ]
+
+
+def watching(
+    settings: Settings, accounts: AccountStore | None = None
+) -> tuple[ApiHealth, RedisGauges]:
+    """The services of the pages of health and metrics, on connections of their own."""
+    store = impatient_store(settings)
+    if accounts is None:
+        accounts = AccountStore(store.redis, store.keys, max_age=_ACCOUNTS_AGE)
+    return (
+        ApiHealth(store, accounts, Reserve(store.redis, store.keys, settings)),
+        RedisGauges(store, accounts, settings.metrics_organizations, settings.retention),
+    )
 
 
 def _import(store: AccountStore, auditor: Auditor, accounts: Accounts, *, demo: bool) -> None:
@@ -92,11 +104,21 @@ def _import(store: AccountStore, auditor: Auditor, accounts: Accounts, *, demo: 
 
 
 def checked_accounts(settings: Settings) -> Accounts:
-    """The accounts to serve. Raises SettingsError, also if the API would serve the demo accounts
-    on an address that is not loopback: everybody knows their tokens, and calls cost money."""
-    if settings.accounts is None and not is_loopback(settings.http_address[0]):
+    """The accounts to serve. Raises SettingsError, also if there are none but the demo's: everybody
+    knows their tokens, and calls cost money. They are for the simulator of `ringback up`, and for
+    an address that is loopback."""
+    if settings.accounts is not None:
+        return read_accounts(settings.accounts)
+    if settings.demo is None:
+        raise SettingsError(
+            "RINGBACK_ACCOUNTS is not set: give the accounts file, or run `ringback up`, which "
+            "makes accounts."
+        )
+    if settings.demo != KNOWN:
+        return read_accounts(Path(settings.demo))
+    if not is_loopback(settings.http_address[0]):
         raise SettingsError(
             "RINGBACK_ACCOUNTS is not set. Everybody knows the tokens of the demo accounts, so "
             f"RINGBACK_HTTP must be a loopback address, not {settings.http}."
         )
-    return read_accounts(settings.accounts)
+    return read_accounts(None)

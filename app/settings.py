@@ -28,6 +28,9 @@ class Settings:
     redis_url: str | None
     switches: str | None
     accounts: Path | None
+    # Without accounts: KNOWN for the demo's, whose tokens everybody knows, or the file of those
+    # that `ringback up` has made. None: there are none.
+    demo: str | None
     http: str
     # The origins whose pages may use the API from a browser.
     cors_origins: str | None
@@ -138,6 +141,8 @@ SECRETS = frozenset({"RINGBACK_REDIS_URL", "RINGBACK_SWITCHES"})
 """The variables that hold passwords. Each may be in a file that a variable of its name with
 ``_FILE`` names."""
 
+# The value of RINGBACK_DEMO for the accounts with known tokens.
+KNOWN = "known"
 # Stands for any origin.
 ANY_ORIGIN = "*"
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]{1,253}|\[[0-9a-f:]{2,39}\])(:[0-9]{1,5})?")
@@ -167,6 +172,7 @@ def load_settings() -> Settings:
         redis_url=_read("REDIS_URL", None, str),
         switches=_read("SWITCHES", None, str),
         accounts=_read("ACCOUNTS", None, Path),
+        demo=_read("DEMO", None, _demo),
         http=_read("HTTP", "127.0.0.1:8080", str),
         cors_origins=_read("CORS_ORIGINS", None, _origins),
         public_url=_read("PUBLIC_URL", None, _public_url),
@@ -370,7 +376,16 @@ def _origins(text: str) -> str:
     return text
 
 
+def _demo(text: str) -> str:
+    if text != KNOWN and not text.startswith("/"):
+        raise ValueError(f"{KNOWN}, or a file that `ringback up` has made")
+    return text
+
+
 def _public_url(text: str) -> str:
+    if not text:
+        # As compose.yml gives what is not set.
+        return text
     try:
         (origin,) = parse_origins(text.rstrip("/")) - {ANY_ORIGIN}
     except ValueError as error:

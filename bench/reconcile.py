@@ -23,7 +23,7 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from app.calls import transitions
 from app.calls.model import Call, State
-from app.settings import load_settings
+from app.settings import KNOWN, load_settings
 from app.store.accepting import Acceptor
 from app.store.calls import CallStore
 from app.store.client import connect
@@ -118,6 +118,8 @@ def main() -> None:
         load_settings(),
         redis_url=None,
         accounts=None,
+        demo=KNOWN,
+        connections_per_address=0,
         switches=None,
         log_level="INFO",
         simulator_speed=SPEED,

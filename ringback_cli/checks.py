@@ -1,6 +1,7 @@
 """The judgements of `ringback doctor`: pure functions of what it saw."""
 
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -9,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 from xml.etree import ElementTree
 
+from app.accounts.credential_schemas import DEMO_TOKENS
 from app.accounts.model import Accounts, ExtensionType
 from app.calls.model import gateway_of
 from app.health.parts import WORKER_LIMIT
@@ -240,7 +242,7 @@ def accounts_checks(current: Accounts, file: Accounts | None, is_demo: bool) -> 
         )
         return
     text = f"{len(current.extensions)} extensions, {len(current.apps)} apps"
-    if is_demo:
+    if is_demo and any(current.app_of_token(known, time.time) for known in DEMO_TOKENS):
         yield warning(
             "accounts",
             f"{text}: the demo accounts, whose tokens everybody knows",

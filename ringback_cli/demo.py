@@ -36,7 +36,7 @@ def run_demo(settings: Settings) -> int:
 
     The demo always uses the demo accounts, its own Redis and its own simulator.
     """
-    own = replace(settings, redis_url=None, switches=None, simulator=None, accounts=None)
+    own = replace(settings, redis_url=None, switches=None, simulator=None, accounts=None, demo=None)
     click.secho("Starting Redis, the simulator, the API, a worker and a listener …", bold=True)
     with running(own, Ports(any_http=True)) as stack:
         for line in stack.started:

@@ -21,12 +21,13 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
 from app.accounts.credential_schemas import DEMO_WEBHOOK_SECRET
 from app.calls.model import State
-from app.settings import Settings
+from app.settings import KNOWN, Settings
 from app.store import index
 from app.store.client import connect
 from app.store.keys import Keys
 from app.store.queue import QUEUES
 from ringback_cli.embedded_redis import EmbeddedRedis
+from ringback_cli.made_accounts import make_accounts
 from workers.runtime import READY_FD, switch_addresses
 
 # Seconds within which a part must be ready, and within which it must have ended.
@@ -83,6 +84,8 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
     """Start all parts, wait until each is ready, and end all of them on leaving.
 
     Without RINGBACK_REDIS_URL a Redis server is a part, and without RINGBACK_SWITCHES a simulator.
+    Without RINGBACK_ACCOUNTS the accounts are the demo's: with the simulator under tokens that
+    everybody knows, with other switches under new ones.
     The API ends first. Then all others that use Redis end together, and the simulator and the Redis
     server end last. All parts end too when this process is killed.
     Raises SettingsError or StartFailed; no part is left running then either.
@@ -90,10 +93,19 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
     ports = ports or Ports()
     with contextlib.ExitStack() as exits:
         stack = Stack(settings)
-        # The API shows the metrics of all parts.
+        # The API shows the metrics of all parts, at an address that no client keeps busy.
+        metrics = settings.metrics or f"127.0.0.1:{free_port()}"
         settings = replace(settings, metrics=None)
         stack.metrics = exits.enter_context(TemporaryDirectory(prefix="ringback-metrics-"))
         stack.group = exits.enter_context(_guarded(stack))
+        made: list[str] = []
+        if settings.accounts is None and settings.demo is None:
+            demo = KNOWN
+            if settings.switches is not None:
+                folder = exits.enter_context(TemporaryDirectory(prefix="ringback-accounts-"))
+                path, made = make_accounts(folder)
+                demo = str(path)
+            settings = replace(settings, demo=demo)
         if settings.redis_url is None:
             redis = EmbeddedRedis(ports.redis or free_port(), stack.group)
             exits.callback(redis.stop)
@@ -119,10 +131,12 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
             if not ports.any_http:
                 raise StartFailed(f"RINGBACK_HTTP: {settings.http} is taken. Give another port.")
             settings = replace(settings, http=f"127.0.0.1:{free_port()}")
-        if settings.accounts is None and settings.webhook_allow is None:
+        knows = settings.accounts is None and settings.demo == KNOWN
+        if knows and settings.webhook_allow is None:
             # The demo's tokens are refused from elsewhere, and a receiver of call events runs here.
             settings = replace(settings, webhook_allow="127.0.0.0/8,::1/128")
-        for name in ("api", "worker", "listener"):
+        _spawn("api", replace(settings, metrics=metrics), stack)
+        for name in ("worker", "listener"):
             _spawn(name, settings, stack)
         delivers = exits.enter_context(_spawned_telling("webhooks", settings, stack))
         stack.settings, stack.url = settings, f"http://{settings.http}"
@@ -140,7 +154,9 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
         _ready("the webhooks process", stack, delivers)
         stack.started.append(f"API        {stack.url}")
         stack.started.append(f"Console    {stack.url}/console")
-        if settings.accounts is None:
+        stack.started.append(f"Metrics    http://{metrics}/metrics, /healthz and /readyz")
+        stack.started += made
+        if knows:
             stack.started.append(f"Webhooks   signed with {DEMO_WEBHOOK_SECRET}")
         yield stack
 
@@ -358,7 +374,8 @@ def _follows(settings: Settings, listener: str, switch: str) -> bool:
 
 def _free(address: tuple[str, int]) -> bool:
     try:
-        with socket.create_server(address):
+        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
+        with socket.create_server(address, family=family):
             return True
     except OSError:
         return False

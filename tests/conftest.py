@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from app.settings import Settings, load_settings
+from app.settings import KNOWN, Settings, load_settings
 from app.store.client import connect
 from app.store.keys import Keys
 from ringback_cli.embedded_redis import EmbeddedRedis
@@ -110,7 +110,7 @@ def settings(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The defaults, whatever the environment of the test run says."""
     for name in [name for name in os.environ if name.startswith("RINGBACK_")]:
         monkeypatch.delenv(name)
-    return replace(load_settings(), redis_url=redis_url, log_level="WARNING")
+    return replace(load_settings(), redis_url=redis_url, demo=KNOWN, log_level="WARNING")
 
 
 class Stacks(Protocol):

@@ -41,7 +41,7 @@ from app.telemetry.request_ids import HEADER, UPPER, request_id
 from app.web.proxies import client, is_proxy
 from app.web.services import EXTENSION
 from freeswitch.pool import SwitchPool
-from workers import jobs
+from workers import jobs, side_page
 from workers.claiming import ClaimingWorker
 from workers.connections import Addresses, HeadersTimeout, Limits, limited, most_of_one, places
 from workers.dispatch import Dispatcher
@@ -125,6 +125,7 @@ class _GunicornWorker(GeventWorker):  # type: ignore[misc]
                 address = client(addr[0], told, self.proxies).address
                 with self.addresses.counted(address) as has_room:
                     if not has_room:
+                        logs.bind(request_id=request_id(dict(req.headers).get(UPPER)))
                         _answer(sock, api_error("connections_exceeded", retry_after=_RETRY_AFTER))
                         raise StopIteration
                     super().handle_request(listener_name, req, sock, addr)
@@ -150,6 +151,8 @@ class _GunicornWorker(GeventWorker):  # type: ignore[misc]
 class _Gunicorn(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        # Made once, before the server processes are.
+        self._side = side_page.listen(settings)
         super().__init__()
 
     def load_config(self) -> None:
@@ -186,6 +189,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             # Otherwise gunicorn would print the stack and start another server process.
             log.critical("%s", error)
             sys.exit(Arbiter.APP_LOAD_ERROR)
+        if self._side is not None:
+            side_page.tell_beside(self._settings, self._side)
         _keep_loaded()
         gevent.spawn(counting.keep_written)
         return app

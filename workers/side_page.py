@@ -1,16 +1,19 @@
-"""The page of a process other than the API: its metrics, and whether it is ready."""
+"""The page of a process by itself: its metrics, and whether it is ready."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import gevent
-from flask import Flask
+from flask import Blueprint, Flask
+from gevent import monkey, socket
 from gevent.pywsgi import WSGIServer
 
 from app.health.metrics_page import blueprint as metrics
 from app.health.parts import Parts, impatient_store, redis_part
 from app.health.views import blueprint as health
+from app.services import watching
 from app.settings import Settings, SettingsError
 from app.telemetry import counting, logs
 from app.web.answers import register_errors
@@ -52,21 +55,64 @@ def _watch(process: str, connected: Connected) -> None:
 
 def _server(settings: Settings, others: Callable[[], Parts]) -> WSGIServer:
     store = impatient_store(settings)
+    app = _page(lambda: {"redis": redis_part(store), **others()}, metrics())
+    address = settings.metrics_address
+    # Requests come every few seconds, so none is logged. Connections are not limited: Prometheus
+    # keeps some open, and a check whether the process is alive must find one.
+    server = WSGIServer(address, app, log=None, error_log=log)
+    try:
+        server.start()
+    except OSError as error:
+        raise _taken(settings, error) from error
+    return server
+
+
+def _page(parts: Callable[[], Parts], metrics: Blueprint) -> Flask:
     app = Flask("ringback-process", static_folder=None)
     app.url_map.strict_slashes = False
     logs.bind_request(app)
     add_headers(app)
-    app.register_blueprint(health(lambda: {"redis": redis_part(store), **others()}))
-    app.register_blueprint(metrics())
+    app.register_blueprint(health(parts))
+    app.register_blueprint(metrics)
     register_errors(app)
-    # Requests come every few seconds, so none is logged. Connections are not limited: Prometheus
-    # keeps some open, and a check whether the process is alive must find one.
-    server = WSGIServer(settings.metrics_address, app, log=None, error_log=log)
+    return app
+
+
+def _taken(settings: Settings, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"RINGBACK_METRICS: cannot listen on {settings.metrics}: {error.strerror}. "
+        "Each process needs an address of its own."
+    )
+
+
+def listen(settings: Settings) -> Any:
+    """The socket at RINGBACK_METRICS for all server processes of an API; None if that is not set.
+    Raises SettingsError."""
+    address = settings.metrics_address
+    if address is None:
+        return None
     try:
-        server.start()
+        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server(address, family=family)
     except OSError as error:
-        raise SettingsError(
-            f"RINGBACK_METRICS: cannot listen on {settings.metrics}: {error.strerror}. "
-            "Each process needs an address of its own."
-        ) from error
-    return server
+        raise _taken(settings, error) from error
+    listener.setblocking(False)
+    return listener
+
+
+def tell_beside(settings: Settings, listener: Any) -> None:
+    """Serve the page of an API's server process on this socket, in a thread of the system: however
+    many clients keep the API busy, none keeps the page from answering.
+
+    The thread has its own loop, connections to Redis and accounts. It shares the counts alone.
+    """
+    handle = listener.detach()
+
+    def serve() -> None:
+        # gevent's queues and sockets belong to the loop of the thread that makes them.
+        parts, gauges = watching(settings)
+        app = _page(parts, metrics([gauges], write_counts=lambda: None))
+        own = socket.socket(fileno=handle)
+        WSGIServer(own, app, log=None, error_log=log).serve_forever()
+
+    monkey.get_original("_thread", "start_new_thread")(serve, ())

@@ -1,6 +1,6 @@
 """The metrics page that a Prometheus server reads, and the counting of requests."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any
 
@@ -19,8 +19,11 @@ from app.web.needs import needs
 _BEGUN = "ringback.begun"
 
 
-def blueprint(more: Iterable[Collector] = ()) -> Blueprint:
-    """The route ``/metrics``, with the gauges that ``more`` reads."""
+def blueprint(
+    more: Iterable[Collector] = (), write_counts: Callable[[], None] = counting.write
+) -> Blueprint:
+    """The route ``/metrics``, with the gauges that ``more`` reads. A page in a thread of its own
+    must not write the counts of the others: it takes what was written a second ago."""
     shown = CollectorRegistry()
     if SHARED:
         MultiProcessCollector(shown, SHARED)  # type: ignore[no-untyped-call]
@@ -31,7 +34,7 @@ def blueprint(more: Iterable[Collector] = ()) -> Blueprint:
         shown.register(collector)
 
     def metrics() -> Response:
-        counting.write()
+        write_counts()
         write, content_type = choose_encoder(request.headers.get("Accept", ""))
         return Response(write(shown), content_type=content_type)
 

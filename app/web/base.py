@@ -14,7 +14,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 def base_url() -> str:
     """RINGBACK_PUBLIC_URL, or else scheme and host of the request's URL, as the client wrote them;
     '' for a request of a job."""
-    if (public := current_app.config.get(PUBLIC_URL)) is not None:
+    if public := current_app.config.get(PUBLIC_URL):
         return str(public)
     if job_request(request) is not None:
         return ""

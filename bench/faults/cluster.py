@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from app.settings import KNOWN
 from app.store.client import connect
 from app.store.keys import Keys
 from bench.faults.process import CLOCK
@@ -385,6 +386,7 @@ class Cluster:
                 f"{s.name}={self.layout.switch or f'esl://:{s.password}@{s.host}:{s.port}'}"
                 for s in self.switches
             ),
+            "RINGBACK_DEMO": KNOWN,
             "RINGBACK_LOG_LEVEL": "INFO",
             "WEB_CONCURRENCY": "1",
             **self.layout.settings,

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.settings import Settings, load_settings
+from app.settings import KNOWN, Settings, load_settings
 from bench.speed import bare, enqueued, growth, memory, plot, polls, replay, rq_jobs
 from bench.speed.calls import EndToEnd, Level
 from bench.speed.switch import Switch, sipp_far_end, switch_to_measure
@@ -86,6 +86,8 @@ class Run:
             load_settings(),
             redis_url=None,
             accounts=None,
+            demo=KNOWN,
+            connections_per_address=0,
             switches=self.switch.url,
             log_level="ERROR",
             app_requests=0,

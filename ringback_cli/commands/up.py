@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 import click
 
@@ -17,8 +18,12 @@ def command(redis_port: int | None) -> None:
 
     The parts are the API, a worker, a listener and the delivery of call events. Without
     RINGBACK_REDIS_URL a Redis is a part, and without RINGBACK_SWITCHES a simulator is one.
+    Without RINGBACK_ACCOUNTS there are accounts to try it with: the demo's, whose tokens everybody
+    knows, with the simulator; and with other switches the same under new tokens, which are printed
+    once.
     """
-    settings = settings_or_exit()
+    # Not by the environment: known tokens are for the simulator that is started here.
+    settings = replace(settings_or_exit(), demo=None)
     name_process("up")
     from app.settings import SettingsError
     from ringback_cli.up import Ports, StartFailed, run_up

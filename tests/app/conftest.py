@@ -14,7 +14,7 @@ from redis import Redis
 
 from app import create_app
 from app.services import create_services
-from app.settings import Settings, load_settings
+from app.settings import KNOWN, Settings, load_settings
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
@@ -34,7 +34,7 @@ def routes(redis_url: str) -> Flask:
     """An application for all tests: to make its routes takes longer than most tests."""
     # A test before may have left accounts without the format number.
     connect(redis_url).flushdb()
-    return create_app(replace(load_settings(), redis_url=redis_url, accounts=None))
+    return create_app(replace(load_settings(), redis_url=redis_url, demo=KNOWN))
 
 
 @pytest.fixture

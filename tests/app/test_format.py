@@ -13,7 +13,7 @@ from redis import Redis
 
 from app import create_app
 from app.accounts.store import AccountStore, read_accounts
-from app.settings import Settings
+from app.settings import KNOWN, Settings
 from app.store.client import connect
 from app.store.format import FORMAT, WrongFormat, check, check_at_start
 from app.store.keys import Keys
@@ -74,6 +74,7 @@ def test_a_process_does_not_start_on_another_format(
         "RINGBACK_REDIS_URL": redis_url,
         "RINGBACK_SWITCHES": "main=esl://:ClueCon@127.0.0.1:1",
         "RINGBACK_HTTP": f"127.0.0.1:{free_port()}",
+        "RINGBACK_DEMO": KNOWN,
     }
     command = [sys.executable, "-m", "ringback_cli", name]
     ended = subprocess.run(
@@ -126,6 +127,7 @@ def test_a_process_that_finds_another_format_later_stops(
         **{key: value for key, value in os.environ.items() if not key.startswith("RINGBACK_")},
         "RINGBACK_REDIS_URL": server.url,
         "RINGBACK_HTTP": f"127.0.0.1:{free_port()}",
+        "RINGBACK_DEMO": KNOWN,
     }
     log = tmp_path / "api.log"
     with log.open("wb") as out:

@@ -486,6 +486,9 @@ def test_the_demo_accounts_stay_on_loopback_and_replace_no_others(
 ) -> None:
     with pytest.raises(SettingsError, match="loopback"):
         create_app(replace(settings, http="0.0.0.0:8080"))
+    # Known tokens are for the simulator that `ringback up` starts.
+    with pytest.raises(SettingsError, match="RINGBACK_ACCOUNTS is not set"):
+        create_app(replace(settings, demo=None))
     accounts_file.write_text(OTHER)
     create_app(replace(settings, accounts=accounts_file, http="0.0.0.0:8080"))
     with pytest.raises(SettingsError, match="RINGBACK_ACCOUNTS"):

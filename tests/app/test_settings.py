@@ -26,6 +26,7 @@ def test_defaults_are_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "value"),
     [
         ("RINGBACK_HTTP", "8080"),
+        ("RINGBACK_DEMO", "yes"),
         ("RINGBACK_PUBLIC_URL", "calls.example.com"),
         ("RINGBACK_PUBLIC_URL", "https://calls.example.com/ringback"),
         ("RINGBACK_PUBLIC_URL", "*"),

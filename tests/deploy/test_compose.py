@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,25 @@ def test_nothing_is_published_to_everybody() -> None:
     )
     assert "redis" not in OURS and "ports" not in SERVICES["redis"]
     assert COMPOSE["networks"]["redis"]["internal"]
+
+
+def test_the_gateway_of_what_is_published_is_a_proxy() -> None:
+    """A proxy on the host comes from there, or all its clients would be one address."""
+    told = SERVICES["api"]["environment"]["RINGBACK_PROXIES"]
+    (config,) = COMPOSE["networks"]["front"]["ipam"]["config"]
+    subnet, proxies = (
+        ip_network(re.fullmatch(r"\$\{\w+:-(.+)\}", text)[1])  # type: ignore[index]
+        for text in (config["subnet"], told)
+    )
+    # Docker gives a network's first address to the gateway.
+    assert str(proxies.network_address) == str(next(subnet.hosts()))
+    assert proxies.num_addresses == 1
+    assert "front" in SERVICES["api"]["networks"]
+
+
+def test_each_process_says_how_it_is_on_its_own_port() -> None:
+    for name in OURS.keys() - {"cli"}:
+        assert OURS[name]["environment"]["RINGBACK_METRICS"] == "0.0.0.0:9100"
 
 
 def test_redis_keeps_what_it_is_told() -> None:

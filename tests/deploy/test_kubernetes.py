@@ -10,6 +10,7 @@ import kubernetes_validate
 import pytest
 from promql_parser import parse
 
+from app.settings import parse_networks
 from app.telemetry.registry import DESCRIBED
 from tests.deploy.files import (
     DEPLOY,
@@ -69,13 +70,15 @@ def test_a_deployment(name: str) -> None:
     assert container["args"] == [name]
     names = {each["name"] for each in container["env"]}
     check_environment(names)
-    address = "RINGBACK_HTTP" if name == "api" else "RINGBACK_METRICS"
-    (port,) = (
-        each["value"].rpartition(":")[2] for each in container["env"] if each["name"] == address
-    )
-    assert port == str(container["ports"][0]["containerPort"])
-    assert port == spec["template"]["metadata"]["annotations"]["prometheus.io/port"]
-    assert {f"{kind}Probe" for kind in ("startup", "liveness", "readiness")} <= container.keys()
+    values = {each["name"]: each.get("value", "") for each in container["env"]}
+    ports = {each["name"]: str(each["containerPort"]) for each in container["ports"]}
+    assert ports["metrics"] == values["RINGBACK_METRICS"].rpartition(":")[2]
+    assert ports["metrics"] == spec["template"]["metadata"]["annotations"]["prometheus.io/port"]
+    if name == "api":
+        assert ports["http"] == values["RINGBACK_HTTP"].rpartition(":")[2]
+    # No client can keep the port of the metrics busy.
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] == "metrics"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert container["securityContext"]["readOnlyRootFilesystem"]
@@ -128,6 +131,27 @@ def test_the_settings_are_ringback_s() -> None:
     check_environment(set(read_env(BASE / "ringback.env")))
     overlay = (KUBERNETES / "overlays/example/kustomization.yaml").read_text()
     check_environment(set(re.findall(r"RINGBACK_\w+", overlay)))
+
+
+def test_the_ingress_is_a_proxy_that_is_believed() -> None:
+    """Or all clients would be one address, and links lead nowhere."""
+    folder = KUBERNETES / "overlays/example"
+    (generator,) = read_yaml(folder / "kustomization.yaml")["configMapGenerator"]
+    settings = dict(line.split("=", 1) for line in generator["literals"])
+    assert parse_networks(settings["RINGBACK_PROXIES"])
+    (rule,) = read_yaml(folder / "ingress.yaml")["spec"]["rules"]
+    assert settings["RINGBACK_PUBLIC_URL"] == f"https://{rule['host']}"
+
+
+def test_the_port_of_the_metrics_is_for_prometheus() -> None:
+    policies = {
+        each["metadata"]["name"]: each["spec"]
+        for each in read_all_yaml((BASE / "network-policy.yaml").read_text())
+    }
+    assert policies["ringback-api"]["ingress"] == [{"ports": [{"port": "http"}]}]
+    (ingress,) = policies["ringback-processes"]["ingress"]
+    assert ingress["ports"] == [{"port": "metrics"}] and ingress["from"]
+    assert set(policies["ringback-processes"]["podSelector"]) == {"matchLabels"}
 
 
 def test_workers_are_scaled_by_a_metric_that_there_is() -> None:

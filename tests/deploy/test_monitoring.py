@@ -174,4 +174,4 @@ def test_compose_s_targets_are_its_services() -> None:
             assert {services[name]["command"][0] for name in way["names"]} == {
                 job["job_name"].removeprefix("ringback-")
             }
-            assert way["port"] == (8080 if way["names"] == ["api"] else 9100)
+            assert way["port"] == 9100

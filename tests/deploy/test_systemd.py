@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from app.settings import parse_networks
+from app.web.proxies import is_proxy
 from tests.deploy.files import DEPLOY, check_command, check_environment, read_env
 from tests.deploy.test_compose import LONGEST_ANSWER
 from workers.processes import GRACE
@@ -48,11 +50,16 @@ def test_the_target_wants_each_unit() -> None:
 def test_each_has_a_port_of_its_own() -> None:
     found = [re.findall(r"RINGBACK_METRICS=\S+:(\S+)", path.read_text()) for path in UNITS]
     ports = [port for each in found for port in each]
-    assert len(ports) == len(set(ports)) == len(UNITS) - 1
+    assert len(ports) == len(set(ports)) == len(UNITS)
 
 
 def test_the_settings_are_ringback_s() -> None:
-    check_environment(set(read_env(SYSTEMD / "ringback.env.example")))
+    settings = read_env(SYSTEMD / "ringback.env.example")
+    check_environment(set(settings))
+    # The proxy on this machine is believed, or all clients would be one address.
+    proxies = parse_networks(settings["RINGBACK_PROXIES"])
+    assert is_proxy(settings["RINGBACK_HTTP"].partition(":")[0], proxies)
+    assert settings["RINGBACK_PUBLIC_URL"].startswith("https://")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze on the PATH")

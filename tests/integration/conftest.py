@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from app.calls.model import Call, State
-from app.settings import load_settings
+from app.settings import KNOWN, load_settings
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
@@ -141,6 +141,8 @@ def started(switches: str | None, **changes: Any) -> Iterator[Ringback]:
     settings = replace(
         load_settings(),
         switches=switches,
+        # The tokens of all tests, with a real switch too.
+        demo=KNOWN,
         http=f"127.0.0.1:{free_port()}",
         **{
             "simulator_speed": SPEED,

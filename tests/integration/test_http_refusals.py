@@ -18,7 +18,7 @@ from tests.integration.conftest import LIMIT, Ringback
         ("nonsense\r\n\r\n", 400, "request_invalid"),
         ("GET / HTTP/1.1\r\nbad header\r\n\r\n", 400, "request_invalid"),
         (f"GET /{'x' * 65_536} HTTP/1.1\r\n\r\n", 414, "request_too_large"),
-        (f"GET / HTTP/1.1\r\nHost: a\r\nX: {'x' * 9000}\r\n\r\n", 431, "request_too_large"),
+        (f"GET / HTTP/1.1\r\nHost: localhost\r\nX: {'x' * 9000}\r\n\r\n", 431, "request_too_large"),
     ],
 )
 def test_a_refusal_is_json(ringback: Ringback, request_text: str, status: int, code: str) -> None:
@@ -44,7 +44,7 @@ def sent(ringback: Ringback, text: str) -> tuple[int, Any]:
 
 
 HEAD = (
-    "Host: a\r\nAuthorization: Bearer demo-user-token\r\nTransfer-Encoding: chunked\r\n"
+    "Host: localhost\r\nAuthorization: Bearer demo-user-token\r\nTransfer-Encoding: chunked\r\n"
     "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
 )
 
@@ -81,12 +81,12 @@ def test_a_list_is_filtered_by_500_values(ringback: Ringback, between: str) -> N
     ringback.request("DELETE", f"@me/@self/{call_id}")
 
 
-def test_a_refusal_names_the_request_as_it_was_sent(ringback: Ringback) -> None:
-    # gunicorn takes the script's name from no client.
-    text = "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: here\r\nSCRIPT_NAME: /x\r\n\r\n"
+def test_no_client_says_where_the_application_stands(ringback: Ringback) -> None:
+    # gunicorn would take this from loopback.
+    text = "GET / HTTP/1.1\r\nHost: localhost\r\nSCRIPT_NAME: /x\r\nConnection: close\r\n\r\n"
     with socket.create_connection(
         ringback.stack.settings.http_address, timeout=LIMIT
     ) as connection:
         connection.sendall(text.encode())
         answer = b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
-    assert answer.startswith("HTTP/1.1 500 ") and "X-Request-Id: here\r\n" in answer
+    assert answer.startswith("HTTP/1.1 404 ")

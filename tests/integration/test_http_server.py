@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -18,13 +19,15 @@ from tests.integration.test_processes import BIN, environment
 # The addresses of this machine that the tests send from: a client, another one, and a proxy.
 HERE, THERE, PROXY = "127.0.0.1", "127.0.0.2", "127.0.0.9"
 MOST = 20
-FORM = "Host: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+FORM = "Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 FILE = "/console/static/uplot/uplot.js"
 
 
 @dataclass(frozen=True)
 class Server:
     port: int
+    # Of the page of metrics.
+    side: int
 
     def connect(self, text: str, source: str = HERE, *, window: int = 0) -> socket.socket:
         """A connection that has sent this; ``window`` is the bytes that it takes unread."""
@@ -37,25 +40,31 @@ class Server:
         connection.sendall(text.encode())
         return connection
 
-    def get(self, path: str, source: str = HERE, **headers: str) -> tuple[int, Any, Any]:
+    def get(
+        self, path: str, source: str = HERE, *, side: bool = False, **headers: str
+    ) -> tuple[int, Any, Any]:
         """The status, the headers and the document of an answer."""
+        port = self.side if side else self.port
         connection = http.client.HTTPConnection(
-            "127.0.0.1", self.port, timeout=LIMIT, source_address=(source, 0)
+            "127.0.0.1", port, timeout=LIMIT, source_address=(source, 0)
         )
         try:
             connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
-            return answer.status, answer.headers, json.loads(answer.read() or "null")
+            text = answer.read().decode()
+            is_json = answer.headers.get_content_subtype() == "json"
+            return answer.status, answer.headers, json.loads(text) if is_json else text
         finally:
             connection.close()
 
 
 @pytest.fixture(scope="module")
 def server(redis_url: str) -> Iterator[Server]:
-    port = free_port()
+    port, side = free_port(), free_port()
     settings = environment(
         RINGBACK_REDIS_URL=redis_url,
         RINGBACK_HTTP=f"127.0.0.1:{port}",
+        RINGBACK_METRICS=f"127.0.0.1:{side}",
         RINGBACK_BODY_TIMEOUT="0.5",
         RINGBACK_SEND_TIMEOUT="0.5",
         RINGBACK_CONNECTIONS_PER_ADDRESS=str(MOST),
@@ -65,10 +74,10 @@ def server(redis_url: str) -> Iterator[Server]:
     process = subprocess.Popen([BIN / "ringback", "api"], env=settings)
     try:
         eventually(lambda: serves(("127.0.0.1", port)))
-        yield Server(port)
+        yield Server(port, side)
     finally:
         process.terminate()
-        process.wait(LIMIT)
+        assert process.wait(LIMIT) == 0
 
 
 def whole(connection: socket.socket) -> str:
@@ -82,7 +91,7 @@ def whole(connection: socket.socket) -> str:
     [
         f"POST /oauth/token HTTP/1.1\r\n{FORM}Content-Length: 100\r\n\r\ngrant",
         f"POST /oauth/token HTTP/1.1\r\n{FORM}Transfer-Encoding: chunked\r\n\r\n5\r\ngr",
-        "POST /uapi/phoneCalls/@me/simple HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+        "POST /uapi/phoneCalls/@me/simple HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
         "Authorization: Bearer demo-user-token\r\n\r\n{",
     ],
 )
@@ -104,7 +113,9 @@ def test_headers_have_a_time_too(server: Server) -> None:
 
 def test_a_client_that_reads_nothing_is_cut(server: Server) -> None:
     asked = 400
-    connection = server.connect(f"GET {FILE} HTTP/1.1\r\nHost: a\r\n\r\n" * asked, window=4096)
+    connection = server.connect(
+        f"GET {FILE} HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked, window=4096
+    )
     # The place that the connection takes is free again, though it has read nothing.
     with ExitStack() as held:
         for _ in range(MOST - 1):
@@ -126,7 +137,22 @@ def test_one_address_does_not_take_all_connections(server: Server) -> None:
         assert (status, document["error"]["code"]) == (429, "connections_exceeded")
         assert headers["Retry-After"] == "1" and headers["Connection"] == "close"
         assert server.get("/healthz", THERE)[0] == 200
+        # Nothing that a client does takes the page of metrics.
+        assert server.get("/healthz", side=True)[0] == 200
+        status, _, document = server.get("/readyz", side=True)
+        assert status == 200 and {"redis", "accounts", "limits"} <= document["parts"].keys()
     eventually(lambda: server.get("/healthz")[0] == 200)
+
+
+def test_the_page_of_metrics_has_the_counts_of_the_api(server: Server) -> None:
+    counted = re.compile(
+        r'^ringback_http_requests_total{method="GET",route="/openapi.json",status="200"} 1', re.M
+    )
+    assert server.get("/openapi.json")[0] == 200
+    eventually(lambda: bool(counted.search(server.get("/metrics", side=True)[2])))
+    text = server.get("/metrics", side=True)[2]
+    assert "ringback_redis_up 1.0" in text and "ringback_build_info" in text
+    assert server.get("/uapi/phoneCalls/@me/@self", side=True)[0] == 404
 
 
 def test_a_proxy_has_connections_for_many_clients(server: Server) -> None:
@@ -140,5 +166,7 @@ def test_a_proxy_has_connections_for_many_clients(server: Server) -> None:
             return server.get("/healthz", PROXY, **{"X-Forwarded-For": client})[0]
 
         eventually(lambda: status("192.0.2.1") == 429)
+        named = {"X-Forwarded-For": "192.0.2.1", "X-Request-Id": "here"}
+        assert server.get("/healthz", PROXY, **named)[1]["X-Request-Id"] == "here"
         assert status("192.0.2.2") == 200
         assert status("192.0.2.1, 192.0.2.2") == 200

@@ -230,11 +230,12 @@ def see_one_sum_of_two(api: str, folder: Path) -> None:
     assert Metrics(api)("build_info") == 1
 
 
-def test_an_address_that_is_taken_stops_the_start() -> None:
+@pytest.mark.parametrize("process", ["api", "webhooks"])
+def test_an_address_that_is_taken_stops_the_start(process: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         result = subprocess.run(
-            [BIN / "ringback", "webhooks"],
+            [BIN / "ringback", process],
             env=environment(RINGBACK_REDIS_URL="redis://127.0.0.1", RINGBACK_METRICS=place),
             capture_output=True,
             text=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.calls.model import State
-from app.settings import load_settings
+from app.settings import KNOWN, load_settings
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
@@ -30,7 +30,8 @@ LIMIT = 180
 def environment(**settings: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("RINGBACK_")}
     path = f"{BIN}{os.pathsep}{inherited.get('PATH', '')}"
-    return {**inherited, "PATH": path, "PYTHONUNBUFFERED": "1", **settings}
+    own = {"PATH": path, "PYTHONUNBUFFERED": "1", "RINGBACK_DEMO": KNOWN}
+    return {**inherited, **own, **settings}
 
 
 def alive(pid: int) -> bool:

@@ -1,20 +1,24 @@
 """`ringback up`: it starts in any folder, and it leaves no part behind however it ends."""
 
+import json
 import re
 import signal
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
+from app.accounts.credential_schemas import DEMO_TOKENS, DEMO_WEBHOOK_SECRET
 from app.calls.model import State
 from app.settings import load_settings
 from app.store.calls import CallStore
@@ -34,7 +38,7 @@ KILLED_WITHIN = 2.0
 @contextmanager
 def up(folder: Path, **settings: str) -> Iterator[tuple["subprocess.Popen[str]", Ringback]]:
     """`ringback up` in a folder, once it says that it is up."""
-    http = f"127.0.0.1:{free_port()}"
+    http = settings.get("RINGBACK_HTTP") or f"127.0.0.1:{free_port()}"
     defaults = {
         "RINGBACK_HTTP": http,
         "RINGBACK_LOG_LEVEL": "ERROR",
@@ -42,7 +46,7 @@ def up(folder: Path, **settings: str) -> Iterator[tuple["subprocess.Popen[str]",
     }
     process = subprocess.Popen(
         [BIN / "ringback", "up"],
-        env=environment(**defaults, **settings),
+        env=environment(**(defaults | settings)),
         stdout=subprocess.PIPE,
         text=True,
         cwd=folder,
@@ -57,6 +61,7 @@ def up(folder: Path, **settings: str) -> Iterator[tuple["subprocess.Popen[str]",
             assert file.stat().st_mode & 0o077 == 0 and file.parent.stat().st_mode & 0o077 == 0
             url = file.read_text().strip()
         stack = Stack(replace(load_settings(), http=http, redis_url=url))
+        stack.started += text.splitlines()
         yield process, Ringback(stack, CallStore(connect(url), Keys()))
     finally:
         process.kill()
@@ -197,3 +202,37 @@ def test_a_second_signal_ends_the_wait_and_an_embedded_redis_loses_the_call(tmp_
         lines_until(process, "Ringback loses 1 accepted call: the embedded Redis keeps nothing")
         assert process.wait(LIMIT) == 0
         assert not command_lines(started)
+
+
+def test_another_switch_gets_no_token_that_everybody_knows(
+    tmp_path: Path, ringback: Ringback
+) -> None:
+    """With a switch that `up` has not started it makes tokens, and prints them once."""
+    switches = ringback.stack.settings.switches
+    assert switches is not None
+    # An IPv6 address is free as another one is.
+    place = f"[::1]:{free_port()}" if socket.has_ipv6 else f"127.0.0.1:{free_port()}"
+    with up(tmp_path, RINGBACK_SWITCHES=switches, RINGBACK_HTTP=place) as (process, other):
+        lines = [re.fullmatch(r"App +(\{.*\})", line) for line in other.stack.started]
+        apps = {app["id"]: app for app in (json.loads(line[1]) for line in lines if line)}
+        assert other.request("GET", "@me/@self?count=1")[0] == 401
+        assert other.request("GET", "@me/@self", token=apps["demo-user"]["token"])[0] == 200
+        client = {"grant_type": "client_credentials", "client_id": "demo-user"}
+        for secret, status in (
+            ("demo-user-secret", 401),
+            (apps["demo-user"]["client_secret"], 200),
+        ):
+            form = urlencode(client | {"client_secret": secret}).encode()
+            assert posted(f"http://{place}/oauth/token", form) == status
+        secrets = {value for app in apps.values() for key, value in app.items() if key != "id"}
+        assert len(apps) == 4 and not secrets & {*DEMO_TOKENS, DEMO_WEBHOOK_SECRET}
+        process.terminate()
+        process.wait(LIMIT)
+
+
+def posted(url: str, form: bytes) -> int:
+    try:
+        with urllib.request.urlopen(url, form, timeout=LIMIT) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
