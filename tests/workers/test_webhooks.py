@@ -441,6 +441,61 @@ def test_an_app_that_may_not_see_the_calls_any_more(
     assert reasons == {f"app demo-user may no longer see {DESK}"}
 
 
+def test_call_events_stay_with_the_owner_of_the_extension(redis: Redis) -> None:
+    """Of a live call too: it is that of the owner that it began with."""
+    told = Told(redis, OWN)
+    first, later = (
+        PhoneCallEvent(
+            f"of-{o}", DIAL_OUT, "http://127.0.0.1:1", POST, ENABLED, "", 1.0, "demo-user", owner=o
+        )
+        for o in ("12", "13")
+    )
+    unbound = replace(first, id="of-nobody", owner="")
+    for event in (first, later, unbound):
+        assert told.events.replace(DESK, None, event)
+    legs = call([DESK], [CALLED]).legs
+    for number, owner in enumerate(("12", "13")):
+        of = tuple(replace(leg, owner=owner) for leg in legs)
+        told.talk(number, TALK[:1], replace(call([DESK], [CALLED]), legs=of))
+    told.messages.route()
+    taken = told.messages.claim(lease=60.0, most=9, **FREE)
+    found = {(int(each.call_id, 16), each.message["event"]) for each in taken}
+    # An older version's event has no owner.
+    firsts = {(0, "of-12"), (1, "of-13"), (0, "of-nobody"), (1, "of-nobody")}
+    assert found <= firsts and len(found) == 2
+    for each in taken:
+        told.messages.done(each)
+    taken = told.messages.claim(lease=60.0, most=9, **FREE)
+    assert found | {(int(e.call_id, 16), e.message["event"]) for e in taken} == firsts
+
+
+def test_what_an_older_version_told_is_not_for_the_next_owners_predecessor(
+    redis: Redis, receiver: Receiver, redis_url: str
+) -> None:
+    """It does not say whose call it was."""
+    told = Told(redis, OWN)
+    accounts = told.accounts
+    desk = replace(accounts.extensions[DESK], owner="13")
+    another = replace(
+        accounts,
+        users={**accounts.users, "13": User("13", "0003")},
+        extensions={**accounts.extensions, DESK: desk},
+    )
+    AccountStore(redis, told.keys).replace(another, demo=True)
+    app = "demo-organization"
+    for owner in ("12", "13"):
+        url = f"{receiver.url}/{owner}"
+        event = PhoneCallEvent(owner, DIAL_OUT, url, POST, ENABLED, "", 1.0, app, owner=owner)
+        assert told.events.replace(DESK, None, event)
+    entry: Any = {"type": str(DIAL_OUT), "extension": DESK, "CallID": "a" * 20}
+    redis.xadd(told.keys.outbox, entry)
+    with delivering(quick(redis_url, key_prefix=OWN)):
+        assert receiver.next()["path"] == "/13"
+        eventually(told.is_idle)
+    (letter,) = told.messages.dead_letters()
+    assert letter.reason == f"{DESK} has another owner now" and len(receiver.seen) == 1
+
+
 def test_holders_of_all_calls_are_told_once(told: Told, receiver: Receiver, delivery: None) -> None:
     told.want(f"{receiver.url}/user", extension=wide(user="12"))
     told.want(f"{receiver.url}/organization", extension=wide(organization="0003"), app="crm")

@@ -110,8 +110,9 @@ class Delivery:
                 # Wait for any entry: `route` removes the entries that it has turned into messages.
                 block = int(BLOCK_LIMIT * 1000)
                 if self._redis.xread({self._outbox: "0"}, count=1, block=block):
-                    self._messages.route()
-                    self._wake.set()
+                    # All that is there: one app's flood holds up the others until it is routed.
+                    while self._messages.route() and not self._stopping.is_set():
+                        self._wake.set()
             except RedisError as error:
                 self._pause(error)
 
