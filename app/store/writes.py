@@ -21,8 +21,12 @@ from app.store.keys import Keys
 # A command of Redis or of change.lua, its key and its further words.
 Command = tuple[str, ...]
 
-# The entries kept in the stream of all calls' changes.
+# The entries kept in the stream of all calls' changes, and the seconds for which it keeps more than
+# these, so that one organization's flood does not push out what others have not read yet. Listeners
+# see to both. The last is the end where no listener runs.
 EVENTS_KEPT = 100_000
+EVENTS_FRESH = 300.0
+EVENTS_MOST = 1_000_000
 # The seconds for which a call is kept that ended before any worker claimed it.
 UNDIALLED_KEPT = 3_600
 # Seconds for which the outbox keeps what no process reads. Its end is by time, so that one app's
@@ -30,7 +34,7 @@ UNDIALLED_KEPT = 3_600
 OUTBOX_KEPT = 86_400
 # The entries kept in the timeline of one call.
 TIMELINE_KEPT = 1000
-_EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_KEPT), "*")
+_EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_MOST), "*")
 _TIMELINE_OPTIONS = ("MAXLEN", "~", str(TIMELINE_KEPT), "*")
 
 
