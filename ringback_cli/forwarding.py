@@ -8,6 +8,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -22,9 +23,11 @@ from app.calls.call_events import TYPES, moment, sample
 from app.calls.model import Call, Leg, NumberKind, Role, State
 from app.calls.transitions import LegReport, report_leg
 from app.settings import parse_networks
+from app.web.look_ups import LookUps
 from app.web.urls import is_callable
 from workers.webhooks import status
 from workers.webhooks.send import FORM, JSON, Failed, send
+from workers.webhooks.target import connect
 
 # The names of the types of call events, in their order.
 EVENT_NAMES = ("dial-in", "dial-out", "hangup", "answer-in", "answer-out")
@@ -145,7 +148,7 @@ def forward(url: str, message_id: str, content: str, secret: str, post: str = JS
             at=time.time(),
             secret=secret,
             timeout=_TIMEOUT,
-            allow=_ANYWHERE,
+            open_socket=partial(connect, allow=_ANYWHERE, look_ups=LookUps(1, _TIMEOUT), app=""),
         )
     except Failed as error:
         return error.reason

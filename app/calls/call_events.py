@@ -45,10 +45,11 @@ def outbox(old: Call | None, new: Call) -> Sequence[tuple[list[str], dict[str, s
     """The entries for the outbox stream, each with the holders of the webhooks that it is for.
 
     A holder is an extension, or has all calls of a user, an organization or an app (:func:`wide`).
-    An entry holds ``type``, ``extension``, ``for`` (the holders with blanks between) and the
-    parameters that a URL is told (docs/internals/uapi.md#what-a-url-is-told); a parameter without a
-    value is empty. There is no entry after a call's end, nor for a holder that has left the call:
-    the receiver has its Hangup already.
+    An entry holds ``type``, ``extension``, ``owner`` (the id of the user whose extension it is in
+    this call), ``for`` (the holders with blanks between) and the parameters that a URL is told
+    (docs/internals/uapi.md#what-a-url-is-told); a parameter without a value is empty. There is no
+    entry after a call's end, nor for a holder that has left the call: the receiver has its Hangup
+    already.
     """
     if old is None or old.state is State.ENDED:
         return ()
@@ -206,13 +207,18 @@ def _wide_hangups(
 
 def _wide(call: Call, extension: str) -> list[str]:
     """The wide holders that an extension of the call belongs to."""
-    owners = (leg.owner for leg in call.legs if leg.owner is not None and leg.number == extension)
-    owner = next(owners, call.user if extension == call.extension else None)
+    owner = _owner(call, extension)
     return [
         *([] if owner is None else [wide(user=owner)]),
         wide(organization=organization_of(extension)),
         wide(app=call.app),
     ]
+
+
+def _owner(call: Call, extension: str) -> str | None:
+    """The id of the user whose extension it is in this call."""
+    owners = (leg.owner for leg in call.legs if leg.owner is not None and leg.number == extension)
+    return next(owners, call.user if extension == call.extension else None)
 
 
 def _parties(call: Call) -> tuple[dict[str, list[Leg]], dict[str, list[Leg]]]:
@@ -263,6 +269,7 @@ def _entry(
     return {
         "type": str(kind),
         "extension": extension,
+        "owner": _owner(call, extension) or "",
         "for": " ".join(holders),
         "CallID": call.id,
         "CallerIDNum": number.rstrip(">"),

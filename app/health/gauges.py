@@ -29,6 +29,16 @@ log = logging.getLogger(__name__)
 # lead within four.
 _OVERDUE = 5.0
 _VERSION = version("ringback-server")
+# The number of dead letters, of which each app has a stream.
+# KEYS  1 what the names of the streams begin with: the stream of an older version
+# ARGV  1 the hash that has a field for each app with dead letters
+_DEAD_LETTERS = """
+local count = redis.call('XLEN', KEYS[1])
+for _, app in ipairs(redis.call('HKEYS', ARGV[1])) do
+  count = count + redis.call('XLEN', KEYS[1] .. ':' .. app)
+end
+return count
+"""
 
 
 class BuildInfo(Collector):
@@ -117,16 +127,16 @@ class RedisGauges(Collector):
         with self._store.redis.pipeline(transaction=False) as pipe:
             pipe.hlen(keys.waiting)
             pipe.zcount(keys.deadlines, "-inf", now - _OVERDUE)
-            pipe.xlen(keys.dead_letters)
+            pipe.eval(_DEAD_LETTERS, 1, keys.dead_letters, f"{keys.webhooks}sizes")
             pipe.xrange(keys.outbox, count=1)
-            pipe.zrange(keys.webhook_targets, 0, 0, withscores=True)
-            waiting, overdue, dead, outbox, targets = pipe.execute()
+            pipe.zrange(keys.webhook_apps, 0, 0, withscores=True)
+            waiting, overdue, dead, outbox, apps = pipe.execute()
         yield _family(registry.CALLS_WAITING, [((), waiting)])
         yield _family(registry.CALLS_OVERDUE, [((), overdue)])
         yield _family(registry.WEBHOOK_DEAD_LETTERS, [((), dead)])
         # The oldest event that is not a message yet, and the time when the first message is due.
         since = [int(entry.partition(b"-")[0]) / 1000 for entry, _ in outbox]
-        since += [due for _, due in targets]
+        since += [due for _, due in apps]
         yield _family(registry.WEBHOOK_LAG, [((), max(0.0, now - min(since, default=now)))])
 
 

@@ -4,7 +4,7 @@ app.calls.call_events names them. In a path they stand in the place of the exten
 """
 
 from app.accounts.caller import OWNER, SELF, Caller
-from app.accounts.model import ExtensionType, Level
+from app.accounts.model import Accounts, ExtensionType, Level
 from app.calls.call_events import kind_of, wide
 from app.calls.sight import organization_of
 from app.errors import api_error
@@ -43,6 +43,25 @@ def holder(caller: Caller, user_name: str, extension: str) -> str:
     if phone.type is ExtensionType.CALLBACK:
         raise api_error("extension_invalid", cause="events", field="extension", value=extension)
     return phone.number
+
+
+def owner_of(accounts: Accounts, holder: str) -> str:
+    """The id of the user whose extension a holder is, or of the organization; empty if it has left
+    the accounts, and of a user and an app, whose own ids name the holder.
+
+    An extension and an organization's number may be given to somebody else.
+    """
+    kind, name = kind_of(holder)
+    if kind == "organization":
+        organization = accounts.organizations.get(name)
+        return organization.id if organization is not None else ""
+    extension = accounts.extensions.get(holder)
+    return extension.owner if extension is not None else ""
+
+
+def is_of_another(event_owner: str, owner: str) -> bool:
+    """Whether an event was created for an owner before the present one."""
+    return bool(event_owner and owner) and event_owner != owner
 
 
 def may_follow(caller: Caller, holder: str) -> bool:

@@ -23,3 +23,6 @@ class PhoneCallEvent:
     # The id of the app that created it or last changed its url or method. The app's secret signs
     # its messages.
     app: str
+    # The holder's owner at its creation (app.phone_call_events.holders.owner_of). Empty in an event
+    # of an older version.
+    owner: str = ""

@@ -60,12 +60,12 @@ def _callable(url: str) -> None:
         )
 
 
-def check_callback(body: Mapping[str, Any], allow: Networks) -> None:
-    """Check that the URL of a status callback leads to a public address or to one of ``allow``.
-    Raises ApiError."""
+def check_callback(body: Mapping[str, Any], allow: Networks, app: str) -> None:
+    """Check that the URL of an app's status callback leads to a public address or to one of
+    ``allow``. Raises ApiError."""
     if not (callback := body.get("statusCallback")):
         return
-    if (reason := refusal(callback["url"], allow)) is not None:
+    if (reason := refusal(callback["url"], allow, app)) is not None:
         raise api_error(
             "pc_callback_invalid",
             field="/statusCallback/url",

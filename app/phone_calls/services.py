@@ -143,7 +143,7 @@ class PhoneCalls:
         maxima.check(self._settings, query, body["phoneCallView"])
         if "statusCallback" in body and AppScope.EVENTS not in caller.app.granted:
             raise caller.lacks_scope(AppScope.EVENTS)
-        extras.check_callback(body, self._allow)
+        extras.check_callback(body, self._allow, caller.app.id)
         guard = Guard.of(caller.accounts, extension.number, [owner.id], [caller.app.id])
         nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
         organization = caller.accounts.organizations[owner.organization]

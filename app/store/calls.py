@@ -249,6 +249,16 @@ class CallStore(CallReader):
             self.redis.zrem(self.keys.deadlines, call_id)
             self.redis.zrem(self.keys.queued, call_id)
 
+    def trim_events(self) -> None:
+        """Remove the oldest changes from the stream, as far as they are beyond EVENTS_KEPT and
+        older than EVENTS_FRESH."""
+        key = self.keys.events
+        length: int = self.redis.xlen(key)
+        beyond = length - writes.EVENTS_KEPT
+        if beyond > 0:
+            oldest = int((self.now() - writes.EVENTS_FRESH) * 1000)
+            self.redis.xtrim(key, minid=oldest, approximate=True, limit=beyond)
+
     def note(self, call_id: str, note: Note, mark: str = "") -> None:
         """Add a note to the timeline, once. The call itself does not change.
 

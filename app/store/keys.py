@@ -28,6 +28,8 @@ class Keys:
         self.hooked = f"{prefix}hooked"
         self.outbox = f"{prefix}outbox"
         self.webhooks = f"{prefix}webhooks:"
+        self.webhook_apps = f"{self.webhooks}apps"
+        # These two are of versions that shared them between all apps.
         self.webhook_targets = f"{self.webhooks}targets"
         self.dead_letters = f"{self.webhooks}dead"
         # Who asked for what: all but the placing and hanging up of calls, and these.

@@ -21,13 +21,20 @@ from app.store.keys import Keys
 # A command of Redis or of change.lua, its key and its further words.
 Command = tuple[str, ...]
 
-# The entries kept in the stream of all calls' changes.
+# The entries kept in the stream of all calls' changes, and the seconds for which it keeps more than
+# these, so that one organization's flood does not push out what others have not read yet. Listeners
+# see to both. The last is the end where no listener runs.
 EVENTS_KEPT = 100_000
+EVENTS_FRESH = 300.0
+EVENTS_MOST = 1_000_000
 # The seconds for which a call is kept that ended before any worker claimed it.
 UNDIALLED_KEPT = 3_600
+# Seconds for which the outbox keeps what no process reads. Its end is by time, so that one app's
+# flood pushes out nobody else's.
+OUTBOX_KEPT = 86_400
 # The entries kept in the timeline of one call.
 TIMELINE_KEPT = 1000
-_EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_KEPT), "*")
+_EVENTS_OPTIONS = ("MAXLEN", "~", str(EVENTS_MOST), "*")
 _TIMELINE_OPTIONS = ("MAXLEN", "~", str(TIMELINE_KEPT), "*")
 
 
@@ -183,11 +190,14 @@ def commands(
             made = audit.Entry(note.who, note.audited, new.id, number, data=note.data)
             yield audit.command(keys, made, now, new.retention)
     yield from _index(keys, old, new)
+    # A claim tells nothing.
+    oldest = int((now - OUTBOX_KEPT) * 1000) if is_known else 0
+    outbox_options = ("MINID", "~", str(max(0, oldest)), "*")
     for holders, told in call_events.outbox(old, new):
         yield "HOOK", keys.hooked, *holders
-        yield _command("XADD", keys.outbox, told, ("*",))
+        yield _command("XADD", keys.outbox, told, outbox_options)
     for told in status_callback.outbox(old, new):
-        yield _command("XADD", keys.outbox, told, ("*",))
+        yield _command("XADD", keys.outbox, told, outbox_options)
     if new.state is State.ENDED:
         yield from _record(keys, old, new, now)
         # One nonce may stand for several calls, and another of them may last up to a day longer.

@@ -6,67 +6,52 @@ judges the address of the connection (workers.webhooks.target), whatever the nam
 """
 
 import socket
-import threading
-import time
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
-from app.web.urls import port
+from app.web.look_ups import LookUps, NoAddress
+from app.web.special_addresses import embedded, is_special
 
 Networks = Sequence[IPv4Network | IPv6Network]
 _Address = IPv4Address | IPv6Address
 
-# IPv6 addresses that a translator turns into the IPv4 address in their last 32 bits (RFC 6052).
-_TRANSLATED = IPv6Network("64:ff9b::/96")
 # Names of this machine (RFC 6761, section 6.3, and /etc/hosts of distributions).
 _LOCAL = frozenset("localhost localhost.localdomain ip6-localhost ip6-loopback".split())
 _LOOPBACK = IPv4Address("127.0.0.1"), IPv6Address("::1")
-# Seconds that a look-up of a name may take, and for which its result is remembered. The most
-# look-ups at a time: each has a thread for as long as the name server takes.
-_LOOK_UP = 1.0
-_REMEMBERED = 30.0
-_MOST_REMEMBERED = 1000
-_look_ups = threading.BoundedSemaphore(4)
-_known: dict[str, tuple[float, tuple[_Address, ...]]] = {}
+# The look-ups for registrations, each of a second at most. gevent has ten threads for look-ups, and
+# the process needs some of them to reach Redis by name.
+_look_ups = LookUps(8, 1.0, part=2, waits=False, remembered=30.0)
 
 
 def is_allowed(address: _Address, allow: Networks) -> bool:
     """Whether an address is a public unicast address, or in an allowed network."""
     if any(address.version == network.version and address in network for network in allow):
         return True
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in _TRANSLATED:
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_allowed(inner, allow)
-        if address.is_site_local or address.teredo is not None:
-            return False
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not address.is_reserved
-        and not address.is_unspecified
-    )
+    if isinstance(address, IPv6Address) and (inner := embedded(address)) is not None:
+        return is_allowed(inner, allow)
+    # The library may know of networks that were registered later.
+    return address.is_global and not address.is_reserved and not is_special(address)
 
 
-def refusal(url: str, allow: Networks) -> str | None:
-    """Why a URL (app.web.urls.is_callable) may not be registered; None if it may.
+def refusal(url: str, allow: Networks, app: str) -> str | None:
+    """Why an app may not register a URL (app.web.urls.is_callable); None if it may.
 
-    A name is looked up for _LOOK_UP seconds at most. A name that no server resolves in that time
-    may be registered: the process that connects judges it again.
+    A name is looked up for a second at most. A name that no server resolves in that time may be
+    registered: the process that connects judges it again.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
     addresses: Iterable[_Address]
     if host in _LOCAL or host.endswith(".localhost"):
         addresses = _LOOPBACK
-    elif (literal := _literal(host)) is not None:
-        addresses = (literal,)
+    elif (address := literal(host)) is not None:
+        addresses = (address,)
     else:
-        addresses = _looked_up(host, port(parts))
-        if not addresses:
+        try:
+            addresses = [address_of(place) for _, place in _look_ups.of(host, app)]
+        except NoAddress:
             return None
     if any(is_allowed(address, allow) for address in addresses):
         return None
@@ -76,7 +61,7 @@ def refusal(url: str, allow: Networks) -> str | None:
     )
 
 
-def _literal(host: str) -> _Address | None:
+def literal(host: str) -> _Address | None:
     """The address that a host is written as, also in the forms that a connection takes for one:
     ``127.1``, ``0x7f000001``."""
     try:
@@ -89,33 +74,6 @@ def _literal(host: str) -> _Address | None:
         return None
 
 
-def _looked_up(host: str, number: int) -> tuple[_Address, ...]:
-    """The addresses of a name; none if the look-up fails, takes too long, or has no room."""
-    now = time.monotonic()
-    until, known = _known.get(host, (0.0, ()))
-    if until > now:
-        return known
-    if not _look_ups.acquire(blocking=False):
-        return ()
-    found: list[_Address] = []
-    done = threading.Event()
-
-    def look() -> None:
-        try:
-            rows = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)
-            # Cut off the zone of a link-local address.
-            found.extend(ip_address(str(row[4][0]).partition("%")[0]) for row in rows)
-        except (OSError, ValueError):
-            # No such name, or none that a name server may be asked for.
-            pass
-        finally:
-            _look_ups.release()
-            done.set()
-
-    threading.Thread(target=look, name="look-up", daemon=True).start()
-    done.wait(_LOOK_UP)
-    if len(_known) >= _MOST_REMEMBERED:
-        _known.clear()
-    # A slow name server holds up one request, not each.
-    _known[host] = now + _REMEMBERED, tuple(found)
-    return tuple(found)
+def address_of(place: Any) -> _Address:
+    """The address of a row of a look-up, without the zone of a link-local one."""
+    return ip_address(str(place[0]).partition("%")[0])

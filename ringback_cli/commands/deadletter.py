@@ -16,14 +16,18 @@ def command() -> None:
     """List, show, replay and drop undelivered call events and statuses."""
 
 
+_of_app = click.option("--app", metavar="ID", help="Only those of this app.")
+
+
 @command.command("list")
+@_of_app
 @as_json
-def list_(as_json: bool) -> None:
+def list_(app: str | None, as_json: bool) -> None:
     """List the dead letters, oldest first.
 
     Each line has the id, the time of the last try, the message, the target and the reason.
     """
-    letters = list(_messages().dead_letters())
+    letters = list(_messages().dead_letters(app))
     if as_json:
         rows = [
             {
@@ -57,33 +61,43 @@ def show(letter: str) -> None:
 @command.command()
 @click.argument("letters", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Replay all dead letters.")
-def replay(letters: tuple[str, ...], every: bool) -> None:
+@_of_app
+def replay(letters: tuple[str, ...], every: bool, app: str | None) -> None:
     """Send dead letters again."""
     session, messages = _open()
-    _each(session, messages, letters, every, "dead_letter_replay")
+    _each(session, messages, letters, every, app, "dead_letter_replay")
 
 
 @command.command()
 @click.argument("letters", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Drop all dead letters.")
-def drop(letters: tuple[str, ...], every: bool) -> None:
+@_of_app
+def drop(letters: tuple[str, ...], every: bool, app: str | None) -> None:
     """Drop dead letters for good."""
     session, messages = _open()
-    _each(session, messages, letters, every, "dead_letter_drop")
+    _each(session, messages, letters, every, app, "dead_letter_drop")
 
 
 def _each(
-    session: Session, messages: "Messages", letters: tuple[str, ...], every: bool, what: str
+    session: Session,
+    messages: "Messages",
+    ids: tuple[str, ...],
+    every: bool,
+    app: str | None,
+    what: str,
 ) -> None:
-    if bool(letters) == every:
-        raise click.UsageError("Give the ids of dead letters, or --all.")
-    replays = what == "dead_letter_replay"
-    act = messages.replay if replays else messages.drop
-    ids = [letter.id for letter in messages.dead_letters()] if every else letters
-    gone = [letter_id for letter_id in ids if not act(letter_id)]
-    if done := len(ids) - len(gone):
-        session.audit(what, "all" if every else ",".join(ids), f"{done} done")
-    click.echo(f"{done} {'sent again' if replays else 'dropped'}")
+    if bool(ids) == (every or app is not None):
+        raise click.UsageError("Give the ids of dead letters, --app ID or --all.")
+    act = messages.replay if what == "dead_letter_replay" else messages.drop
+    if ids:
+        letters = [(letter_id, messages.dead_letter(letter_id)) for letter_id in ids]
+    else:
+        letters = [(letter.id, letter) for letter in messages.dead_letters(app)]
+    gone = [letter_id for letter_id, letter in letters if letter is None or not act(letter)]
+    if done := len(letters) - len(gone):
+        on = ",".join(ids) or (f"app {app}" if app is not None else "all")
+        session.audit(what, on, f"{done} done")
+    click.echo(f"{done} {'sent again' if act == messages.replay else 'dropped'}")
     if gone:
         raise click.ClickException(f"There is no dead letter {', '.join(gone)}.")
 

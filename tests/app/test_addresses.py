@@ -1,7 +1,6 @@
 """The addresses that a client's URL may lead to, when it is registered."""
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,9 +12,12 @@ from app.services import create_services
 from app.settings import Settings, parse_networks
 from app.web import addresses
 from app.web.addresses import refusal
+from app.web.look_ups import LookUps
 from app.web.services import EXTENSION
 from tests.app.test_phone_calls import SIMPLE, is_error
 from tests.conftest import eventually
+from tests.receiver import LIMIT
+from tests.silence import silent
 
 EVENTS = "/uapi/extensions/@me/210/phoneCallEvents/1"
 LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
@@ -36,7 +38,9 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[str]]]:
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
         return [row for each in known[host] for row in real(each, port, *args, **options)]
 
-    monkeypatch.setattr(addresses, "_known", {})
+    monkeypatch.setattr(
+        addresses, "_look_ups", LookUps(8, LIMIT, part=2, waits=False, remembered=30.0)
+    )
     monkeypatch.setattr(addresses.socket, "getaddrinfo", look_up)
     yield known
 
@@ -50,19 +54,19 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[str]]]:
     """.split(),
 )
 def test_private_addresses_are_refused_without_a_look_up(host: str) -> None:
-    reason = refusal(f"https://{host}:8443/hook", ())
+    reason = refusal(f"https://{host}:8443/hook", (), "app")
     assert reason is not None and "RINGBACK_WEBHOOK_ALLOW" in reason
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]", "134744072"])
 def test_public_addresses_are_taken(host: str) -> None:
-    assert refusal(f"http://{host}/", ()) is None
+    assert refusal(f"http://{host}/", (), "app") is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.1"])
 def test_what_the_operator_allows_is_taken(host: str) -> None:
-    assert refusal(f"http://{host}/", LOOPBACK) is None
-    assert refusal("http://10.0.0.1/", LOOPBACK) is not None
+    assert refusal(f"http://{host}/", LOOPBACK, "app") is None
+    assert refusal("http://10.0.0.1/", LOOPBACK, "app") is not None
 
 
 def test_a_name_is_refused_if_all_of_its_addresses_are_private(
@@ -70,36 +74,27 @@ def test_a_name_is_refused_if_all_of_its_addresses_are_private(
 ) -> None:
     names["inside.example.com"] = ["10.0.0.1", "fd00::1"]
     names["both.example.com"] = ["10.0.0.1", "8.8.8.8"]
-    reason = refusal("http://inside.example.com/", ())
+    reason = refusal("http://inside.example.com/", (), "app")
     assert reason is not None and "inside.example.com" in reason and "10.0.0.1" not in reason
-    assert refusal("http://inside.example.com/", parse_networks("10.0.0.0/8")) is None
-    assert refusal("http://both.example.com/", ()) is None
-    assert refusal("http://nobody-knows.example.com/", ()) is None
+    assert refusal("http://inside.example.com/", parse_networks("10.0.0.0/8"), "app") is None
+    assert refusal("http://both.example.com/", (), "app") is None
+    assert refusal("http://nobody-knows.example.com/", (), "app") is None
 
 
-def test_a_slow_name_server_holds_up_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = threading.Event()
-    asked: list[str] = []
-
-    def hang(host: str, *_: Any, **__: Any) -> Any:
-        asked.append(host)
-        answers.wait()
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))]
-
-    monkeypatch.setattr(addresses.socket, "getaddrinfo", hang)
-    monkeypatch.setattr(addresses, "_LOOK_UP", 0.01)
-    try:
-        assert refusal("http://slow.example.com/", ()) is None
-        assert refusal("http://slow.example.com/again", ()) is None
-        assert asked == ["slow.example.com"]
-        # Look-ups that hang leave room for no more of them, and no request waits.
+def test_a_silent_name_server_holds_up_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    with silent() as silence:
+        look_ups = LookUps(8, 0.05, part=2, waits=False, resolve=silence.resolve)
+        monkeypatch.setattr(addresses, "_look_ups", look_ups)
+        for path in ("", "again"):
+            assert refusal(f"http://slow.example.com/{path}", (), "app") is None
+        assert silence.asked() == ["slow"]
+        # Look-ups that hang leave room for no more of the same app, and its requests do not wait.
         for number in range(9):
-            assert refusal(f"http://slow{number}.example.com/", ()) is None
-        eventually(lambda: len(asked) == 4)
-    finally:
-        answers.set()
-    # Each gives its place back.
-    eventually(lambda: addresses._look_ups._value == 4)  # type: ignore[attr-defined]
+            assert refusal(f"http://slow{number}.example.com/", (), "app") is None
+        assert len(silence.asked()) == 3
+        assert refusal("http://other.example.com/", (), "another") is None
+        assert len(silence.asked()) == 4
+        eventually(lambda: not look_ups._running)
 
 
 def test_a_call_event_to_a_private_address_is_refused(ask: Ask) -> None:

@@ -126,6 +126,7 @@ def test_a_call_between_two_extensions() -> None:
             **shared,
             "type": entry["type"],
             "extension": extension,
+            "owner": entry["owner"],
             "for": entry["for"],
             "CallStatus": entry["CallStatus"],
             "CallFlow": flow,

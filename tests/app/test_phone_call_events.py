@@ -51,6 +51,24 @@ def test_an_event_is_created_listed_updated_and_deleted(ask: Ask, redis: Redis) 
     assert not redis.exists("ringback:hooked", "ringback:phoneCallEvents:0003*210")
 
 
+def test_an_extensions_next_owner_has_none_of_the_events_before(ask: Ask, redis: Redis) -> None:
+    old = create(ask)
+    key = "ringback:phoneCallEvents:0003*210"
+    kept = json.loads(redis.hget(key, old["id"]))  # type: ignore[arg-type]
+    assert kept["owner"] == "12"
+    # As if the user 99 had owned the extension when the event was created.
+    redis.hset(key, old["id"], json.dumps({**kept, "owner": "99"}))
+    assert ask("GET", EVENTS).json["entry"] == []
+    path = f"{EVENTS}/0/{old['id']}"
+    is_error(ask("PUT", path, {"note": "x"}), 400, "pce_id_invalid")
+    is_error(ask("POST", f"{path}/test"), 400, "pce_id_invalid")
+    is_error(ask("DELETE", path), 400, "pce_id_invalid")
+    assert ask("DELETE", EVENTS).json == []
+    # Nor does it count towards what the extension may have.
+    new = create(ask)
+    assert redis.hkeys(key) == [new["id"].encode()]
+
+
 def test_the_type_is_in_the_path_or_in_the_body(ask: Ask) -> None:
     without = {name: value for name, value in BODY.items() if name != "type"}
     assert ask("POST", f"{EVENTS}/4", without).json["type"] == "4"

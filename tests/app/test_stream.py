@@ -254,6 +254,30 @@ def test_an_event_that_is_not_kept_any_more(ask: Ask, store: CallStore, open_str
     assert [event["version"] for event in again.events(2)] == [3, 4]
 
 
+def test_one_organizations_flood_pushes_out_no_fresh_changes(
+    store: CallStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.store.writes.EVENTS_KEPT", 300)
+    key, now = store.keys.events, int(store.now() * 1000)
+    old, fresh = range(now - 400_000, now - 399_400), range(now - 200_000, now - 199_400)
+    with store.redis.pipeline(transaction=False) as pipe:
+        for at in (*old, *fresh):
+            pipe.xadd(key, {"call": "x"}, id=f"{at}-0")
+        pipe.execute()
+    store.trim_events()
+    found: Any = store.redis.xrange(key)
+    # Redis removes whole blocks.
+    assert [entry for entry, _ in found[-600:]] == [f"{at}-0".encode() for at in fresh]
+    assert 600 <= len(found) < 800
+    # What is not too many stays, however old it is.
+    store.redis.xtrim(key, maxlen=0, approximate=False)
+    for at in old[:250]:
+        store.redis.xadd(key, {"call": "x"}, id=f"{now + at}-0")
+    monkeypatch.setattr("app.store.writes.EVENTS_FRESH", -1e9)
+    store.trim_events()
+    assert store.redis.xlen(key) == 250
+
+
 @pytest.mark.parametrize("last", ["99999999999999-0", "9" * 20 + "-1", "yesterday", "1"])
 def test_an_id_of_no_event_begins_with_what_comes(
     ask: Ask, store: CallStore, open_stream: Open, last: str

@@ -44,6 +44,22 @@ def test_keys_are_those_of_the_code() -> None:
     assert not {name for name in told - known if not name.endswith("…")}
 
 
+def test_every_key_names_its_end() -> None:
+    """By time, by size, or with what it is about. What is kept for good is bounded by something."""
+    found = [rows for rows in tables(PAGE) if rows[0][0] in ("key", "part of webhooks:")]
+    assert [rows[0][-1] for rows in found] == ["kept"] * 3
+    time = r"RINGBACK_|\b(\d+ [sh]|minutes?|hours?|days?|window)\b"
+    for key, kind, *_, kept in (row for rows in found for row in rows[1:]):
+        if kept.startswith("for good"):
+            assert re.match(r"for good: (one|a field for each)\b", kept), key
+        elif "stream" in kind:
+            # What is added to for ever ends by time, or by a number of entries.
+            assert re.search(rf"{time}|\b(entries|entry)\b", kept), key
+        else:
+            with_what = r"\b(while|until|as the|longer than|lifetime|not at all)\b"
+            assert re.search(rf"{time}|{with_what}", kept), key
+
+
 def test_fields_of_a_call_are_those_of_the_model() -> None:
     assert told_fields(0, 1) == {field.name for field in fields(Call)}
 

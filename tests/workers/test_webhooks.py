@@ -40,6 +40,7 @@ from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.writes import Note
 from app.web.addresses import is_allowed
+from app.web.look_ups import LookUps
 from app.web.urls import app_of, target
 from ringback_cli.main import main
 from ringback_cli.session import APP
@@ -57,7 +58,7 @@ LOOPBACK = "127.0.0.0/8,::1/128"
 # Of localhost, signed by itself.
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 # A process that sends nothing yet.
-FREE: dict[str, Any] = {"most_of_target": 9, "in_hand": {}, "most_of_app": 99, "of_app": {}}
+FREE: dict[str, Any] = {"most_of_target": 9, "in_hand": {}, "part": 1, "of_app": {}}
 # What is told of the desk when it talks with somebody.
 DESKS = (DIAL_OUT, ANSWER_OUT, HANGUP)
 
@@ -173,9 +174,10 @@ class Told:
 
     def is_idle(self) -> bool:
         """Whether nothing is left to be sent."""
-        return not self.redis.keys(f"{self.keys.prefix}webhooks:[tl]*") and not self.redis.xlen(
-            self.keys.outbox
-        )
+        left: Any = self.redis.keys(f"{self.keys.webhooks}*")
+        names = {key.decode().removeprefix(self.keys.webhooks).partition(":")[0] for key in left}
+        # Dead letters, and the results of tests.
+        return names <= {"dead", "sizes", "ids", "result"} and not self.redis.xlen(self.keys.outbox)
 
     def letters(self) -> list[str]:
         return [letter.message["id"] for letter in self.messages.dead_letters()]
@@ -285,7 +287,7 @@ def test_one_who_never_stops_talking_is_not_listened_to(
 
 
 def ringback(told: Told, settings: Settings, *words: str) -> Result:
-    env = {"RINGBACK_REDIS_URL": settings.redis_url or ""}
+    env = {"RINGBACK_REDIS_URL": settings.redis_url or "", "RINGBACK_KEY_PREFIX": told.keys.prefix}
     return CliRunner().invoke(main, ["deadletter", *words], env=env)
 
 
@@ -437,6 +439,61 @@ def test_an_app_that_may_not_see_the_calls_any_more(
     assert told.letters() == ids and len(receiver.seen) == 1
     reasons = {letter.reason for letter in told.messages.dead_letters()}
     assert reasons == {f"app demo-user may no longer see {DESK}"}
+
+
+def test_call_events_stay_with_the_owner_of_the_extension(redis: Redis) -> None:
+    """Of a live call too: it is that of the owner that it began with."""
+    told = Told(redis, OWN)
+    first, later = (
+        PhoneCallEvent(
+            f"of-{o}", DIAL_OUT, "http://127.0.0.1:1", POST, ENABLED, "", 1.0, "demo-user", owner=o
+        )
+        for o in ("12", "13")
+    )
+    unbound = replace(first, id="of-nobody", owner="")
+    for event in (first, later, unbound):
+        assert told.events.replace(DESK, None, event)
+    legs = call([DESK], [CALLED]).legs
+    for number, owner in enumerate(("12", "13")):
+        of = tuple(replace(leg, owner=owner) for leg in legs)
+        told.talk(number, TALK[:1], replace(call([DESK], [CALLED]), legs=of))
+    told.messages.route()
+    taken = told.messages.claim(lease=60.0, most=9, **FREE)
+    found = {(int(each.call_id, 16), each.message["event"]) for each in taken}
+    # An older version's event has no owner.
+    firsts = {(0, "of-12"), (1, "of-13"), (0, "of-nobody"), (1, "of-nobody")}
+    assert found <= firsts and len(found) == 2
+    for each in taken:
+        told.messages.done(each)
+    taken = told.messages.claim(lease=60.0, most=9, **FREE)
+    assert found | {(int(e.call_id, 16), e.message["event"]) for e in taken} == firsts
+
+
+def test_what_an_older_version_told_is_not_for_the_next_owners_predecessor(
+    redis: Redis, receiver: Receiver, redis_url: str
+) -> None:
+    """It does not say whose call it was."""
+    told = Told(redis, OWN)
+    accounts = told.accounts
+    desk = replace(accounts.extensions[DESK], owner="13")
+    another = replace(
+        accounts,
+        users={**accounts.users, "13": User("13", "0003")},
+        extensions={**accounts.extensions, DESK: desk},
+    )
+    AccountStore(redis, told.keys).replace(another, demo=True)
+    app = "demo-organization"
+    for owner in ("12", "13"):
+        url = f"{receiver.url}/{owner}"
+        event = PhoneCallEvent(owner, DIAL_OUT, url, POST, ENABLED, "", 1.0, app, owner=owner)
+        assert told.events.replace(DESK, None, event)
+    entry: Any = {"type": str(DIAL_OUT), "extension": DESK, "CallID": "a" * 20}
+    redis.xadd(told.keys.outbox, entry)
+    with delivering(quick(redis_url, key_prefix=OWN)):
+        assert receiver.next()["path"] == "/13"
+        eventually(told.is_idle)
+    (letter,) = told.messages.dead_letters()
+    assert letter.reason == f"{DESK} has another owner now" and len(receiver.seen) == 1
 
 
 def test_holders_of_all_calls_are_told_once(told: Told, receiver: Receiver, delivery: None) -> None:
@@ -676,17 +733,81 @@ def test_what_a_killed_process_had_in_hand_is_sent_by_another(
 
 
 def test_the_oldest_dead_letters_go(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what too many calls wait for becomes one at once."""
+    """And what is more than an app may have wait becomes one at once."""
     told = Told(redis, OWN)
     monkeypatch.setattr("workers.webhooks.messages._MOST_DEAD", 2)
-    monkeypatch.setattr("workers.webhooks.messages._MOST_LANES", 1)
+    monkeypatch.setattr("workers.webhooks.messages._MOST_WAITING", 1)
     told.want("http://127.0.0.1:1", [DIAL_OUT, HANGUP])
+    told.want("http://127.0.0.1:1", [DIAL_IN], CALLED, app="demo-voipnow")
     (kept, *_), *full = (told.talk(number) for number in (1, 2, 3))
-    assert told.messages.route() == 9
-    # The last two of the four that had no place; a call that has one keeps it.
-    assert told.letters() == [full[1][0], full[1][2]]
+    while told.messages.route():
+        pass
+    # Of each app the last two of those that had no place.
+    mine = [letter.message["id"] for letter in told.messages.dead_letters("demo-user")]
+    assert mine == [full[1][0], full[1][2]]
+    others = [letter.message["id"] for letter in told.messages.dead_letters("demo-voipnow")]
+    assert others == [told.id(number, DIAL_IN, CALLED) for number in (2, 3)]
+    # And those of all apps in the order of time.
+    assert told.letters() == [others[0], mine[0], others[1], mine[1]]
+    taken = told.messages.claim(lease=9.0, most=9, **FREE)
+    assert {each.message["id"] for each in taken} == {kept, told.id(1, DIAL_IN, CALLED)}
+    assert all(map(told.messages.done, taken)) and told.is_idle()
+
+
+def test_dead_letters_end_by_bytes_and_by_age(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told(redis, OWN)
+    monkeypatch.setattr("workers.webhooks.messages._MOST_WAITING", 0)
+    told.want("http://127.0.0.1:1", [DIAL_OUT, HANGUP])
+    ids = told.talk(1)
+    told.messages.route()
+    sizes, key = f"{told.keys.webhooks}sizes", f"{told.keys.dead_letters}:demo-user"
+    (size,) = map(int, redis.hvals(sizes))
+    assert told.letters() == [ids[0], ids[2]]
+    # Room for two of them.
+    monkeypatch.setattr("workers.webhooks.messages._MOST_DEAD_BYTES", size + 20)
+    more = told.talk(2)
+    told.messages.route()
+    assert told.letters() == [more[0], more[2]] and redis.xlen(key) == 2
+    # One that is longer than all that may be kept is kept alone.
+    monkeypatch.setattr("workers.webhooks.messages._MOST_DEAD_BYTES", 1)
+    last = told.talk(3)[2]
+    told.messages.route()
+    assert told.letters() == [last]
+    told.messages.sweep()
+    assert told.letters() == [last]
+    monkeypatch.setattr("workers.webhooks.messages._DEAD_KEPT", -1)
+    told.messages.sweep()
+    assert told.letters() == [] and not redis.exists(key, sizes)
+
+
+def test_what_an_older_version_left_is_sent_and_listed(redis: Redis, settings: Settings) -> None:
+    """It had the targets of all apps in one set, and their dead letters in one stream."""
+    told = Told(redis, OWN)
+    (event,) = told.want("http://127.0.0.1:1", [DIAL_OUT])
+    where = f"demo-user {event.url}"
+    message = {"id": "m", "extension": DESK, "event": event.id, "attempts": 0, "parameters": {}}
+    prefix, lane = told.keys.webhooks, f"{1:020x}|demo-user|{where}"
+    redis.rpush(f"{prefix}lane:{lane}", json.dumps(message))
+    redis.zadd(f"{prefix}due:{where}", {lane: 1.0})
+    redis.zadd(told.keys.webhook_targets, {where: 1.0})
+    fields: Any = {"target": where, "lane": lane, "message": json.dumps(message), "reason": "no"}
+    old: list[Any] = [redis.xadd(told.keys.dead_letters, fields) for _ in range(3)]
     (taken,) = told.messages.claim(lease=9.0, most=9, **FREE)
-    assert taken.message["id"] == kept
+    assert taken.message["id"] == "m"
+    assert told.messages.bury(taken, "HTTP 500")
+    assert not redis.exists(told.keys.webhook_targets) and told.is_idle()
+    assert told.letters() == ["m"] * 4
+    assert ringback(told, settings, "show", old[0].decode()).exit_code == 0
+    assert ringback(told, settings, "drop", old[0].decode()).output == "1 dropped\n"
+    assert ringback(told, settings, "replay", old[1].decode()).output == "1 sent again\n"
+    assert len(told.messages.claim(lease=9.0, most=9, **FREE)) == 1
+    listed = ringback(told, settings, "list", "--app", "demo-user").output
+    assert len(listed.splitlines()) == 2
+    assert ringback(told, settings, "list", "--app", "another").output == ""
+    assert ringback(told, settings, "drop", "--app", "demo-user").output == "2 dropped\n"
+    assert told.letters() == []
 
 
 def test_one_script_takes_so_much_at_most(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -705,24 +826,27 @@ def test_one_script_takes_so_much_at_most(redis: Redis, monkeypatch: pytest.Monk
 
 def test_an_app_with_many_hosts_leaves_room_for_others(redis: Redis) -> None:
     told = Told(redis, OWN)
-    for port in range(1, 1105):
+    for port in range(1, 61):
         call_back(told, port, f"http://127.0.0.1:{port}", "demo-voipnow", TALK[:3])
-    call_back(told, 2000, "http://127.0.0.1:1")
+    for port in range(1, 21):
+        call_back(told, 2000 + port, f"http://127.0.0.1:{port}", "demo-user", TALK[:3])
     while told.messages.route():
         pass
 
-    def claim(busy: int) -> list[str]:
-        share = {**FREE, "most_of_app": 4, "of_app": {"demo-voipnow": busy}}
-        return [app_of(each.target) for each in told.messages.claim(lease=60, most=9, **share)]
+    def claim(busy: int, most: int = 16) -> Counter[str]:
+        share = {**FREE, "part": 4, "of_app": {"demo-voipnow": busy}}
+        taken = told.messages.claim(lease=60.0, most=most, **share)
+        return Counter(app_of(each.target) for each in taken)
 
-    assert claim(1) == ["demo-voipnow"] * 3
-    # Its other targets go behind that of the other app, however many they are.
-    found: list[str] = []
-    eventually(lambda: found.extend(claim(4)) or found)
-    assert found == ["demo-user"]
-    assert claim(4) == []
-    # Nothing is lost.
-    eventually(lambda: claim(0) == ["demo-voipnow"] * 4)
+    # A quarter of what is free for each, whichever of them was first.
+    for _ in range(2):
+        found = claim(0)
+        assert sorted(found.values()) == [3, 4] and len(found) == 2
+    assert claim(4) == {"demo-user": 4}
+    # Each has its turn, and at least one.
+    assert claim(0, most=2) == {"demo-user": 1, "demo-voipnow": 1}
+    # What one has left the other may have.
+    assert claim(0, most=400) == {"demo-user": 8, "demo-voipnow": 42}
 
 
 def test_leases(redis: Redis) -> None:
@@ -772,7 +896,12 @@ def test_attempts_go_on_for_hours() -> None:
     224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 192.0.2.1 198.18.0.1
     :: ::1 fe80::1 fc00::1 fec0::1 ff02::1 ff0e::1 2001:db8::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1
     ::127.0.0.1 64:ff9b::a00:1 64:ff9b:1::1 64:ff9b:1:a00:0:100:808:808
-    2002:7f00:1:: 2001:0:53aa:64c:0:7c4d:3f57:fefe
+    2002:7f00:1:: 2001:0:53aa:64c:0:7c4d:3f57:fefe ::a00:1 ::ffff:0:10.0.0.1 2002:a9fe:a9fe::
+    192.0.0.8 192.0.0.9 192.0.0.10 192.0.0.170 192.0.0.192 192.0.0.255 192.88.99.1 198.51.100.7
+    203.0.113.255 168.63.129.16 100.100.100.200 100.127.255.255 ::ffff:168.63.129.16
+    64:ff9b::a83f:8110 2002:a83f:8110::1 fd00:ec2::254 fd20:ce::254 fe80::a9fe:a9fe
+    3fff::1 3fff:fff:ffff::1 5f00::1 100::1 100:0:0:1::1 2001:1::1 2001:2::1 2001:20::1 2001:100::1
+    4000::1 f000::1
     """.split(),
 )
 def test_addresses_that_are_refused(address: str) -> None:
@@ -781,7 +910,12 @@ def test_addresses_that_are_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+    "address",
+    """
+    8.8.8.8 93.184.216.34 168.63.129.15 168.63.129.17 192.0.1.1 100.63.255.255 100.128.0.1
+    192.88.98.1 2606:4700::1111 3ffe::1 3fff:1000::1 2001:200::1 2001:4860:4860::8888
+    2002:808:808::1 ::ffff:8.8.8.8 64:ff9b::808:808
+    """.split(),
 )
 def test_public_addresses(address: str) -> None:
     assert is_allowed(ip_address(address), ())
@@ -806,7 +940,8 @@ def test_the_address_connected_to_is_the_one_that_was_checked(receiver: Receiver
     port = receiver.server.server_port
     for host in ("127.0.0.1", "localhost", "127.1", "0x7f000001", "2130706433", "0.0.0.0", "::1"):
         with pytest.raises(TargetRefused):
-            connect(host, port, 1.0, ())
-    connection = connect("localhost", port, 1.0, parse_networks("127.0.0.1/32"))
+            connect(host, port, 1.0, (), LookUps(1, LIMIT), "app")
+    allow = parse_networks("127.0.0.1/32")
+    connection = connect("localhost", port, 1.0, allow, LookUps(1, LIMIT), "app")
     assert connection.getpeername() == ("127.0.0.1", port)
     connection.close()

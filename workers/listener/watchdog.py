@@ -42,7 +42,8 @@ class Watchdog:
         self._left_alone: dict[str, float] = {}
 
     def watch(self) -> None:
-        """Look at every call whose deadline has passed."""
+        """Look at every call whose deadline has passed, and at the length of the stream."""
+        self._store.trim_events()
         self._watch_queued()
         due = self._store.due(self._store.now())
         later: dict[str, float] = {}

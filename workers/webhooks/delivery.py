@@ -8,6 +8,7 @@ import logging
 import random
 from collections import Counter
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -23,16 +24,18 @@ from app.accounts.model import Accounts, App
 from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore
 from app.calls.model import Call
-from app.phone_call_events.holders import may_follow
+from app.phone_call_events.holders import is_of_another, may_follow, owner_of
 from app.phone_call_events.model import ENABLED, POST
 from app.settings import Settings, parse_networks
 from app.store.client import BLOCK_LIMIT
 from app.store.keys import Keys
 from app.telemetry import counting, logs, tracing
+from app.web.look_ups import LookUps
 from app.web.urls import app_of, is_callable, port
 from workers.webhooks import status
 from workers.webhooks.messages import Messages, Taken
-from workers.webhooks.send import FORM, JSON, Failed, send
+from workers.webhooks.send import CONNECT_TIMEOUT, FORM, JSON, Failed, send
+from workers.webhooks.target import connect
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +43,20 @@ log = logging.getLogger(__name__)
 # failed. A failing target gets one, so that hanging targets leave room for others.
 _MOST = 500
 _MOST_OF_TARGET = 16
-# The most requests for one app: each of its calls may name another host that hangs.
-_MOST_OF_APP = 250
+# One app may have this part of what is free: each of its calls may name another host that hangs.
+_PART_OF_APP = 4
 # The most failing targets that a process remembers.
 _MOST_FAILING = 1000
-# Names looked up at a time: each takes a thread for as long as the name server does.
-_LOOK_UPS = 50
+# Names looked up at a time: each takes a thread for as long as the name server does. The process
+# has some more threads, so that it can reach Redis by name.
+_LOOK_UPS = 48
+_MORE_THREADS = 4
 # Seconds between two looks for due messages, and seconds beyond the request's timeout until
 # another process takes a message.
 _LOOK = 0.5
 _LEASE_MARGIN = 5.0
+# Seconds between two removals of dead letters that are too old.
+_SWEEP = 600.0
 # The longest pause between two attempts in seconds, and the pause after an error of Redis.
 _MOST_DELAY = 21_600.0
 _REDIS_PAUSE = 1.0
@@ -64,6 +71,9 @@ class Delivery:
         self._messages = Messages(redis, keys)
         self._accounts = AccountStore(redis, keys, max_age=1.0)
         self._allow = parse_networks(settings.webhook_allow or "")
+        self._look_ups = LookUps(
+            _LOOK_UPS, min(settings.webhook_timeout, CONNECT_TIMEOUT), part=_PART_OF_APP
+        )
         self._pool = Pool(_MOST)
         # The number of requests under way, by target.
         self._in_hand: Counter[str] = Counter()
@@ -78,8 +88,8 @@ class Delivery:
         self._wake.set()
 
     def run(self) -> None:
-        gevent.get_hub().threadpool.maxsize = _LOOK_UPS
-        routing = gevent.spawn(self._route)
+        gevent.get_hub().threadpool.maxsize = _LOOK_UPS + _MORE_THREADS
+        others = [gevent.spawn(self._route), gevent.spawn(self._sweep)]
         while not self._stopping.is_set():
             try:
                 taken = self._claim()
@@ -92,7 +102,7 @@ class Delivery:
             if not taken:
                 self._wake.wait(_LOOK)
             self._wake.clear()
-        gevent.joinall([routing, *self._pool])
+        gevent.joinall([*others, *self._pool])
 
     def _route(self) -> None:
         while not self._stopping.is_set():
@@ -100,10 +110,20 @@ class Delivery:
                 # Wait for any entry: `route` removes the entries that it has turned into messages.
                 block = int(BLOCK_LIMIT * 1000)
                 if self._redis.xread({self._outbox: "0"}, count=1, block=block):
-                    self._messages.route()
-                    self._wake.set()
+                    # All that is there: one app's flood holds up the others until it is routed.
+                    while self._messages.route() and not self._stopping.is_set():
+                        self._wake.set()
             except RedisError as error:
                 self._pause(error)
+
+    def _sweep(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._messages.sweep()
+            except RedisError as error:
+                self._pause(error)
+            else:
+                self._stopping.wait(_SWEEP)
 
     def _pause(self, error: RedisError) -> None:
         log.error("a command of Redis failed: %s", error)
@@ -118,7 +138,7 @@ class Delivery:
             most=room,
             most_of_target=_MOST_OF_TARGET,
             in_hand=self._counted(),
-            most_of_app=_MOST_OF_APP,
+            part=_PART_OF_APP,
             of_app=self._of_app(),
         )
 
@@ -186,7 +206,7 @@ class Delivery:
 
     def _send_event(self, taken: Taken, event: dict[str, Any]) -> None:
         message = taken.message
-        app = self._app(event["app"], message.get("holder", message["extension"]))
+        app = self._app(event, message)
         content = urlencode(message["parameters"])
         post = FORM if event["method"] == POST else None
         self._send(taken, event["url"], content, post, app.webhook_secret)
@@ -212,7 +232,12 @@ class Delivery:
                 at=self._now(),
                 secret=secret,
                 timeout=self._settings.webhook_timeout,
-                allow=self._allow,
+                open_socket=partial(
+                    connect,
+                    allow=self._allow,
+                    look_ups=self._look_ups,
+                    app=app_of(taken.target),
+                ),
             )
 
     def _traced(self, taken: Taken, url: str, method: str) -> AbstractContextManager[None]:
@@ -252,13 +277,19 @@ class Delivery:
             raise Failed(f"app {app_id} lacks the scope {AppScope.EVENTS}", final=True)
         return app
 
-    def _app(self, app_id: str, holder: str) -> App:
+    def _app(self, event: dict[str, Any], message: dict[str, Any]) -> App:
         """The app of an event, as long as it may see the calls of the event's holder. Raises
         Failed."""
         accounts = self._accounts.current()
-        app = self._granted(accounts, app_id)
+        app = self._granted(accounts, event["app"])
+        holder = message.get("holder", message["extension"])
+        of = event.get("owner", "")
+        # What was told of the owner's own calls is still the owner's.
+        is_own = of != "" and message.get("owner") == of and holder == message["extension"]
+        if not is_own and is_of_another(of, owner_of(accounts, holder)):
+            raise Failed(f"{holder} has another owner now", final=True)
         if not may_follow(Caller(app, accounts), holder):
-            raise Failed(f"app {app_id} may no longer see {holder}", final=True)
+            raise Failed(f"app {app.id} may no longer see {holder}", final=True)
         return app
 
     def _now(self) -> float:

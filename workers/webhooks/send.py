@@ -1,22 +1,23 @@
 """One attempt at one message: a signed HTTP request with time and size limits."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from importlib.metadata import version
 from io import BufferedReader, RawIOBase
+from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
 from standardwebhooks.webhooks import Webhook
 
-from app.web.addresses import Networks
 from app.web.urls import port
 from workers.webhooks.target import CheckedConnection, CheckedTlsConnection, TargetRefused
 
 # Seconds to connect, and the bytes read of an answer, its headers included.
-_CONNECT_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 5.0
 _ANSWER = 16 * 1024
 _USER_AGENT = f"Ringback/{version('ringback-server')}"
 
@@ -43,13 +44,13 @@ def send(
     at: float,
     secret: str | None,
     timeout: float,
-    allow: Networks,
+    open_socket: Callable[..., socket],
 ) -> int:
     """Send a message to a URL. Returns the status of the answer, 200 to 299. Raises Failed.
 
     The content is the body of a POST of the media type ``post``, or with None a part of the query
     of a GET. ``at`` is the time of this attempt in epoch seconds. ``timeout`` (seconds) limits the
-    whole attempt. Redirects are not followed.
+    whole attempt. ``open_socket`` connects (workers.webhooks.target). Redirects are not followed.
     """
     parts = urlsplit(url)
     query = parts.query if post else "&".join(filter(None, (parts.query, content)))
@@ -63,7 +64,7 @@ def send(
         headers["Content-Type"] = post
     kind = CheckedTlsConnection if parts.scheme == "https" else CheckedConnection
     status = None
-    connection = kind(parts.hostname or "", port(parts), min(timeout, _CONNECT_TIMEOUT), allow)
+    connection = kind(parts.hostname or "", port(parts), min(timeout, CONNECT_TIMEOUT), open_socket)
     connection.response_class = _Answer
     try:
         with gevent.Timeout(timeout):
