@@ -34,6 +34,7 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     from app.phone_call_events.views import blueprint as phone_call_events
     from app.phone_calls.views import blueprint as phone_calls
     from app.presence.views import blueprint as presence
+    from app.recordings.views import blueprint as recordings
     from app.services import create_services
     from app.settings import parse_networks, parse_origins
     from app.stream.views import blueprint as stream
@@ -82,6 +83,7 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
             phone_call_events,
             cdr,
             presence,
+            recordings,
             stream,
             not_implemented.blueprint,
         ):

@@ -330,6 +330,23 @@ CODES = COMMON | {
         "Send dates in UTC, the earlier one as `startDate`.",
         order="startDate takes a date that is not later than endDate.",
     ),
+    "recording_unknown": Code(
+        404,
+        "The call has no such recording.",
+        "The call has no recording of that id, or its file is no longer there.",
+        "Send an id of the list of the call's recordings. [Recordings](guide/recordings.md) says "
+        "how long they are kept.",
+        {
+            "gone": "The file of the recording was deleted, or is not written yet.",
+            "elsewhere": "The recordings are on the switch's host, where the API cannot read them.",
+        },
+    ),
+    "recording_live": Code(
+        409,
+        "The recording goes on. Stop it before you delete it.",
+        "The switch still writes the file.",
+        "Send the action `StopRecording`, or wait for the end of the call.",
+    ),
     "pc_phonecall_invalid": Code(
         400,
         "phoneCallId takes the id of a call.",

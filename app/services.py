@@ -17,6 +17,8 @@ from app.phone_call_events.services import PhoneCallEvents
 from app.phone_calls.actions import PhoneCallActions
 from app.phone_calls.services import PhoneCalls
 from app.presence.services import PresenceService
+from app.recording_files import RecordingFiles
+from app.recordings.services import Recordings
 from app.settings import KNOWN, Settings, SettingsError, parse_networks
 from app.store.audit import Entry, Who
 from app.store.calls import CallStore
@@ -77,6 +79,7 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         CallReports(settings, CdrStore(redis, keys), calls.now),
         PresenceService(calls),
         PhoneCallActions(settings, phone_calls, calls, queue),
+        Recordings(calls, RecordingFiles(settings.recordings, settings.recordings_root)),
         Console.create(calls, queue, phone_calls),
         CallStream(calls),
         auditor,

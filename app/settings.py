@@ -85,6 +85,12 @@ class Settings:
     refused_tokens: int
     # Names and words.
     recordings: str
+    # The folder of this host that has the recordings, and seconds for which they are kept there; 0
+    # for good.
+    recordings_root: str | None
+    recordings_retention: int
+    # The key of the digests that the audit has in place of erased numbers.
+    privacy_key: str | None
     video_codecs: str
     # What `ringback = "music"` plays.
     music: str
@@ -217,6 +223,9 @@ def load_settings() -> Settings:
             "/var/lib/freeswitch/recordings/{organization}/{date}/{call}-{view}-{time}.{format}",
             _recordings,
         ),
+        recordings_root=_read("RECORDINGS_ROOT", None, _folder),
+        recordings_retention=_read("RECORDINGS_RETENTION", 7_776_000, _whole(0)),
+        privacy_key=_read("PRIVACY_KEY", None, str),
         video_codecs=_read("VIDEO_CODECS", "OPUS,G722,PCMU,PCMA,H264,VP8", _codecs),
         music=_read("MUSIC", "local_stream://moh", _playable),
         log_level=_read("LOG_LEVEL", "INFO", _one_of("DEBUG", "INFO", "WARNING", "ERROR")),
@@ -337,6 +346,12 @@ def reserved(text: str, most: int) -> int:
 
 def _reserve(text: str) -> str:
     reserved(text, 0)
+    return text
+
+
+def _folder(text: str) -> str:
+    if not os.path.isabs(text) or os.path.normpath(text) == "/":
+        raise ValueError("the absolute path of a folder")
     return text
 
 

@@ -45,6 +45,7 @@ from workers import jobs, side_page
 from workers.claiming import ClaimingWorker
 from workers.connections import Addresses, HeadersTimeout, Limits, limited, most_of_one, places
 from workers.dispatch import Dispatcher
+from workers.housekeeping import keep_house
 from workers.listener.leading import SwitchListener
 from workers.listener.unwritten import listen
 from workers.requests import RequestJob, Requests, RequestWorker
@@ -193,6 +194,7 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             side_page.tell_beside(self._settings, self._side)
         _keep_loaded()
         gevent.spawn(counting.keep_written)
+        gevent.spawn(keep_house, self._settings)
         return app
 
 

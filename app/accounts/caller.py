@@ -148,6 +148,11 @@ class Caller:
         has_scope = AppScope.CALLS_SUPERVISE in self.app.granted
         return has_scope and rights.supervises(self.app, self.accounts, call)
 
+    def supervises_charged(self, user: str, extension: str) -> bool:
+        """Whether the app has the right to supervise a call that was charged to this user and
+        extension. Redis need not keep the call."""
+        return rights.supervises_charged(self.app, self.accounts, user, extension)
+
     def supervised(self) -> list[str]:
         """The extensions of others that the app supervises."""
         named = rights.patterns(self.app, self.accounts)

@@ -49,10 +49,14 @@ def owns(app: App, leg: Leg) -> bool:
 
 def is_charged(app: App, call: Call) -> bool:
     """Whether the app's account pays for the call. An administrator's app stands for all."""
+    return _is_charged(app, call.user, call.extension)
+
+
+def _is_charged(app: App, user: str, extension: str) -> bool:
     if app.level is Level.USER:
-        return call.user == app.user
+        return user == app.user
     if app.level is Level.ORGANIZATION:
-        return sight.organization_of(call.extension) == app.organization
+        return sight.organization_of(extension) == app.organization
     return True
 
 
@@ -79,7 +83,13 @@ def is_supervised(named: Iterable[str], extension: str) -> bool:
 def supervises(app: App, accounts: Accounts, call: Call) -> bool:
     """Whether the app may do anything with the call: redirect others, listen in, record, hang it
     up."""
-    return is_charged(app, call) or is_supervised(patterns(app, accounts), call.extension)
+    return supervises_charged(app, accounts, call.user, call.extension)
+
+
+def supervises_charged(app: App, accounts: Accounts, user: str, extension: str) -> bool:
+    """As :func:`supervises`, of any call that is charged to this user and extension."""
+    charged = _is_charged(app, user, extension)
+    return charged or is_supervised(patterns(app, accounts), extension)
 
 
 def sees(app: App, accounts: Accounts, call: Call) -> bool:

@@ -50,6 +50,7 @@ _PATH = {
         "one.",
         "2",
     ),
+    "recordingId": ("The id of a recording.", "b817d2618fe6f1804333-00-080819123456.wav"),
     "eventId": ("The id of an event: 1 to 255 letters and digits.", "1"),
 }
 

@@ -15,6 +15,10 @@ REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
         "description": "The nonce of the calls, for programs that send it as a header.",
         "schema": {"type": "string", "maxLength": 255},
     },
+    "Range": {
+        "description": "The part of the file to answer with (RFC 9110): `bytes=0-65535`.",
+        "schema": {"type": "string"},
+    },
     "If-None-Match": {
         "description": "The ETag of an earlier answer: the answer is 304 if nothing has changed.",
         "schema": {"type": "string"},

@@ -23,6 +23,7 @@ from app.phone_calls.schemas import (
     InviteSchema,
 )
 from app.presence.resource import FIELDS as PRESENCE_FIELDS
+from app.recordings.resource import FIELDS as RECORDING_FIELDS
 from app.stream import views as stream
 from app.web.fields import ListQuery
 from app.web.phone_call import FIELDS as CALL_FIELDS
@@ -76,6 +77,7 @@ _SCOPES: Mapping[str, AppScope | Mapping[str, AppScope]] = {
     "PhoneCallEvents": AppScope.EVENTS,
     "CDR": AppScope.CDR_READ,
     "Presence": AppScope.CALLS_READ,
+    "Recordings": AppScope.CALLS_SUPERVISE,
 }
 
 
@@ -441,6 +443,52 @@ _REPORTS = (
     ),
 )
 
+_RECORDINGS_OF = f"{_CALL}/recordings"
+_RECORDING = f"{_RECORDINGS_OF}/{{recordingId}}"
+
+_RECORDINGS = (
+    Operation(
+        "get",
+        _RECORDINGS_OF,
+        "Recordings",
+        "The recordings of a call",
+        {200: ("The recordings, the oldest first.", schemas.RecordingCollection)},
+        "Of calls that the app has the right to supervise, also when only their records are kept.",
+        name="listRecordings",
+        query=ListQuery,
+        codes=(*_OWNED, "rights_insufficient"),
+        not_found=("pc_phonecall_invalid",),
+        fields=RECORDING_FIELDS,
+        filters=("id",),
+    ),
+    Operation(
+        "get",
+        _RECORDING,
+        "Recordings",
+        "The file of a recording",
+        {
+            200: ("The file.", "audio/wav"),
+            206: ("The part of the file that `Range` asks for.", "audio/wav"),
+        },
+        "A recording of the format `wav49` has the media type `audio/x-gsm`.",
+        name="getRecording",
+        codes=(*_OWNED, "recording_unknown", "rights_insufficient"),
+        not_found=("pc_phonecall_invalid",),
+        request_headers=("Range", *_CONDITIONS),
+        headers=("ETag",),
+    ),
+    Operation(
+        "delete",
+        _RECORDING,
+        "Recordings",
+        "Delete a recording",
+        {200: ("The deleted recording.", [schemas.RecordingSchema])},
+        name="deleteRecording",
+        codes=(*_OWNED, "recording_unknown", "recording_live", "rights_insufficient"),
+        not_found=("pc_phonecall_invalid",),
+    ),
+)
+
 _FORM = ("application/x-www-form-urlencoded",)
 
 _OAUTH = tuple(
@@ -483,4 +531,4 @@ _REVOCATION = Operation(
     },
 )
 
-OPERATIONS = (*_PHONE_CALLS, *_PHONE_CALL_EVENTS, *_REPORTS, *_OAUTH, _REVOCATION)
+OPERATIONS = (*_PHONE_CALLS, *_PHONE_CALL_EVENTS, *_REPORTS, *_RECORDINGS, *_OAUTH, _REVOCATION)

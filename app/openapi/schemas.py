@@ -292,6 +292,22 @@ class PresenceSchema(Answer):
     links = fields.Nested(Link)
 
 
+class RecordingSchema(Answer):
+    id = _text("The name of the file.")
+    leg = _text("The leg that was recorded, with the side that it talked to.")
+    number = _text("The number of that leg.")
+    begun = _date("When the recording began.")
+    recording = fields.Boolean(metadata={"description": "Whether it goes on."})
+    available = fields.Boolean(metadata={"description": "Whether the API can read the file."})
+    size = _number("Bytes.")
+    link = fields.Nested(Link)
+    links = fields.Nested(Link)
+
+
+class RecordingCollection(Collection):
+    entry = fields.List(fields.Nested(RecordingSchema), required=True, metadata=_ENTRY)
+
+
 class PresenceCollection(Collection):
     entry = fields.List(fields.Nested(PresenceSchema), required=True, metadata=_ENTRY)
 

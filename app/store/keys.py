@@ -37,6 +37,8 @@ class Keys:
         self.hangups = f"{prefix}hangups"
         self.audit = f"{prefix}audit"
         self.audit_calls = f"{prefix}audit:calls"
+        # The live calls that are to be erased when they have ended.
+        self.erasing = f"{prefix}erasing"
 
     def call(self, call_id: str) -> str:
         return f"{self.prefix}call:{{{call_id}}}"

@@ -87,7 +87,12 @@ def arguments(
 
     ``now`` is epoch seconds by Redis' clock.
     """
-    written = list(commands(keys, old, new, notes, now))
+    return packed(old, list(commands(keys, old, new, notes, now)))
+
+
+def packed(old: Call | None, written: Sequence[Command]) -> tuple[list[str], list[str]]:
+    """KEYS and ARGV of change.lua for the commands of a step from ``old``, that on the call's own
+    hash first."""
     names = list(dict.fromkeys(key for _, key, *_ in written))
     numbers = {key: number for number, key in enumerate(names, start=1)}
     words = [(name, numbers[key], *rest) for name, key, *rest in written]

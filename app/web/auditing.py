@@ -32,6 +32,8 @@ _WHAT = {
     ("phone_call_events", "update"): "call_event_update",
     ("phone_call_events", "delete"): "call_event_delete",
     ("phone_call_events", "test"): "call_event_test",
+    ("recordings", "fetch"): "recording_fetch",
+    ("recordings", "delete"): "recording_delete",
     ("oauth", "token"): "token",
     ("oauth", "revoke"): "token_revoke",
     ("console", "create"): PLACE,
@@ -188,7 +190,7 @@ def _entry(what: str) -> Entry:
     body = g.get("body", {})
     if what == _ACT and body.get("action") in list(Action):
         what = body["action"]
-    data = plain(_data(what, body))
+    data = plain(_data(what, body) or path.get("recording_id", ""))
     if what in _VERBS:
         what = _VERBS[what][path["verb"]]
     named = (path.get(name) for name in ("call_id", "name", "extension"))

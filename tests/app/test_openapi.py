@@ -287,6 +287,7 @@ def test_every_route_is_described_and_every_described_one_is_there(
     document: Any, app: Flask
 ) -> None:
     words = {"user": "userId", "call_id": "phoneCallId", "kind": "eventType", "event": "eventId"}
+    words["recording_id"] = "recordingId"
     served = set()
     for rule in app.url_map.iter_rules():
         if not rule.rule.startswith(("/uapi/", "/oauth/")):
@@ -454,6 +455,7 @@ def test_it_answers_as_described(operation: Any, settings: Settings, redis: Redi
         "phoneCallId": placed["id"],
         "eventType": event["type"],
         "eventId": event["id"],
+        "recordingId": "1.wav",
     }
     found = {name: known[name] for name in known if f"{{{name}}}" in operation.path}
     strategies = [

@@ -1,0 +1,122 @@
+"""Erases a number from a call that has ended: pure functions of a call.
+
+Times, causes, costs and the organization that pays stay. The numbers, the names beside them and
+what else may hold a number are replaced by the word ``erased``, never removed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from app.calls.model import Asked, Call, Leg, NumberKind, evolve
+
+ERASED = "erased"
+
+
+class Person(Protocol):
+    """What tells the number (app.privacy.person)."""
+
+    @property
+    def user(self) -> str | None: ...
+
+    def hide(self, text: str, country: str | None = None) -> str:
+        """A text with the number erased."""
+
+    def word(self, text: str, organization: str | None = None) -> str:
+        """The text of a field that holds one number, erased."""
+
+
+def erased(call: Call, person: Person, country: str | None = None) -> Call:
+    """The call without the person. ``country`` is that of the organization that pays."""
+    organization = call.extension.partition("*")[0]
+
+    def hide(text: str | None) -> str | None:
+        return text and person.hide(text, country)
+
+    def word(text: str | None) -> str | None:
+        return text and person.word(text, organization)
+
+    def user(text: str | None) -> str | None:
+        return ERASED if text is not None and text == person.user else text
+
+    def leg(old: Leg) -> Leg:
+        number = person.word(old.number, organization)
+        own = number != old.number
+        dial_string = hide(old.dial_string)
+        if own and old.kind is NumberKind.EXTENSION and dial_string is not None:
+            dial_string = ERASED
+        return evolve(
+            old,
+            number=number,
+            # The gateway tells costs, and may stand in the dial string alone.
+            gateway=old.trunk,
+            dial_string=dial_string,
+            dialled=ERASED if own and old.dialled is not None else word(old.dialled),
+            owner=user(old.owner),
+            charged=user(old.charged),
+            sip_phrase=hide(old.sip_phrase),
+            reason=hide(old.reason),
+            sip_call_id=hide(old.sip_call_id),
+            parked_by=word(old.parked_by),
+            asked_user=user(old.asked_user),
+        )
+
+    def asked(old: Asked) -> Asked:
+        return replace(old, number=word(old.number), user=user(old.user))
+
+    legs = tuple(map(leg, call.legs))
+    found = evolve(
+        call,
+        # The same objects if nothing changed, so that nothing is written.
+        legs=legs if legs != call.legs else call.legs,
+        actions=tuple(map(asked, call.actions)) if call.actions else call.actions,
+        extension=person.word(call.extension, organization),
+        user=user(call.user) or call.user,
+        caller_id=caller_id(call.caller_id, person, organization, country),
+        caller_id_destination=caller_id(call.caller_id_destination, person, organization, country),
+        nonce=hide(call.nonce),
+        metadata=in_json(call.metadata, person, country),
+        status_callback=in_json(call.status_callback, person, country),
+        sip_headers=in_json(call.sip_headers, person, country),
+        conference=hide(call.conference),
+    )
+    if found == call:
+        return call
+    # The digest of the request could be found again by trying all numbers.
+    return evolve(found, request_digest=call.request_digest and ERASED)
+
+
+def caller_id(
+    text: str | None, person: Person, organization: str, country: str | None = None
+) -> str | None:
+    """The caller id, erased with its name if it has the number: the name is of the same person."""
+    if text is None:
+        return None
+    number = text.rpartition("<")[2].rstrip("> ")
+    has = person.word(number, organization) != number or person.hide(text, country) != text
+    return ERASED if has else text
+
+
+def in_json(text: str | None, person: Person, country: str | None) -> str | None:
+    """The JSON document with the number erased in every string, names of fields too."""
+    if text is None:
+        return None
+    value = json.loads(text)
+    found = in_value(value, person, country)
+    return text if found == value else json.dumps(found, ensure_ascii=False)
+
+
+def in_value(value: Any, person: Person, country: str | None = None) -> Any:
+    """A value of JSON with the number erased in every string. A string that is one number in any
+    spelling counts as such."""
+    if isinstance(value, str):
+        return person.hide(value, country)
+    if isinstance(value, Mapping):
+        return {
+            person.hide(name, country): in_value(each, person, country)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [in_value(each, person, country) for each in value]
+    return value

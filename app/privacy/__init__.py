@@ -1,0 +1,1 @@
+"""Erases a person's number from everything that Ringback keeps."""

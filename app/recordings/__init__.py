@@ -1,0 +1,1 @@
+"""The recordings of calls: listed, fetched and deleted."""
