@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Each of the processes that tests start, some hundred, would compile all code again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-rq up lint docs bench clean
+.PHONY: demo test test-fast test-rq up lint docs bench lock sbom audit digests clean
 
 # One command of pip: the server needs `ringback`, which is the folder client/ and no package of the
 # registry.
@@ -50,6 +50,31 @@ docs: $(VENV)/.developer
 bench: $(VENV)/.developer
 	$(BIN)/python -m bench.speed $(ARGS)
 
+# What the image installs, with hashes: adds what setup.cfg asks for, and keeps the other versions.
+# `make lock ARGS=--upgrade` takes the newest of all.
+UV := $(BIN)/uv pip compile --quiet --no-config --no-header --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS)
+lock: $(VENV)/.supply
+	mkdir -p build
+	$(BIN)/python deploy/lock.py > build/requirements.in
+	$(UV) --output-file requirements.lock build/requirements.in
+	echo 'setuptools>=77' > build/build.in
+	$(UV) --output-file deploy/docker/build.lock build/build.in
+
+# The software bill of materials of the image's Python packages (CycloneDX), to publish with a release.
+sbom: $(VENV)/.supply
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements requirements.lock --output-reproducible \
+		--output-file build/ringback-server.cdx.json
+
+# Known vulnerabilities of what the image installs.
+audit: $(VENV)/.supply
+	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --timeout 10
+
+# Pins the images of Dockerfile and compose.yml by their digests of today. Needs Docker and the registry.
+digests:
+	sh deploy/digests.sh
+
 $(VENV)/.installed: setup.cfg pyproject.toml client/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e .
@@ -57,6 +82,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml client/pyproject.toml
 
 $(VENV)/.developer: $(VENV)/.installed
 	$(INSTALL) --no-compile -e '.[test,docs]'
+	touch $@
+
+$(VENV)/.supply: $(VENV)/.installed
+	$(INSTALL) -e '.[supply]'
 	touch $@
 
 clean:

@@ -200,7 +200,8 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
 
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT. Raises SettingsError before it listens."""
-    settings.require_redis()
+    # It reads the URL, and the files that the URL names, and opens no connection.
+    connect(settings.require_redis())
     # The master checks the file too, or each server process would fail by itself.
     checked_accounts(settings)
     tracing.check(settings)

@@ -61,7 +61,7 @@ def test_a_connection_by_tls_is_looked_at_before_its_use(url: str, shown: Certif
 def test_what_is_left_in_the_tls_layer_is_seen(url: str, shown: Certificate) -> None:
     """One record of TLS holds both replies: no poll of the socket tells of the second."""
     client = connect(f"{url}?ssl_ca_certs={shown.ca}", retries=0)
-    client.set("some", b"y" * 10_000)
+    client.set("some", b"y" * 100)
     connection: Any = client.connection_pool.get_connection()
     connection.send_packed_command(connection.pack_commands([("GET", "some"), ("GET", "some")]))
     sock: socket.socket = connection._sock
