@@ -1,7 +1,7 @@
 """A connection that is kept open, against a switch that ends it in every way."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gevent
@@ -14,6 +14,7 @@ from freeswitch.address import SwitchAddress
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandTimeout, NotConnected
 from freeswitch.events import Event
+from freeswitch.simulator.hostile import KINDS
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def connection_to(server: Switch, **options: Any) -> SwitchConnection:
 
 
 @contextmanager
-def kept(server: Switch, watch: Watch, **options: float) -> Iterator[SwitchConnection]:
+def kept(server: Switch, watch: Watch, **options: Any) -> Iterator[SwitchConnection]:
     connection = connection_to(
         server, on_event=watch.on_event, on_up=watch.on_up, on_down=watch.on_down, **options
     )
@@ -144,6 +145,56 @@ def test_it_takes_every_failure_and_comes_back() -> None:
         assert watch.next() == ("up", CORE)  # no on_down without an on_up before it
     assert watch.next() == ("down", "stopped")
     assert watch.calls.empty()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_the_switch_sends_the_next_event_is_heard(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    skipped: list[str] = []
+
+    bad = iter([KINDS[kind]()])
+
+    def manners(peer: Peer) -> None:
+        accept(peer)
+        with suppress(ConnectionError):
+            peer.write(next(bad, b""))
+            peer.event("CHANNEL_ANSWER")
+            peer.serve()
+
+    watch = Watch()
+    # The bytes that complete half a frame come with the next sign of life.
+    with (
+        switch(manners) as server,
+        kept(server, watch, heartbeat=SHORT, on_skipped=skipped.append) as connection,
+    ):
+        watch.wait_for(("event", "CHANNEL_ANSWER"))
+        assert connection.wait_up(LIMIT)
+        bad_events = {"nested", "no-json", "no-texts", "no-event"}
+        assert skipped == ["unreadable"] * (kind in bad_events) + ["too large"] * (kind == "large")
+        assert ("skipped an event" in caplog.text) == bool(skipped)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_the_switch_sends_commands_go_through(kind: str) -> None:
+    bad = iter([KINDS[kind]()])
+
+    def manners(peer: Peer) -> None:
+        accept(peer)
+        with suppress(ConnectionError):
+            peer.write(next(bad, b""))
+            peer.serve()
+
+    with switch(manners) as server:
+        connection = connection_to(server, heartbeat=SHORT)
+        connection.start()
+        answer = None
+        while answer != "status":
+            gevent.sleep(0.001)
+            # Half a frame takes the next reply for its rest.
+            with suppress(NotConnected, CommandTimeout):
+                answer = connection.api("status", timeout=SHORT)
+        connection.stop()
 
 
 def test_a_half_open_link_is_noticed() -> None:
