@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # Seconds for which the last bytes of a switch are a sign of life.
 _LATELY = 1.0
+# So many events in the time of one command say that its reply waits behind them, and is not lost.
+FLOOD = 1000
 
 
 class SwitchConnection:
@@ -268,7 +270,7 @@ class SwitchConnection:
             while not ended.wait(self.heartbeat):
                 # A command that waits has a limit of its own, and notices sooner.
                 if not connection.busy:
-                    _core_uuid(connection)
+                    _beat(connection)
         except EventSocketError as error:
             reason = str(error)
         except (Exception, gevent.Timeout) as error:
@@ -286,6 +288,17 @@ class SwitchConnection:
                 if up_since is not None:
                     call_back(self._on_down, self._last_error)
         return 0.0 if up_since is None else time.monotonic() - up_since
+
+
+def _beat(connection: EventSocket) -> None:
+    """Ask for a sign of life. Raises EventSocketError if there is none."""
+    before = connection.events_read
+    try:
+        _core_uuid(connection)
+    except CommandTimeout:
+        # The switch sends the reply after the events that wait. A new connection would lose them.
+        if connection.events_read - before < FLOOD:
+            raise
 
 
 def _core_uuid(connection: EventSocket) -> str:

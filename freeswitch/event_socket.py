@@ -146,6 +146,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         self._queued_bytes = 0
         # Lines about skipped events since a time (monotonic).
         self._told, self._told_since = 0, 0.0
+        self.events_read = 0
+        """How many events came, as a sign of life while a reply waits behind them."""
         self.heard = time.monotonic()
         """When the last bytes came from the switch, on the monotonic clock."""
         self.busy = 0
@@ -389,6 +391,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             case "text/event-json":
                 if self._on_event is None and self._on_events is None:
                     return
+                self.events_read += 1
                 if frame.dropped:
                     self._skip("too large", f"{frame.dropped} bytes")
                 elif (

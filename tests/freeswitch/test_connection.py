@@ -10,6 +10,7 @@ from gevent.event import Event as Flag
 from gevent.queue import Queue
 from scripted_switch import CHALLENGE, CORE, LIMIT, SHORT, Peer, Switch, stay_silent, switch
 
+from freeswitch import connection as connection_module
 from freeswitch.address import SwitchAddress
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandTimeout, NotConnected
@@ -173,6 +174,31 @@ def test_whatever_the_switch_sends_the_next_event_is_heard(
         bad_events = {"nested", "no-json", "no-texts", "no-event"}
         assert skipped == ["unreadable"] * (kind in bad_events) + ["too large"] * (kind == "large")
         assert ("skipped an event" in caplog.text) == bool(skipped)
+
+
+def test_a_reply_behind_a_flood_of_events_is_no_sign_of_death(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "FLOOD", 10)
+    asked = 0
+
+    def manners(peer: Peer) -> None:
+        nonlocal asked
+        accept(peer)
+        while peer.read():
+            asked += 1
+            # The first two signs of life get events and no reply, the third gets nothing.
+            for _ in range(10 if asked < 3 else 0):
+                peer.event("CHANNEL_ANSWER")
+
+    watch = Watch()
+    with switch(manners) as server, kept(server, watch, heartbeat=SHORT, timeout=SHORT):
+        calls = [watch.next() for _ in range(22)]
+    assert sorted(calls)[:1] + sorted(calls)[-1:] == [
+        ("down", "api global_getvar: no reply within 0.1 s"),
+        ("up", CORE),
+    ]
+    assert calls.count(("event", "CHANNEL_ANSWER")) == 20
 
 
 @pytest.mark.parametrize("kind", KINDS)
