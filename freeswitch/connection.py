@@ -21,11 +21,14 @@ from freeswitch.event_socket import (
     encode,
 )
 from freeswitch.events import Event
+from freeswitch.outages import Outages
 
 log = logging.getLogger(__name__)
 
 # Seconds for which the last bytes of a switch are a sign of life.
 _LATELY = 1.0
+# So many events in the time of one command say that its reply waits behind them, and is not lost.
+FLOOD = 1000
 
 
 class SwitchConnection:
@@ -40,6 +43,10 @@ class SwitchConnection:
     events already come. It calls `on_down(reason)` once for each `on_up`, after the last event.
     If `on_up` raises, the connection closes and tries again. `on_event`, or `on_events` with its
     `batching`, get events as in EventSocket, all of one connection before those of the next.
+    `on_skipped` is told of the events that they do not get.
+
+    Connections of one process to one switch share their `outages`, so that the log tells of each
+    outage once.
 
     Times are in seconds. `timeout` limits connecting and each command. The switch must answer
     every `heartbeat`, since a half-open link brings no end of file. Attempts are `min_delay` to
@@ -61,6 +68,8 @@ class SwitchConnection:
         heartbeat: float = 10.0,
         min_delay: float = 0.1,
         max_delay: float = 5.0,
+        on_skipped: Callable[[str], object] | None = None,
+        outages: Outages | None = None,
     ) -> None:
         """Set up a connection without connecting. Raises ValueError if an event or a filter holds
         a line break."""
@@ -74,6 +83,9 @@ class SwitchConnection:
         self._batching = batching
         self._on_up = on_up
         self._on_down = on_down
+        self._on_skipped = on_skipped
+        self._outages = Outages(address.name) if outages is None else outages
+        self._outages.add(self)
         # Filters go first, so that nothing comes unfiltered in between.
         self._subscription = [f"filter {header} {value}" for header, value in filters]
         if events:
@@ -217,7 +229,7 @@ class SwitchConnection:
                 if not isinstance(error, EventSocketError):
                     log.exception("switch %s: cannot connect", self.address.name, extra=about)
                 self._last_error = str(error)
-            log.warning("switch %s is down: %s", self.address.name, self._last_error, extra=about)
+            self._outages.down(self, self._last_error)
             # A link that breaks as soon as it is up earns no quick retry: quick retries turn
             # reconnects into a storm.
             if up_for > self.max_delay:
@@ -240,6 +252,7 @@ class SwitchConnection:
             on_events=self._on_events,
             batching=self._batching,
             on_close=ended.set,
+            on_skipped=self._on_skipped,
         )
         connection.connect()
         reason = "stopped"
@@ -251,14 +264,13 @@ class SwitchConnection:
             up_since = time.monotonic()
             self._socket = self._last = connection
             self._is_up.set()
-            about = {"switch": address.name}
-            log.info("switch %s is up, core %s", address.name, self._core_uuid, extra=about)
+            self._outages.up(self, self._core_uuid)
             if self._on_up is not None:
                 self._on_up(self)
             while not ended.wait(self.heartbeat):
                 # A command that waits has a limit of its own, and notices sooner.
                 if not connection.busy:
-                    _core_uuid(connection)
+                    _beat(connection)
         except EventSocketError as error:
             reason = str(error)
         except (Exception, gevent.Timeout) as error:
@@ -276,6 +288,17 @@ class SwitchConnection:
                 if up_since is not None:
                     call_back(self._on_down, self._last_error)
         return 0.0 if up_since is None else time.monotonic() - up_since
+
+
+def _beat(connection: EventSocket) -> None:
+    """Ask for a sign of life. Raises EventSocketError if there is none."""
+    before = connection.events_read
+    try:
+        _core_uuid(connection)
+    except CommandTimeout:
+        # The switch sends the reply after the events that wait. A new connection would lose them.
+        if connection.events_read - before < FLOOD:
+            raise
 
 
 def _core_uuid(connection: EventSocket) -> str:

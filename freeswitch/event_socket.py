@@ -41,6 +41,12 @@ MAX_QUEUED_EVENTS = 100_000
 """The most events that wait for their handler. The switch's own queue for a listener is as long.
 A handler that is so late is better served by a new connection and a look at the live channels."""
 
+MAX_QUEUED_BYTES = 256 * 1024 * 1024
+"""Bytes of the events that wait for their handler: the ends of 10,000 legs at once are 110 MB."""
+
+TOLD_A_MINUTE = 10
+"""The log lines about skipped events that a connection writes in a minute; a counter has all."""
+
 CORE_UUID = "global_getvar core_uuid"
 """The cheapest api command of the switch, a look-up in a hash. It answers the Core-UUID."""
 
@@ -50,6 +56,7 @@ connection ends. A command must not reach the switch long after its sender stopp
 
 _CHUNK = 65536
 _LINE_BREAK = re.compile(r"[\r\n\0]")
+_CONTENT_TYPE = re.compile(r"[a-z]+/[a-z-]+")
 _HEADER_NAME = re.compile(r"[^\s:]+")
 # The switch cuts its reply to bgapi at 512 bytes, and the reply holds the Job-UUID twice. A longer
 # one than about 230 characters loses the blank line, and with it every later reply (seen on
@@ -102,7 +109,10 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
     `on_close(reason)` runs once for each `connect` that succeeded, in that same greenlet, after
     the last event. `close` drops the events that wait. A connection that the switch or the network
     ends still hands them on. More than MAX_QUEUED_EVENTS waiting end the connection with the
-    reason `event queue full`.
+    reason `event queue full`, as do MAX_QUEUED_BYTES.
+
+    `on_skipped(why)` runs for each event that cannot be read (`unreadable`) or is longer than
+    MAX_EVENT of freeswitch.framing (`too large`).
 
     `send` works as in greenswitch; `on_event` replaces greenswitch's `register_handle`.
     """
@@ -120,6 +130,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         on_events: Callable[[list[Event]], object] | None = None,
         batching: Batching = AT_ONCE,
         on_close: Callable[[str], object] | None = None,
+        on_skipped: Callable[[str], object] | None = None,
     ) -> None:
         """Set up a connection without connecting. Raises ValueError if the user or the password
         holds a line break."""
@@ -131,6 +142,12 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         self._on_events = on_events
         self._batching = batching
         self._on_close = on_close
+        self._on_skipped = on_skipped
+        self._queued_bytes = 0
+        # Lines about skipped events since a time (monotonic).
+        self._told, self._told_since = 0, 0.0
+        self.events_read = 0
+        """How many events came, as a sign of life while a reply waits behind them."""
         self.heard = time.monotonic()
         """When the last bytes came from the switch, on the monotonic clock."""
         self.busy = 0
@@ -207,7 +224,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
         """
         reply = self._request(f"api {line}", None, timeout)
         if reply.headers["Content-Type"] != "api/response":
-            raise CommandRefused(reply.text.strip())
+            raise self._no_reply_of_it(reply)
         return reply.text
 
     def bgapi(self, line: str, job_uuid: str, *, timeout: float | None = None) -> None:
@@ -219,7 +236,14 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             raise ValueError("a Job-UUID must have 1 to 128 printable ASCII characters")
         reply = self._request(f"bgapi {line}", {"Job-UUID": job_uuid}, timeout)
         if reply.text != f"+OK Job-UUID: {job_uuid}":
-            raise CommandRefused(reply.text.strip())
+            raise self._no_reply_of_it(reply)
+
+    def _no_reply_of_it(self, reply: Reply) -> EventSocketError:
+        """The error for a reply that says that the switch refuses, or that is another command's."""
+        if reply.text.startswith("-ERR"):
+            return CommandRefused(reply.text.strip())
+        self._end("the reply of another command")
+        return NotConnected("the reply of another command")
 
     def send(self, data: str) -> Reply:
         """Send a command as greenswitch does: `data` holds its header lines too. Returns `-ERR`.
@@ -352,10 +376,12 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             self._end(f"bad frame: {error}")
         except OSError as error:
             self._end(f"read failed: {error}")
-        except Exception as error:
+        except BaseException as error:
             # A reader that dies without this leaves a connection that looks alive.
-            log.exception("cannot read from %s", self._place)
             self._end(f"read failed: {error!r}")
+            if not isinstance(error, Exception | gevent.Timeout):
+                raise
+            log.exception("cannot read from %s", self._place)
 
     def handle_event(self, frame: Frame) -> None:
         """Act on one frame. It only queues events, as the bytes that came."""
@@ -365,9 +391,16 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
             case "text/event-json":
                 if self._on_event is None and self._on_events is None:
                     return
-                if self._esl_event_queue.qsize() >= MAX_QUEUED_EVENTS:
+                self.events_read += 1
+                if frame.dropped:
+                    self._skip("too large", f"{frame.dropped} bytes")
+                elif (
+                    self._esl_event_queue.qsize() >= MAX_QUEUED_EVENTS
+                    or self._queued_bytes >= MAX_QUEUED_BYTES
+                ):
                     self.close("event queue full")
                 else:
+                    self._queued_bytes += len(frame.body)
                     self._esl_event_queue.put(frame.body)
             case "command/reply":
                 self._deliver(Reply(frame.headers.get("Reply-Text", ""), frame.headers))
@@ -379,6 +412,10 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
                 # The access list of the event socket rejects; by default it allows loopback only.
                 said = " ".join(frame.body.decode(errors="replace").split())
                 self._end(f"{notice.removeprefix('text/')}: {said}")
+            case other if not _CONTENT_TYPE.fullmatch(other):
+                # A part of a frame is lost, and perhaps a reply: all later ones would be off by
+                # one.
+                self._end(f"bad frame: its Content-Type is {other[:80]!r}")
             case other:
                 log.debug("%s: ignored a frame of type %r", self._place, other)
 
@@ -390,6 +427,14 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
 
     def process_events(self) -> None:
         """Hand events to their handler until the connection ends, then call `on_close`."""
+        try:
+            self._hand_on()
+        finally:
+            # Whatever ended this: the connection is of no use without it.
+            self._end("events are not handled any more")
+            call_back(self._on_close, self._end_reason)
+
+    def _hand_on(self) -> None:
         queue = self._esl_event_queue
         most = 1 if self._on_events is None else self._batching.size
         ended = False
@@ -408,20 +453,31 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
                 self._next_batch = begun + self._batching.spacing
             # A handler that never waits must not keep the reader from reading.
             gevent.sleep(max(0.0, self._next_batch - time.monotonic()))
-        call_back(self._on_close, self._end_reason)
 
     def _process(self, waiting: list[bytes]) -> None:
         events = []
         for data in waiting:
+            self._queued_bytes -= len(data)
             try:
                 events.append(Event.from_json(data))
-            except ValueError as error:
-                log.warning("%s: unreadable event (%s): %r", self._place, error, data[:200])
+            except Exception as error:
+                # Whatever a bad event does to its reader, the events after it count.
+                self._skip("unreadable", f"{error}: {data[:200]!r}")
         if self._on_events is None:
             for event in events:
                 call_back(self._on_event, event)
         elif events:
             call_back(self._on_events, events)
+
+    def _skip(self, why: str, details: str) -> None:
+        """Tell of an event that no handler gets."""
+        now = time.monotonic()
+        if now - self._told_since >= 60.0:
+            self._told, self._told_since = 0, now
+        self._told += 1
+        level = logging.WARNING if self._told <= TOLD_A_MINUTE else logging.DEBUG
+        log.log(level, "%s: skipped an event that is %s (%s)", self._place, why, details)
+        call_back(self._on_skipped, why)
 
     def _end(self, reason: str) -> None:
         """Close the socket, and the first time wake every waiting greenlet. It never waits."""

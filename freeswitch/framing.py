@@ -5,13 +5,21 @@ Content-Length says. The outer headers are not URL-encoded, so this module decod
 Decoding before the lines are split would turn an encoded newline in a caller's name into a header.
 """
 
+import re
 from dataclasses import dataclass
 
 MAX_BODY = 128 * 1024 * 1024
 """Bytes. The longest body, a list of channels, has about 900 for each channel."""
 
+MAX_EVENT = 1024 * 1024
+"""Bytes. The longest body of any frame that no command asked for. A real switch's largest event of
+a call has 11 kB. To read a far larger one would keep all others waiting."""
+
 MAX_HEADERS = 1024 * 1024
 """Bytes, far more than the largest header block: a whole channel in the reply to `connect`."""
+
+_NAME = re.compile(rb"[A-Za-z0-9_.-]+")
+_ASKED_FOR = frozenset({"api/response", "command/reply"})
 
 
 class FramingError(ValueError):
@@ -20,10 +28,14 @@ class FramingError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One message of the switch: its outer headers, and its body, which may be empty."""
+    """One message of the switch: its outer headers, and its body, which may be empty.
+
+    `dropped` is the number of bytes of a body above MAX_EVENT, which the parser does not keep.
+    """
 
     headers: dict[str, str]
     body: bytes = b""
+    dropped: int = 0
 
     @property
     def content_type(self) -> str:
@@ -39,12 +51,14 @@ class FrameParser:
         self._searched = 0  # no blank line begins before this offset
         self._headers: dict[str, str] | None = None  # of a frame that still lacks its body
         self._body_length = 0
+        self._to_drop = 0  # bytes of a body that is too long, and still to come
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes, in order, and keep the bytes that are left.
 
-        Raises FramingError for a header line without `: `, a Content-Length that is not a number or
-        above MAX_BODY, and a header block above MAX_HEADERS. Do not use the parser after that.
+        A header may lack its value: `key:`. Raises FramingError for a line that is no header, a
+        header that comes twice, a Content-Length that is not a number or above MAX_BODY, and a
+        header block above MAX_HEADERS. Do not use the parser after that.
         """
         self._buffer += data
         frames = []
@@ -62,10 +76,21 @@ class FrameParser:
                 return None
             self._headers = _parse_headers(self._take(end))
             del self._buffer[:2]
-            self._body_length = _content_length(self._headers)
-        if len(self._buffer) < self._body_length:
+            self._body_length = self._to_drop = _content_length(self._headers)
+            asked_for = self._headers.get("Content-Type") in _ASKED_FOR
+            if self._body_length <= MAX_EVENT or asked_for:
+                self._to_drop = 0
+        if self._to_drop:
+            gone = min(self._to_drop, len(self._buffer))
+            del self._buffer[:gone]
+            self._to_drop -= gone
+            if self._to_drop:
+                return None
+            frame = Frame(self._headers, dropped=self._body_length)
+        elif len(self._buffer) < self._body_length:
             return None
-        frame = Frame(self._headers, self._take(self._body_length))
+        else:
+            frame = Frame(self._headers, self._take(self._body_length))
         self._headers, self._searched = None, 0
         return frame
 
@@ -84,9 +109,14 @@ def _parse_headers(block: bytes) -> dict[str, str]:
     headers = {}
     for line in block.split(b"\n"):
         key, colon, value = line.partition(b": ")
-        if not (key and colon):
+        if not colon and line.endswith(b":"):
+            key, colon = line[:-1], b":"
+        if not (colon and _NAME.fullmatch(key)):
             raise FramingError(f"not a `key: value` header line: {line[:80]!r}")
-        headers[key.decode(errors="replace")] = value.decode(errors="replace")
+        if (name := key.decode()) in headers:
+            # The first part of one frame and all of another.
+            raise FramingError(f"a frame has {name[:80]} twice")
+        headers[name] = value.decode(errors="replace")
     return headers
 
 

@@ -21,10 +21,20 @@ class SwitchPool:
     """Connections to all switches, kept open for commands. They bring no events."""
 
     def __init__(
-        self, addresses: Iterable[SwitchAddress], on_up: Callable[[SwitchConnection], object]
+        self,
+        addresses: Iterable[SwitchAddress],
+        on_up: Callable[[SwitchConnection], object],
+        on_down: Callable[[str], object] | None = None,
     ) -> None:
+        """``on_up`` gets the connection that is up, ``on_down`` the name of a switch that was."""
+
+        def lost(name: str) -> Callable[[str], object] | None:
+            return None if on_down is None else lambda _: on_down(name)
+
         self._connections = {
-            address.name: SwitchConnection(address, on_up=on_up, min_delay=_MIN_DELAY)
+            address.name: SwitchConnection(
+                address, on_up=on_up, on_down=lost(address.name), min_delay=_MIN_DELAY
+            )
             for address in addresses
         }
         # The greenlets that ask a switch for a sign of life, by its name.

@@ -1,14 +1,16 @@
 """Leg reports: the facts about a leg in an event of the switch."""
 
+import re
+from functools import partial
 from typing import Any
 
 from app.calls.transitions import LegReport, Marks
-from app.numbers import is_digits
 from freeswitch.events import Event
 from workers.leg_endings import leg_ending
 
 # The last events of a leg: only these carry its final cause.
 _LAST = frozenset({"CHANNEL_HANGUP_COMPLETE", "CHANNEL_DESTROY"})
+_MICROS = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
 def leg_report(event: Event) -> LegReport | None:
@@ -17,29 +19,29 @@ def leg_report(event: Event) -> LegReport | None:
     Every event carries the times of all that has happened to its channel so far, and so makes up
     for lost events.
     """
-    get = event.headers.get
+    get = partial(_text, event)
     uuid = get("Unique-ID")
     if uuid is None:
         return None
     last = event.name in _LAST
     last_bridge_to = get("variable_last_bridge_to")
     # One entry is a string, several are a list: "<uuid>;<cause>".
-    causes = get("variable_originate_causes", ())
+    causes = event.headers.get("variable_originate_causes", ())
     dialled = [causes] if isinstance(causes, str) else causes
     named = [entry.partition(";")[0] for entry in dialled]
-    named += [get("Other-Leg-Unique-ID", ""), last_bridge_to or ""]
-    answered = _time(get("Caller-Channel-Answered-Time"))
+    named += [get("Other-Leg-Unique-ID") or "", last_bridge_to or ""]
+    answered = seconds(get("Caller-Channel-Answered-Time"))
     return LegReport(
         uuid=uuid,
-        created=_time(get("Caller-Channel-Created-Time")),
-        early_media=_before(answered, _time(get("Caller-Channel-Progress-Media-Time"))),
-        ringing=_before(answered, _time(get("Caller-Channel-Progress-Time"))),
+        created=seconds(get("Caller-Channel-Created-Time")),
+        early_media=_before(answered, seconds(get("Caller-Channel-Progress-Media-Time"))),
+        ringing=_before(answered, seconds(get("Caller-Channel-Progress-Time"))),
         answered=answered,
         # The switch sets it on a channel that dials: a source whose turn it was to accept is past
         # that. Nothing else says so later where the originate's result was lost.
         accepted=_at(event) if get("variable_originate_disposition") else None,
-        bridged=_time(get("Caller-Channel-Bridged-Time")),
-        ended=_time(get("Caller-Channel-Hangup-Time")) if last else None,
+        bridged=seconds(get("Caller-Channel-Bridged-Time")),
+        ended=seconds(get("Caller-Channel-Hangup-Time")) if last else None,
         cause=get("Hangup-Cause") if last else None,
         sip_disposition=get("variable_sip_hangup_disposition") if last else None,
         originate_disposition=get("variable_originate_disposition") if last else None,
@@ -70,9 +72,9 @@ def accepted_report(event: Event) -> LegReport | None:
 
 
 def _marks(event: Event) -> Marks | None:
-    get = event.headers.get
+    get = partial(_text, event)
     marks: dict[str, Any] = {}
-    if (held := _time(get("Caller-Channel-Last-Hold"))) is not None:
+    if (held := seconds(get("Caller-Channel-Last-Hold"))) is not None:
         # Every event says when the channel was last put on hold, and whether it still is.
         marks["held"] = held
         if get("Channel-Call-State") != "HELD":
@@ -100,10 +102,17 @@ def _marks(event: Event) -> Marks | None:
 
 def _at(event: Event) -> float | None:
     """The time of an event by the switch's clock, in epoch seconds."""
-    return _time(event.headers.get("Event-Date-Timestamp"))
+    return seconds(_text(event, "Event-Date-Timestamp"))
 
 
-def _time(text: str | None) -> float | None:
-    """The epoch seconds of a Caller-Channel-…-Time header, which has microseconds; None for 0."""
-    micros = int(text) if text is not None and is_digits(text) else 0
+def _text(event: Event, name: str) -> str | None:
+    """The value of a header that has one, and not a list."""
+    value: object = event.headers.get(name)
+    return value if isinstance(value, str) else None
+
+
+def seconds(text: object) -> float | None:
+    """The epoch seconds of a header in microseconds; None for 0, and for what is no time before the
+    year 2286."""
+    micros = int(text) if isinstance(text, str) and _MICROS.fullmatch(text) else 0
     return micros / 1e6 if micros else None

@@ -257,7 +257,11 @@ def run_worker(settings: Settings) -> None:
     tracing.start(settings, "worker")
     _warn_of_eviction(runtime)
     addresses = switch_addresses(settings)
-    pool = SwitchPool(addresses, on_up=lambda _: dispatcher.look())
+    pool = SwitchPool(
+        addresses,
+        on_up=lambda _: dispatcher.look(),
+        on_down=lambda name: counting.disconnected(name, "worker"),
+    )
     dispatcher = Dispatcher(runtime, pool)
     jobs.bind(jobs.JobContext(runtime, pool, dispatcher))
     requests = Requests(settings)

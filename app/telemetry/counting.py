@@ -158,6 +158,8 @@ _actions = _By(_Count, registry.ACTIONS)
 _barred = _By(_Count, registry.BARRED)
 _events = _By(_Count, registry.SWITCH_EVENTS)
 _lag = _By(_Spread, registry.EVENT_LAG)
+_skipped = _By(_Count, registry.EVENTS_SKIPPED)
+_disconnects = _By(_Count, registry.SWITCH_DISCONNECTS)
 _gone = _By(_Count, registry.EVENTS_SUSPECTED_LOST)
 _moves = _By(_Count, registry.LEASE_MOVES)
 _reconciled = _By(_Count, registry.RECONCILE)
@@ -364,6 +366,12 @@ def events(switch: str, names: Iterable[str], lag: float | None) -> None:
 
 
 @_harmless
+def event_skipped(switch: str, reason: str) -> None:
+    """Count an event that a listener could not read."""
+    _skipped[switch, reason].inc()
+
+
+@_harmless
 def legs_gone(switch: str, count: int) -> None:
     """Count legs that vanished from the switch without an event."""
     _gone[(switch,)].inc(count)
@@ -401,6 +409,12 @@ def _reconciled_in(switch: str, seconds: float) -> None:
 @_harmless
 def connected(switch: str, process: str, up: bool) -> None:
     registry.SWITCH_CONNECTED.labels(switch, process).set(up)
+
+
+@_harmless
+def disconnected(switch: str, process: str) -> None:
+    """Count a connection to the switch that was up and has ended."""
+    _disconnects[switch, process].inc()
 
 
 # Webhooks

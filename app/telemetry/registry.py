@@ -201,6 +201,11 @@ EVENT_LAG = _histogram(
     "switch",
     buckets=_SHORT,
 )
+EVENTS_SKIPPED = _counter(
+    "switch_events_skipped_total",
+    "Events that a listener could not read: unreadable, too large",
+    *("switch", "reason"),
+)
 EVENTS_SUSPECTED_LOST = _counter(
     "events_suspected_lost_total",
     "Legs that were gone from the switch without an event",
@@ -224,6 +229,11 @@ SWITCH_CONNECTED = _gauge(
     "Whether all processes of the kind are connected to the switch",
     *("switch", "process"),
     of_all="livemin",
+)
+SWITCH_DISCONNECTS = _counter(
+    "switch_disconnects_total",
+    "Connections to the switch that were up and ended",
+    *("switch", "process"),
 )
 
 # Webhooks

@@ -10,17 +10,18 @@ from . import causes
 from .channel import Channel
 from .events import EVENT_NAMES
 from .faults import QUEUE_LIMIT, Faults
+from .hostile import KINDS
 from .switch import Listener, SwitchCore
 
 USAGE = (
     "-USAGE: originates|faults|heal|delay <seconds>|double <fraction>"
     "|drop <fraction> [<event name> ...]|queue <length>|cut|mute [in|out]|refuse <cause>|refuse off"
-    "|hang <seconds>\n"
+    "|hang <seconds>|send <kind> [<times>]\n"
 )
 
 
 def order(switch: SwitchCore[Channel], words: list[str], asker: Listener | None) -> str:
-    """Run one command. `cut` and `mute` spare `asker`, the connection that sent it."""
+    """Run one command. `cut`, `mute` and `send` spare `asker`, the connection that sent it."""
     faults = switch.faults
     others = [each for each in switch.listeners if each is not asker]
     try:
@@ -41,6 +42,13 @@ def order(switch: SwitchCore[Channel], words: list[str], asker: Listener | None)
             case ["mute", *way] if way in ([], ["in"], ["out"]):
                 for each in others:
                     each.mute(way or ["in", "out"])
+                return f"+OK {len(others)} connections\n"
+            case ["send", kind, *times] if len(times) < 2:
+                if kind not in KINDS:
+                    raise ValueError(f"no kind of frames is named {kind}, but {', '.join(KINDS)}")
+                frames = KINDS[kind]() * int(_number("".join(times) or "1", 1_000_000))
+                for each in others:
+                    each.send(frames)
                 return f"+OK {len(others)} connections\n"
             case ["refuse", cause]:
                 faults.refuse = None if cause == "off" else _cause(cause)

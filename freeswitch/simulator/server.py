@@ -218,6 +218,10 @@ class Connection(asyncio.Protocol):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._transport.abort()
 
+    def send(self, data: bytes) -> None:
+        """Send bytes that no event and no reply has."""
+        self._write(data)
+
     def mute(self, ways: Collection[str]) -> None:
         """Be half open until the client closes.
 

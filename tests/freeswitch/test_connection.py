@@ -1,7 +1,7 @@
 """A connection that is kept open, against a switch that ends it in every way."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gevent
@@ -10,10 +10,12 @@ from gevent.event import Event as Flag
 from gevent.queue import Queue
 from scripted_switch import CHALLENGE, CORE, LIMIT, SHORT, Peer, Switch, stay_silent, switch
 
+from freeswitch import connection as connection_module
 from freeswitch.address import SwitchAddress
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandTimeout, NotConnected
 from freeswitch.events import Event
+from freeswitch.simulator.hostile import KINDS
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,7 @@ def connection_to(server: Switch, **options: Any) -> SwitchConnection:
 
 
 @contextmanager
-def kept(server: Switch, watch: Watch, **options: float) -> Iterator[SwitchConnection]:
+def kept(server: Switch, watch: Watch, **options: Any) -> Iterator[SwitchConnection]:
     connection = connection_to(
         server, on_event=watch.on_event, on_up=watch.on_up, on_down=watch.on_down, **options
     )
@@ -144,6 +146,81 @@ def test_it_takes_every_failure_and_comes_back() -> None:
         assert watch.next() == ("up", CORE)  # no on_down without an on_up before it
     assert watch.next() == ("down", "stopped")
     assert watch.calls.empty()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_the_switch_sends_the_next_event_is_heard(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    skipped: list[str] = []
+
+    bad = iter([KINDS[kind]()])
+
+    def manners(peer: Peer) -> None:
+        accept(peer)
+        with suppress(ConnectionError):
+            peer.write(next(bad, b""))
+            peer.event("CHANNEL_ANSWER")
+            peer.serve()
+
+    watch = Watch()
+    # The bytes that complete half a frame come with the next sign of life.
+    with (
+        switch(manners) as server,
+        kept(server, watch, heartbeat=SHORT, on_skipped=skipped.append) as connection,
+    ):
+        watch.wait_for(("event", "CHANNEL_ANSWER"))
+        assert connection.wait_up(LIMIT)
+        bad_events = {"nested", "no-json", "no-texts", "no-event"}
+        assert skipped == ["unreadable"] * (kind in bad_events) + ["too large"] * (kind == "large")
+        assert ("skipped an event" in caplog.text) == bool(skipped)
+
+
+def test_a_reply_behind_a_flood_of_events_is_no_sign_of_death(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "FLOOD", 10)
+    asked = 0
+
+    def manners(peer: Peer) -> None:
+        nonlocal asked
+        accept(peer)
+        while peer.read():
+            asked += 1
+            # The first two signs of life get events and no reply, the third gets nothing.
+            for _ in range(10 if asked < 3 else 0):
+                peer.event("CHANNEL_ANSWER")
+
+    watch = Watch()
+    with switch(manners) as server, kept(server, watch, heartbeat=SHORT, timeout=SHORT):
+        calls = [watch.next() for _ in range(22)]
+    assert sorted(calls)[:1] + sorted(calls)[-1:] == [
+        ("down", "api global_getvar: no reply within 0.1 s"),
+        ("up", CORE),
+    ]
+    assert calls.count(("event", "CHANNEL_ANSWER")) == 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_the_switch_sends_commands_go_through(kind: str) -> None:
+    bad = iter([KINDS[kind]()])
+
+    def manners(peer: Peer) -> None:
+        accept(peer)
+        with suppress(ConnectionError):
+            peer.write(next(bad, b""))
+            peer.serve()
+
+    with switch(manners) as server:
+        connection = connection_to(server, heartbeat=SHORT)
+        connection.start()
+        answer = None
+        while answer != "status":
+            gevent.sleep(0.001)
+            # Half a frame takes the next reply for its rest.
+            with suppress(NotConnected, CommandTimeout):
+                answer = connection.api("status", timeout=SHORT)
+        connection.stop()
 
 
 def test_a_half_open_link_is_noticed() -> None:

@@ -208,17 +208,18 @@ def test_what_goes_over_the_wire() -> None:
         assert esl.command("event json CHANNEL_CREATE").text == "+OK"
         assert esl.command("sendmsg x", {"call-command": "hangup", "a": ""}).text == "+OK"
         assert esl.api("eval é") == "eval é"
-        with pytest.raises(CommandRefused):  # the scripted switch names no job
-            esl.bgapi("status", "job-1")
         assert esl.send("sendmsg x\ncall-command: hangup").headers["Reply-Text"] == "+OK"
         assert esl.send("api status").data == "status"
+        # The scripted switch names no job: this may be the reply of any command.
+        with pytest.raises(NotConnected, match="another command"):
+            esl.bgapi("status", "job-1")
     assert commands.get() == [
         "event json CHANNEL_CREATE",
         "sendmsg x\ncall-command: hangup\na: ",
         "api eval é",
-        "bgapi status\nJob-UUID: job-1",
         "sendmsg x\ncall-command: hangup",
         "api status",
+        "bgapi status\nJob-UUID: job-1",
     ]
 
 
@@ -417,6 +418,36 @@ def test_a_reader_that_fails_ends_the_connection(monkeypatch: pytest.MonkeyPatch
         assert "KeyError" in closed.get()
 
 
+def test_a_handler_that_ends_its_greenlet_ends_the_connection() -> None:
+    def on_event(_: Event) -> None:
+        raise gevent.GreenletExit
+
+    def manners(peer: Peer) -> None:
+        peer.event("CHANNEL_ANSWER")
+        stay_silent(peer)
+
+    closed = AsyncResult()
+    with connected(manners, on_event, closed.set):
+        assert closed.get() == "events are not handled any more"
+
+
+def test_skipped_events_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    skipped: list[str] = []
+
+    def manners(peer: Peer) -> None:
+        for _ in range(100):
+            peer.raw_event(b"{")
+        peer.event("CHANNEL_ANSWER")
+        peer.serve()
+
+    seen = AsyncResult()
+    with connected(manners, seen.set) as esl:
+        esl._on_skipped = skipped.append
+        seen.get()
+    assert len(skipped) == 100
+    assert unreadable(caplog) == event_socket.TOLD_A_MINUTE
+
+
 def test_close_wakes_those_who_wait() -> None:
     closed: Queue = Queue()
     with connected(stay_silent, on_close=closed.put) as esl:
@@ -535,7 +566,7 @@ def test_catching_up_with_what_a_lost_connection_left() -> None:
 
 def unreadable(caplog: pytest.LogCaptureFixture) -> int:
     """How many events were logged as unreadable."""
-    return sum("unreadable event" in message for message in caplog.messages)
+    return sum("event that is unreadable" in message for message in caplog.messages)
 
 
 def test_all_that_waits_comes_at_once_and_in_order(caplog: pytest.LogCaptureFixture) -> None:
@@ -688,8 +719,12 @@ def test_a_handler_may_send_commands_and_close() -> None:
         assert closed.get() == "closed on our side"
 
 
-def test_a_full_queue_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_socket, "MAX_QUEUED_EVENTS", 10)
+@pytest.mark.parametrize("limit", [{"MAX_QUEUED_EVENTS": 10}, {"MAX_QUEUED_BYTES": 300}])
+def test_a_full_queue_ends_the_connection(
+    limit: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, most in limit.items():
+        monkeypatch.setattr(event_socket, name, most)
     closed, go_on = AsyncResult(), Flag()
     seen: list[str] = []
 

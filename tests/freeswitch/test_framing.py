@@ -1,6 +1,7 @@
 """Frames and events from the bytes of a real switch, however the network cuts them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freeswitch.events import Event
-from freeswitch.framing import MAX_BODY, MAX_HEADERS, Frame, FrameParser, FramingError
+from freeswitch.framing import MAX_BODY, MAX_EVENT, MAX_HEADERS, Frame, FrameParser, FramingError
 
 DATA = Path(__file__).parent / "data"
 RECORDED = {form: (DATA / f"raw-{form}.bin").read_bytes() for form in ("plain", "json")}
@@ -83,6 +84,22 @@ def test_outer_headers_are_taken_as_they_are() -> None:
     assert frame.headers["Reply-Text"] == "100%25 %0A: a: b \x0b\x85\u2028c\r"
     (frame,) = FrameParser().feed(b"Reply-Text: \n\n")
     assert frame.headers == {"Reply-Text": ""}
+    (frame,) = FrameParser().feed(b"Reply-Text:\nContent-Type: command/reply\n\n")
+    assert frame.headers == {"Reply-Text": "", "Content-Type": "command/reply"}
+
+
+@pytest.mark.parametrize("size", [1000, 10**9])
+def test_a_body_that_nobody_asked_for_is_dropped_if_it_is_too_long(size: int) -> None:
+    long = b"Content-Type: text/event-json\nContent-Length: %d\n\n" % (MAX_EVENT + 1)
+    data = long + b"x" * (MAX_EVENT + 1) + b"Reply-Text: +OK\n\n"
+    parser, frames, kept = FrameParser(), [], 0
+    for start in range(0, len(data), size):
+        frames += parser.feed(data[start : start + size])
+        kept = max(kept, len(parser._buffer))
+    dropped, reply = frames
+    assert (dropped.body, dropped.dropped) == (b"", MAX_EVENT + 1)
+    assert reply.headers == {"Reply-Text": "+OK"}
+    assert kept <= 2 * size
 
 
 @pytest.mark.parametrize(
@@ -94,6 +111,9 @@ def test_outer_headers_are_taken_as_they_are() -> None:
         b"Content-Type:a\n\n",
         b": a\n\n",
         b"A: b\nc\n\n",
+        b"A: b\nA: b\n\n",
+        b'{"A": "b"}\n\n',
+        b"A b: c\n\n",
         b"Content-Length: \n\n",
         b"Content-Length: -1\n\n",
         b"Content-Length: +1\n\n",
@@ -114,7 +134,8 @@ def test_bytes_that_are_no_frames(data: bytes) -> None:
 
 def test_the_largest_body_comes_in_small_pieces() -> None:
     parser, piece = FrameParser(), b"x" * 4096
-    assert parser.feed(b"Content-Length: %d\n\n" % MAX_BODY) == []
+    head = b"Content-Type: api/response\nContent-Length: %d\n\n"
+    assert parser.feed(head % MAX_BODY) == []
     frames = [f for _ in range(MAX_BODY // len(piece)) for f in parser.feed(piece)]
     assert [len(f.body) for f in frames] == [MAX_BODY]
 
@@ -152,13 +173,36 @@ def test_a_name_in_latin_1_costs_no_event() -> None:
     assert dict(event.headers) == {"Event-Name": "CUSTOM", "name": "Jos\ufffd", "array": ["a", "b"]}
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"1", b"{}", b'{"Event-Name":1}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"{", b"[]", b"1", b"{}", b'{"Event-Name":1}', b"\xff\xfe"),
+        pytest.param(b"[" * 100_000, id="nested"),
+        pytest.param(b'{"Event-Name":"CUSTOM","a":' + b'{"b":' * 100_000, id="nested objects"),
+        pytest.param(b'{"Event-Name":"CUSTOM","a":' + b"[" * 900 + b"]" * 900 + b"}", id="900"),
+        *(b'{"Event-Name":"CUSTOM","a":%b}' % value for value in (b"1", b"null", b"{}", b"[1]")),
+        b'{"Event-Name":"CUSTOM","_body":["a"]}',
+        b'{"Event-Name":"CUSTOM","a":NaN}',
+        pytest.param(b'{"Event-Name":"CUSTOM","a":%b}' % (b"9" * 5000), id="digits"),
+    ],
+)
 def test_no_event_in_json(data: bytes) -> None:
     with pytest.raises(ValueError):
         Event.from_json(data)
 
 
 letters = st.characters() | st.sampled_from('"\\,:[]{}\n\0')
+
+
+def texts(headers: dict[str, object]) -> bool:
+    """Whether every value is a text or a list of texts, and the body a text."""
+    return all(
+        isinstance(value, str)
+        or (name != "_body" and isinstance(value, list) and all(isinstance(v, str) for v in value))
+        for name, value in headers.items()
+    )
+
+
 words = st.text(letters, max_size=8) | st.sampled_from(("Unique-ID", "_body", "Event-Name"))
 
 
@@ -181,9 +225,11 @@ def test_json_is_read_as_python_reads_it(
         data = data[:offset] + junk + data[offset:]
     try:
         headers = json.loads(data.decode(errors="replace"), strict=False)
+        whole = re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(headers, ensure_ascii=False))
+        headers = json.loads(whole)
     except ValueError:
         headers = None
-    if headers is None or not isinstance(headers.get("Event-Name"), str):
+    if headers is None or not isinstance(headers.get("Event-Name"), str) or not texts(headers):
         with pytest.raises(ValueError):
             Event.from_json(data)
     else:

@@ -10,7 +10,7 @@ from tenacity import Retrying, before_sleep_log, retry_if_exception, wait_expone
 
 from app.store.client import is_unavailable
 from app.telemetry import logs
-from freeswitch.errors import EventSocketError
+from freeswitch.errors import EventSocketError, NotConnected
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,10 @@ def guarded(
     """Do the work; log what it raises, with the switch, the call and the leg that it is about."""
     try:
         work()
+    except NotConnected as error:
+        # The connection itself tells that the switch is down, and once.
+        with logs.about(switch=switch, call=call_id, leg=leg_id):
+            log.debug("switch %s: %s", switch, error)
     except (EventSocketError, RedisError) as error:
         with logs.about(switch=switch, call=call_id, leg=leg_id):
             log.warning("switch %s: %s", switch, error)

@@ -16,7 +16,6 @@ from gevent.lock import BoundedSemaphore
 
 from app.calls import transitions
 from app.calls.model import Call, State
-from app.numbers import is_digits
 from app.store import counted, once
 from app.store.calls import Change
 from app.store.client import is_unavailable
@@ -25,6 +24,7 @@ from app.telemetry import counting
 from freeswitch.connection import SwitchConnection
 from freeswitch.events import Event
 from workers.hang_up import hang_up_leg
+from workers.leg_reports import seconds
 from workers.listener import heard as hearing
 from workers.listener.failures import guarded, patiently
 from workers.listener.heard import CALL_HEADER, REFUSED, Heard
@@ -226,8 +226,8 @@ class Folding:
 
     def _count(self, events: Sequence[Event]) -> None:
         """Count the events of a batch, the oldest first, once they are applied."""
-        stamp = events[0].headers.get("Event-Date-Timestamp", "")
-        lag = self._store.now() - int(stamp) / 1e6 if is_digits(stamp) else None
+        at = seconds(events[0].headers.get("Event-Date-Timestamp"))
+        lag = self._store.now() - at if at is not None else None
         counting.events(self._name, [event.name for event in events], lag)
 
     def _read(self, event: Event, into: list[Heard]) -> None:

@@ -74,6 +74,8 @@ def hear(event: Event) -> Heard | None:
     headers = event.headers
     if event.name == "BACKGROUND_JOB":
         job_uuid, result = headers.get("Job-UUID", ""), event.body or ""
+        if not isinstance(job_uuid, str):
+            return None
         return Heard(
             call_id_of(job_uuid),
             Note("reply", "originate", data=result.strip()),
@@ -83,7 +85,7 @@ def hear(event: Event) -> Heard | None:
         )
     call_id = headers.get(CALL_HEADER)
     report = leg_report(event)
-    if not call_id or report is None:
+    if not isinstance(call_id, str) or not call_id or report is None:
         return None
     said = endings.in_words(report.cause, report.ending) if report.ending else report.cause
     return Heard(call_id, Note("event", event.name, data=said), report=report)

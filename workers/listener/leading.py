@@ -8,6 +8,7 @@ same events, and apply the last of them when they take the lease over.
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -19,6 +20,7 @@ from app.telemetry import counting, logs
 from freeswitch.address import SwitchAddress
 from freeswitch.connection import SwitchConnection
 from freeswitch.event_socket import Batching
+from freeswitch.outages import Outages
 from workers.listener.failures import guarded, patiently
 from workers.listener.folding import MAX_BATCH, Folding
 from workers.listener.heard import EVENTS, FILTERS
@@ -61,10 +63,13 @@ class SwitchListener:
         self._stopping = Flag()
         # Set when the switch has come up: its channels are compared with the calls at once.
         self._look = Flag()
+        outages = Outages(address.name)
         # Two connections: while an api command runs, its connection brings no events.
         self._link = SwitchConnection(
             address,
             on_up=self._on_up,
+            on_down=self._on_down,
+            outages=outages,
             timeout=TIMEOUT,
             heartbeat=HEARTBEAT,
             max_delay=MAX_DELAY,
@@ -78,6 +83,9 @@ class SwitchListener:
             on_events=self._folding.hear,
             batching=BATCHING,
             on_up=self._on_up,
+            on_down=self._on_down,
+            on_skipped=partial(counting.event_skipped, address.name),
+            outages=outages,
             timeout=TIMEOUT,
             heartbeat=HEARTBEAT,
             max_delay=MAX_DELAY,
@@ -141,6 +149,9 @@ class SwitchListener:
 
     def _on_up(self, _: SwitchConnection) -> None:
         self._look.set()
+
+    def _on_down(self, _: str) -> None:
+        counting.disconnected(self._name, "listener")
 
     def _lead(self) -> None:
         self._record.begin()
