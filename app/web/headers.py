@@ -20,6 +20,7 @@ def add_headers(app: Flask) -> None:
     def _add(response: Response) -> Response:
         headers = response.headers
         headers[HEADER] = g.request_id
+        headers["X-Content-Type-Options"] = "nosniff"
         # Answers are about calls and accounts as they are now. A view may say otherwise.
         if "Cache-Control" not in headers:
             headers["Cache-Control"] = "no-store"

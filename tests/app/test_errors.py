@@ -237,6 +237,7 @@ def test_what_may_be_sent_all_the_same(ask: Ask, client: FlaskClient) -> None:
         ("/nothing", "GET", 404, "request_not_found"),
         ("/uapi/nothing", "POST", 404, "request_not_found"),
         ("/oauth/token", "GET", 405, "method_not_allowed"),
+        (LIST, "TRACE", 405, "method_not_allowed"),
         (SIMPLE, "PUT", 400, "pc_phonecall_invalid"),
         ("/uapi/faxes/@me", "GET", 501, "request_not_implemented"),
         (LIST, "GET", 401, "access_denied"),

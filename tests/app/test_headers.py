@@ -123,3 +123,24 @@ def test_a_call_is_sent_again_only_if_it_changed(
 def test_a_tag_tells_nothing_to_who_may_not_see_the_call(client: FlaskClient, ask: Ask) -> None:
     headers = {"Authorization": "Bearer wrong", "If-None-Match": "*"}
     assert client.get(LIST, headers=headers).status_code == 401
+
+
+def test_no_answer_is_read_as_another_type(client: FlaskClient) -> None:
+    """Nor kept by a browser, but for pages and for what it asks for again each time."""
+    for path, kept in {
+        LIST: "private, no-cache",
+        "/uapi/cdr": "no-store",
+        "/nothing": "no-store",
+        "/console": "no-cache",
+        "/console/nopage": "no-cache",
+        "/console/api/session": "no-store",
+        "/console/api/calls": "no-store",
+        "/docs": "no-cache",
+        "/healthz": "no-store",
+        "/metrics": "no-store",
+    }.items():
+        answer = client.get(path, headers=TOKEN)
+        assert answer.headers["X-Content-Type-Options"] == "nosniff", path
+        assert answer.headers["Cache-Control"] == kept, path
+        charset = "" if answer.mimetype == "application/json" else "; charset=utf-8"
+        assert answer.headers["Content-Type"].endswith(charset), path
