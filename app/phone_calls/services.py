@@ -568,7 +568,11 @@ class PhoneCalls:
         if number is not None:
             calls = [call for call in calls if found[call.id] is not None]
         only = None if extension == SELF else caller.extended(extension)
-        may = [call for call in calls if _may_hang_up(caller, call, found[call.id], only)]
+        may = in_pieces(
+            calls,
+            lambda some: [c for c in some if _may_hang_up(caller, c, found[c.id], only)],
+            MOST_AT_ONCE,
+        )
         if calls and not may:
             raise caller.lacks_right(calls[0], _OWN_LEGS)
         who = caller.who(caller.asking_user(user_name))
@@ -594,13 +598,19 @@ class PhoneCalls:
         who: Who,
     ) -> None:
         """Have workers mark the calls and hang them up: this process would take too long."""
-        parties: dict[str, Sequence[str]] = {}
-        for call in calls:
-            number = numbers[call.id]
-            if caller.supervises(call):
-                parties[call.id] = (number,) if number else ()
-            elif own := _own_legs(caller, call, number, extension):
-                parties[call.id] = tuple(dict.fromkeys(leg.number for leg in own))
+
+        def parties_of(some: Sequence[Call]) -> Iterator[tuple[str, Sequence[str]]]:
+            for call in some:
+                number = numbers[call.id]
+                if call.hangup_requested is not None:
+                    # An earlier request has it done.
+                    continue
+                if caller.supervises(call):
+                    yield call.id, (number,) if number else ()
+                elif own := _own_legs(caller, call, number, extension):
+                    yield call.id, tuple(dict.fromkeys(leg.number for leg in own))
+
+        parties = dict(in_pieces(calls, parties_of, MOST_AT_ONCE))
         at = self._store.now()
         self._queue.end_many(EndMany(secrets.token_hex(6), at, asdict(who), parties))
 

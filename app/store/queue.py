@@ -47,7 +47,7 @@ _FAILURE_TTL = 86_400
 # Workers that are shown at most.
 _MOST = 200
 # The calls that one job hangs up, and those that one job marks first.
-_TOGETHER, _MARKED_TOGETHER = 20, 100
+_TOGETHER, _MARKED_TOGETHER = 20, 200
 # Seconds beyond the time a call may wait for a switch.
 _JOB_MARGIN = 30
 
@@ -105,6 +105,8 @@ class JobQueue:
 
     def _enqueue_all(self, job: str, each: Sequence[list[str]]) -> None:
         """Write a job for the arguments of each, in one step."""
+        if not each:
+            return
         pipe = self._redis.pipeline()
         for args in each:
             self.actions.enqueue_call(
