@@ -18,7 +18,7 @@ from app.calls.model import Call
 from app.calls.sight import organization_of
 from app.store.calls import CallStore
 from app.store.client import BLOCK_LIMIT, is_unavailable
-from app.stream.model import START, CallChange, CapAlert, Place, parse_place, place_text
+from app.stream.model import START, CallChange, CapAlert, Place, ReadCall, parse_place, place_text
 from app.web.quota import shown
 from app.web.turns import STREAMS, piece
 
@@ -40,6 +40,9 @@ _LOOK = 15.0
 _RETRY = 1.0
 # Entries of which the calls are read and told at once: some milliseconds.
 _PART = 20
+# Seconds for which a call that was read stands for itself, and the most calls that are kept so.
+_CALL_AGE = 1.0
+_CALLS_KNOWN = 1_000
 # The most changes of its topic that a stream is told of the past.
 MOST_BACK = 5_000
 
@@ -114,6 +117,8 @@ class Feed:
         self._alerted = b"0-0"
         # The place up to which all subscribers have the changes.
         self.place = START
+        # The calls that were read last.
+        self._known: dict[str, ReadCall] = {}
         self._over: Callable[[], bool] = lambda: False
 
     def ends_when(self, over: Callable[[], bool]) -> None:
@@ -306,23 +311,41 @@ class Feed:
         """The changes of calls with a wanted topic; no other call is read. A call that Redis no
         longer keeps has none, because no client may read it."""
         rows = [(entry, fields, self._topics(fields)) for entry, fields in entries]
-        ids = {
-            fields[b"call"].decode(): None
+        versions = {
+            # The last entry of a call has its newest version.
+            fields[b"call"].decode(): int(fields.get(b"version", 0))
             for _, fields, topics in rows
             if topics is None or any(topic in wanted for topic in topics)
         }
-        calls = dict(zip(ids, self._store.get_many(ids), strict=True)) if ids else {}
-        resources: dict[str, Any] = {}
+        calls = self._read_calls(versions)
         for entry, fields, topics in rows:
-            call = calls.get(fields[b"call"].decode())
-            if call is None:
+            if (read := calls.get(fields[b"call"].decode())) is None:
                 continue
+            call = read.call
             topics = topics or self._topics_of(call)
             if any(topic in wanted for topic in topics):
                 state, version = fields[b"state"].decode(), int(fields[b"version"])
                 at, changed = float(fields[b"at"]), fields[b"changed"]
-                place = _place(entry)
-                yield topics, CallChange(place, state, version, at, call, changed, resources)
+                yield topics, CallChange(_place(entry), state, version, at, call, changed, read)
+
+    def _read_calls(self, versions: dict[str, int]) -> dict[str, ReadCall]:
+        """The calls, each of this version or a newer one. Streams that catch up together read the
+        same calls: what was read within the last second is not read again."""
+        now = time.monotonic()
+        if len(self._known) > _CALLS_KNOWN:
+            self._known.clear()
+        found = {
+            call_id: read
+            for call_id, version in versions.items()
+            if (read := self._known.get(call_id)) is not None
+            and now - read.at < _CALL_AGE
+            and read.call.version >= version
+        }
+        if ids := [call_id for call_id in versions if call_id not in found]:
+            for call_id, call in zip(ids, self._store.get_many(ids), strict=True):
+                if call is not None:
+                    found[call_id] = self._known[call_id] = ReadCall(call, now)
+        return found
 
     def _topics(self, fields: dict[bytes, bytes]) -> tuple[str, ...] | None:
         """The topics of an entry, by its own fields; None for an entry of an older version, which

@@ -61,6 +61,19 @@ class CapAlert:
 
 
 @dataclass(frozen=True)
+class ReadCall:
+    """A call, and when it was read, in monotonic seconds."""
+
+    call: Call
+    at: float = 0.0
+
+    @cached_property
+    def resource(self) -> orjson.Fragment:
+        """The PhoneCall as JSON, made once for all changes that show it."""
+        return orjson.Fragment(orjson.dumps(stream_call(self.call)))
+
+
+@dataclass(frozen=True)
 class CallChange:
     """An entry of the stream, with the call at the time when the entry was read."""
 
@@ -72,17 +85,14 @@ class CallChange:
     call: Call
     # The changed fields of the hash, as JSON.
     changed: bytes = b""
-    # The calls of this change and those beside it, as JSON: made once for all changes of a call.
-    resources: dict[str, orjson.Fragment] = field(default_factory=dict, compare=False)
+    # The call as it was read for this change and others.
+    read: ReadCall | None = field(default=None, compare=False)
 
     @cached_property
     def text(self) -> bytes:
         """The text of the event, made once for all subscribers."""
-        shown = self.resources.get(self.call.id)
-        if shown is None:
-            shown = orjson.Fragment(orjson.dumps(stream_call(self.call)))
-            self.resources[self.call.id] = shown
-        return self._text(shown, self.state)
+        read = self.read or ReadCall(self.call)
+        return self._text(read.resource, self.state)
 
     def ends(self, legs: tuple[Leg, ...]) -> bool:
         """Whether this is the change with which the last of these legs ended."""
