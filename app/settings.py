@@ -143,7 +143,7 @@ def parse_networks(text: str) -> "tuple[IPv4Network | IPv6Network, ...]":
     return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
 
 
-SECRETS = frozenset({"RINGBACK_REDIS_URL", "RINGBACK_SWITCHES"})
+SECRETS = frozenset({"RINGBACK_REDIS_URL", "RINGBACK_SWITCHES", "RINGBACK_PRIVACY_KEY"})
 """The variables that hold passwords. Each may be in a file that a variable of its name with
 ``_FILE`` names."""
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from app.calls.model import Asked, Call, Leg, NumberKind, evolve
 
 ERASED = "erased"
+# The fields that hold the id of a user, in a call, its record and what is told of it.
+_OF_USER = frozenset({"user", "owner", "charged", "asked_user"})
 
 
 class Person(Protocol):
@@ -33,6 +35,9 @@ def erased(call: Call, person: Person, country: str | None = None) -> Call:
 
     def hide(text: str | None) -> str | None:
         return text and person.hide(text, country)
+
+    def document(text: str | None) -> str | None:
+        return text and in_text(text, person, country)
 
     def word(text: str | None) -> str | None:
         return text and person.word(text, organization)
@@ -76,9 +81,9 @@ def erased(call: Call, person: Person, country: str | None = None) -> Call:
         caller_id=caller_id(call.caller_id, person, organization, country),
         caller_id_destination=caller_id(call.caller_id_destination, person, organization, country),
         nonce=hide(call.nonce),
-        metadata=in_json(call.metadata, person, country),
-        status_callback=in_json(call.status_callback, person, country),
-        sip_headers=in_json(call.sip_headers, person, country),
+        metadata=document(call.metadata),
+        status_callback=document(call.status_callback),
+        sip_headers=document(call.sip_headers),
         conference=hide(call.conference),
     )
     if found == call:
@@ -98,25 +103,36 @@ def caller_id(
     return ERASED if has else text
 
 
-def in_json(text: str | None, person: Person, country: str | None) -> str | None:
-    """The JSON document with the number erased in every string, names of fields too."""
-    if text is None:
-        return None
-    value = json.loads(text)
+def in_text(text: str, person: Person, country: str | None = None) -> str:
+    """A text, or a JSON document, with the number erased in every string, in names of fields too,
+    and with the person's id in fields of users. A document may have documents in its strings."""
+    if not text.startswith(("{", "[")):
+        return person.hide(text, country)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return person.hide(text, country)
     found = in_value(value, person, country)
     return text if found == value else json.dumps(found, ensure_ascii=False)
 
 
 def in_value(value: Any, person: Person, country: str | None = None) -> Any:
-    """A value of JSON with the number erased in every string. A string that is one number in any
-    spelling counts as such."""
+    """A value of JSON, as :func:`in_text`."""
     if isinstance(value, str):
-        return person.hide(value, country)
+        return in_text(value, person, country)
     if isinstance(value, Mapping):
         return {
-            person.hide(name, country): in_value(each, person, country)
+            person.hide(name, country): (
+                ERASED if _is_user(name, each, person) else in_value(each, person, country)
+            )
             for name, each in value.items()
         }
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [in_value(each, person, country) for each in value]
     return value
+
+
+def _is_user(name: str, value: Any, person: Person) -> bool:
+    """Whether a field holds the person's id as a user: ``user``, ``leg:a1:owner``."""
+    known = person.user is not None and value == person.user
+    return known and name.rpartition(":")[2] in _OF_USER

@@ -484,7 +484,10 @@ _RECORDINGS = (
         "Delete a recording",
         {200: ("The deleted recording.", [schemas.RecordingSchema])},
         name="deleteRecording",
-        codes=(*_OWNED, "recording_unknown", "recording_live", "rights_insufficient"),
+        codes=(
+            *(*_OWNED, "recording_unknown", "recording_live", "rights_insufficient"),
+            "organization_suspended",
+        ),
         not_found=("pc_phonecall_invalid",),
     ),
 )

@@ -77,6 +77,9 @@ class Recordings:
     ) -> Recording:
         """Delete the file of a recording. Raises ApiError."""
         found = self._named(caller, user_name, extension, call_id, name)
+        own = caller.organization
+        if own is not None:
+            caller.check_suspended(own.number, "pc_phonecall_invalid")
         if found.is_live:
             raise api_error("recording_live", field="recordingId", value=name)
         if not self._files.delete(found.path):

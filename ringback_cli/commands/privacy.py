@@ -37,7 +37,7 @@ def erase(person: str, yes: bool, as_json: bool) -> None:
     Without --yes the command shows what it would erase. The word "erased" takes the place of the
     number. Times and costs stay. A live call goes on, and is erased once it has ended.
     """
-    from app.privacy.erasing import Eraser, digest
+    from app.privacy.erasing import Eraser, digest, finish
     from app.privacy.person import NotFound, find
     from app.recording_files import RecordingFiles
     from app.store.audit import Who
@@ -56,6 +56,9 @@ def erase(person: str, yes: bool, as_json: bool) -> None:
     with progress() as bar:
         task = bar.add_task("keys", total=session.redis.dbsize())
         report = eraser.run(lambda done: bar.update(task, completed=done))
+    if yes:
+        # Calls that have ended since they were erased. An API process does so too.
+        finish(session.redis, session.keys, accounts, files, asks)
     counts = {name: report.found[name] for name in _KINDS}
     if yes:
         text = ", ".join(f"{n} {count}" for n, count in counts.items() if count)

@@ -120,7 +120,7 @@ def fill(redis: Redis) -> tuple[Call, Call, Call]:
     """Everything that may hold the number: a call that has ended, one that lives, and one without
     the number."""
     keys = Keys()
-    metadata = json.dumps({"phone": "+49 1555-0109", "order": "7"})
+    metadata = json.dumps({"phone": "+49\u00a01555-0109", "order": "7"})
     call = placed(
         *(redis, NUMBER),
         caller_id=f"Jane Roe <{NUMBER}>",
