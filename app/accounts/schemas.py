@@ -389,7 +389,8 @@ class AccountsSchema(Schema):
                 errors.add("extensions", index, "owner", "Is no user's id.")
             elif owner.organization != extension.organization:
                 errors.add("extensions", index, "owner", "Is of another organization.")
-            else:
+            # A user of no organization is told of above.
+            elif owner.organization in organizations:
                 digits = organizations[owner.organization].extension_digits
                 if len(extension.number.partition("*")[2]) != digits:
                     errors.add("extensions", index, "number", f"Takes {digits} digits after *.")

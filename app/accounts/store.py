@@ -4,6 +4,7 @@ in memory."""
 import json
 import logging
 import math
+import re
 import threading
 import time
 import tomllib
@@ -28,6 +29,9 @@ from app.telemetry import counting
 
 log = logging.getLogger(__name__)
 
+# A key that TOML needs no quotes for.
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
 
 def read_accounts(path: Path | None) -> Accounts:
     """Read a TOML file, or the demo accounts if ``path`` is None.
@@ -43,6 +47,10 @@ def read_accounts(path: Path | None) -> Accounts:
         raise SettingsError(f"RINGBACK_ACCOUNTS: {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"RINGBACK_ACCOUNTS: {path}: {error}.") from error
+    except RecursionError:
+        raise SettingsError(
+            f"RINGBACK_ACCOUNTS: {path}: its values are nested too deeply."
+        ) from None
     return _load(document, str(path), demo=False)
 
 
@@ -66,7 +74,8 @@ def _lines(messages: Any, path: str = "") -> list[str]:
         elif key == "_schema":
             lines += _lines(below, path)
         else:
-            lines += _lines(below, f"{path}.{key}" if path else key)
+            name = key if _BARE.fullmatch(key) else json.dumps(key)
+            lines += _lines(below, f"{path}.{name}" if path else name)
     return lines
 
 
