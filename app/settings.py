@@ -8,8 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from app.numbers import is_digits
-
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
@@ -166,7 +164,7 @@ def parse_origins(text: str) -> frozenset[str]:
 def split_address(text: str, variable: str) -> tuple[str, int]:
     """``host:port`` as a pair; port 0 asks for any free one. Raises SettingsError."""
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not is_digits(port) or int(port) > 65_535:
+    if not colon or not host or not (_is_plain(port) and port.isdecimal()) or int(port) > 65_535:
         raise SettingsError(f"{variable} must be host:port, not {text!r}.")
     return host.strip("[]"), int(port)
 

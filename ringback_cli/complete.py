@@ -1,7 +1,6 @@
 """Completes names and ids for the shell, which waits for the answer at most a moment."""
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
@@ -21,9 +20,6 @@ Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 def _offering(read: Callable[[Session], Iterable[str]]) -> Completer:
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
-        if "redis" not in sys.modules:
-            # redis loads OpenTelemetry where it is installed, which takes a third of the time.
-            sys.modules["opentelemetry"] = None  # type: ignore[assignment]
         try:
             words = read(Session.open(timeout=_LIMIT, retries=0))
             return list(islice((word for word in words if word.startswith(begun)), _MOST))

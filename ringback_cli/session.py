@@ -43,6 +43,9 @@ class Session:
     def open(cls, *, timeout: float = 3.0, retries: int = 1) -> "Session":
         """A session by the RINGBACK_* variables. Raises SettingsError, also where Redis holds data
         of another format, or an error of Redis."""
+        from ringback_cli.process import leave_out_opentelemetry
+
+        leave_out_opentelemetry()
         from app.settings import load_settings
         from app.store import format
         from app.store.client import connect
