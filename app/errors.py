@@ -591,8 +591,10 @@ OAUTH_CODES = {
     "slow_down": Code(
         429,
         "There were too many wrong secrets. Retry in a minute.",
-        "Wrong secrets came from this address, for this client.",
+        "Wrong secrets came from this address, for this client. Or the app or the address has used "
+        "up [its rate limit](guide/http.md#rate-limits).",
         "Wait for the seconds of `Retry-After`, and correct the secret.",
+        {name: COMMON["rate_limit_exceeded"].sentence(name) for name in ("requests", "address")},
     ),
 }
 # The codes of errors that name none, by HTTP status.

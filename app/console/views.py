@@ -224,6 +224,8 @@ def _cookie() -> dict[str, Any]:
 def who() -> Response:
     """The app of the session, or null: a page asks before anybody has logged in."""
     app, accounts = _app()
+    if app is not None:
+        count_request(app.id)
     known = app is not None and not accounts.is_disabled(app.id)
     return jsonify(_who(app, accounts) if app is not None and known else {"app": None})
 

@@ -10,6 +10,7 @@ import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from time import monotonic
+from typing import Any
 
 from redis import Redis
 
@@ -44,7 +45,10 @@ class Mint:
 
     def _tag(self, body: bytes) -> bytes:
         if not self._key or monotonic() - self._read_at > _KEY_AGE:
-            self._redis.set(self._name, secrets.token_hex(32), nx=True)
-            self._key = self._redis.get(self._name) or b""  # type: ignore[assignment]
-            self._read_at = monotonic()
+            key: Any = self._redis.get(self._name)
+            if key is None:
+                # Not before: a Redis that is full takes no write.
+                self._redis.set(self._name, secrets.token_hex(32), nx=True)
+                key = self._redis.get(self._name)
+            self._key, self._read_at = key, monotonic()
         return hmac.digest(self._key, body, hashlib.sha256)[:_TAG]

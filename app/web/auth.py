@@ -80,6 +80,7 @@ class Authenticator:
             self.limits.refuse_token(client_address())
             raise _denied(CHALLENGE if match is None else f'{CHALLENGE}, error="invalid_token"')
         if in_query and not app.takes_token_in_query:
+            count_request(app.id)
             raise _denied(f'{CHALLENGE}, error="invalid_request"', "query")
         return app
 

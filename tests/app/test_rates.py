@@ -17,6 +17,7 @@ from app.store import buckets
 from app.store.buckets import Bucket, Kept, Policy, Shared
 from app.store.client import connect
 from app.store.keys import Keys
+from app.store.mint import Mint
 from app.web.auth import JOB, JobRequest, current_caller
 from app.web.rates import CALLS, REQUESTS, RateLimits, network
 from app.web.services import EXTENSION
@@ -277,6 +278,7 @@ def test_the_console_draws_from_the_app_too(limited: Limited) -> None:
     assert client.post(path, headers=own, json=BODY).status_code == 202
     assert refused(client.post(path, headers=own, json=BODY))
     assert refused(client.get("/console/api/calls"))
+    assert refused(client.get("/console/api/session"))
     assert refused(client.post("/console/api/session", headers=own, json={"token": USER}))
 
 
@@ -389,6 +391,16 @@ def test_a_token_that_has_ended_is_looked_up_again_and_again_only_rarely(
     before = look_ups(redis)
     seen(client, token)
     assert look_ups(redis) == before
+
+
+def test_a_full_redis_tells_tokens_from_guesses(redis: Redis) -> None:
+    name = Mint(redis, Keys().mint).make()
+    redis.config_set("maxmemory", 1)
+    try:
+        other = Mint(redis, Keys().mint)
+        assert other.made(name) and not other.made(GUESS) and not other.made(f"{name}=")
+    finally:
+        redis.config_set("maxmemory", 0)
 
 
 def test_a_token_of_an_older_ringback_counts(limited: Limited, redis: Redis) -> None:
