@@ -48,7 +48,7 @@ from app.web.compressing import ready
 from app.web.fields import load
 from app.web.listing import MAX_VALUES
 from app.web.needs import needs
-from app.web.rates import RateLimits, check_calls, count_request, network, place_calls
+from app.web.rates import SESSION, RateLimits, check_calls, count_request, network, place_calls
 from app.web.services import service
 from app.web.shown import clean
 
@@ -182,7 +182,7 @@ def log_in() -> tuple[Response, int]:
         raise api_error("access_denied", cause="login")
     app, credential = found
     g.caller = Caller(app, accounts, address, session=True)
-    count_request(app.id)
+    count_request(app.id, SESSION)
     if accounts.is_disabled(app.id):
         raise api_error("app_disabled")
     response = jsonify(_who(app, accounts))

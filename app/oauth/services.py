@@ -32,11 +32,12 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 _CACHE_AGE = 0.5
 _CACHE_SIZE = 1024
 # Wrong secrets for one client from one address within so many seconds, after which every secret
-# is refused from there. The right one is not if the client had a token from this address within a
-# day: nobody behind the same address may lock it out.
+# is refused from there. The right one is not if this is one of the last addresses that the client
+# had a token from: nobody behind the same address may lock it out.
 _ATTEMPTS = 10
 _ATTEMPTS_WINDOW = 60
-_KNOWN_FOR = 86_400
+_MOST_KNOWN = 100
+_KNOWN_FOR = 30 * 86_400
 # The most pairs of a family that are looked for in each direction: a day of refreshing each minute.
 _MOST_PAIRS = 1500
 
@@ -141,7 +142,10 @@ class Tokens:
                 key = self._refresh(app, after)
                 pipe.set(key, kept.dumps(), ex=self._lifetime * _REFRESH_FACTOR)
             if address is not None:
-                pipe.set(self._known(app.client_id, address), 1, ex=_KNOWN_FOR)
+                known = self._known(app.client_id)
+                pipe.zadd(known, {address: self.now()})
+                pipe.zremrangebyrank(known, 0, -_MOST_KNOWN - 1)
+                pipe.expire(known, _KNOWN_FOR)
             pipe.execute()
         return Issued(access, refresh, self._lifetime, given)
 
@@ -235,8 +239,9 @@ class Tokens:
 
     def is_barred(self, client_id: str, address: str) -> bool:
         """Whether even the right secret is refused from the address after too many wrong ones."""
-        known = self._known(client_id, address)
-        return self.has_failed(client_id, address) and not self._redis.exists(known)
+        if not self.has_failed(client_id, address):
+            return False
+        return self._redis.zscore(self._known(client_id), address) is None
 
     def note_failure(self, client_id: str, address: str) -> None:
         """Count a wrong secret once, also where Redis was slow to answer."""
@@ -280,8 +285,8 @@ class Tokens:
     def _failures(self, client_id: str, address: str) -> str:
         return f"{self._prefix}failures:{client_id}:{address}"
 
-    def _known(self, client_id: str, address: str) -> str:
-        return f"{self._prefix}known:{client_id}:{address}"
+    def _known(self, client_id: str) -> str:
+        return f"{self._prefix}known:{client_id}"
 
 
 def _holder(app: App, secret: Credential) -> str:

@@ -19,7 +19,7 @@ from app.web import shown
 from app.web.auth import client_address
 from app.web.body import is_broken
 from app.web.needs import needs
-from app.web.rates import RateLimits, count_request, network
+from app.web.rates import SESSION, TOKEN, RateLimits, count_request, network
 from app.web.services import service
 
 # The stand-in for the secret of an unknown client, so that the answer takes as long.
@@ -59,7 +59,8 @@ def token() -> Response:
     grant = form.get("grant_type")
     if not grant:
         raise Refused("invalid_request", "grant_type is missing.")
-    client, secret = _client(form)
+    short = grant == "client_credentials" and _OFFLINE not in form.get("scope", "").split()
+    client, secret = _client(form, TOKEN if short else SESSION)
     tokens = service(Tokens)
     if grant == "client_credentials":
         # A client with the secret needs no refresh token (RFC 6749 section 4.4.3).
@@ -124,8 +125,9 @@ def _scopes(words: Iterable[str], most: Iterable[AppScope]) -> tuple[AppScope, .
     return scopes.parse(" ".join(named))
 
 
-def _client(form: dict[str, str]) -> tuple[App, Credential]:
-    """The client of the request and the secret that it came with. Raises Refused."""
+def _client(form: dict[str, str], requests: int = 1) -> tuple[App, Credential]:
+    """The client of the request, which counts as so many requests, and the secret that it came
+    with. Raises Refused."""
     tokens = service(Tokens)
     pairs = _credentials(form)
     client_id, address = pairs[0][0], client_address()
@@ -141,7 +143,7 @@ def _client(form: dict[str, str]) -> tuple[App, Credential]:
         if client and secret and client.counts(tokens.now) and secret.counts(tokens.now):
             if tokens.is_barred(client.client_id, counted):
                 raise Refused("slow_down", retry_after=_BARRED)
-            _within_limits(partial(count_request, client.id))
+            _within_limits(partial(count_request, client.id, requests))
             if accounts.is_disabled(client.id):
                 raise Refused("unauthorized_client")
             return client, secret

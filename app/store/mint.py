@@ -48,7 +48,8 @@ class Mint:
             key: Any = self._redis.get(self._name)
             if key is None:
                 # Not before: a Redis that is full takes no write.
-                self._redis.set(self._name, secrets.token_hex(32), nx=True)
-                key = self._redis.get(self._name)
+                new = secrets.token_hex(32).encode()
+                self._redis.set(self._name, new, nx=True)
+                key = self._redis.get(self._name) or new
             self._key, self._read_at = key, monotonic()
         return hmac.digest(self._key, body, hashlib.sha256)[:_TAG]

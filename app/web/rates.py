@@ -22,6 +22,9 @@ _COUNTED = "ringback.counted"
 _MOST = 10_000
 # The kinds of buckets, as headers and metrics name them: two of an app, one of an address.
 REQUESTS, CALLS, ADDRESS = "requests", "calls", "address"
+# As how many requests a token, and one with a refresh token or a session of the console, count:
+# Redis keeps each for hours.
+TOKEN, SESSION = 20, 100
 # The bits of an IPv6 address that one customer of a provider has for itself.
 _IPV6_PREFIX = 64
 
@@ -112,16 +115,17 @@ def _refusal(kind: str, wait: float) -> ApiError:
     return api_error("rate_limit_exceeded", retry_after=whole_seconds(wait), cause=kind)
 
 
-def count_request(app: str) -> None:
-    """Count the present request of an app, once. Raises ApiError 429. A hang-up ends what costs
-    money, so it has a reserve: it is refused only once the bucket owes as much as it holds."""
+def count_request(app: str, requests: int = 1) -> None:
+    """Count the present request of an app once, as so many requests. Raises ApiError 429. A hang-up
+    ends what costs money, so it has a reserve: it is refused only once the bucket owes as much as
+    it holds."""
     if _COUNTED in request.environ:
         return
     request.environ[_COUNTED] = True
     limits = service(RateLimits)
     if limits.policy:
         g.limited = app
-        limits.take(REQUESTS, app, reserve=request.method == "DELETE")
+        limits.take(REQUESTS, app, requests, reserve=request.method == "DELETE")
 
 
 def check_calls(app: str) -> None:

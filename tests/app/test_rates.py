@@ -259,19 +259,19 @@ def test_no_limit(limited: Limited) -> None:
 
 
 def test_an_issued_token_draws_from_its_app(limited: Limited) -> None:
-    client = limited(app_requests=1, app_requests_burst=3)
+    client = limited(app_requests=2, app_requests_burst=22)
+    # A token takes room in Redis.
     token = issued(client)
     assert client.get(LIST, headers=bearer(token)).status_code == 200
     assert client.get(LIST, headers=bearer(USER)).status_code == 200
     assert refused(client.get(LIST, headers=bearer(token)))
-    # Tokens take room in Redis.
     answer = ask_token(client)
     assert (answer.status_code, answer.json["error"]) == (429, "slow_down")
-    assert answer.headers["Retry-After"] == "1"
+    assert answer.headers["Retry-After"] == "10"
 
 
 def test_the_console_draws_from_the_app_too(limited: Limited) -> None:
-    client = limited(app_requests=1, app_requests_burst=3, app_calls=1, app_calls_burst=1)
+    client = limited(app_requests=1, app_requests_burst=102, app_calls=1, app_calls_burst=1)
     own = {"X-Ringback-Console": "1"}
     assert client.post("/console/api/session", headers=own, json={"token": USER}).status_code == 201
     path = "/console/api/calls/simple"
@@ -455,6 +455,15 @@ def test_a_client_is_known_where_it_had_a_token(limited: Limited) -> None:
     guess = ask_token(client, "2001:db8::2", client_secret="guess")
     assert (guess.status_code, guess.json["error"]) == (429, "slow_down")
     assert ask_token(client, "2001:db8::1").status_code == 200
+
+
+def test_few_addresses_of_a_client_are_known(limited: Limited, redis: Redis) -> None:
+    client = limited(app_requests=0)
+    for number in range(102):
+        issued(client, f"192.0.2.{number}")
+    (key,) = redis.keys("ringback:oauth:known:*")
+    assert redis.zcard(key) == 100 and redis.zscore(key, "192.0.2.101") is not None
+    assert 0 < redis.ttl(key) <= 30 * 86_400
 
 
 def test_guesses_of_clients_cost_redis_nothing(limited: Limited, redis: Redis) -> None:
