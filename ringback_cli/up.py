@@ -127,9 +127,9 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
             _ready("the simulator", stack, lambda: _accepts(settings.simulator_address))
             stack.started.append(f"Simulator  esl://:{SIMULATOR_PASSWORD}@{place}")
         addresses = switch_addresses(settings)
-        if not _free(settings.http_address):
+        if (why := _cannot_listen(settings.http_address)) is not None:
             if not ports.any_http:
-                raise StartFailed(f"RINGBACK_HTTP: {settings.http} is taken. Give another port.")
+                raise StartFailed(f"RINGBACK_HTTP: cannot listen on {settings.http}: {why}.")
             settings = replace(settings, http=f"127.0.0.1:{free_port()}")
         knows = settings.accounts is None and settings.demo == KNOWN
         if knows and settings.webhook_allow is None:
@@ -372,10 +372,12 @@ def _follows(settings: Settings, listener: str, switch: str) -> bool:
     return found[0] == listener.encode() and found[1] is not None
 
 
-def _free(address: tuple[str, int]) -> bool:
+def _cannot_listen(address: tuple[str, int]) -> str | None:
+    """Why the API could not listen on an address; None if it can."""
+    # As gunicorn takes an address.
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:
-        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
         with socket.create_server(address, family=family):
-            return True
-    except OSError:
-        return False
+            return None
+    except OSError as error:
+        return error.strerror

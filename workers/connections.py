@@ -31,6 +31,9 @@ _SLOWEST = 64 * 1024
 # The most connections of one server process, and the file descriptors that it needs for all else.
 _MOST = 10_000
 _OTHER_FILES = 256
+# Seconds between two requests of one address that were sent ahead of the answers. Usual clients
+# send none, and a client that reads no answer can keep a server busy by them.
+_PIPELINED = 0.01
 # Seconds between two lines in the log about an address with too many connections.
 _SAID_EVERY = 60.0
 
@@ -56,6 +59,9 @@ class Connection(GeventSocket):  # type: ignore[misc]
     _request: Any = None
     # Whether something of a request has come that gunicorn has not read the headers of.
     begun = False
+    # Whether the client sent this request before it had the answer to the one before.
+    is_pipelined = False
+    _has_received = False
     # Monotonic seconds: when the body must be here and when the answer must be sent. None before.
     _body_until: float | None = None
     _sent_until: float | None = None
@@ -64,6 +70,7 @@ class Connection(GeventSocket):  # type: ignore[misc]
     def begin(self, request: Any) -> None:
         """Note that the headers of a request are here: from now on its body comes."""
         self._request = request
+        self.is_pipelined, self._has_received = not self._has_received, False
         self._body_until, self._sent_until = time.monotonic() + self.limits.body, None
 
     def end(self) -> None:
@@ -80,6 +87,7 @@ class Connection(GeventSocket):  # type: ignore[misc]
         if self._body_until is None:
             data: bytes = super().recv(*args)
             self.begun = self.begun or bool(data)
+            self._has_received = True
             return data
         # What is here already is taken, however late Ringback comes to read it.
         self.timeout = max(0.0, self._body_until - time.monotonic())
@@ -127,17 +135,16 @@ class Addresses:
     def __init__(self, most: int) -> None:
         self._most = most
         self._count: Counter[str] = Counter()
+        # Monotonic seconds when the next request that was sent ahead has its turn.
+        self._turn: dict[str, float] = {}
         self._said = -_SAID_EVERY
 
     @contextmanager
     def counted(self, address: str) -> Iterator[bool]:
         """Count a connection, or a request by a proxy, until it ends. Yields False if the address
         has too many."""
-        if not self._most:
-            yield True
-            return
         key = network(address)
-        if self._count[key] >= self._most:
+        if self._most and self._count[key] >= self._most:
             self._say(key)
             yield False
             return
@@ -148,6 +155,14 @@ class Addresses:
             self._count[key] -= 1
             if not self._count[key]:
                 del self._count[key]
+                self._turn.pop(key, None)
+
+    def pause(self, address: str) -> float:
+        """Seconds before a request that the client has sent ahead: all connections of the address
+        together get one such request served in each _PIPELINED seconds."""
+        now, key = time.monotonic(), network(address)
+        self._turn[key] = turn = max(now, self._turn.get(key, now)) + _PIPELINED
+        return turn - now
 
     def _say(self, key: str) -> None:
         now = time.monotonic()

@@ -105,18 +105,19 @@ class _GunicornWorker(GeventWorker):  # type: ignore[misc]
         return gevent.Timeout(self.cfg.keepalive, HeadersTimeout())
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        connection = limited(client, self.limits)
         if is_proxy(addr[0], self.proxies):
-            super().handle(listener, connection, addr)
+            super().handle(listener, limited(client, self.limits), addr)
             return
         with self.addresses.counted(addr[0]) as has_room:
             if has_room:
-                super().handle(listener, connection, addr)
+                super().handle(listener, limited(client, self.limits), addr)
             else:
-                _refuse(connection)
+                _refuse(client)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         sock.begin(req)
+        # Clients take turns, whatever they send at once.
+        gevent.sleep(self.addresses.pause(addr[0]) if sock.is_pipelined else 0)
         try:
             if not is_proxy(addr[0], self.proxies):
                 super().handle_request(listener_name, req, sock, addr)
@@ -133,8 +134,6 @@ class _GunicornWorker(GeventWorker):  # type: ignore[misc]
             logs.unbind_request()
         finally:
             sock.end()
-        # A client that sends many requests at once takes turns with the others.
-        gevent.sleep(0)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request in place of the application, which has perhaps not seen it."""

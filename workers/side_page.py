@@ -92,7 +92,7 @@ def listen(settings: Settings) -> Any:
     if address is None:
         return None
     try:
-        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         listener = socket.create_server(address, family=family)
     except OSError as error:
         raise _taken(settings, error) from error

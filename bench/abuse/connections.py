@@ -29,11 +29,14 @@ def hold(
     opened = 0
     while not stop.is_set():
         held = [each for each in held if _is_open(each, then)]
-        while len(held) < COUNT and not stop.is_set():
+        missing = COUNT - len(held)
+        for _ in range(missing):
             with contextlib.suppress(OSError):
                 held.append(_opened(stack, text))
                 opened += 1
-        stop.wait(1.0)
+            # Over a second, since each connection is also looked at and sent to once a second.
+            stop.wait(1.0 / COUNT)
+        stop.wait(1.0 - missing / COUNT)
     watching.join()
     for each in held:
         each.close()

@@ -20,6 +20,7 @@ from tests.integration.test_processes import BIN, environment
 HERE, THERE, PROXY = "127.0.0.1", "127.0.0.2", "127.0.0.9"
 MOST = 20
 FORM = "Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+LENGTH = "Content-Length: 100\r\n\r\n"
 FILE = "/console/static/uplot/uplot.js"
 
 
@@ -126,6 +127,30 @@ def test_a_client_that_reads_nothing_is_cut(server: Server) -> None:
     except ConnectionResetError:
         answers = ""
     assert answers.count("HTTP/1.1 200 OK") < asked
+
+
+def test_a_stream_goes_on(server: Server) -> None:
+    """The time for the sending of an answer is for each part of a stream."""
+    headers = "Host: localhost\r\nAuthorization: Bearer demo-user-token\r\n"
+    stream = server.connect(f"GET /uapi/phoneCalls/@me/events HTTP/1.1\r\n{headers}\r\n")
+    text = ""
+    while "\r\n\r\n" not in text:
+        text += stream.recv(65_536).decode()
+    assert text.startswith("HTTP/1.1 200 ")
+    body = json.dumps({"extension": "210", "phoneCallView": [{"source": "1", "destination": "2"}]})
+    for _ in range(2):
+        # By then the time of an answer is over, and that of a body.
+        is_timeout(whole(server.connect(f"POST /oauth/token HTTP/1.1\r\n{FORM}{LENGTH}")))
+        length = f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        placed = server.connect(
+            f"POST /uapi/phoneCalls/@me/simple HTTP/1.1\r\n{headers}{length}{body}"
+        )
+        call_id = json.loads(whole(placed).partition("\r\n\r\n")[2])[0]["id"]
+        while call_id not in text:
+            part = stream.recv(65_536).decode()
+            assert part, "the stream has ended"
+            text += part
+    stream.close()
 
 
 def test_one_address_does_not_take_all_connections(server: Server) -> None:

@@ -26,6 +26,16 @@ def test_what_counts_as_one_address(address: str, counted: str) -> None:
     assert network(address) == counted
 
 
+def test_requests_sent_ahead_take_turns() -> None:
+    addresses = Addresses(10)
+    with addresses.counted("192.0.2.1"):
+        first, second = addresses.pause("192.0.2.1"), addresses.pause("192.0.2.1")
+        assert first < second
+        # Nobody waits for another address.
+        assert addresses.pause("192.0.2.2") <= first
+    assert addresses.pause("192.0.2.1") <= first
+
+
 def test_what_ends_counts_no_more() -> None:
     addresses = Addresses(1)
     for _ in range(2):
