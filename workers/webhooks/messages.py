@@ -184,8 +184,8 @@ class Messages:
         """The streams with dead letters; with an app, those that may have some of it. An older
         version has those of all apps in one."""
         apps: Any = self._redis.hkeys(f"{self._prefix}sizes") if app is None else [app.encode()]
-        dead = self._keys.dead_letters
-        return [dead, *(f"{dead}:{each.decode()}" for each in apps)]
+        of_apps = [self._keys.dead_letters_of(each.decode()) for each in apps]
+        return [self._keys.dead_letters, *of_apps]
 
     def _letters_of(self, key: str) -> Iterator[DeadLetter]:
         start = "-"
