@@ -438,9 +438,11 @@ class Eraser:
         count, end = 0, time.monotonic() + _SENDING
         while True:
             found = 0
-            match = f"{_plain(self._keys.webhooks)}lane:*"
-            for some in _parts(self._redis.scan_iter(match=match, count=1000)):
-                found += sum(map(self._lane, some))
+            # In lanes, and on their way from the outbox to these.
+            for kind in ("lane", "in"):
+                match = f"{_plain(self._keys.webhooks)}{kind}:*"
+                for some in _parts(self._redis.scan_iter(match=match, count=1000)):
+                    found += sum(map(self._lane, some))
             count = max(count, found)
             if not found or not self._write or time.monotonic() >= end:
                 return count

@@ -811,6 +811,30 @@ def test_one_script_takes_so_much_at_most(redis: Redis, monkeypatch: pytest.Monk
     assert list(map(len, claims)) == [3, 3, 3, 3, 0]
 
 
+def test_an_organization_with_many_call_events_leaves_others_their_turn(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the entries of a call become messages in their order."""
+    told = Told(redis, OWN)
+    monkeypatch.setattr("workers.webhooks.messages._EVENTS_AT_ONCE", 3)
+    for port in range(1, 5):
+        told.want(f"http://127.0.0.1:{port}", [DIAL_OUT])
+    for number in range(1, 20):
+        told.talk(number, TALK[:1])
+    other = replace(call([DESK], [CALLED]), extension="0009*100", app="quiet")
+    callback = {"url": "http://127.0.0.1:9", "events": EVENTS, "target": "quiet http://127.0.0.1:9"}
+    told.talk(100, TALK, replace(other, status_callback=json.dumps(callback)))
+    # A step turns one call into messages, and every other step begins with this one's.
+    for _ in range(4):
+        told.messages.route()
+    assert redis.exists(f"{told.keys.webhooks}targets:quiet")
+    while told.messages.route():
+        pass
+    lane = f"{told.keys.webhooks}lane:{100:020x}|quiet|quiet http://127.0.0.1:9"
+    texts: Any = redis.lrange(lane, 0, -1)
+    assert [json.loads(text)["status"]["event"] for text in texts] == list(EVENTS)
+
+
 def test_an_app_with_many_hosts_leaves_room_for_others(redis: Redis) -> None:
     told = Told(redis, OWN)
     for port in range(1, 61):

@@ -86,16 +86,18 @@ class Messages:
         self._route, self._claim, self._finish, self._replay, self._sweep = (
             redis.register_script(shared + script) for script in scripts
         )
-        # With which of the apps the next claim begins.
+        # With which organization or app the next step begins.
         self._turn = 0
 
     def route(self) -> int:
-        """Turn the oldest entries of the outbox into messages. Returns the number of entries."""
+        """Turn entries of the outbox into messages, those of each organization in turn. Returns the
+        number of entries."""
+        self._turn += 1
         count: int = self._route(
             keys=[self._keys.outbox],
             args=[
                 *(events_key(self._keys, ""), self._prefix, _ENTRIES_AT_ONCE),
-                *(_MOST_WAITING, _MOST_DEAD, _MOST_DEAD_BYTES, _EVENTS_AT_ONCE),
+                *(_MOST_WAITING, _MOST_DEAD, _MOST_DEAD_BYTES, _EVENTS_AT_ONCE, self._turn),
             ],
         )
         return count
