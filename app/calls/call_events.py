@@ -46,7 +46,8 @@ def outbox(old: Call | None, new: Call) -> Sequence[tuple[list[str], dict[str, s
 
     A holder is an extension, or has all calls of a user, an organization or an app (:func:`wide`).
     An entry holds ``type``, ``extension``, ``owner`` (the id of the user whose extension it is in
-    this call), ``for`` (the holders with blanks between) and the parameters that a URL is told
+    this call), ``organization`` (the number of the one that is charged), ``for`` (the holders with
+    blanks between) and the parameters that a URL is told
     (docs/internals/uapi.md#what-a-url-is-told); a parameter without a value is empty. There is no
     entry after a call's end, nor for a holder that has left the call: the receiver has its Hangup
     already.
@@ -270,6 +271,7 @@ def _entry(
         "type": str(kind),
         "extension": extension,
         "owner": _owner(call, extension) or "",
+        "organization": organization_of(call.extension),
         "for": " ".join(holders),
         "CallID": call.id,
         "CallerIDNum": number.rstrip(">"),

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 
 from app.calls.model import SECRETS, Call, State, evolve, to_hash
+from app.calls.sight import organization_of
 
 RINGING, ANSWERED, BRIDGED, ENDED = EVENTS = ("ringing", "answered", "bridged", "ended")
 
@@ -31,6 +32,7 @@ def outbox(old: Call | None, new: Call) -> Iterator[dict[str, str]]:
         if name in wanted:
             yield {
                 "CallID": new.id,
+                "organization": organization_of(new.extension),
                 "callback": json.dumps({**callback, "app": new.app}),
                 "event": name,
                 "time": f"{after[name]:.6f}",

@@ -130,13 +130,14 @@ class RedisGauges(Collector):
             pipe.eval(_DEAD_LETTERS, 1, keys.dead_letters, f"{keys.webhooks}sizes")
             pipe.xrange(keys.outbox, count=1)
             pipe.zrange(keys.webhook_apps, 0, 0, withscores=True)
-            waiting, overdue, dead, outbox, apps = pipe.execute()
+            pipe.zrange(f"{keys.webhooks}incoming", 0, 0, withscores=True)
+            waiting, overdue, dead, outbox, apps, incoming = pipe.execute()
         yield _family(registry.CALLS_WAITING, [((), waiting)])
         yield _family(registry.CALLS_OVERDUE, [((), overdue)])
         yield _family(registry.WEBHOOK_DEAD_LETTERS, [((), dead)])
-        # The oldest event that is not a message yet, and the time when the first message is due.
+        # The oldest events that are no messages yet, and the time when the first message is due.
         since = [int(entry.partition(b"-")[0]) / 1000 for entry, _ in outbox]
-        since += [due for _, due in apps]
+        since += [due for _, due in (*apps, *incoming)]
         yield _family(registry.WEBHOOK_LAG, [((), max(0.0, now - min(since, default=now)))])
 
 

@@ -9,6 +9,7 @@ import orjson
 from redis import Redis
 
 from app.calls.call_events import sample
+from app.calls.sight import organization_of
 from app.phone_call_events.model import PhoneCallEvent
 from app.store.keys import Keys
 from app.web.urls import target
@@ -82,6 +83,7 @@ class EventStore:
         told = {
             "type": str(event.type),
             "extension": extension,
+            "organization": organization_of(extension),
             "for": holder,
             "test": event.id,
             **sample(event.type, extension, call_id, now),

@@ -234,9 +234,15 @@ class Eraser:
         keys = self._keys
         for key in (keys.audit, keys.audit_calls):
             rewrite(self._redis, key, self._audited, since=since)
-        rewrite(self._redis, keys.dead_letters, self._letter, since=since)
+        apps: Any = self._redis.hkeys(f"{keys.webhooks}sizes")
+        for key in (keys.dead_letters, *map(keys.dead_letters_of, map(bytes.decode, apps))):
+            rewrite(self._redis, key, self._letter, since=since)
         self._outbox()
-        for target in self._redis.zrange(keys.webhook_targets, 0, -1):
+        apps = self._redis.zrange(keys.webhook_apps, 0, -1)
+        targets: list[bytes] = list(self._redis.zrange(keys.webhook_targets, 0, -1))
+        for app in apps:
+            targets += self._redis.zrange(keys.webhook_targets_of(app.decode()), 0, -1)
+        for target in targets:
             lanes = self._redis.zrange(f"{keys.webhooks}due:{target.decode()}", 0, -1)
             for lane in map(bytes.decode, lanes):
                 if lane.startswith(f"{call.id}|"):
@@ -432,9 +438,11 @@ class Eraser:
         count, end = 0, time.monotonic() + _SENDING
         while True:
             found = 0
-            match = f"{_plain(self._keys.webhooks)}lane:*"
-            for some in _parts(self._redis.scan_iter(match=match, count=1000)):
-                found += sum(map(self._lane, some))
+            # In lanes, and on their way from the outbox to these.
+            for kind in ("lane", "in"):
+                match = f"{_plain(self._keys.webhooks)}{kind}:*"
+                for some in _parts(self._redis.scan_iter(match=match, count=1000)):
+                    found += sum(map(self._lane, some))
             count = max(count, found)
             if not found or not self._write or time.monotonic() >= end:
                 return count

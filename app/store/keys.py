@@ -40,6 +40,12 @@ class Keys:
         # The live calls that are to be erased when they have ended.
         self.erasing = f"{prefix}erasing"
 
+    def webhook_targets_of(self, app: str) -> str:
+        return f"{self.webhook_targets}:{app}"
+
+    def dead_letters_of(self, app: str) -> str:
+        return f"{self.dead_letters}:{app}"
+
     def call(self, call_id: str) -> str:
         return f"{self.prefix}call:{{{call_id}}}"
 

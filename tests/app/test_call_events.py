@@ -127,6 +127,7 @@ def test_a_call_between_two_extensions() -> None:
             "type": entry["type"],
             "extension": extension,
             "owner": entry["owner"],
+            "organization": "0003",
             "for": entry["for"],
             "CallStatus": entry["CallStatus"],
             "CallFlow": flow,

@@ -384,7 +384,7 @@ def test_webhooks_are_described_as_they_are_sent(document: Any) -> None:
     rings = report_leg(made, LegReport("uuid-a1", created=1.0, ringing=1.0))
     ((_, event),) = call_events.outbox(made, rings)
     # These say to whom the event goes, and are not sent.
-    own = ("type", "extension", "owner", "for")
+    own = ("type", "extension", "owner", "organization", "for")
     sent = {name: text for name, text in event.items() if name not in own}
     tested = call_events.sample(0, DESK, "test", 1.0)
     assert set(sent) | set(tested) == set(schemas["CallEvent"]["properties"])

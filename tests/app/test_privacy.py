@@ -135,7 +135,8 @@ def fill(redis: Redis) -> tuple[Call, Call, Call]:
     parameters = {"CallID": call.id, "CallerNumber": NUMBER, "CalleeName": "Jane"}
     message = {"id": "m", "attempts": 1, "extension": "0003*210", "parameters": parameters}
     letter = {"target": "demo-user a.example", "lane": call.id, "reason": "500"}
-    redis.xadd(keys.dead_letters, {**letter, "message": json.dumps(message)})
+    for key in (keys.dead_letters, keys.dead_letters_of("demo-user")):
+        redis.xadd(key, {**letter, "message": json.dumps(message)})
     redis.rpush(f"{keys.webhooks}lane:{call.id}|demo-user|x", json.dumps(message))
     redis.xadd(keys.outbox, {"CallID": call.id, "type": "2", "CallerNumber": NUMBER})
     redis.xadd(keys.audit, {"at": "1.0", "kind": "app", "what": "Transfer", "data": NUMBER})
@@ -168,7 +169,7 @@ def test_it_is_gone_from_everything(run: Run, redis: Redis) -> None:
     } == {
         "calls": 1,
         "records": 2,
-        "dead_letters": 1,
+        "dead_letters": 2,
         "jobs": 2,
         "nonces": 1,
     }
@@ -205,6 +206,19 @@ def test_it_is_gone_from_everything(run: Run, redis: Redis) -> None:
     accounts = AccountStore(redis, keys).current()
     assert finish(redis, keys, accounts, NO_FILES, Who("operator", "@api")) == 0
     end(redis, live)
+    # What it has told meanwhile, as the webhooks process keeps it for each app.
+    about = {"CallID": live.id, "CallerNumber": NUMBER}
+    text = json.dumps({"id": "n", "attempts": 0, "extension": "0003*210", "parameters": about})
+    target = "demo-user http://a.example:80"
+    lane = f"{live.id}|{target}"
+    letter: Any = {"target": target, "lane": lane, "message": text, "reason": "500"}
+    redis.xadd(keys.dead_letters_of("demo-user"), letter)
+    redis.hset(f"{keys.webhooks}sizes", "demo-user", "1")
+    redis.rpush(f"{keys.webhooks}lane:{lane}", text)
+    redis.zadd(f"{keys.webhooks}due:{target}", {lane: 1.0})
+    redis.zadd(keys.webhook_targets_of("demo-user"), {target: 1.0})
+    redis.zadd(keys.webhook_apps, {"demo-user": 1.0})
+    assert len(holders(redis)) > 2
     assert finish(redis, keys, accounts, NO_FILES, Who("operator", "@api")) == 1
     assert holders(redis) == []
     assert run(NUMBER)["live_calls"] == []

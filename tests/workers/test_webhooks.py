@@ -26,7 +26,7 @@ from app.accounts.model import App, Level, User
 from app.accounts.schemas import AppSchema
 from app.accounts.scopes import AppScope
 from app.accounts.store import AccountStore, read_accounts
-from app.calls.call_events import ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP, wide
+from app.calls.call_events import ANSWER_IN, ANSWER_OUT, DIAL_IN, DIAL_OUT, HANGUP, wide
 from app.calls.model import Call
 from app.calls.status_callback import EVENTS
 from app.calls.transitions import LegReport, report_leg
@@ -433,12 +433,26 @@ def test_an_app_that_may_not_see_the_calls_any_more(
     )
     AccountStore(redis, told.keys).replace(another, demo=True)
     ids = told.talk(1)
+    # An older version does not say whose call it was that it tells of.
+    for owner in ("12", "13"):
+        event = PhoneCallEvent(
+            f"of-{owner}",
+            *(ANSWER_IN, f"{receiver.url}/{owner}", POST, ENABLED, "", 1.0, "demo-organization"),
+            owner,
+        )
+        assert told.events.replace(DESK, None, event)
+    entry: Any = {"type": str(ANSWER_IN), "extension": DESK, "CallID": "a" * 20}
+    redis.xadd(told.keys.outbox, entry)
     with delivering(quick(redis_url, key_prefix=OWN)):
-        assert receiver.next()["id"] == told.id(1, DIAL_IN, CALLED)
+        eventually(lambda: len(receiver.seen) == 2)
         eventually(told.is_idle)
-    assert told.letters() == ids and len(receiver.seen) == 1
-    reasons = {letter.reason for letter in told.messages.dead_letters()}
-    assert reasons == {f"app demo-user may no longer see {DESK}"}
+    assert {r["path"] for r in receiver.seen} == {"/", "/13"}
+    assert told.id(1, DIAL_IN, CALLED) in [request["id"] for request in receiver.seen]
+    reasons = Counter(letter.reason for letter in told.messages.dead_letters())
+    assert reasons == {
+        f"app demo-user may no longer see {DESK}": len(ids),
+        f"{DESK} has another owner now": 1,
+    }
 
 
 def test_call_events_stay_with_the_owner_of_the_extension(redis: Redis) -> None:
@@ -467,33 +481,6 @@ def test_call_events_stay_with_the_owner_of_the_extension(redis: Redis) -> None:
         told.messages.done(each)
     taken = told.messages.claim(lease=60.0, most=9, **FREE)
     assert found | {(int(e.call_id, 16), e.message["event"]) for e in taken} == firsts
-
-
-def test_what_an_older_version_told_is_not_for_the_next_owners_predecessor(
-    redis: Redis, receiver: Receiver, redis_url: str
-) -> None:
-    """It does not say whose call it was."""
-    told = Told(redis, OWN)
-    accounts = told.accounts
-    desk = replace(accounts.extensions[DESK], owner="13")
-    another = replace(
-        accounts,
-        users={**accounts.users, "13": User("13", "0003")},
-        extensions={**accounts.extensions, DESK: desk},
-    )
-    AccountStore(redis, told.keys).replace(another, demo=True)
-    app = "demo-organization"
-    for owner in ("12", "13"):
-        url = f"{receiver.url}/{owner}"
-        event = PhoneCallEvent(owner, DIAL_OUT, url, POST, ENABLED, "", 1.0, app, owner=owner)
-        assert told.events.replace(DESK, None, event)
-    entry: Any = {"type": str(DIAL_OUT), "extension": DESK, "CallID": "a" * 20}
-    redis.xadd(told.keys.outbox, entry)
-    with delivering(quick(redis_url, key_prefix=OWN)):
-        assert receiver.next()["path"] == "/13"
-        eventually(told.is_idle)
-    (letter,) = told.messages.dead_letters()
-    assert letter.reason == f"{DESK} has another owner now" and len(receiver.seen) == 1
 
 
 def test_holders_of_all_calls_are_told_once(told: Told, receiver: Receiver, delivery: None) -> None:
@@ -822,6 +809,30 @@ def test_one_script_takes_so_much_at_most(redis: Redis, monkeypatch: pytest.Monk
     assert [told.messages.route() for _ in range(3)] == [2, 1, 0]
     claims = [told.messages.claim(lease=9.0, most=99, **FREE) for _ in range(5)]
     assert list(map(len, claims)) == [3, 3, 3, 3, 0]
+
+
+def test_an_organization_with_many_call_events_leaves_others_their_turn(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the entries of a call become messages in their order."""
+    told = Told(redis, OWN)
+    monkeypatch.setattr("workers.webhooks.messages._EVENTS_AT_ONCE", 3)
+    for port in range(1, 5):
+        told.want(f"http://127.0.0.1:{port}", [DIAL_OUT])
+    for number in range(1, 20):
+        told.talk(number, TALK[:1])
+    other = replace(call([DESK], [CALLED]), extension="0009*100", app="quiet")
+    callback = {"url": "http://127.0.0.1:9", "events": EVENTS, "target": "quiet http://127.0.0.1:9"}
+    told.talk(100, TALK, replace(other, status_callback=json.dumps(callback)))
+    # A step turns one call into messages, and every other step begins with this one's.
+    for _ in range(4):
+        told.messages.route()
+    assert redis.exists(f"{told.keys.webhooks}targets:quiet")
+    while told.messages.route():
+        pass
+    lane = f"{told.keys.webhooks}lane:{100:020x}|quiet|quiet http://127.0.0.1:9"
+    texts: Any = redis.lrange(lane, 0, -1)
+    assert [json.loads(text)["status"]["event"] for text in texts] == list(EVENTS)
 
 
 def test_an_app_with_many_hosts_leaves_room_for_others(redis: Redis) -> None:

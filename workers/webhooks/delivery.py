@@ -108,11 +108,11 @@ class Delivery:
         while not self._stopping.is_set():
             try:
                 # Wait for any entry: `route` removes the entries that it has turned into messages.
+                # A process that has died may have left some on their way.
                 block = int(BLOCK_LIMIT * 1000)
-                if self._redis.xread({self._outbox: "0"}, count=1, block=block):
-                    # All that is there: one app's flood holds up the others until it is routed.
-                    while self._messages.route() and not self._stopping.is_set():
-                        self._wake.set()
+                self._redis.xread({self._outbox: "0"}, count=1, block=block)
+                while self._messages.route() and not self._stopping.is_set():
+                    self._wake.set()
             except RedisError as error:
                 self._pause(error)
 

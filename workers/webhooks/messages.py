@@ -86,16 +86,18 @@ class Messages:
         self._route, self._claim, self._finish, self._replay, self._sweep = (
             redis.register_script(shared + script) for script in scripts
         )
-        # With which of the apps the next claim begins.
+        # With which organization or app the next step begins.
         self._turn = 0
 
     def route(self) -> int:
-        """Turn the oldest entries of the outbox into messages. Returns the number of entries."""
+        """Turn entries of the outbox into messages, those of each organization in turn. Returns the
+        number of entries."""
+        self._turn += 1
         count: int = self._route(
             keys=[self._keys.outbox],
             args=[
                 *(events_key(self._keys, ""), self._prefix, _ENTRIES_AT_ONCE),
-                *(_MOST_WAITING, _MOST_DEAD, _MOST_DEAD_BYTES, _EVENTS_AT_ONCE),
+                *(_MOST_WAITING, _MOST_DEAD, _MOST_DEAD_BYTES, _EVENTS_AT_ONCE, self._turn),
             ],
         )
         return count
@@ -184,8 +186,8 @@ class Messages:
         """The streams with dead letters; with an app, those that may have some of it. An older
         version has those of all apps in one."""
         apps: Any = self._redis.hkeys(f"{self._prefix}sizes") if app is None else [app.encode()]
-        dead = self._keys.dead_letters
-        return [dead, *(f"{dead}:{each.decode()}" for each in apps)]
+        of_apps = [self._keys.dead_letters_of(each.decode()) for each in apps]
+        return [self._keys.dead_letters, *of_apps]
 
     def _letters_of(self, key: str) -> Iterator[DeadLetter]:
         start = "-"
