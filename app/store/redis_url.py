@@ -45,9 +45,9 @@ def parse(url: str) -> RedisUrl:
     scheme, colon, rest = url.partition("://")
     if not colon or scheme not in _SCHEMES:
         raise SettingsError(f"RINGBACK_REDIS_URL must begin with {_FORMS}.")
-    place, _, query = rest.partition("?")
-    # The last @: a password may hold one.
-    credentials, _, place = place.rpartition("@")
+    # The last @: a password may hold one, and a / or ? too.
+    credentials, _, place = rest.rpartition("@")
+    place, _, query = place.partition("?")
     hosts, _, path = place.partition("/")
     with_sentinel = scheme.endswith("+sentinel")
     options, tls, sentinel_options = _options(query, scheme.startswith("rediss"), with_sentinel)
@@ -80,12 +80,21 @@ def parse(url: str) -> RedisUrl:
 def _host_port(text: str, port: int) -> tuple[str, int]:
     found = _HOST_PORT.fullmatch(text)
     number = int(found["port"] or port) if found and len(found["port"] or "") < 6 else 0
-    if found is None or not 0 < number < 65_536:
+    host = found and (found["ipv6"] or found["host"] or "localhost")
+    if not host or not _is_host(host) or not 0 < number < 65_536:
         raise SettingsError(
             "RINGBACK_REDIS_URL has a bad host or port: write host:port, an IPv6 address in"
-            " brackets, and '@', '/', '?' and '%' of a password as %40, %2F, %3F and %25."
+            " brackets, and '@' and '%' of a password or an option as %40 and %25."
         )
-    return found["ipv6"] or found["host"] or "localhost", number
+    return host, number
+
+
+def _is_host(text: str) -> bool:
+    """Whether DNS can have this name, which a socket refuses otherwise. An address is one too."""
+    try:
+        return bool(text.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _options(

@@ -27,6 +27,10 @@ from app.store.redis_url import RedisUrl, parse
             ),
         ),
         (
+            "redis://:a/b?c=d@h",
+            RedisUrl([("h", 6379)], None, None, None, {"password": "a/b?c=d"}, {}),
+        ),
+        (
             "rediss://:p@h/0?ssl_ca_certs=/a.pem&ssl_check_hostname=False&ssl_cert_reqs=none",
             RedisUrl(
                 *([("h", 6379)], None, None),
@@ -72,6 +76,9 @@ def test_parse(url: str, expected: RedisUrl) -> None:
         ("redis://:SECRET@h:0", "bad host or port"),
         ("redis://:SECRET@h:65536", "bad host or port"),
         ("redis://:SECRET@::1", "bad host or port"),
+        ("redis://:SECRET@.h", "bad host or port"),
+        (f"redis://:SECRET@{'h' * 64}", "bad host or port"),
+        ("redis://:1234?SECRET=x@h:y", "bad host or port"),
         ("redis://:SECRET@a,b", "only Sentinels"),
         ("redis://:SECRET@h/x", "the database must be a whole number"),
         ("redis+sentinel://", "/service/db"),
