@@ -59,7 +59,8 @@ def parse(url: str) -> RedisUrl:
         # As redis-py reads it: the database is an option.
         if hosts or not path:
             raise SettingsError("RINGBACK_REDIS_URL must be unix:///path/of/the/socket?db=0.")
-        return RedisUrl([], None, unquote(f"/{path}"), None, options, {})
+        path = _parsed("the path", unquote(f"/{path}"), _path)
+        return RedisUrl([], None, path, None, options, {})
     service = None
     if with_sentinel:
         service, _, path = path.partition("/")
@@ -159,7 +160,7 @@ def _name(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/"):
+    if not text.startswith("/") or "\0" in text:
         raise ValueError("an absolute path")
     return text
 
@@ -175,8 +176,8 @@ def _seconds(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0.1 <= number <= 60:
-        raise ValueError("a number of seconds from 0.1 to 60")
+    if not 0.1 <= number <= 5:
+        raise ValueError("a number of seconds from 0.1 to 5")
     return number
 
 
