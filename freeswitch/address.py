@@ -14,7 +14,7 @@ _HOST_PORT = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%[^\]\s]+)?)\]|(?P<host>[^\[\]:/?#\s]+))(?::(?P<port>[0-9]*))?"
 )
 # A host name, or an IP address.
-_CERTIFIED = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
+_CERTIFIED = re.compile(r"[A-Za-z0-9_:%-][A-Za-z0-9_.:%-]{0,254}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 

@@ -90,11 +90,14 @@ def sentinel_with_tls(folder: Path, shown: Certificate) -> Iterator[Sentinels]:
         process = exits.enter_context(_server(folder / "master", *_redis(master, shown)))
         of = ("replicaof", "127.0.0.1", str(master))
         exits.enter_context(_server(folder / "replica", *_redis(replica, shown), of))
+        # A Sentinel that begins before its master counts it as down.
+        for one in (master, replica):
+            await_ready(f"rediss://{LOGIN}127.0.0.1:{one}/0?ssl_ca_certs={shown.ca}")
         watching = [
             ("requirepass", SENTINEL_PASSWORD),
             ("sentinel", "monitor", SERVICE, "127.0.0.1", str(master), "1"),
             ("sentinel", "auth-pass", SERVICE, PASSWORD),
-            ("sentinel", "down-after-milliseconds", SERVICE, "500"),
+            ("sentinel", "down-after-milliseconds", SERVICE, "2000"),
             ("sentinel", "failover-timeout", SERVICE, "3000"),
         ]
         exits.enter_context(

@@ -127,7 +127,7 @@ def connect(
     be used.
     """
     options = {
-        "socket_connect_timeout": min(2.0, timeout),
+        "socket_connect_timeout": 2.0,
         # A blocking command takes less than this: see BLOCK_LIMIT.
         "socket_timeout": timeout,
         "socket_keepalive": True,
@@ -146,6 +146,7 @@ def connect(
     address = redis_url.parse(url)
     tls = {} if address.tls is None else {"tls": _tls_context(address.tls)}
     options |= {**address.options, **tls}
+    options["socket_connect_timeout"] = min(options["socket_connect_timeout"], timeout)
     if connections is not None:
         options |= {"max_connections": connections, "timeout": _TURN}
     if address.service is not None:

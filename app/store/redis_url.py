@@ -45,9 +45,9 @@ def parse(url: str) -> RedisUrl:
     scheme, colon, rest = url.partition("://")
     if not colon or scheme not in _SCHEMES:
         raise SettingsError(f"RINGBACK_REDIS_URL must begin with {_FORMS}.")
-    place, _, query = rest.partition("?")
-    # The last @: a password may hold one.
-    credentials, _, place = place.rpartition("@")
+    # The last @: a password may hold one, and a / or ? too.
+    credentials, _, place = rest.rpartition("@")
+    place, _, query = place.partition("?")
     hosts, _, path = place.partition("/")
     with_sentinel = scheme.endswith("+sentinel")
     options, tls, sentinel_options = _options(query, scheme.startswith("rediss"), with_sentinel)
@@ -59,7 +59,8 @@ def parse(url: str) -> RedisUrl:
         # As redis-py reads it: the database is an option.
         if hosts or not path:
             raise SettingsError("RINGBACK_REDIS_URL must be unix:///path/of/the/socket?db=0.")
-        return RedisUrl([], None, unquote(f"/{path}"), None, options, {})
+        path = _parsed("the path", unquote(f"/{path}"), _path)
+        return RedisUrl([], None, path, None, options, {})
     service = None
     if with_sentinel:
         service, _, path = path.partition("/")
@@ -80,12 +81,21 @@ def parse(url: str) -> RedisUrl:
 def _host_port(text: str, port: int) -> tuple[str, int]:
     found = _HOST_PORT.fullmatch(text)
     number = int(found["port"] or port) if found and len(found["port"] or "") < 6 else 0
-    if found is None or not 0 < number < 65_536:
+    host = found and (found["ipv6"] or found["host"] or "localhost")
+    if not host or not _is_host(host) or not 0 < number < 65_536:
         raise SettingsError(
             "RINGBACK_REDIS_URL has a bad host or port: write host:port, an IPv6 address in"
-            " brackets, and '@', '/', '?' and '%' of a password as %40, %2F, %3F and %25."
+            " brackets, and '@' and '%' of a password or an option as %40 and %25."
         )
-    return found["ipv6"] or found["host"] or "localhost", number
+    return host, number
+
+
+def _is_host(text: str) -> bool:
+    """Whether DNS can have this name, which a socket refuses otherwise. An address is one too."""
+    try:
+        return bool(text.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _options(
@@ -150,7 +160,7 @@ def _name(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/"):
+    if not text.startswith("/") or "\0" in text:
         raise ValueError("an absolute path")
     return text
 
@@ -166,8 +176,8 @@ def _seconds(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0.1 <= number <= 60:
-        raise ValueError("a number of seconds from 0.1 to 60")
+    if not 0.1 <= number <= 5:
+        raise ValueError("a number of seconds from 0.1 to 5")
     return number
 
 

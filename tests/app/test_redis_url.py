@@ -27,6 +27,10 @@ from app.store.redis_url import RedisUrl, parse
             ),
         ),
         (
+            "redis://:a/b?c=d@h",
+            RedisUrl([("h", 6379)], None, None, None, {"password": "a/b?c=d"}, {}),
+        ),
+        (
             "rediss://:p@h/0?ssl_ca_certs=/a.pem&ssl_check_hostname=False&ssl_cert_reqs=none",
             RedisUrl(
                 *([("h", 6379)], None, None),
@@ -72,6 +76,9 @@ def test_parse(url: str, expected: RedisUrl) -> None:
         ("redis://:SECRET@h:0", "bad host or port"),
         ("redis://:SECRET@h:65536", "bad host or port"),
         ("redis://:SECRET@::1", "bad host or port"),
+        ("redis://:SECRET@.h", "bad host or port"),
+        (f"redis://:SECRET@{'h' * 64}", "bad host or port"),
+        ("redis://:1234?SECRET=x@h:y", "bad host or port"),
         ("redis://:SECRET@a,b", "only Sentinels"),
         ("redis://:SECRET@h/x", "the database must be a whole number"),
         ("redis+sentinel://", "/service/db"),
@@ -80,6 +87,8 @@ def test_parse(url: str, expected: RedisUrl) -> None:
         ("redis+sentinel://:SECRET@h/s/x", "the database must be a whole number"),
         ("unix://:SECRET@h/path", "unix:///path"),
         ("unix://", "unix:///path"),
+        ("unix:///SECRET%00", "the path must be an absolute path"),
+        ("rediss://:SECRET@h?ssl_ca_certs=/a%00", r"\?ssl_ca_certs must be an absolute path"),
         ("redis://:SECRET@h?protocol=3", r"\?protocol must be 2, or be left out"),
         ("redis://:SECRET@h?decode_responses=true", r"\?decode_responses must be false or no"),
         ("redis://:SECRET@h?socket_timeout=0.5", "cannot be set there: 'socket_timeout'"),
@@ -90,7 +99,7 @@ def test_parse(url: str, expected: RedisUrl) -> None:
         ("redis://:SECRET@h?db=SECRET", r"\?db must be a whole number"),
         ("redis://:SECRET@h?db", "name=value"),
         ("redis://:SECRET@h?client_name=a%20b", r"\?client_name must be 1 to 64"),
-        ("redis://:SECRET@h?socket_connect_timeout=nan", "seconds from 0.1 to 60"),
+        ("redis://:SECRET@h?socket_connect_timeout=nan", "seconds from 0.1 to 5"),
         ("redis://:SECRET@h?ssl_ca_certs=/a", "It goes with rediss://"),
         ("rediss://:SECRET@h?ssl_ca_certs=a.pem", r"\?ssl_ca_certs must be an absolute path"),
         ("rediss://:SECRET@h?ssl_cert_reqs=CERT_NONE", r"\?ssl_cert_reqs must be required or"),
@@ -134,3 +143,11 @@ def test_files_of_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> 
         for file in ("missing", "empty"):
             with pytest.raises(SettingsError, match=f"cannot use {name}={tmp_path / file}: "):
                 connect(f"rediss://:SECRET@h?{name}={tmp_path / file}")
+
+
+def test_no_option_makes_a_probe_wait_longer_than_its_command() -> None:
+    for query, expected in (("", 0.4), ("?socket_connect_timeout=3", 0.4)):
+        client = connect(f"redis://127.0.0.1:1/0{query}", timeout=0.4)
+        assert client.connection_pool.connection_kwargs["socket_connect_timeout"] == expected
+    client = connect("redis://127.0.0.1:1/0?socket_connect_timeout=3")
+    assert client.connection_pool.connection_kwargs["socket_connect_timeout"] == 3

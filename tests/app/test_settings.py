@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.settings import Settings, SettingsError, load_settings, misspelt, setting_names
+from app.settings import SECRETS, Settings, SettingsError, load_settings, misspelt, setting_names
 from app.store.client import connect
 from tests.conftest import LIMIT
 
@@ -167,16 +167,16 @@ def write(path: Path, data: bytes) -> str:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\n"])
-@pytest.mark.parametrize("name", ["REDIS_URL", "SWITCHES"])
+@pytest.mark.parametrize("name", sorted(SECRETS))
 def test_a_secret_may_be_in_a_file(
     name: str, end: bytes, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "secret", " redis://:pä@h ".encode() + end)
-    monkeypatch.setenv(f"RINGBACK_{name}_FILE", path)
-    assert getattr(load_settings(), name.lower()) == " redis://:pä@h "
+    monkeypatch.setenv(f"{name}_FILE", path)
+    assert getattr(load_settings(), name.removeprefix("RINGBACK_").lower()) == " redis://:pä@h "
     assert misspelt() == []
-    monkeypatch.setenv(f"RINGBACK_{name}", "redis://h")
-    both = f"RINGBACK_{name} and RINGBACK_{name}_FILE are both set"
+    monkeypatch.setenv(name, "redis://h")
+    both = f"{name} and {name}_FILE are both set"
     with pytest.raises(SettingsError, match=both):
         load_settings()
 

@@ -17,7 +17,7 @@ from redis import Redis
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
 from app import create_app
-from app.settings import Settings, setting_names
+from app.settings import SECRETS, Settings, setting_names
 from ringback_cli.main import main
 from tests.docs.blocks import DATA, ROOT, RUN, Block, blocks, pages
 from tests.docs.compare import ANY, Ids
@@ -27,6 +27,7 @@ from tests.docs.test_pages import console
 BLOCKS = [block for path in pages() for block in blocks(path)]
 # Variables of the programs in examples/.
 EXAMPLES = {"RINGBACK_URL", "RINGBACK_TOKEN"}
+FILES = {f"{name}_FILE" for name in SECRETS}
 
 
 def places(found: list[Block]) -> list[str]:
@@ -155,7 +156,7 @@ def test_every_variable_is_a_setting() -> None:
     of_compose = variable.findall((ROOT / "compose.yml").read_text())
     for path in pages():
         named = set(variable.findall(path.read_text()))
-        assert named <= {*setting_names(), *of_compose, *EXAMPLES}, path
+        assert named <= {*setting_names(), *of_compose, *EXAMPLES, *FILES}, path
 
 
 def test_what_came_is_compared_with_tolerance() -> None:

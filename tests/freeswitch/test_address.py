@@ -87,6 +87,7 @@ def test_parse(text: str, expected: SwitchAddress) -> None:
         ("a=esls://:SECRET@h?ca=ca.pem", "absolute path"),
         ("a=esls://:SECRET@h?ca=/a%0Ab", "absolute path"),
         ("a=esls://:SECRET@h?name=a/b", "host name or IP"),
+        ("a=esls://:SECRET@.h", "host name or IP"),
         ("a=esls://:SECRET@h?name=", "host name or IP"),
         ("a=esl://:SECRET@h?max_legs=", "max_legs"),
         ("a=esl://:SECRET@h?max_legs", "name=value"),
