@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Each of the processes that tests start, some hundred, would compile all code again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-rq up lint docs bench lock sbom audit digests clean
+.PHONY: demo test test-fast test-rq up lint docs bench lock sbom audit digests fuzz clean
 
 # One command of pip: the server needs `ringback`, which is the folder client/ and no package of the
 # registry.
@@ -74,6 +74,11 @@ audit: $(VENV)/.supply
 # Pins the images of Dockerfile and compose.yml by their digests of today. Needs Docker and the registry.
 digests:
 	sh deploy/digests.sh
+
+# A long search for faults. make fuzz FUZZ_SECONDS=3600 FUZZ_SEED=7; docs/internals/fuzzing.md.
+fuzz: $(VENV)/.developer
+	$(INSTALL) -e '.[test,fuzz]'
+	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) $(BIN)/python -m tests.fuzz
 
 $(VENV)/.installed: setup.cfg pyproject.toml client/pyproject.toml
 	$(PYTHON) -m venv $(VENV)

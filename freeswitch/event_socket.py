@@ -373,6 +373,8 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
                 together = left > 0 and self.backlog and not self.busy
                 gevent.sleep(left if together else 0)
         except FramingError as error:
+            for frame in error.frames:
+                self.handle_event(frame)
             self._end(f"bad frame: {error}")
         except OSError as error:
             self._end(f"read failed: {error}")
@@ -393,7 +395,7 @@ class EventSocket(greenswitch.InboundESL):  # type: ignore[misc]
                     return
                 self.events_read += 1
                 if frame.dropped:
-                    self._skip("too large", f"{frame.dropped} bytes")
+                    self._skip("too large", f"{frame.dropped / 2**20:.1f} MiB")
                 elif (
                     self._esl_event_queue.qsize() >= MAX_QUEUED_EVENTS
                     or self._queued_bytes >= MAX_QUEUED_BYTES

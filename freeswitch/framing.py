@@ -6,6 +6,7 @@ Decoding before the lines are split would turn an encoded newline in a caller's 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_BODY = 128 * 1024 * 1024
@@ -20,10 +21,6 @@ MAX_HEADERS = 1024 * 1024
 
 _NAME = re.compile(rb"[A-Za-z0-9_.-]+")
 _ASKED_FOR = frozenset({"api/response", "command/reply"})
-
-
-class FramingError(ValueError):
-    """Bytes that are not a frame. The bytes after them cannot be read either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +38,13 @@ class Frame:
     def content_type(self) -> str:
         """The Content-Type, such as `command/reply`; empty if the frame has none."""
         return self.headers.get("Content-Type", "")
+
+
+class FramingError(ValueError):
+    """Bytes that are not a frame. The bytes after them cannot be read either."""
+
+    frames: Sequence[Frame] = ()
+    """The good frames that came before them with the same bytes."""
 
 
 class FrameParser:
@@ -61,9 +65,13 @@ class FrameParser:
         header block above MAX_HEADERS. Do not use the parser after that.
         """
         self._buffer += data
-        frames = []
-        while (frame := self._next()) is not None:
-            frames.append(frame)
+        frames: list[Frame] = []
+        try:
+            while (frame := self._next()) is not None:
+                frames.append(frame)
+        except FramingError as error:
+            error.frames = frames
+            raise
         return frames
 
     def _next(self) -> Frame | None:

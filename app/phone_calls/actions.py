@@ -51,6 +51,8 @@ _NEED_PARTY = {Action.TRANSFER, Action.TRANSFER_TO_VOICEMAIL}
 _TRANSFER_NUMBERS = ("transferFromNumber", "transferNumber")
 # Seconds that an attempt at a request takes a worker: the last one ends before the answer is due.
 _ATTEMPT = 0.5
+# Seconds after which a client may ask again for what a switch that is down did not do.
+_RETRY_AFTER = 5
 # File extensions by format. FreeSWITCH writes no WAV around GSM (wav49), so a .gsm file holds it.
 _EXTENSIONS = {"wav": "wav", "wav49": "gsm"}
 
@@ -150,7 +152,7 @@ class PhoneCallActions:
         asked = self._asked(caller, call, request)
         outcome = self._outcome(call, request, asked, end)
         if outcome == actions.UNREACHABLE:
-            raise api_error("switch_unreachable")
+            raise api_error("switch_unreachable", retry_after=_RETRY_AFTER)
         if outcome:
             raise api_error("pc_action_invalid", outcome, cause="refused")
 

@@ -1,6 +1,7 @@
 """Faults against a running Ringback, for a minute or for hours.
 
     python -m bench.faults [--seconds 60] [--seed N] [--rate 20] [--faults NAME,NAME] [--sentinel]
+        [--asks]
         [--switch esl://:ClueCon@127.0.0.1:8021 --far-end esl://:ClueCon@127.0.0.1:8022]
 
 Starts Redis (three Sentinels and a replica too), two APIs, workers, listeners and simulators,
@@ -75,7 +76,7 @@ def main() -> int:
 
 def _run(layout: Layout, folder: Path, given: argparse.Namespace, names: list[str]) -> bool:
     verdicts: list[Verdict] = []
-    with opened(layout, folder, given.seed, _tell) as suite:
+    with opened(layout, folder, given.seed, _tell, asks=given.asks) as suite:
         deck = _deck(given.seed, names)
         left = given.seconds
         while left > 0:
@@ -128,6 +129,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--rate", type=float, default=20.0, help="calls per second (20)")
     parser.add_argument("--faults", type=_names, metavar="NAME,NAME", help="only these")
+    parser.add_argument("--asks", action="store_true", help="ask more of the calls, in any order")
     parser.add_argument("--list", action="store_true", help="name the faults")
     parser.add_argument("--sentinel", action="store_true", help="Redis with Sentinels")
     parser.add_argument("--min-replicas", type=int, default=0, choices=(0, 1))

@@ -20,6 +20,7 @@ from typing import Any
 from app.calls.model import State, call_id_of
 from app.calls.transitions import FAULTS
 from bench.faults.cluster import WORKERS, Cluster, NotReady, wait_until
+from bench.faults.histories import record_faults, time_faults, version_faults
 from bench.faults.load import CALLS, EXTENSION, NUMBER, Answer, Placed, exchange
 from bench.faults.record import LegRecord, Record
 
@@ -31,6 +32,8 @@ _TRUE_WITHIN = 0.5
 _SAME = 0.25
 # Seconds that a worker is given to note what it has sent.
 NOTE_LIMIT = 60.0
+# How the API may answer what is asked of a call that may have ended, or is nonsense.
+_ASKED = (200, 202, 400, 404, 503)
 _STATES = [state.value for state in State]
 _SEEN = ("ringing", "answered", "bridged", "ended")
 
@@ -56,8 +59,12 @@ class CallHash:
 
     @property
     def claims(self) -> int:
-        """How often the timeline says that the call was claimed."""
-        return sum((e["kind"], e["name"]) == ("command", "claim") for e in self.timeline)
+        """How often the timeline says that the call was claimed, `WORKER on SWITCH`. Workers claim
+        actions too."""
+        return sum(
+            (e["kind"], e["name"]) == ("command", "claim") and " on " in e.get("data", "")
+            for e in self.timeline
+        )
 
     @property
     def originates(self) -> int:
@@ -245,7 +252,10 @@ class _Checker:
             yield from self._ended(call)
             yield from self._timeline_in_order(call)
             yield from self._agrees(call)
+            for text in time_faults(call.legs):
+                yield _Found(f"call {call.id}: {text}", (call.id,))
             yield from self._meant(call)
+        yield from self._histories()
         yield from self._found_by_get()
         yield from self._no_channels()
         yield from self._nothing_left()
@@ -310,7 +320,8 @@ class _Checker:
 
     def _answer_true(self, answer: Answer, placed: Placed) -> Iterator[_Found]:
         ids = tuple(placed.call_ids)
-        if answer.status is not None and answer.status not in (200, 202, 503):
+        allowed = (200, 202, 503) if answer.method in ("POST", "DELETE") else _ASKED
+        if answer.status is not None and answer.status not in allowed:
             yield _Found(f"a sound request was answered so: {answer} {answer.body}", ids, placed)
         if answer.status == 503 and not answer.retry_after:
             yield _Found(f"a 503 without Retry-After: {answer}", ids, placed)
@@ -389,6 +400,20 @@ class _Checker:
                     f"call {call.id} has {what} {call.fields.get(what)}, its sources {of_sources}"
                 )
                 yield _Found(text, (call.id,))
+
+    def _histories(self) -> Iterator[_Found]:
+        """The stream of changes, and one record for each call that has ended."""
+        entries = self._redis.xrange(self._cluster.keys.events)
+        told = (_text(entry) for _, entry in entries if b"version" in entry)
+        for text in version_faults((e for e in told if e["call"] in self._calls), _STATES):
+            yield _Found(text, (text.split()[1],))
+        ended = [call for call in self._calls.values() if call.fields["state"] == "ended"]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for call in ended:
+                pipe.get(self._cluster.keys.record(call.id))
+            for call, kept in zip(ended, pipe.execute(), strict=True):
+                for text in record_faults(call.fields, kept):
+                    yield _Found(f"call {call.id} {text}", (call.id,))
 
     # The reason is true: nothing of this load lasts for hours, and a clock that was stepped is none
 

@@ -42,6 +42,15 @@ class Client(StrEnum):
 
 
 @dataclass(frozen=True)
+class Ask:
+    """What a client asks of its call, so many seconds after the answer."""
+
+    after: float
+    method: str
+    body: Any = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """One call as its client wants it. `after` is its distance from the call before it, in units
     of the average one."""
@@ -56,6 +65,7 @@ class Plan:
     nonce: str | None
     # Seconds from the answer to the DELETE.
     hang_up_after: float | None
+    asks: tuple[Ask, ...] = ()
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -90,9 +100,31 @@ _KINDS: dict[str, tuple[int, Sequence[str], Sequence[str], str, tuple[float, flo
 _CLIENTS = {Client.RETRIES: 65, Client.CUTS: 12, Client.CROWD: 5, Client.ONCE: 18}
 
 
-def plans(seed: int) -> Iterator[Plan]:
-    """Calls without end, the same for the same seed and with other numbers for another."""
+# What changes no leg's end and brings in no number: actions, good and bad, and looks.
+_ASKS: tuple[tuple[str, Any], ...] = (
+    *(
+        ("PUT", {"action": action, "phoneCallViewId": view})
+        for action in ("OnHold", "OffHold")
+        for view in ("00", "01")
+    ),
+    ("PUT", {"action": "OnHold", "phoneCallViewId": "77"}),
+    ("PUT", {"action": "Dance"}),
+    ("PUT", [{"action": None}]),
+    ("GET", None),
+)
+
+
+def _asks(random: Random) -> tuple[Ask, ...]:
+    count = random.choice((0, 0, 1, 2, 4))
+    chosen = [(random.uniform(0.0, 2.0), *random.choice(_ASKS)) for _ in range(count)]
+    return tuple(Ask(*each) for each in sorted(chosen, key=lambda each: each[0]))
+
+
+def plans(seed: int, *, asks: bool = False) -> Iterator[Plan]:
+    """Calls without end, the same for the same seed and with other numbers for another. With
+    ``asks`` their clients ask more of them, in any order."""
     random = Random(f"load {seed}")
+    curious = Random(f"asks {seed}")
     begin, serial = f"1{seed % 1_000_000:06}", itertools.count(1)
     for index in itertools.count(1):
         kind = random.choices(list(_KINDS), [weight for weight, *_ in _KINDS.values()])[0]
@@ -108,6 +140,7 @@ def plans(seed: int) -> Iterator[Plan]:
             client=client,
             nonce=None if client is Client.ONCE else f"load-{seed}-{index}",
             hang_up_after=random.uniform(*talk) if talk else None,
+            asks=_asks(curious) if asks else (),
         )
 
 
@@ -241,10 +274,19 @@ class Load:
                 call_id = await self._post(placed, random, 1)
             case _:
                 call_id = await self._post(placed, random, random.randrange(2))
-        if call_id is not None and plan.hang_up_after is not None:
+        if call_id is None:
+            return
+        path = f"{CALLS}/{EXTENSION}/{call_id}"
+        asking = asyncio.gather(*(self._ask(placed, ask, path) for ask in plan.asks))
+        if plan.hang_up_after is not None:
             await asyncio.sleep(plan.hang_up_after)
-            path = f"{CALLS}/{EXTENSION}/{call_id}"
             await self._insist(placed, random, random.randrange(2), "DELETE", path, None)
+        await asking
+
+    async def _ask(self, placed: Placed, ask: Ask, path: str) -> None:
+        await asyncio.sleep(ask.after)
+        with contextlib.suppress(OSError, EOFError):
+            await self._attempt(placed, ask.method, path, ask.body, placed.plan.index)
 
     async def _post(self, placed: Placed, random: Random, first: int) -> str | None:
         plan = placed.plan

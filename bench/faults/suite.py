@@ -26,9 +26,9 @@ _AGAIN = 5.0
 class Suite:
     """Rounds on one cluster, all from one seed."""
 
-    def __init__(self, cluster: Cluster, record: Record, seed: int) -> None:
+    def __init__(self, cluster: Cluster, record: Record, seed: int, *, asks: bool = False) -> None:
         self.cluster = cluster
-        self.plans = plans(seed)
+        self.plans = plans(seed, asks=asks)
         # Whether nothing was ever wrong: what is left of it would be found again.
         self.sound = True
         # Whether Redis refused commands since the last check.
@@ -83,15 +83,18 @@ class Suite:
 
 
 @contextlib.contextmanager
-def opened(layout: Layout, folder: Path, seed: int, tell: Callable[[str], None]) -> Iterator[Suite]:
-    """A suite on a cluster of its own, which ends on leaving. Raises NotReady."""
+def opened(
+    layout: Layout, folder: Path, seed: int, tell: Callable[[str], None], *, asks: bool = False
+) -> Iterator[Suite]:
+    """A suite on a cluster of its own, which ends on leaving. With ``asks`` its clients ask more of
+    their calls. Raises NotReady."""
     with running(layout, folder, tell) as cluster:
         if layout.switch and layout.far_end:
             (far_end,) = parse_list(f"far-end={layout.far_end}")
             with witnessed(cluster.switches[0], far_end) as record:
-                yield Suite(cluster, record, seed)
+                yield Suite(cluster, record, seed, asks=asks)
         else:
-            yield Suite(cluster, SimulatorRecord(folder), seed)
+            yield Suite(cluster, SimulatorRecord(folder), seed, asks=asks)
 
 
 def drain(cluster: Cluster) -> None:

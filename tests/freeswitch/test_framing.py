@@ -128,8 +128,9 @@ def test_a_body_that_nobody_asked_for_is_dropped_if_it_is_too_long(size: int) ->
 )
 def test_bytes_that_are_no_frames(data: bytes) -> None:
     parser = FrameParser()
-    with pytest.raises(FramingError):
+    with pytest.raises(FramingError) as raised:
         parser.feed(b"A: b\n\n" + data)
+    assert raised.value.frames == [Frame({"A": "b"})]
 
 
 def test_the_largest_body_comes_in_small_pieces() -> None:

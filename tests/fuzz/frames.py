@@ -44,8 +44,8 @@ def _frames(parts: list[bytes]) -> tuple[list[Frame], bool]:
         for part in parts:
             for at in range(0, len(part), 512):
                 frames += parser.feed(part[at : at + 512])
-    except FramingError:
-        return [], True
+    except FramingError as error:
+        return [*frames, *error.frames], True
     return frames, False
 
 

@@ -1,10 +1,13 @@
 """Bytes of a hostile switch: recorded ones with damage, and events with any values."""
 
+import pytest
 from hypothesis import strategies as st
 
 from freeswitch.simulator.hostile import KINDS
 from tests.fuzz.frames import RECORDED, check_bytes, check_event, event_of_call
 from tests.fuzz.searching import search
+
+pytestmark = pytest.mark.search
 
 _DATA = RECORDED.read_bytes()
 _SMALL = [make() for name, make in KINDS.items() if name not in ("large", "nested")]

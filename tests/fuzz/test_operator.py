@@ -20,6 +20,8 @@ from app.settings import SettingsError, load_settings
 from tests.fuzz.searching import search
 from tests.own_accounts import own_accounts
 
+pytestmark = pytest.mark.search
+
 _FOLDER = Path(__file__).parents[2] / "app" / "accounts"
 _TEXTS = st.text(max_size=20) | st.sampled_from(
     ["", "0003", "0003*210", "0003*", "*", "12", "+49*", "1e400", "nan", "٣", "a\nb", "x" * 5000]
@@ -101,7 +103,7 @@ def test_accounts_with_any_values(file: Path) -> None:
             return
         read(file, content.encode(errors="surrogatepass"))
 
-    search(check_accounts, changed(), examples=60)
+    search(check_accounts, changed(), examples=25)
 
 
 def test_accounts_with_damage(file: Path) -> None:
@@ -122,7 +124,7 @@ def test_accounts_with_damage(file: Path) -> None:
         first, last, piece = case
         read(file, text[:first] + piece + text[last:])
 
-    search(check_damage, st.tuples(cuts, cuts, pieces), examples=60)
+    search(check_damage, st.tuples(cuts, cuts, pieces), examples=40)
 
 
 _NAMES = sorted(

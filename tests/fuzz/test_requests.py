@@ -24,6 +24,8 @@ from tests.freeswitch.test_dialstring import destination_of, read
 from tests.fuzz.searching import search
 from workers.dial_command import originate_command
 
+pytestmark = pytest.mark.search
+
 _PATH = "/uapi/phoneCalls/@me/"
 # What could end a value, a block, a leg or an application, or be run.
 _TRICKS = st.sampled_from(
@@ -120,7 +122,7 @@ def test_a_request_is_refused_whole_or_dialled_as_meant(client: FlaskClient, red
             assert error["code"] in CODES and error["message"] and error["request_id"]
             assert before == after
 
-    search(check_create, st.tuples(_KINDS, _BODY, _QUERY), examples=80)
+    search(check_create, st.tuples(_KINDS, _BODY, _QUERY), examples=50)
 
 
 def check_command(call: Call) -> None:

@@ -31,7 +31,8 @@ LAYOUT = Layout(
 class Keeper:
     """Keeps a suite for many tests, and makes another once something was wrong with it."""
 
-    def __init__(self, layout: Layout, folder: Callable[[], Path]) -> None:
+    def __init__(self, layout: Layout, folder: Callable[[], Path], *, asks: bool) -> None:
+        self._asks = asks
         self._layout = layout
         self._folder = folder
         self._exits = ExitStack()
@@ -40,7 +41,8 @@ class Keeper:
     def suite(self) -> Suite:
         if self._suite is None or not self._suite.sound:
             self.close()
-            new = opened(self._layout, self._folder(), self._layout.seed, print)
+            seed = self._layout.seed
+            new = opened(self._layout, self._folder(), seed, print, asks=self._asks)
             self._suite = self._exits.enter_context(new)
         return self._suite
 
@@ -56,7 +58,8 @@ def keeper(
     """Keeps the cluster of a file, whose SEED gives it numbers that no other file dials: all may
     run on one switch."""
     layout = replace(LAYOUT, seed=request.module.SEED)
-    made = Keeper(layout, lambda: tmp_path_factory.mktemp("faults"))
+    asks = getattr(request.module, "ASKS", False)
+    made = Keeper(layout, lambda: tmp_path_factory.mktemp("faults"), asks=asks)
     yield made
     made.close()
 

@@ -8,6 +8,8 @@ from bench.faults.suite import Suite
 from tests.integration.fault_suite.conftest import LAYOUT, RATE, sound, under_load
 
 SEED = 1
+# Clients ask more of their calls than to end.
+ASKS = True
 # Seconds that a fault lasts here: those stopped are long enough for every time limit of Ringback's
 # but the longest, the others for a new process to be needed.
 LASTS = {"stop": 6.0, "mute": 6.0, "slow": 6.0, "delay": 4.0, "overflow": 4.0, "step": 4.0}
