@@ -171,6 +171,11 @@ class Ports:
 
 def run_up(settings: Settings, say: Callable[[str], None], ports: Ports) -> int:
     """Run until SIGINT or SIGTERM. Returns the exit status: 1 if a part failed."""
+    if settings.accounts is not None:
+        # The API refuses a bad file too, but only once all other parts run.
+        from app.accounts.store import read_accounts
+
+        read_accounts(settings.accounts)
     # Its `put` may interrupt its `get`, as a signal does. That of threading.Event may not.
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -130,6 +130,11 @@ def stacks() -> Iterator[Stacks]:
             return made[key]
 
         yield stack
+        # No test looks at how these end, and they would end one after the other.
+        for ringback in made.values():
+            for name, process in ringback.stack.processes.items():
+                if name not in ("redis", "guard"):
+                    process.kill()
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def parse(url: str) -> RedisUrl:
     """
     scheme, colon, rest = url.partition("://")
     if not colon or scheme not in _SCHEMES:
-        raise SettingsError(f"RINGBACK_REDIS_URL must begin with {_FORMS}.")
+        raise SettingsError(f"RINGBACK_REDIS_URL cannot be used: it must begin with {_FORMS}.")
     # The last @: a password may hold one, and a / or ? too.
     credentials, _, place = rest.rpartition("@")
     place, _, query = place.partition("?")

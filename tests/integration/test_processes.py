@@ -34,14 +34,6 @@ def environment(**settings: str) -> dict[str, str]:
     return {**inherited, **own, **settings}
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def children(pid: int) -> list[int]:
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
     direct = [int(line) for line in found.stdout.split()]
@@ -57,51 +49,6 @@ def lines_until(process: subprocess.Popen[str], pattern: str) -> list[str]:
         if re.search(pattern, line):
             return lines
     raise AssertionError("".join(lines))
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_up_starts_everything_and_ends_everything(number: signal.Signals) -> None:
-    process = subprocess.Popen(
-        [BIN / "ringback", "up"],
-        env=environment(RINGBACK_HTTP=f"127.0.0.1:{free_port()}", RINGBACK_LOG_LEVEL="WARNING"),
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd="/",
-    )
-    try:
-        text = "".join(lines_until(process, "Ringback is up"))
-        assert re.search(r"Redis +RINGBACK_REDIS_URL=\$\(cat /\S+/url\) ", text)
-        assert re.search(r"Simulator +esl://:ClueCon@127\.0\.0\.1:\d+", text)
-        assert re.search(r"API +http://127\.0\.0\.1:\d+", text)
-        started = children(process.pid)
-        # The guard, Redis, simulator, listener, worker, webhooks, and the API with its server
-        # process.
-        assert len(started) == 8
-        process.send_signal(number)
-        assert process.wait(LIMIT) == 0
-        assert not any(map(alive, started))
-    finally:
-        process.kill()
-
-
-def test_up_says_when_a_part_has_died() -> None:
-    process = subprocess.Popen(
-        [BIN / "ringback", "up"],
-        env=environment(RINGBACK_HTTP=f"127.0.0.1:{free_port()}", RINGBACK_LOG_LEVEL="ERROR"),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        lines_until(process, "Ringback is up")
-        started = children(process.pid)
-        arguments = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in started}
-        (worker,) = [pid for pid, text in arguments.items() if text.endswith(b"worker\0")]
-        os.kill(worker, signal.SIGKILL)
-        lines_until(process, "The worker process has ended by itself")
-        assert process.wait(LIMIT) == 1
-        assert not any(map(alive, started))
-    finally:
-        process.kill()
 
 
 def test_the_demo() -> None:

@@ -1,6 +1,7 @@
 """`ringback up`: it starts in any folder, and it leaves no part behind however it ends."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -100,12 +101,31 @@ def hostile(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("path", [{}, {"PYTHONPATH": "."}], ids=["folder", "PYTHONPATH"])
-def test_up_starts_in_a_folder_with_modules_of_its_names(
-    hostile: Path, path: dict[str, str]
-) -> None:
-    with up(hostile, **path) as (_, ringback):
-        ringback.wait_state(ringback.place("15500", "15500"), State.BRIDGED)
+def test_up_in_a_folder_with_modules_of_its_names(hostile: Path) -> None:
+    """All that `ringback up` starts and says, what `ps` shows of it, and its end by SIGINT."""
+    with up(hostile) as (process, ringback):
+        said = "\n".join(ringback.stack.started)
+        assert re.search(r"Redis +RINGBACK_REDIS_URL=\$\(cat /\S+/url\) ", said)
+        assert re.search(r"Simulator +esl://:ClueCon@127\.0\.0\.1:\d+", said)
+        assert re.search(r"API +http://127\.0\.0\.1:\d+", said)
+        started = children(process.pid)
+        # Beside the parts: the guard, Redis, and the server process of the API.
+        assert len(started) == len(PARTS) + 3
+        lines = command_lines(started)
+        url = urlsplit(ringback.stack.settings.require_redis())
+        assert url.password and not any(url.password in line for line in lines)
+        # Another user of the machine can connect, and can enqueue nothing.
+        with pytest.raises(AuthenticationError):
+            Redis(port=url.port or 0).lpush("rq:queue:ringback-actions", "x")
+        for part in PARTS:
+            found = [line for line in lines if line.endswith(f"ringback {part}")]
+            # The API has a server process beside the one that watches it.
+            assert len(found) == (2 if part == "api" else 1), lines
+        call_id = ringback.place("15500", "15609")
+        assert ringback.ended(call_id).hangup_cause == "USER_BUSY"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT) == 0
+        assert not command_lines(started)
 
 
 def test_other_modules_of_pythonpath_are_found(tmp_path: Path) -> None:
@@ -122,22 +142,9 @@ def test_other_modules_of_pythonpath_are_found(tmp_path: Path) -> None:
     assert result.stdout.endswith("PYTHONPATH is searched\n"), result.stderr
 
 
-def test_ps_shows_the_parts_by_their_names_and_no_password(tmp_path: Path) -> None:
-    with up(tmp_path) as (process, ringback):
-        lines = command_lines(children(process.pid))
-        url = urlsplit(ringback.stack.settings.require_redis())
-        assert url.password and not any(url.password in line for line in lines)
-        # Another user of the machine can connect, and can enqueue nothing.
-        with pytest.raises(AuthenticationError):
-            Redis(port=url.port or 0).lpush("rq:queue:ringback-actions", "x")
-        for part in PARTS:
-            found = [line for line in lines if line.endswith(f"ringback {part}")]
-            # The API has a server process beside the one that watches it.
-            assert len(found) == (2 if part == "api" else 1), lines
-
-
-def test_nothing_stays_when_up_is_killed(tmp_path: Path) -> None:
-    with up(tmp_path) as (process, ringback):
+def test_nothing_stays_when_up_is_killed(hostile: Path) -> None:
+    """It starts too where PYTHONPATH leads to modules of its names."""
+    with up(hostile, PYTHONPATH=".") as (process, ringback):
         started = children(process.pid)
         lines = command_lines(started)
         assert any("redis-server" in line or "valkey-server" in line for line in lines)
@@ -176,6 +183,7 @@ def test_the_api_stops_first_and_the_others_once_no_call_waits(tmp_path: Path) -
 
 
 def test_a_call_that_waits_longer_stays_in_redis(tmp_path: Path) -> None:
+    """The next `ringback up` dials it, and ends when one of its parts has died."""
     with redis_running() as url:
         settings = {"RINGBACK_REDIS_URL": url, "RINGBACK_STOP_TIMEOUT": "0.2"}
         with up(tmp_path, **settings) as (process, ringback):
@@ -186,9 +194,16 @@ def test_a_call_that_waits_longer_stays_in_redis(tmp_path: Path) -> None:
             assert process.wait(LIMIT) == 0
             call = ringback.store.get(call_id)
             assert call is not None and call.state is State.QUEUED
-        with up(tmp_path, **settings) as (_, ringback):
+        with up(tmp_path, **settings) as (process, ringback):
             steer(ringback, "switch", "resume", "simulator")
             ringback.wait_state(call_id, State.BRIDGED)
+            started = children(process.pid)
+            arguments = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in started}
+            (worker,) = [pid for pid, text in arguments.items() if text.endswith(b"worker\0")]
+            os.kill(worker, signal.SIGKILL)
+            lines_until(process, "The worker process has ended by itself")
+            assert process.wait(LIMIT) == 1
+            assert not command_lines(started)
 
 
 def test_a_second_signal_ends_the_wait_and_an_embedded_redis_loses_the_call(tmp_path: Path) -> None:
