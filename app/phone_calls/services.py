@@ -62,7 +62,7 @@ from app.telemetry import counting
 from app.web.cursor import Page
 from app.web.listing import Filter, Listing
 from app.web.quota import quota_error
-from app.web.turns import in_pieces
+from app.web.turns import in_pieces, piece
 
 log = logging.getLogger(__name__)
 
@@ -443,11 +443,12 @@ class PhoneCalls:
         self, scope: Scope, search: Search, asked: Listing, matches: Callable[[Call], bool]
     ) -> Page[Call]:
         since = self._store.now() - metadata_index.LONGEST - self._settings.retention
-        places, more = searching.window(
-            *(self._store, scope, search, since),
-            newest_first=asked.newest_first,
-            after=asked.after,
-        )
+        with piece():
+            places, more = searching.window(
+                *(self._store, scope, search, since),
+                newest_first=asked.newest_first,
+                after=asked.after,
+            )
         found: list[Call] = []
         for first in range(0, len(places), index.CHUNK):
             ids = [call_id for call_id, _ in places[first : first + index.CHUNK]]

@@ -43,8 +43,10 @@ _PART = 20
 # Seconds for which a call that was read stands for itself, and the most calls that are kept so.
 _CALL_AGE = 1.0
 _CALLS_KNOWN = 1_000
-# The most changes of its topic that a stream is told of the past.
-MOST_BACK = 5_000
+# The most changes of its topic that a stream is told of the past, and the most changes of all
+# topics that are looked through for them.
+MOST_BACK = 20_000
+MOST_READ = 100_000
 
 _Entry = tuple[bytes, dict[bytes, bytes]]
 
@@ -190,9 +192,9 @@ class Feed:
     ) -> Iterator[tuple[Place, bytes, bool]]:
         """The kept changes of a topic after a place, in parts: the place that a part reaches, what
         ``text`` makes of its changes, and whether it is the last one though more changes are kept,
-        because the topic had MOST_BACK of them. Streams of the app that catch up take turns. Raises
-        a RedisError, and ApiError if the app's turn does not come."""
-        told = 0
+        because the topic had MOST_BACK of them or all topics MOST_READ. Streams of the app that
+        catch up take turns. Raises a RedisError, and ApiError if the app's turn does not come."""
+        told = seen = 0
         while True:
             with STREAMS.of(app), piece():
                 entries: Any = self._redis.xrange(self._key, f"({place_text(place)}", count=_BATCH)
@@ -209,10 +211,12 @@ class Feed:
                 yield place, made, told >= MOST_BACK
                 if told >= MOST_BACK:
                     return
-            if place != (last := _place(entries[-1][0])):
+            seen += len(entries)
+            too_far = seen >= MOST_READ and len(entries) == _BATCH
+            if place != (last := _place(entries[-1][0])) or too_far:
                 place = last
-                yield place, b"", False
-            if len(entries) < _BATCH:
+                yield place, b"", too_far
+            if len(entries) < _BATCH or too_far:
                 return
 
     def _kept(self) -> tuple[Place, Place]:

@@ -412,11 +412,16 @@ def test_an_entry_of_an_older_version_is_told(
     assert open_stream(extension="211", last="0-0").events(1)[0]["id"] == call.id
 
 
+@pytest.mark.parametrize("limits", [{"MOST_BACK": 4, "_PART": 2}, {"MOST_READ": 4, "_BATCH": 2}])
 def test_a_client_far_behind_is_told_to_read_the_calls_again(
-    monkeypatch: pytest.MonkeyPatch, ask: Ask, store: CallStore, open_stream: Open
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Ask,
+    store: CallStore,
+    open_stream: Open,
+    limits: dict[str, int],
 ) -> None:
-    monkeypatch.setattr(feed, "MOST_BACK", 4)
-    monkeypatch.setattr(feed, "_PART", 2)
+    for name, limit in limits.items():
+        monkeypatch.setattr(feed, name, limit)
     follow(store, place(ask, store))
     far, near = open_stream(last="0-0"), open_stream(last="0-0")
     assert len(near.events(4)) == 4

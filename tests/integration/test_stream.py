@@ -154,3 +154,14 @@ def count(stream: Connection, most: int) -> int:
         # Cut off in the middle.
         pass
     return found
+
+
+def test_streams_whose_proxy_is_gone_leave_their_places(ringback: Ringback) -> None:
+    address = ringback.stack.settings.http_address
+    gone = [Connection(address) for _ in range(50)]
+    for stream in gone:
+        # No stream has anything to tell, and none waits for its next sign of life.
+        stream.http.sock.shutdown(socket.SHUT_RDWR)
+        stream.close()
+    again = Connection(address)
+    again.close()
