@@ -20,8 +20,10 @@ from app.errors import api_error
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-# The rows that are read or made in one slice: some milliseconds. A request for more needs a turn.
+# A request for more rows than this needs a turn. So many are read or made in one slice: some
+# milliseconds.
 ROWS = 25
+_SLICE = 10
 # The most requests of an app that wait for its turn, and the seconds that one waits at most.
 MOST_WAITING = 50
 LONGEST_WAIT = 60.0
@@ -119,10 +121,10 @@ def piece() -> Iterator[None]:
 
 
 def in_pieces(
-    rows: Sequence[_T], do: Callable[[Sequence[_T]], Iterable[_R]], size: int = ROWS
+    rows: Sequence[_T], do: Callable[[Sequence[_T]], Iterable[_R]], size: int = _SLICE
 ) -> list[_R]:
-    """What ``do`` makes of all rows: in slices of ``size`` rows, if they are more than that."""
-    if len(rows) <= size:
+    """What ``do`` makes of all rows: in slices of ``size`` rows, if there are more than ROWS."""
+    if len(rows) <= max(size, ROWS):
         return list(do(rows))
     found: list[_R] = []
     for first in range(0, len(rows), size):

@@ -26,6 +26,7 @@ from app.store.calls import CallStore
 from app.store.index import Span
 from app.store.queue import ACTIONS
 from app.store.writes import Note
+from app.web import turns
 from app.web.listing import Filter, Kind, parse_date
 from app.web.resource import date
 from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, VOIPNOW, Ask
@@ -465,6 +466,28 @@ def test_pages_by_place_are_those_of_one_index_or_of_several(
                 break
             found += page
         assert found == wanted
+
+
+def test_long_lists_and_searches_of_an_app_take_turns(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "LONGEST_WAIT", 0.01)
+    (one,) = create(ask, nonce="n1")
+    others = LIST.replace("@me", "@owner")
+    contains = {"filterBy": "id", "filterOp": "contains", "filterValue": one[:4]}
+    with turns.LISTS.of("demo-user"):
+        for query in ({"count": turns.ROWS + 1}, {"state": "queued"}, contains):
+            answer = ask("GET", LIST, **query)
+            is_error(answer, 503, "service_unavailable")
+            assert answer.headers["Retry-After"] == "5"
+            # Another app does not wait, though the calls are the same.
+            assert ids(ask("GET", others, token=ADMINISTRATOR, **query)) == [one]
+        # Nor does what needs no search.
+        by_id = {"filterBy": "id", "filterValue": one}
+        for query in ({"count": turns.ROWS}, {"nonce": "n1"}, by_id):
+            assert ids(ask("GET", LIST, **query)) == [one]
+        assert ids(ask("GET", f"{LIST}/{one}", count=100)) == [one]
+    assert ids(ask("GET", LIST, count=turns.ROWS + 1)) == [one]
 
 
 def test_all_of_a_long_list_are_hung_up(ask: Ask, store: CallStore, redis: Redis) -> None:

@@ -105,10 +105,10 @@ def test_a_quiet_app_is_done_before_the_lists_of_a_hostile_one() -> None:
             assert len(in_pieces(range(count), read, 1)) == count
             done.append(app)
 
-    hostile = [spawn(lambda: take("hostile", 20)) for _ in range(20)]
+    hostile = [spawn(lambda: take("hostile", 2 * turns.ROWS + 2)) for _ in range(20)]
     assert begun.wait(60)
     eventually(lambda: len(of._lines["hostile"]) == 19)
-    quiet = spawn(lambda: take("quiet", 2))
+    quiet = spawn(lambda: take("quiet", turns.ROWS + 1))
     eventually(lambda: len(turns._slices) == 1)
     may_go_on.set()
     join([quiet, *hostile])
