@@ -104,6 +104,8 @@ class Shared:
         # What was taken since the last settlement, by holder.
         self._taken: dict[str, float] = {}
         self._lock = Lock()
+        # Of two answers the later one must be written last.
+        self._settling = Lock()
         self._later: Timer | None = None
 
     def take(self, holder: str, tokens: int, *, below: int = 0) -> float:
@@ -122,6 +124,10 @@ class Shared:
 
     def settle(self) -> None:
         """Tell Redis what was taken, and learn how full the buckets are."""
+        with self._settling:
+            self._settle()
+
+    def _settle(self) -> None:
         with self._lock:
             taken, self._taken = self._taken, {}
             self._later = None

@@ -67,9 +67,9 @@ def test_a_page_of_an_allowed_origin(allowing: Allowing) -> None:
             assert answer.status_code == status and "Origin" in answer.vary
             read = cors(answer)
             assert read["allow-origin"] == origin
-            assert {"X-Request-Id", "Location", "Retry-After", "ETag"} <= set(
-                read["expose-headers"].split(", ")
-            )
+            exposed = set(read["expose-headers"].split(", "))
+            assert {"X-Request-Id", "Location", "Retry-After", "ETag"} <= exposed
+            assert {"RateLimit", "RateLimit-Policy"} <= exposed
             assert "allow-credentials" not in read
     # An answer that a proxy keeps for others says that it depends on the origin.
     assert "Origin" in client.get(LIST, headers=TOKEN).vary
