@@ -38,7 +38,7 @@ from app.store.queue import ACTIONS, CALLS, REQUESTS
 from app.stream.services import CallStream
 from app.telemetry import counting, logs, tracing
 from app.telemetry.request_ids import HEADER, UPPER, request_id
-from app.web.proxies import client, is_proxy
+from app.web.proxies import client, is_proxy, told_in
 from app.web.services import EXTENSION
 from freeswitch.pool import SwitchPool
 from workers import jobs, side_page
@@ -123,8 +123,7 @@ class _GunicornWorker(GeventWorker):  # type: ignore[misc]
                 super().handle_request(listener_name, req, sock, addr)
             else:
                 # A proxy has connections for many clients.
-                told = {f"HTTP_{name.replace('-', '_')}": value for name, value in req.headers}
-                address = client(addr[0], told, self.proxies).address
+                address = client(addr[0], told_in(req.headers), self.proxies).address
                 with self.addresses.counted(address) as has_room:
                     if not has_room:
                         logs.bind(request_id=request_id(dict(req.headers).get(UPPER)))

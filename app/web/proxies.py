@@ -6,7 +6,7 @@ could choose its address, and so get around each limit and right that depends on
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -95,6 +95,17 @@ def client(peer: str, told: Mapping[str, str], proxies: Networks) -> Client:
     host = _told_by(told.get(_HOST), hops) or outer.get("host", "")
     scheme = scheme.lower()
     return Client(found, scheme if scheme in ("http", "https") else None, host or None)
+
+
+def told_in(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The variables of WSGI for these headers that :func:`client` reads. Each proxy of a chain may
+    send a header of its own."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        variable = f"HTTP_{name.upper().replace('-', '_')}"
+        if variable in (_FOR, _FORWARDED):
+            found[variable] = f"{found[variable]},{value}" if variable in found else value
+    return found
 
 
 def _list(text: str) -> list[str]:

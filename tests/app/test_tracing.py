@@ -264,6 +264,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
 
         sys.meta_path.insert(0, NotInstalled())
         os.environ |= {"RINGBACK_REDIS_URL": "redis://127.0.0.1:1", "RINGBACK_TRACES": "otlp"}
+        os.environ["RINGBACK_DEMO"] = "known"
         from ringback_cli.main import main
         main(["api"])
         """

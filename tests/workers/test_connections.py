@@ -5,7 +5,7 @@ import resource
 import pytest
 
 from app.settings import parse_networks
-from app.web.proxies import Client, client
+from app.web.proxies import Client, client, told_in
 from workers.connections import Addresses, network, places
 
 PROXIES = parse_networks("10.0.0.0/8,fd00::/8")
@@ -77,6 +77,13 @@ def test_the_client_is_the_last_address_that_is_no_proxy(
     headers = {f"HTTP_{name}": value for name, value in told.items()}
     assert client(peer, headers, PROXIES).address == found
     assert client(peer, headers, ()) == Client(peer)
+
+
+def test_each_proxy_may_add_a_header() -> None:
+    told = told_in(
+        [("X-FORWARDED-FOR", "192.0.2.1"), ("HOST", "a"), ("X-Forwarded-For", "10.0.0.2")]
+    )
+    assert client("10.0.0.1", told, PROXIES) == Client("192.0.2.1")
 
 
 @pytest.mark.parametrize(
