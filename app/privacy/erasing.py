@@ -238,6 +238,8 @@ class Eraser:
         for key in (keys.dead_letters, *map(keys.dead_letters_of, map(bytes.decode, apps))):
             rewrite(self._redis, key, self._letter, since=since)
         self._outbox()
+        for organization in self._redis.zrange(f"{keys.webhooks}incoming", 0, -1):
+            self._lane(f"{keys.webhooks}in:{organization.decode()}".encode())
         apps = self._redis.zrange(keys.webhook_apps, 0, -1)
         targets: list[bytes] = list(self._redis.zrange(keys.webhook_targets, 0, -1))
         for app in apps:
@@ -438,8 +440,8 @@ class Eraser:
         count, end = 0, time.monotonic() + _SENDING
         while True:
             found = 0
-            # In lanes, and on their way from the outbox to these.
-            for kind in ("lane", "in"):
+            # On their way from the outbox to lanes, and in these.
+            for kind in ("in", "lane"):
                 match = f"{_plain(self._keys.webhooks)}{kind}:*"
                 for some in _parts(self._redis.scan_iter(match=match, count=1000)):
                     found += sum(map(self._lane, some))

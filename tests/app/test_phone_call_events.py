@@ -172,6 +172,9 @@ def test_events_of_all_calls_of_a_holder(
     event = ask("POST", path, BODY, token=token).json
     assert event["links"]["self"] == f"http://localhost{path}/0/{event['id']}"
     assert redis.smembers("ringback:hooked") == {holder.encode()}
+    (kept,) = map(json.loads, redis.hvals(f"ringback:phoneCallEvents:{holder}"))
+    # The id of the organization: its number may be given to another one.
+    assert kept["owner"] == ("3" if "organization" in holder else "")
     assert ask("GET", path, token=token).json["entry"] == [event]
     assert ask("GET", EVENTS).json["entry"] == []
     one = f"{path}/0/{event['id']}"

@@ -218,7 +218,9 @@ def test_it_is_gone_from_everything(run: Run, redis: Redis) -> None:
     redis.zadd(f"{keys.webhooks}due:{target}", {lane: 1.0})
     redis.zadd(keys.webhook_targets_of("demo-user"), {target: 1.0})
     redis.zadd(keys.webhook_apps, {"demo-user": 1.0})
-    assert len(holders(redis)) > 2
+    redis.rpush(f"{keys.webhooks}in:0003", json.dumps({**about, "type": "2", "arrived": "1"}))
+    redis.zadd(f"{keys.webhooks}incoming", {"0003": 1.0})
+    assert len(holders(redis)) > 3
     assert finish(redis, keys, accounts, NO_FILES, Who("operator", "@api")) == 1
     assert holders(redis) == []
     assert run(NUMBER)["live_calls"] == []

@@ -48,6 +48,7 @@ from ringback_cli.up import environment
 from tests.app.test_call_events import CALLED, DESK, TALK, call
 from tests.conftest import eventually
 from tests.receiver import LIMIT, Receiver, hanging, receiving
+from tests.silence import silent
 from workers.webhooks.delivery import retry_delay
 from workers.webhooks.messages import Messages
 from workers.webhooks.send import signature_headers
@@ -273,6 +274,30 @@ def test_a_receiver_that_hangs_delays_nobody_else(
     hangs.set()
     eventually(told.is_idle)
     assert {r["id"] for r in receiver.seen} == {message for ids in calls for message in ids}
+
+
+def test_silent_name_servers_of_one_app_delay_nobody_else(
+    redis: Redis, receiver: Receiver, redis_url: str
+) -> None:
+    told = Told(redis, OWN)
+    for number in range(20):
+        told.want(f"http://n{number}.example.com/", [DIAL_OUT], app="demo-organization")
+    with silent() as silence:
+        # gevent's own resolver can be told the port of a name server.
+        env = {"GEVENT_RESOLVER": "ares", "GEVENTARES_SERVERS": "127.0.0.1"}
+        port = str(silence.server.getsockname()[1])
+        env |= {"GEVENTARES_UDP_PORT": port, "GEVENTARES_TIMEOUT": "60"}
+        with delivering(quick(redis_url, key_prefix=OWN, webhook_retries=0), **env):
+            told.talk(1, TALK[:1])
+            eventually(lambda: len(silence.asked()) == 9)
+            told.want(receiver.url.replace("127.0.0.1", "localhost"), [DIAL_OUT], CALLED)
+            told.talk(2, TALK[:1], call([CALLED], [DESK]))
+            assert receiver.next()["id"] == told.id(2, DIAL_OUT, CALLED)
+            # A quarter of what is free for one app, whether anybody still waits for it or not.
+            assert len(silence.asked()) == 9
+            eventually(lambda: silence.refuse() or len(told.letters()) == 20)
+    reasons = {letter.reason for letter in told.messages.dead_letters("demo-organization")}
+    assert all(reason.startswith("NoAddress: ") for reason in reasons)
 
 
 def test_one_who_never_stops_talking_is_not_listened_to(
