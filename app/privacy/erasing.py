@@ -129,7 +129,9 @@ class Eraser:
         records: list[str] = []
         timelines: list[str] = []
         prefix = self._keys.prefix
-        for key in map(bytes.decode, names):
+        for each in names:
+            # A key of another program may be any bytes.
+            key = each.decode(errors="replace")
             name = key.removeprefix(prefix)
             if name.startswith("call:{"):
                 call_id, _, more = name.removeprefix("call:{").partition("}")
@@ -395,7 +397,9 @@ class Eraser:
                 new[name] = " ".join(self._person.word(w, organization) for w in words)
         if self._person.user is not None and row.get("user") == self._person.user:
             new["user"] = ERASED
-        changed = {n: v.replace(ERASED, f"{ERASED}:{self._mark}") for n, v in new.items()}
+        # An entry may have the digest of another person already.
+        marked = f"{ERASED}:{self._mark}"
+        changed = {n: re.sub(f"{ERASED}(?!:)", marked, v) for n, v in new.items()}
         found = {n: (v if new[n] == row[n] else changed[n]) for n, v in new.items()}
         return _bytes(found) if new != row else None
 
@@ -482,17 +486,10 @@ class Eraser:
     def _message(self, text: str) -> str:
         message = orjson.loads(text)
         new = {
-            name: value if name in _ROUTING else self._in_message(value)
+            name: value if name in _ROUTING else erasing.in_value(value, self._person)
             for name, value in message.items()
         }
         return text if new == message else orjson.dumps(new).decode()
-
-    def _in_message(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._text(value)
-        if isinstance(value, Mapping):
-            return {name: self._in_message(each) for name, each in value.items()}
-        return value
 
     # Others
 

@@ -239,6 +239,13 @@ def test_it_is_gone_from_everything(run: Run, redis: Redis) -> None:
     assert holders(redis) == []
 
 
+def test_an_entry_of_the_audit_may_be_of_two_persons(run: Run, redis: Redis) -> None:
+    redis.xadd(Keys().audit, {"at": "1.0", "what": "place", "data": f"{NUMBER} > {OTHER}"})
+    first, second = (run(number, "--yes")["digest"] for number in (NUMBER, OTHER))
+    entry = next(streams.walk(redis, Keys().audit))
+    assert entry[b"data"].decode() == f"erased:{first} > erased:{second}"
+
+
 def test_a_user_with_the_extensions(run: Run, redis: Redis) -> None:
     call = placed(redis, "0003*211", caller_id="Demo Desk <0003210>")
     keys, store = Keys(), CallStore(redis, Keys())
