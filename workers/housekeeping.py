@@ -32,8 +32,9 @@ def keep_house(settings: Settings) -> None:
         gevent.sleep(_LOOK)
         try:
             if redis.exists(keys.erasing):
-                done = finish(redis, keys, accounts.current(), files, Who("operator", "@api"))
-                log.info("erased %d calls that have ended", done)
+                who = Who("operator", "@api")
+                if done := finish(redis, keys, accounts.current(), files, who):
+                    log.info("erased %d calls that have ended", done)
         except RedisError as error:
             log.error("cannot erase calls that have ended: %s", error)
         if settings.recordings_retention and time.monotonic() - looked >= _RECORDINGS:

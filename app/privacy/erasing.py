@@ -33,7 +33,7 @@ from app.store.audit import Who
 from app.store.keys import Keys
 from app.store.reading import CallReader
 from app.store.replies import from_reply, of_its_type, pairs, readable
-from app.store.streams import rewrite
+from app.store.streams import rewrite, walk
 from app.store.writes import Note
 
 # Keys, or entries of a stream, that are read in one round trip.
@@ -53,6 +53,8 @@ class Report:
     found: Counter[str] = field(default_factory=Counter)
     # The ids of calls that go on.
     live: set[str] = field(default_factory=set)
+    # How many RQ jobs wait or run.
+    waiting_jobs: int = 0
     # The files of recordings that this host has not.
     elsewhere: set[str] = field(default_factory=set)
     # Whether the accounts hold the number.
@@ -65,13 +67,7 @@ def digest(person: Person, key: str | None) -> str:
     Without a key it is random: nobody can find the number by trying all numbers.
     """
     secret = key.encode() if key else secrets.token_bytes(32)
-    of = min(person.numbers, key=len) if person.numbers else person.name
-    if person.numbers and len(person.numbers) > 1:
-        # The digits of the E.164 form, whatever the operator wrote.
-        of = next(n for n in person.numbers if f"00{n}" in person.numbers)
-    elif person.extensions and person.user is None:
-        of = person.extensions[0]
-    return hmac.new(secret, of.encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(secret, person.key.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 class Eraser:
@@ -117,7 +113,8 @@ class Eraser:
             tell(looked_at := looked_at + len(some))
         for key in (keys.audit, keys.audit_calls):
             report.found["audit"] += rewrite(self._redis, key, self._audited, write=self._write)
-        report.found["jobs"] += jobs.erase(self._redis, keys, self._person, write=self._write)
+        done, report.waiting_jobs = jobs.erase(self._redis, keys, self._person, write=self._write)
+        report.found["jobs"] += done
         # What these become is looked at after they are empty.
         report.found["messages"] += self._outbox()
         report.found["messages"] += self._waiting_messages()
@@ -132,7 +129,9 @@ class Eraser:
         records: list[str] = []
         timelines: list[str] = []
         prefix = self._keys.prefix
-        for key in map(bytes.decode, names):
+        for each in names:
+            # A key of another program may be any bytes.
+            key = each.decode(errors="replace")
             name = key.removeprefix(prefix)
             if name.startswith("call:{"):
                 call_id, _, more = name.removeprefix("call:{").partition("}")
@@ -140,8 +139,7 @@ class Eraser:
             elif name.startswith("cdr:{"):
                 records.append(name.removeprefix("cdr:{").removesuffix("}"))
             elif name.startswith("webhooks:dead"):
-                count = rewrite(self._redis, key, self._letter, write=self._write)
-                self.report.found["dead_letters"] += count
+                self.report.found["dead_letters"] += self._dead_letters(key)
             elif name == "alerts":
                 rewrite(self._redis, key, self._plain_entry, write=self._write)
             elif name.startswith("nonce:") and self._person.hides(name):
@@ -223,32 +221,34 @@ class Eraser:
         if call.nonce is not None and call.nonce != new.nonce:
             self._nonce(keys.nonce(call.app, call.nonce))
 
-    def finish_call(self, call: Call) -> None:
-        """Erase the person from everything of one call that has ended."""
-        since = f"{int(call.accepted * 1000)}"
-        self._recordings(_files_of(call))
-        self.erase_call(call)
-        self._timelines([call.id])
-        self._records([call.id])
-        self._changes(since, call.id)
+    def finish_call(self, call_id: str, call: Call | None) -> None:
+        """Erase the person from everything of one call that has ended. ``call`` is None if Redis no
+        longer keeps it."""
+        since = "-"
+        if call is not None:
+            since = f"{int(call.accepted * 1000)}"
+            self._recordings(_files_of(call))
+            self.erase_call(call)
+        self._timelines([call_id])
+        self._records([call_id])
+        self._changes(since, call_id)
         keys = self._keys
         for key in (keys.audit, keys.audit_calls):
             rewrite(self._redis, key, self._audited, since=since)
-        apps: Any = self._redis.hkeys(f"{keys.webhooks}sizes")
+        apps = self._redis.hkeys(f"{keys.webhooks}sizes")
         for key in (keys.dead_letters, *map(keys.dead_letters_of, map(bytes.decode, apps))):
-            rewrite(self._redis, key, self._letter, since=since)
+            self._dead_letters(key, since)
         self._outbox()
         for organization in self._redis.zrange(f"{keys.webhooks}incoming", 0, -1):
-            self._lane(f"{keys.webhooks}in:{organization.decode()}".encode())
-        apps = self._redis.zrange(keys.webhook_apps, 0, -1)
-        targets: list[bytes] = list(self._redis.zrange(keys.webhook_targets, 0, -1))
-        for app in apps:
+            self._lane(f"{keys.webhooks}in:".encode() + organization)
+        # Those of an older version are in one set.
+        targets = list(self._redis.zrange(keys.webhook_targets, 0, -1))
+        for app in self._redis.zrange(keys.webhook_apps, 0, -1):
             targets += self._redis.zrange(keys.webhook_targets_of(app.decode()), 0, -1)
         for target in targets:
-            lanes = self._redis.zrange(f"{keys.webhooks}due:{target.decode()}", 0, -1)
-            for lane in map(bytes.decode, lanes):
-                if lane.startswith(f"{call.id}|"):
-                    self._lane(f"{keys.webhooks}lane:{lane}".encode())
+            for lane in self._redis.zrange(f"{keys.webhooks}due:{target.decode()}", 0, -1):
+                if lane.startswith(f"{call_id}|".encode()):
+                    self._lane(f"{keys.webhooks}lane:".encode() + lane)
 
     def _commands(self, old: Call, new: Call, now: float) -> Iterator[tuple[str, ...]]:
         """The commands of the change. They tell no receiver of call events, and keep what Redis
@@ -268,7 +268,7 @@ class Eraser:
             "app": new.app,
             "changed": orjson.dumps(shown).decode(),
         }
-        yield "XADD", keys.events, "MAXLEN", "~", str(writes.EVENTS_KEPT), "*", *_flat(event)
+        yield "XADD", keys.events, "MAXLEN", "~", str(writes.EVENTS_MOST), "*", *_flat(event)
         note = writes.entry(Note("request", "erase", who=self._who), at)
         yield "XADD", keys.timeline(new.id), "NOMKSTREAM", "*", *_flat(note)
         text = orjson.dumps({**cdr.record(new), "saved": now}).decode()
@@ -279,7 +279,7 @@ class Eraser:
         self.report.live.add(call_id)
         if self._write:
             text = orjson.dumps([self._mark, self._person.dumps()]).decode()
-            self._redis.hset(self._keys.erasing, f"{call_id} {self._mark}", text)
+            self._redis.hset(self._keys.erasing, f"{call_id} {self._person.key}", text)
 
     # Timelines and the stream of changes
 
@@ -397,9 +397,24 @@ class Eraser:
                 new[name] = " ".join(self._person.word(w, organization) for w in words)
         if self._person.user is not None and row.get("user") == self._person.user:
             new["user"] = ERASED
-        changed = {n: v.replace(ERASED, f"{ERASED}:{self._mark}") for n, v in new.items()}
+        # An entry may have the digest of another person already.
+        marked = f"{ERASED}:{self._mark}"
+        changed = {n: re.sub(f"{ERASED}(?!:)", marked, v) for n, v in new.items()}
         found = {n: (v if new[n] == row[n] else changed[n]) for n, v in new.items()}
         return _bytes(found) if new != row else None
+
+    def _dead_letters(self, key: str, since: str = "-") -> int:
+        """Erase the number from the dead letters of an app, and count their bytes anew."""
+        more = 0
+        for entry in walk(self._redis, key, since):
+            if (new := self._letter(entry)) is not None:
+                more += _bytes_of(new) - _bytes_of(entry)
+        count = rewrite(self._redis, key, self._letter, write=self._write, since=since)
+        # Those of an older version, of all apps together, have no count.
+        if more and self._write and key != self._keys.dead_letters:
+            app = key.removeprefix(f"{self._keys.dead_letters}:")
+            self._redis.hincrby(f"{self._keys.webhooks}sizes", app, more)
+        return count
 
     def _letter(self, entry: Mapping[bytes, bytes]) -> dict[bytes, bytes] | None:
         return self._hidden(entry, ())
@@ -440,8 +455,8 @@ class Eraser:
         count, end = 0, time.monotonic() + _SENDING
         while True:
             found = 0
-            # On their way from the outbox to lanes, and in these.
-            for kind in ("in", "lane"):
+            # In lanes, and on their way from the outbox to these.
+            for kind in ("lane", "in"):
                 match = f"{_plain(self._keys.webhooks)}{kind}:*"
                 for some in _parts(self._redis.scan_iter(match=match, count=1000)):
                     found += sum(map(self._lane, some))
@@ -471,17 +486,10 @@ class Eraser:
     def _message(self, text: str) -> str:
         message = orjson.loads(text)
         new = {
-            name: value if name in _ROUTING else self._in_message(value)
+            name: value if name in _ROUTING else erasing.in_value(value, self._person)
             for name, value in message.items()
         }
         return text if new == message else orjson.dumps(new).decode()
-
-    def _in_message(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._text(value)
-        if isinstance(value, Mapping):
-            return {name: self._in_message(each) for name, each in value.items()}
-        return value
 
     # Others
 
@@ -525,8 +533,7 @@ def finish(redis: Redis, keys: Keys, accounts: Accounts, files: RecordingFiles, 
         eraser = Eraser(
             *(redis, keys, accounts, Person.loads(person), mark, files, who), write=True
         )
-        if call is not None:
-            eraser.finish_call(call)
+        eraser.finish_call(call_id, call)
         redis.hdel(keys.erasing, name.decode())
         done += 1
     return done
@@ -549,6 +556,11 @@ def _flat(fields: Mapping[str, str]) -> tuple[str, ...]:
 
 def _bytes(row: Mapping[str, str]) -> dict[bytes, bytes]:
     return {n.encode(): v.encode() for n, v in row.items()}
+
+
+def _bytes_of(entry: Mapping[bytes, bytes]) -> int:
+    """The bytes of an entry as workers/webhooks/lanes.lua counts them."""
+    return sum(len(name) + len(value) for name, value in entry.items())
 
 
 def _files_of(call: Call) -> list[str]:

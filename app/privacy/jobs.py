@@ -4,6 +4,8 @@ A job that waits or runs is carried out: it becomes a call. Any other is removed
 without its number would do something else.
 """
 
+import base64
+import binascii
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -25,17 +27,23 @@ _AT_ONCE = 500
 # The states of jobs that are still to be carried out.
 _UNDER_WAY = (b"queued", b"started", b"deferred", b"scheduled", b"created")
 _REGISTRIES = ("finished", "failed", "canceled")
+# What a compressed text and JSON begin with.
+_BEGINS = (b"x", b"{", b"[", b'"')
 # The fields of a request that hold numbers, short ones of extensions too.
 _NUMBERS = frozenset({"source", "destination", "extension", "number", "sendCallTo", "phoneNumber"})
 
 
-def erase(redis: Redis, keys: Keys, person: Person, *, write: bool) -> int:
-    """Remove the jobs that hold the person, and results that do. Returns their number."""
-    count = 0
+def erase(redis: Redis, keys: Keys, person: Person, *, write: bool) -> tuple[int, int]:
+    """Remove the jobs that hold the person, and results that do. Returns their number, and how many
+    jobs that hold the person are still to be carried out."""
+    count = waiting = 0
     begins = Job.redis_job_namespace_prefix
     for names in _scan(redis, f"{begins}*"):
         for name, record in zip(names, _records(redis, names), strict=True):
-            if not record or record.get(b"status", b"") in _UNDER_WAY or not _holds(person, record):
+            if not record or not _holds(person, record):
+                continue
+            if record.get(b"status", b"") in _UNDER_WAY:
+                waiting += 1
                 continue
             count += 1
             if write:
@@ -51,7 +59,7 @@ def erase(redis: Redis, keys: Keys, person: Person, *, write: bool) -> int:
                 count += 1
                 if write:
                     redis.delete(name)
-    return count
+    return count, waiting
 
 
 def _scan(redis: Redis, match: str) -> Iterator[list[bytes]]:
@@ -88,7 +96,11 @@ def _has(person: Person, value: Any, of: str = "") -> bool:
 
 
 def _value(data: bytes) -> Any:
-    """What RQ keeps in a field: compressed JSON, a compressed text, or a text."""
+    """What RQ keeps in a field: JSON or a text, compressed or not. Results are in Base64 too."""
+    with suppress(binascii.Error):
+        inner = base64.b64decode(data, validate=True)
+        if inner[:1] in _BEGINS:
+            data = inner
     with suppress(zlib.error):
         data = zlib.decompress(data)
     try:

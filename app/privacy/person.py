@@ -60,6 +60,17 @@ class Person:
     # Texts that are of this person alone: how a telephone is dialled, what it shows as its caller.
     literals: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> str:
+        """The same text for the same person, however the operator wrote it: the digits of the E.164
+        form, an extension, or a user's id."""
+        if self.user is not None:
+            return f"user:{self.user}"
+        if self.extensions:
+            return self.extensions[0]
+        known = (n for n in self.numbers if f"00{n}" in self.numbers)
+        return next(known, self.numbers[0])
+
     def hides(self, text: str, country: str | None = None) -> bool:
         """Whether :meth:`hide` changes the text."""
         return self.hide(text, country) != text
@@ -209,7 +220,7 @@ def _with_forms(name: str, e164: str, sent: str, countries: Iterable[str]) -> Pe
     short = phonenumbers.national_significant_number(parsed)
     trunk = phonenumbers.ndd_prefix_for_region(country, True) or ""
     own = phonenumbers.format_number(parsed, PhoneNumberFormat.NATIONAL)
-    national = {short, trunk + short, str(phonenumbers.normalize_digits_only(own))}
+    national = {trunk + short, str(phonenumbers.normalize_digits_only(own))}
     # People write +49 (0)1555.
     numbers = {digits, f"00{digits}", f"011{digits}", f"{parsed.country_code}{trunk}{short}"}
     for each in countries:

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from redis import Redis
@@ -28,7 +28,7 @@ def rewrite(redis: Redis, key: str, change: Change, *, write: bool = True, since
     groups and what these have in hand. Readers notice nothing. A key of another type has no
     entries.
     """
-    count = _count(redis, key, change, since)
+    count = sum(change(entry) is not None for entry in walk(redis, key, since))
     if not count or not write:
         return count
     # Two that write one stream anew would undo each other's changes.
@@ -64,18 +64,19 @@ def _rewrite(redis: Redis, key: str, change: Change, lock: str, mine: str) -> bo
     return True
 
 
-def _count(redis: Redis, key: str, change: Change, since: str) -> int:
-    count = 0
+def walk(redis: Redis, key: str, since: str = "-") -> Iterator[Mapping[bytes, bytes]]:
+    """The entries of a stream from an id on. A key of another type has none."""
     while True:
         try:
             entries: Any = redis.xrange(key, since, "+", count=_AT_ONCE)
         except ResponseError as error:
             if str(error).startswith("WRONGTYPE"):
-                return 0
+                return
             raise
         if not entries:
-            return count
-        count += sum(change(entry) is not None for _, entry in entries if entry)
+            return
+        # Redis gives no fields of an entry that was deleted.
+        yield from (entry for _, entry in entries if entry)
         since = _after(entries)
 
 
@@ -131,7 +132,6 @@ def _in_hand(pipe: Any, key: str, group: Mapping[str, Any]) -> list[dict[str, An
 
 def _add(pipe: Any, copy: str, entries: Any, change: Change) -> None:
     for entry_id, entry in entries:
-        # Redis gives no fields of an entry that was deleted.
         if entry:
             pipe.xadd(copy, change(entry) or entry, id=entry_id)
 

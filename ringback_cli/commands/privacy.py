@@ -69,6 +69,7 @@ def erase(person: str, yes: bool, as_json: bool) -> None:
         "digest": mark if yes or settings.privacy_key else None,
         **counts,
         "live_calls": sorted(report.live),
+        "waiting_jobs": report.waiting_jobs,
         "recordings_elsewhere": sorted(report.elsewhere),
         "accounts": report.accounts,
     }
@@ -90,6 +91,8 @@ def _show(document: dict[str, Any]) -> None:
         click.echo("Nothing holds the number.")
     for call_id in document["live_calls"]:
         click.echo(f"Call {call_id} is live. It goes on, and is erased once it has ended.")
+    if document["waiting_jobs"]:
+        click.echo(f"{document['waiting_jobs']} RQ jobs wait or run. Erase what they leave later.")
     for path in document["recordings_elsewhere"]:
         click.echo(f"Delete {path} on the switch's host.")
     if document["accounts"]:

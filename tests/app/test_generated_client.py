@@ -28,8 +28,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     source = folder / "openapi.json"
     source.write_text(json.dumps(describe()))
     config = Config.from_sources(
-        # Formatting the code needs ruff in the PATH.
-        ConfigFile(post_hooks=[]),
+        # Formatting the code needs ruff in the PATH. The generator knows one type of files.
+        ConfigFile(post_hooks=[], content_type_overrides={"audio/wav": "application/octet-stream"}),
         MetaType.NONE,
         document_source=source,
         file_encoding="utf-8",

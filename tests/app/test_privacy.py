@@ -1,5 +1,6 @@
 """Erasing a person's number: from everything in Redis, however it is written."""
 
+import base64
 import json
 import re
 import zlib
@@ -135,8 +136,10 @@ def fill(redis: Redis) -> tuple[Call, Call, Call]:
     parameters = {"CallID": call.id, "CallerNumber": NUMBER, "CalleeName": "Jane"}
     message = {"id": "m", "attempts": 1, "extension": "0003*210", "parameters": parameters}
     letter = {"target": "demo-user a.example", "lane": call.id, "reason": "500"}
+    letter["message"] = json.dumps(message)
     for key in (keys.dead_letters, keys.dead_letters_of("demo-user")):
-        redis.xadd(key, {**letter, "message": json.dumps(message)})
+        redis.xadd(key, letter)
+    redis.hset(f"{keys.webhooks}sizes", "demo-user", sum(map(len, (*letter, *letter.values()))))
     redis.rpush(f"{keys.webhooks}lane:{call.id}|demo-user|x", json.dumps(message))
     redis.xadd(keys.outbox, {"CallID": call.id, "type": "2", "CallerNumber": NUMBER})
     redis.xadd(keys.audit, {"at": "1.0", "kind": "app", "what": "Transfer", "data": NUMBER})
@@ -151,6 +154,10 @@ def fill(redis: Redis) -> tuple[Call, Call, Call]:
         job.save()
         registry.add(job, ttl=1000)
         redis.set(keys.request(job.id), "[]")
+    # A job without the number, whose error has it, and one that waits.
+    traceback = base64.b64encode(zlib.compress(f"ValueError: {NUMBER}".encode()))
+    redis.xadd("rq:results:x", {"type": "2", "exc_string": traceback})
+    queue.create_job("ringback.place", args=[OTHER], status=JobStatus.QUEUED).save()
     redis.set(f"{keys.prefix}quota:window:app:demo-user calls_to {NUMBER}", "1")
     return call, live, other
 
@@ -162,6 +169,7 @@ def test_it_is_gone_from_everything(run: Run, redis: Redis) -> None:
     said = run("+49 (1555) 0109")
     assert everything(redis) == before
     done = run("0049 1555-0109", "--yes")
+    assert redis.hlen(keys.erasing) == 1
     # What it has said is what it has done.
     assert said | {"erased": True, "digest": done["digest"]} == done
     assert {
@@ -170,13 +178,14 @@ def test_it_is_gone_from_everything(run: Run, redis: Redis) -> None:
         "calls": 1,
         "records": 2,
         "dead_letters": 2,
-        "jobs": 2,
+        "jobs": 3,
         "nonces": 1,
     }
     assert done["live_calls"] == [live.id] and done["audit"] == 3
     of_live = [key for key in holders(redis) if live.id in key]
     assert holders(redis) == sorted([*of_live, keys.events, keys.erasing])
     assert everything(redis)[keys.call(live.id)] == before[keys.call(live.id)]
+    assert redis.exists("rq:results:x") == 0 and run(OTHER)["waiting_jobs"] == 1
     # A call without the number is as it was, to the byte.
     after = everything(redis)
     for key in (keys.call(other.id), keys.timeline(other.id), keys.record(other.id)):
@@ -202,6 +211,10 @@ def test_it_is_gone_from_everything(run: Run, redis: Redis) -> None:
     audit = [entry for key in (keys.audit, keys.audit_calls) for entry in after[key]]
     assert sum(f"erased:{done['digest']}" in text for text in audit) == 3
 
+    (letter,) = streams.walk(redis, keys.dead_letters_of("demo-user"))
+    size = sum(len(word) for item in letter.items() for word in item)
+    assert redis.hget(f"{keys.webhooks}sizes", "demo-user") == str(size).encode()
+
     # The live call, once it has ended.
     accounts = AccountStore(redis, keys).current()
     assert finish(redis, keys, accounts, NO_FILES, Who("operator", "@api")) == 0
@@ -211,22 +224,26 @@ def test_it_is_gone_from_everything(run: Run, redis: Redis) -> None:
     text = json.dumps({"id": "n", "attempts": 0, "extension": "0003*210", "parameters": about})
     target = "demo-user http://a.example:80"
     lane = f"{live.id}|{target}"
-    letter: Any = {"target": target, "lane": lane, "message": text, "reason": "500"}
+    letter = {"target": target, "lane": lane, "message": text, "reason": "500"}
     redis.xadd(keys.dead_letters_of("demo-user"), letter)
-    redis.hset(f"{keys.webhooks}sizes", "demo-user", "1")
     redis.rpush(f"{keys.webhooks}lane:{lane}", text)
     redis.zadd(f"{keys.webhooks}due:{target}", {lane: 1.0})
     redis.zadd(keys.webhook_targets_of("demo-user"), {target: 1.0})
     redis.zadd(keys.webhook_apps, {"demo-user": 1.0})
-    redis.rpush(f"{keys.webhooks}in:0003", json.dumps({**about, "type": "2", "arrived": "1"}))
-    redis.zadd(f"{keys.webhooks}incoming", {"0003": 1.0})
-    assert len(holders(redis)) > 3
+    redis.xadd(keys.audit, {"at": "1.0", "kind": "app", "what": "hang_up", "data": NUMBER})
     assert finish(redis, keys, accounts, NO_FILES, Who("operator", "@api")) == 1
     assert holders(redis) == []
     assert run(NUMBER)["live_calls"] == []
     # A late event writes nothing back.
     store.change(live, lambda old: evolve(old, originate_error="X"), Note("event", "late"))
     assert holders(redis) == []
+
+
+def test_an_entry_of_the_audit_may_be_of_two_persons(run: Run, redis: Redis) -> None:
+    redis.xadd(Keys().audit, {"at": "1.0", "what": "place", "data": f"{NUMBER} > {OTHER}"})
+    first, second = (run(number, "--yes")["digest"] for number in (NUMBER, OTHER))
+    entry = next(streams.walk(redis, Keys().audit))
+    assert entry[b"data"].decode() == f"erased:{first} > erased:{second}"
 
 
 def test_a_user_with_the_extensions(run: Run, redis: Redis) -> None:
