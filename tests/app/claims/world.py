@@ -783,6 +783,8 @@ class _Log:
     def info(self, text: str, *args: object) -> None:
         pass
 
+    debug = info
+
     def warning(self, text: str, *args: object) -> None:
         self._world.say(f"{self._world.process.name}: {text % args}")
 
@@ -896,6 +898,10 @@ class Redis:
 
     def pipeline(self, transaction: bool = True) -> "_Pipeline":
         return _Pipeline(self)
+
+    def xlen(self, _: str) -> int:
+        # Nothing here reads the stream of changes.
+        return 0
 
     def zrange(self, key: str, first: Any, last: Any, byscore: bool = False) -> list[bytes]:
         def run() -> list[bytes]:
