@@ -136,7 +136,7 @@ def written(channels: list[str], gateways: dict[str, list[str]], others: str) ->
             "ringback:events",
             "MAXLEN",
             "~",
-            "100000",
+            "1000000",
             "*",
             *event,
             "changed",
