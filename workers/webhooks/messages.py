@@ -8,6 +8,7 @@ import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import count
 from typing import Any
 
 import orjson
@@ -86,21 +87,21 @@ class Messages:
         self._route, self._claim, self._finish, self._replay, self._sweep = (
             redis.register_script(shared + script) for script in scripts
         )
-        # With which organization or app the next step begins.
-        self._turn = 0
+        # With which organization, and with which app, the next step begins.
+        self._organizations, self._apps = count(), count()
 
     def route(self) -> int:
         """Turn entries of the outbox into messages, those of each organization in turn. Returns the
         number of entries."""
-        self._turn += 1
-        count: int = self._route(
+        entries: int = self._route(
             keys=[self._keys.outbox],
             args=[
                 *(events_key(self._keys, ""), self._prefix, _ENTRIES_AT_ONCE),
-                *(_MOST_WAITING, _MOST_DEAD, _MOST_DEAD_BYTES, _EVENTS_AT_ONCE, self._turn),
+                *(_MOST_WAITING, _MOST_DEAD, _MOST_DEAD_BYTES, _EVENTS_AT_ONCE),
+                next(self._organizations),
             ],
         )
-        return count
+        return entries
 
     def claim(
         self,
@@ -118,13 +119,12 @@ class Messages:
         ``part`` of what is free. ``in_hand`` and ``of_app`` count those that it has already. Apps
         take turns.
         """
-        self._turn += 1
         found: list[list[bytes]] = self._claim(
             keys=[self._keys.webhook_apps, self._keys.webhook_targets],
             args=[
                 *(events_key(self._keys, ""), self._prefix, lease, min(most, _MESSAGES_AT_ONCE)),
                 *(most_of_target, orjson.dumps(in_hand), most, part, orjson.dumps(of_app)),
-                self._turn,
+                next(self._apps),
             ],
         )
         return [
