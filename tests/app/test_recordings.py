@@ -23,7 +23,7 @@ from app.store.writes import Note
 from app.web.auditing import Auditor
 from app.web.services import EXTENSION
 from ringback_cli.main import main
-from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, Ask
+from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.app.test_store import new_call
 
 FIXED = "/var/lib/freeswitch/recordings"
@@ -173,6 +173,15 @@ def test_who_may_have_it(
         assert refused.status_code in (400, 404)
     assert Path(f"{files.root}{other.removeprefix(FIXED)}").exists()
     assert ask("GET", path_of(call), token=None).status_code == 401
+
+
+def test_a_program_for_voipnow_has_those_of_a_call_that_has_ended(
+    ask: Ask, served: None, store: CallStore
+) -> None:
+    call, _ = recorded(store)
+    end(store, call)
+    # It does not find the call itself any more.
+    assert ask("GET", path_of(call), token=VOIPNOW).json["totalResults"] == 1
 
 
 def test_one_that_only_takes_part_may_not(ask: Ask, served: None, store: CallStore) -> None:
