@@ -111,7 +111,7 @@ def test_a_recording_from_its_begin_to_its_deletion(
     assert ask("GET", path_of(call), fields="id").json["entry"] == [{"id": name}]
     whole = ask("GET", path_of(call, name))
     assert (whole.status_code, whole.mimetype, whole.data) == (200, "audio/wav", SOUND)
-    assert whole.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+    assert whole.headers["Content-Disposition"] == f"attachment; filename={name}"
     assert whole.headers["X-Content-Type-Options"] == "nosniff"
     (deleted,) = ask("DELETE", path_of(call, name)).json
     assert deleted["id"] == name
@@ -206,6 +206,7 @@ def test_one_that_only_takes_part_may_not(ask: Ask, served: None, store: CallSto
         f"{FIXED}/3",
         f"{FIXED}x/secret.wav",
         f"{FIXED}/3/a\0.wav",
+        f"{FIXED}/3/a\r\nX: y.wav",
     ],
 )
 def test_no_path_leads_out(ask: Ask, served: None, files: RecordingFiles, path: str) -> None:
@@ -215,6 +216,7 @@ def test_no_path_leads_out(ask: Ask, served: None, files: RecordingFiles, path: 
     (root / "3").mkdir()
     (root / "3" / "link.wav").symlink_to(root.parent / "secret.wav")
     (root / "linked").symlink_to(root.parent)
+    (root / "3" / "a\r\nX: y.wav").write_bytes(b"x")
     os.mkfifo(root / "3" / "pipe.wav")
     assert files.find(path) is None
     assert files.open(path) is None
