@@ -141,7 +141,7 @@ class RecordingFiles:
         The folder is None for a path outside the fixed part, and if there is no such folder."""
         *folders, name = path.removeprefix(self._fixed).split("/")
         outside = not path.startswith(self._fixed) or {"", ".", ".."} & {*folders, name}
-        if self.root is None or outside or "\0" in path:
+        if self.root is None or outside or not path.isprintable():
             yield None, name
             return
         folder: int | None = None

@@ -1,6 +1,7 @@
 """Looks at all that Ringback needs. ringback_cli/checks.py judges what was seen."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -88,10 +89,21 @@ def _settings(settings: Settings) -> Iterator[Check]:
             f"nothing answers at {settings.http} (RINGBACK_HTTP)",
             "Start `ringback api`, or set RINGBACK_HTTP here to the address of the API.",
         )
-    yield skipped(
-        "recordings",
-        f"{settings.recordings} is on the switch's host, where Ringback cannot check it",
-    )
+    yield _recordings(settings)
+
+
+def _recordings(settings: Settings) -> Check:
+    root = settings.recordings_root
+    if root is None:
+        text = f"{settings.recordings} is on the switch's host, where Ringback cannot check it"
+        return skipped("recordings", text)
+    if not os.path.isdir(root):
+        advice = "Mount it, or set RINGBACK_RECORDINGS_ROOT to a folder of the API's host."
+        return warning("recordings", f"there is no folder {root} here", advice)
+    if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+        advice = "The API's user needs it to send and to delete recordings."
+        return warning("recordings", f"this user may not read and write {root}", advice)
+    return ok("recordings", f"{root} is there")
 
 
 def _redis(session: Session) -> Iterator[Check]:

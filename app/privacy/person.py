@@ -36,6 +36,7 @@ _ALL_DIGITS = {
 }
 
 
+_TRUNK = re.compile(r"\(\s*[0０]\s*\)")
 _EXTENSION = re.compile(r"([0-9]+(?:\*|%2[Aa]))[0-9]+")
 
 
@@ -152,6 +153,9 @@ def find(text: str, accounts: Accounts) -> Person:
         extensions = (e.number for e in accounts.extensions.values() if e.owner == written)
         return _of_accounts(written, tuple(extensions), accounts, user=written)
     number = unicode_digits(without_punctuation(written))
+    if number.startswith(("+", "00")):
+        # People write +49 (0)1555. The 0 is for callers in the country.
+        number = unicode_digits(without_punctuation(_TRUNK.sub("", written)))
     known = [e for e in accounts.extensions if number in (e, e.partition("*")[2])]
     if len(known) > 1:
         raise NotFound(f"{len(known)} extensions have the number {written}: {', '.join(known)}.")
@@ -167,8 +171,10 @@ def find(text: str, accounts: Accounts) -> Person:
     if len(meant) > 1:
         raise NotFound(f"{written} may be {' or '.join(sorted(meant))}. Give one of them.")
     if not meant:
-        # Organizations without a country keep numbers as they were sent.
-        return Person(written, numbers=(same(number),))
+        # Organizations without a country keep numbers as they were sent. Digits may be E.164
+        # without its plus.
+        more = () if number.startswith("0") or len(number) < _SHORTEST else ("00", "011")
+        return Person(written, numbers=tuple(f"{prefix}{number}" for prefix in ("", *more)))
     return _with_forms(written, meant.pop(), number, countries)
 
 
@@ -206,7 +212,6 @@ def _meant(number: str, countries: Iterable[str]) -> set[str]:
             found.add(meant)
     if not found and number.startswith("00"):
         found.add(f"+{number[2:]}")
-    # Digits may be E.164 without its plus.
     return found
 
 

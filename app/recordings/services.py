@@ -104,7 +104,7 @@ class Recordings:
         """The record of a call that the app supervises, of what is known now. Raises ApiError."""
         scope = caller.scope(user_name, extension)
         if call is not None:
-            if not scope.shows(call):
+            if not scope.includes(call):
                 raise _unknown(call_id)
             if not caller.supervises(call):
                 raise caller.lacks_right(call, _NO_RIGHT)

@@ -57,7 +57,7 @@ def fetch(user: str, extension: str, call_id: str, recording_id: str) -> Respons
         status = os.fstat(file.fileno())
         response = Response(FileWrapper(file, _PIECE), direct_passthrough=True)
         response.mimetype = _TYPES.get(recording_id.rpartition(".")[2], "application/octet-stream")
-        response.headers["Content-Disposition"] = f'attachment; filename="{recording_id}"'
+        response.headers.set("Content-Disposition", "attachment", filename=recording_id)
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "private, no-cache"
         response.content_length = status.st_size

@@ -322,6 +322,25 @@ def test_a_national_number_is_one_where_a_plan_tells() -> None:
         find("Jane", accounts)
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("+4915550109", "4915550109", "004915550109", "+49 (0)1555 0109", "0049 (0) 1555-0109"),
+        *(
+            "tel:+49-1555-0109",
+            " +49.1555.0109 ",
+            "＋４９１５５５０１０９",
+            "+49\u00a01555\u00a00109",
+        ),
+    ],
+)
+def test_the_command_takes_any_spelling(written: str) -> None:
+    person = find(written, Accounts())
+    assert person.key == DIGITS
+    for text in (NUMBER, DIGITS, f"00{DIGITS}", "+49 (1555) 01-09"):
+        assert person.hide(text) == "erased"
+
+
 def test_a_short_number_stands_alone() -> None:
     person = find("15500", Accounts())
     assert person.hide("sofia/gateway/pstn/15500 115500 10.0.0.1:15500 1.15500") == (

@@ -23,7 +23,7 @@ from app.store.writes import Note
 from app.web.auditing import Auditor
 from app.web.services import EXTENSION
 from ringback_cli.main import main
-from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, Ask
+from tests.app.conftest import ADMINISTRATOR, ORGANIZATION, USER, VOIPNOW, Ask
 from tests.app.test_store import new_call
 
 FIXED = "/var/lib/freeswitch/recordings"
@@ -111,7 +111,7 @@ def test_a_recording_from_its_begin_to_its_deletion(
     assert ask("GET", path_of(call), fields="id").json["entry"] == [{"id": name}]
     whole = ask("GET", path_of(call, name))
     assert (whole.status_code, whole.mimetype, whole.data) == (200, "audio/wav", SOUND)
-    assert whole.headers["Content-Disposition"] == f'attachment; filename="{name}"'
+    assert whole.headers["Content-Disposition"] == f"attachment; filename={name}"
     assert whole.headers["X-Content-Type-Options"] == "nosniff"
     (deleted,) = ask("DELETE", path_of(call, name)).json
     assert deleted["id"] == name
@@ -175,6 +175,15 @@ def test_who_may_have_it(
     assert ask("GET", path_of(call), token=None).status_code == 401
 
 
+def test_a_program_for_voipnow_has_those_of_a_call_that_has_ended(
+    ask: Ask, served: None, store: CallStore
+) -> None:
+    call, _ = recorded(store)
+    end(store, call)
+    # It does not find the call itself any more.
+    assert ask("GET", path_of(call), token=VOIPNOW).json["totalResults"] == 1
+
+
 def test_one_that_only_takes_part_may_not(ask: Ask, served: None, store: CallStore) -> None:
     call, _ = recorded(store, user="99", extension="0009*100")
     source, destination = call.legs
@@ -197,6 +206,7 @@ def test_one_that_only_takes_part_may_not(ask: Ask, served: None, store: CallSto
         f"{FIXED}/3",
         f"{FIXED}x/secret.wav",
         f"{FIXED}/3/a\0.wav",
+        f"{FIXED}/3/a\r\nX: y.wav",
     ],
 )
 def test_no_path_leads_out(ask: Ask, served: None, files: RecordingFiles, path: str) -> None:
@@ -206,6 +216,7 @@ def test_no_path_leads_out(ask: Ask, served: None, files: RecordingFiles, path: 
     (root / "3").mkdir()
     (root / "3" / "link.wav").symlink_to(root.parent / "secret.wav")
     (root / "linked").symlink_to(root.parent)
+    (root / "3" / "a\r\nX: y.wav").write_bytes(b"x")
     os.mkfifo(root / "3" / "pipe.wav")
     assert files.find(path) is None
     assert files.open(path) is None

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -112,6 +113,17 @@ def test_the_doctor_goes_on_without_what_is_away(redis: Redis, settings: Setting
     known = {"RINGBACK_DEMO": "known", "RINGBACK_HTTP": "0.0.0.0:1"}
     assert failures(**known, **away) == {"accounts", "Redis", "s"}
     assert failures(RINGBACK_LOG_LEVEL="x") == {"RINGBACK_*"}
+
+
+def test_the_doctor_looks_for_the_recordings(tmp_path: Path) -> None:
+    def level(**env: str) -> str:
+        result = CliRunner().invoke(main, ["doctor", "--json"], env=env)
+        found: dict[str, str] = {c["subject"]: c["level"] for c in json.loads(result.stdout)}
+        return found["recordings"]
+
+    assert level() == "skipped"
+    assert level(RINGBACK_RECORDINGS_ROOT=str(tmp_path)) == "ok"
+    assert level(RINGBACK_RECORDINGS_ROOT=str(tmp_path / "nowhere")) == "warning"
 
 
 def test_calls_are_listed_by_what_is_asked_for(run: Run, store: CallStore) -> None:
