@@ -479,7 +479,8 @@ class _Checker:
         for name in (*waiting, *lanes, keys.taken("*")):
             for key in redis.scan_iter(name, count=1000):
                 yield _Found(f"{key.decode()} is left behind")
-        kept = [key for i in self._calls for key in (keys.call(i), keys.timeline(i))]
+        names = keys.call, keys.timeline, keys.record
+        kept = [name(i) for i in self._calls for name in names]
         nonces = {placed.plan.nonce for placed in self._placed} - {None}
         kept += [keys.nonce(_APP, nonce) for nonce in nonces if nonce]
         with redis.pipeline(transaction=False) as pipe:

@@ -17,6 +17,7 @@ from tomlkit.exceptions import TOMLKitError
 from app.accounts.schemas import AccountsSchema
 from app.accounts.store import read_accounts
 from app.settings import SettingsError, load_settings
+from tests.fuzz.damage import damage
 from tests.fuzz.searching import search
 from tests.own_accounts import own_accounts
 
@@ -55,26 +56,7 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
     for table, name in draw(st.lists(st.sampled_from(_FIELDS), max_size=3)):
         rows = document.setdefault(table, [{}])
         rows[draw(st.integers(0, len(rows) - 1))][name] = draw(_VALUES)
-    for _ in range(draw(st.integers(1, 4))):
-        place: Any = document
-        while True:
-            key = draw(st.sampled_from(range(len(place)) if isinstance(place, list) else [*place]))
-            below = place[key]
-            if not (isinstance(below, dict | list) and below) or draw(st.integers(0, 9)) == 0:
-                break
-            place = below
-        match draw(st.sampled_from(["value", "value", "value", "lost", "twice", "new"])):
-            case "value":
-                place[key] = draw(_VALUES)
-            case "lost":
-                del place[key]
-            case "twice" if isinstance(place, list):
-                place.append(deepcopy(below))
-            case _ if isinstance(place, dict):
-                place[draw(_TEXTS)] = draw(_VALUES)
-        if not document:
-            break
-    return document
+    return damage(draw, document, _VALUES, _TEXTS)
 
 
 @pytest.fixture

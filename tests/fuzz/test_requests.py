@@ -2,9 +2,10 @@
 command that the switch reads as it was meant."""
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlencode
 
 import pytest
 from flask.testing import FlaskClient
@@ -15,48 +16,36 @@ from app import create_app
 from app.caller_id import parse_caller_id
 from app.calls.model import Call
 from app.errors import CODES
+from app.openapi.description import describe
 from app.settings import Settings
 from app.store.calls import CallStore
 from app.store.keys import Keys
 from freeswitch.simulator.dialstring import split
 from tests.app.conftest import USER
+from tests.app.test_openapi import resolved
 from tests.freeswitch.test_dialstring import destination_of, read
+from tests.fuzz.damage import ANY, TEXTS, damage
 from tests.fuzz.searching import search
 from workers.dial_command import originate_command
 
 pytestmark = pytest.mark.search
 
 _PATH = "/uapi/phoneCalls/@me/"
-# What could end a value, a block, a leg or an application, or be run.
-_TRICKS = st.sampled_from(
-    [
-        *(",", "|", ":_:", "'", '"', "\\", "{a=b}", "[a=b]", "<a=b>", ")", "(", "^^:", "$", "="),
-        *("${hostname}", "${system(touch x)}", "&park()", " &park()", "\n", "\r\n\r\n", "\0"),
-        *("%0A", "%41", "%", "api hupall", "@", "/", "sofia/gateway/pstn/1", "user/1,user/2", "+"),
-        *("origination_nested_vars=true", "\ud800", "\u2028", "٣", "😀", "ARRAY::a|:b", "X" * 300),
-    ]
-)
-_TEXTS = st.lists(_TRICKS | st.text(max_size=6), min_size=1, max_size=4).map("".join)
 _NUMBER = st.from_regex(r"\A\+?[0-9]{1,15}\Z")
 _NUMBERS = st.integers(0, 15).flatmap(
-    lambda n: _TEXTS if n == 0 else st.sampled_from(["210", "0003*211", "15500", "+4915550108"])
+    lambda n: TEXTS if n == 0 else st.sampled_from(["210", "0003*211", "15500", "+4915550108"])
 )
 _NAME = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-_CALLER_IDS = _NUMBER | st.builds("{} <{}>".format, _NAME | _TEXTS, _NUMBER | _TEXTS)
-_ODD = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | _TEXTS,
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXTS, inner, max_size=2),
-    max_leaves=4,
-)
-_HEADER = st.sampled_from(["X-CRM", "X-Id-2"]) | _TEXTS.map("X-{}".format)
-_HEADER_VALUE = st.from_regex(r"\A[a-z:/=;?&%!@. 0-9]{1,30}\Z") | _TEXTS
+_CALLER_IDS = _NUMBER | st.builds("{} <{}>".format, _NAME | TEXTS, _NUMBER | TEXTS)
+_HEADER = st.sampled_from(["X-CRM", "X-Id-2"]) | TEXTS.map("X-{}".format)
+_HEADER_VALUE = st.from_regex(r"\A[a-z:/=;?&%!@. 0-9]{1,30}\Z") | TEXTS
 _HEADERS = st.dictionaries(_HEADER, _HEADER_VALUE, max_size=2)
 _SOUNDS = st.sampled_from(["auto", "us", "de", "none", "music", "network"])
 
 
 def _mostly(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """A value of its kind, and one time in sixteen any value."""
-    return st.integers(0, 15).flatmap(lambda n: _ODD if n == 0 else good)
+    return st.integers(0, 15).flatmap(lambda n: ANY if n == 0 else good)
 
 
 _PARTIES = _mostly(st.lists(_NUMBERS, min_size=1, max_size=3, unique=True))
@@ -77,13 +66,13 @@ _BODY = st.fixed_dictionaries(
         "phoneCallView": st.lists(_VIEW, min_size=1, max_size=2),
     },
     optional={
-        "nonce": _mostly(_TEXTS),
-        "metadata": _mostly(st.dictionaries(st.text(max_size=5), _TEXTS, max_size=2)),
+        "nonce": _mostly(TEXTS),
+        "metadata": _mostly(st.dictionaries(st.text(max_size=5), TEXTS, max_size=2)),
     },
 )
 _QUERY = st.dictionaries(
     st.sampled_from(["waitForPickup", "callDuration", "video", "allowPublicTransfer", "number"]),
-    st.sampled_from(["1", "1", "1", "true", "600"]) | _TEXTS,
+    st.sampled_from(["1", "1", "1", "true", "600"]) | TEXTS,
     max_size=1,
 )
 _KINDS = st.sampled_from(["simple"] * 6 + ["callback", "conferenceInvite"])
@@ -123,6 +112,83 @@ def test_a_request_is_refused_whole_or_dialled_as_meant(client: FlaskClient, red
             assert before == after
 
     search(check_create, st.tuples(_KINDS, _BODY, _QUERY), examples=50)
+
+
+_DOCUMENT = describe()
+_OPERATIONS = [
+    (method.upper(), path, resolved(_DOCUMENT, operation))
+    for path, item in _DOCUMENT["paths"].items()
+    for method, operation in item.items()
+    # A stream does not end.
+    if isinstance(operation, dict) and "responses" in operation and not path.endswith("/events")
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request to any operation."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    media: str
+    body: bytes
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Case:
+    """A request to any operation: its example, with any values in the path, the query and the
+    body."""
+    method, path, operation = draw(st.sampled_from(_OPERATIONS))
+    for name in re.findall(r"{(\w+)}", path):
+        odd = draw(st.integers(0, 7)) == 0
+        word = quote(draw(TEXTS), safe="", errors="surrogatepass") if odd else _WORDS.get(name, "1")
+        path = path.replace(f"{{{name}}}", word)
+    names = [each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"]
+    texts = st.sampled_from(["1", "0", "true", "2026-01-01", "id", "equals", "all"]) | TEXTS
+    query = draw(st.dictionaries(st.sampled_from([*names, "unknown"]), texts, max_size=3))
+    if "requestBody" not in operation:
+        return Case(method, path, query, "application/json", b"")
+    media, content = next(iter(operation["requestBody"]["content"].items()))
+    example = content.get("example") or next(iter(content["examples"].values()))["value"]
+    known = st.sampled_from([*content["schema"].get("properties", {}), "unknown"])
+    document = damage(draw, example, ANY | st.sampled_from(["210", 1, "1"]), known | TEXTS)
+    if media == "application/json":
+        return Case(method, path, query, media, json.dumps(document).encode())
+    flat = {name: value for name, value in document.items() if isinstance(value, str)}
+    return Case(method, path, query, media, urlencode(flat, errors="surrogatepass").encode())
+
+
+_WORDS = {
+    "userId": "@me",
+    "extension": "210",
+    "phoneCallId": "0123456789abcdef0123",
+    "eventType": "2",
+    "eventId": "1",
+}
+
+
+def test_any_operation_answers_in_the_documented_form(client: FlaskClient, redis: Redis) -> None:
+    of_user = Keys().user_calls("12")
+
+    def check_operation(case: Case) -> None:
+        before = redis.zcard(of_user)
+        answer = client.open(
+            case.path,
+            method=case.method,
+            query_string=urlencode(case.query, errors="surrogatepass"),
+            data=case.body,
+            content_type=case.media,
+            headers={"Authorization": f"Bearer {USER}"},
+        )
+        assert answer.status_code < 500, answer.get_data()
+        if answer.status_code >= 400:
+            error = answer.json["error"]
+            if not case.path.startswith("/oauth"):
+                assert error["code"] in CODES and error["message"]
+            assert redis.zcard(of_user) == before
+
+    search(check_operation, requests(), examples=80)
 
 
 def check_command(call: Call) -> None:
