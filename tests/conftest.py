@@ -117,24 +117,40 @@ class Stacks(Protocol):
     def __call__(self, switches: str | None, **changes: Any) -> Ringback: ...
 
 
+# The running stacks by their settings, each with what ends it.
+_STACKS: dict[tuple[object, ...], tuple[Ringback, ExitStack]] = {}
+
+
+def _end_stacks() -> None:
+    """End all stacks at once. No test looks at how these end."""
+    while _STACKS:
+        _, (ringback, exits) = _STACKS.popitem()
+        for name, process in ringback.stack.processes.items():
+            if name not in ("redis", "guard"):
+                process.kill()
+        exits.close()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End the stacks before the first test that needs none: a process of pytest-xdist is given the
+    files in their order, and idle stacks take some of the machine."""
+    if hasattr(item.config, "workerinput") and item.get_closest_marker("stack") is None:
+        _end_stacks()
+
+
 @pytest.fixture(scope="session")
 def stacks() -> Iterator[Stacks]:
     """Start a stack with these settings, once for all tests that ask for the same."""
-    made: dict[tuple[object, ...], Ringback] = {}
-    with ExitStack() as exits:
 
-        def stack(switches: str | None, **changes: Any) -> Ringback:
-            key = switches, *sorted(changes.items())
-            if key not in made:
-                made[key] = exits.enter_context(started(switches, **changes))
-            return made[key]
+    def stack(switches: str | None, **changes: Any) -> Ringback:
+        key = switches, *sorted(changes.items())
+        if key not in _STACKS:
+            exits = ExitStack()
+            _STACKS[key] = exits.enter_context(started(switches, **changes)), exits
+        return _STACKS[key][0]
 
-        yield stack
-        # No test looks at how these end, and they would end one after the other.
-        for ringback in made.values():
-            for name, process in ringback.stack.processes.items():
-                if name not in ("redis", "guard"):
-                    process.kill()
+    yield stack
+    _end_stacks()
 
 
 @pytest.fixture

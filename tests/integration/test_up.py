@@ -25,6 +25,7 @@ from app.settings import load_settings
 from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
+from app.store.switches import Pause, SwitchStore
 from ringback_cli.up import Stack, free_port
 from tests.conftest import eventually, redis_running
 from tests.integration.conftest import LIMIT, Ringback
@@ -76,10 +77,14 @@ def command_lines(pids: list[int]) -> list[str]:
     return [line.split(maxsplit=1)[1] for line in lines if not line.startswith("Z")]
 
 
-def steer(ringback: Ringback, *words: str) -> None:
-    url = ringback.stack.settings.require_redis()
-    env = environment(RINGBACK_REDIS_URL=url)
-    subprocess.run([BIN / "ringback", *words], env=env, check=True, timeout=LIMIT)
+def pause(ringback: Ringback) -> None:
+    """Pause the switch, as the command does that has tests of its own."""
+    paused = Pause("test", ringback.store.now())
+    SwitchStore(ringback.store.redis, ringback.store.keys).pause("simulator", paused)
+
+
+def resume(ringback: Ringback) -> None:
+    SwitchStore(ringback.store.redis, ringback.store.keys).resume("simulator")
 
 
 def refuses(address: tuple[str, int]) -> bool:
@@ -162,7 +167,7 @@ def test_the_api_stops_first_and_the_others_once_no_call_waits(tmp_path: Path) -
         settings = {"RINGBACK_REDIS_URL": url, "RINGBACK_STOP_TIMEOUT": "600"}
         with up(tmp_path, **settings) as (process, ringback):
             started = children(process.pid)
-            steer(ringback, "switch", "pause", "simulator")
+            pause(ringback)
             call_id = ringback.place("15500", "15500")
             process.send_signal(signal.SIGTERM)
             lines_until(process, "waits up to 600 seconds until it has dialled 1 accepted call")
@@ -174,7 +179,7 @@ def test_the_api_stops_first_and_the_others_once_no_call_waits(tmp_path: Path) -
             call = ringback.store.get(call_id)
             assert call is not None and call.state is State.QUEUED
 
-            steer(ringback, "switch", "resume", "simulator")
+            resume(ringback)
             assert process.wait(LIMIT) == 0
             assert process.stdout is not None and "accepted call" not in process.stdout.read()
             call = ringback.store.get(call_id)
@@ -187,7 +192,7 @@ def test_a_call_that_waits_longer_stays_in_redis(tmp_path: Path) -> None:
     with redis_running() as url:
         settings = {"RINGBACK_REDIS_URL": url, "RINGBACK_STOP_TIMEOUT": "0.2"}
         with up(tmp_path, **settings) as (process, ringback):
-            steer(ringback, "switch", "pause", "simulator")
+            pause(ringback)
             call_id = ringback.place("15500", "15500")
             process.send_signal(signal.SIGTERM)
             lines_until(process, "Ringback leaves 1 accepted call in Redis")
@@ -195,7 +200,7 @@ def test_a_call_that_waits_longer_stays_in_redis(tmp_path: Path) -> None:
             call = ringback.store.get(call_id)
             assert call is not None and call.state is State.QUEUED
         with up(tmp_path, **settings) as (process, ringback):
-            steer(ringback, "switch", "resume", "simulator")
+            resume(ringback)
             ringback.wait_state(call_id, State.BRIDGED)
             started = children(process.pid)
             arguments = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in started}
@@ -209,7 +214,7 @@ def test_a_call_that_waits_longer_stays_in_redis(tmp_path: Path) -> None:
 def test_a_second_signal_ends_the_wait_and_an_embedded_redis_loses_the_call(tmp_path: Path) -> None:
     with up(tmp_path, RINGBACK_STOP_TIMEOUT="3600") as (process, ringback):
         started = children(process.pid)
-        steer(ringback, "switch", "pause", "simulator")
+        pause(ringback)
         ringback.place("15500", "15500")
         process.send_signal(signal.SIGINT)
         lines_until(process, "waits up to 3600 seconds")
