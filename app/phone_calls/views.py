@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 from urllib.parse import quote
 
@@ -48,7 +47,7 @@ from app.web.phone_call import FIELDS, phone_call
 from app.web.rates import check_calls, place_calls
 from app.web.resource import links
 from app.web.services import service
-from app.web.turns import ROWS
+from app.web.turns import ROWS, SHORT
 
 # The fields that a filter may name.
 _FILTERS = {"id": Kind.TEXT, "published": Kind.DATE, "nonce": Kind.TEXT}
@@ -130,7 +129,7 @@ def list_calls(user: str, extension: str, call_id: str | None = None) -> Respons
         span=span(query.get("startDate", -math.inf), query.get("endDate", math.inf)),
     )
     few = _names_few(caller, call_id, asked, search)
-    with nullcontext() if few else turn(caller, asked, searches=search.is_needed):
+    with SHORT.of(caller.app.id) if few else turn(caller, asked, searches=search.is_needed):
         page = phone_calls.page(caller, user, extension, call_id, asked, search)
         entry = _resources(phone_calls, page.rows, user, extension, asked.fields)
     # A filter may have left out the call. Programs written for VoipNow take the empty list.

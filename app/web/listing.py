@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -26,7 +26,7 @@ from app.web.cursor import Cursor
 from app.web.fields import MAX_START
 from app.web.resource import date
 from app.web.shown import NO_CHARACTER, clean
-from app.web.turns import LISTS, ROWS, in_pieces
+from app.web.turns import LISTS, ROWS, SHORT, in_pieces
 
 _T = TypeVar("_T")
 # The most values that one filter compares with.
@@ -173,10 +173,10 @@ def as_json(
 
 
 def turn(caller: Caller, asked: Listing, *, searches: bool = False) -> AbstractContextManager[None]:
-    """Wait for the app's turn, if the list is long or takes a search. Raises ApiError if too many
-    of the app's requests wait."""
+    """Wait for the app's turn: that of long lists, if the list is long or takes a search. Raises
+    ApiError if too many of the app's requests wait."""
     is_long = searches or asked.count > ROWS or asked.filter is not None
-    return LISTS.of(caller.app.id) if is_long else nullcontext()
+    return (LISTS if is_long else SHORT).of(caller.app.id)
 
 
 def picked(rows: Iterable[dict[str, Any]], names: frozenset[str] | None) -> list[dict[str, Any]]:

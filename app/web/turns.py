@@ -33,12 +33,12 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
 
 
 class Line:
-    """A lock that those who wait get in the order in which they came."""
+    """A lock for ``width`` at a time, that those who wait get in the order in which they came."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 1) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[threading.Event] = deque()
-        self._taken = False
+        self._free = width
 
     def __len__(self) -> int:
         """How many wait."""
@@ -47,8 +47,8 @@ class Line:
     def acquire(self, timeout: float | None = None) -> bool:
         """Wait for the lock; False after ``timeout`` seconds."""
         with self._lock:
-            if not self._taken:
-                self._taken = True
+            if self._free:
+                self._free -= 1
                 return True
             event = threading.Event()
             self._waiting.append(event)
@@ -72,20 +72,21 @@ class Line:
             if self._waiting:
                 self._waiting.popleft().set()
             else:
-                self._taken = False
+                self._free += 1
 
 
 class Turns:
-    """The turns of apps: of each app one request at a time."""
+    """The turns of apps: of each app ``width`` requests at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 1) -> None:
+        self._width = width
         self._lines: dict[str, Line] = {}
 
     @contextmanager
     def of(self, app: str) -> Iterator[None]:
         """Wait for the app's turn. Raises ApiError if too many of the app's requests wait."""
-        line = self._lines.setdefault(app, Line())
-        if len(line) >= MOST_WAITING or not line.acquire(LONGEST_WAIT):
+        line = self._lines.setdefault(app, Line(self._width))
+        if len(line) >= MOST_WAITING * self._width or not line.acquire(LONGEST_WAIT):
             raise api_error("service_unavailable", cause="busy", retry_after=_RETRY_AFTER)
         try:
             yield
@@ -95,6 +96,8 @@ class Turns:
 
 # The turns of lists and searches, and of streams that catch up.
 LISTS, STREAMS = Turns(), Turns()
+# Those of short lists: so many at a time keep the process busy while they wait for Redis.
+SHORT = Turns(width=4)
 _slices = Line()
 # The thread or greenlet that has the slice.
 _working: list[int] = []

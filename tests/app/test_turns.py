@@ -43,6 +43,15 @@ def test_those_who_wait_get_the_lock_in_their_order() -> None:
     assert line.acquire(timeout=0)
 
 
+def test_a_wide_line_lets_some_in_at_a_time() -> None:
+    of = Turns(width=2)
+    with of.of("app"), of.of("app"):
+        line = of._lines["app"]
+        assert not line.acquire(timeout=0)
+    assert line.acquire(timeout=0) and line.acquire(timeout=0)
+    assert not line.acquire(timeout=0)
+
+
 def test_one_that_waits_no_more_leaves_the_line() -> None:
     line = Line()
     assert line.acquire()
