@@ -105,6 +105,10 @@ class _GunicornWorker(GeventWorker):  # type: ignore[misc]
         return gevent.Timeout(self.cfg.keepalive, HeadersTimeout())
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        if listener.fileno() < 0:
+            # The process stops, and has closed its listener since it took the connection.
+            util.close(client)
+            return
         if is_proxy(addr[0], self.proxies):
             super().handle(listener, limited(client, self.limits), addr)
             return

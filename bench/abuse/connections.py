@@ -11,6 +11,9 @@ from bench.abuse.harness import Stack
 
 # As many as took every place of an API, when there was no limit for one address.
 COUNT = 1_010
+# To open some thousand connections a second costs both sides CPU. What counts is that a new client
+# is answered.
+BOUND = 10.0
 LIMITS = {"longest until a new client is answered, s": 1.0}
 # The address of the new client, which is neither the hostile nor the quiet one's.
 _NEW_CLIENT = "127.0.0.77"

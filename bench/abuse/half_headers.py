@@ -2,12 +2,11 @@
 
 import threading
 
-from bench.abuse.connections import COUNT, LIMITS, hold
+from bench.abuse.connections import BOUND, COUNT, LIMITS, hold
 from bench.abuse.harness import Stack
 
 TITLE = f"{COUNT:,} connections that send half of the headers, and a byte now and then"
-BOUND = 3.0
-__all__ = ["LIMITS"]
+__all__ = ["BOUND", "LIMITS"]
 
 
 def abuse(stack: Stack, stop: threading.Event) -> dict[str, object]:

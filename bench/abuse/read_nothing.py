@@ -2,12 +2,11 @@
 
 import threading
 
-from bench.abuse.connections import COUNT, LIMITS, hold
+from bench.abuse.connections import BOUND, COUNT, LIMITS, hold
 from bench.abuse.harness import Stack
 
 TITLE = f"{COUNT:,} connections that ask for a file 100 times, and read nothing"
-BOUND = 3.0
-__all__ = ["LIMITS"]
+__all__ = ["BOUND", "LIMITS"]
 _GET = b"GET /console/static/uplot/uplot.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 

@@ -2,12 +2,11 @@
 
 import threading
 
-from bench.abuse.connections import COUNT, LIMITS, hold
+from bench.abuse.connections import BOUND, COUNT, LIMITS, hold
 from bench.abuse.harness import Stack
 
 TITLE = f"{COUNT:,} connections that send the body of POST /oauth/token one byte now and then"
-BOUND = 3.0
-__all__ = ["LIMITS"]
+__all__ = ["BOUND", "LIMITS"]
 _HEAD = (
     b"POST /oauth/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\n"
     b"Content-Type: application/x-www-form-urlencoded\r\n\r\ng"
