@@ -41,5 +41,6 @@ def abuse(stack: Stack, stop: threading.Event) -> dict[str, object]:
             store.wait(call_id, lambda call: call.state is State.ENDED, _WAIT)
             figures[name] = max(figures.get(name, 0.0), time.monotonic() - begun)
         rounds += 1
+        stop.wait(1.0)
     orders.close()
     return {"rounds": rounds, **figures}
