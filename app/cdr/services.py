@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from app.accounts.caller import Caller
+from app.accounts.caller import OWNER, Caller
 from app.accounts.model import Level
+from app.calls.sight import organization_of
 from app.cdr.store import CdrStore, Record
 from app.errors import api_error
 from app.number_plans import canonical
@@ -60,13 +61,20 @@ class CallReports:
                 span = span.cut(by.span)
             else:
                 tests.append(lambda record: _matches(by, record))
+        own = _own(caller, user_name)
         if not tests:
-            return self._store.page(
+            found = self._store.page(
                 *(key, span, asked.start, asked.count),
                 newest_first=asked.newest_first,
                 after=asked.after,
             )
-        return self._search(key, span, tests, asked)
+            # Records of a former organization are the oldest ones, unless the user has come back.
+            if own is None or all(map(own, [*found.rows, *self._oldest(key, span)])):
+                return found
+        return self._search(key, span, [own, *tests] if own else tests, asked)
+
+    def _oldest(self, key: str, span: Span) -> list[Record]:
+        return self._store.page(key, span, 0, 1, newest_first=False).rows
 
     def _search(self, key: str, span: Span, tests: list[_Test], asked: Listing) -> Page[Record]:
         cursor = asked.cursor
@@ -99,6 +107,15 @@ class CallReports:
 def is_search(query: Mapping[str, Any]) -> bool:
     """Whether a loaded CdrQuery asks for what takes a search through the records."""
     return bool(query[METADATA]) or any(name in query for name in _TESTED)
+
+
+def _own(caller: Caller, user_name: str | None) -> _Test | None:
+    """The test that tells records of the organization from those that one of its users brought
+    along from another one; None where there can be no other."""
+    organization = caller.organization
+    if organization is None or caller.app.level is Level.USER or user_name in (None, OWNER):
+        return None
+    return lambda record: organization_of(record["extension"]) == organization.number
 
 
 def _span(query: Mapping[str, Any], longest: float) -> Span:

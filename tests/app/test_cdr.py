@@ -422,6 +422,22 @@ def test_pages_and_dates(ask: Ask, store: CallStore, recent: float) -> None:
     is_error(ask("GET", CDR, token=None), 401, "access_denied")
 
 
+def test_a_user_brings_no_records_into_another_organization(
+    ask: Ask, store: CallStore, recent: float
+) -> None:
+    before = make(store, cancelled, recent, extension="0004*210").id
+    now = [make(store, cancelled, recent + n).id for n in (1, 2)][::-1]
+    for query in ({}, {"count": 1}, {"count": 1, "startIndex": 1}, {"disposition": 3}):
+        answer = ask("GET", "/uapi/cdr/12", token=ORGANIZATION, **query).json
+        assert answer["totalResults"] == 2 and before not in answer["entry"]
+    # The user has come back, and the record between is the other organization's.
+    between = make(store, cancelled, recent - 1, extension="0003*210").id
+    assert found(ask, "/uapi/cdr/12", token=ORGANIZATION) == [*now, between]
+    # The user and the administrator have all of them.
+    for token in (USER, ADMINISTRATOR):
+        assert found(ask, "/uapi/cdr/12", token=token) == [*now, before, between]
+
+
 @pytest.mark.parametrize("chunk", [2, 500])
 def test_parameters(
     ask: Ask, store: CallStore, recent: float, monkeypatch: pytest.MonkeyPatch, chunk: int
