@@ -185,6 +185,8 @@ def log_in() -> tuple[Response, int]:
     count_request(app.id, SESSION)
     if accounts.is_disabled(app.id):
         raise api_error("app_disabled")
+    if not token:
+        tokens.remember(app, counted)
     response = jsonify(_who(app, accounts))
     response.set_cookie(
         value=console.sessions.begin(app, credential), max_age=LIFETIME, **_cookie()

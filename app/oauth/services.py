@@ -33,7 +33,7 @@ _CACHE_AGE = 0.5
 _CACHE_SIZE = 1024
 # Wrong secrets for one client from one address within so many seconds, after which every secret
 # is refused from there. The right one is not if this is one of the last addresses that the client
-# had a token from: nobody behind the same address may lock it out.
+# came from with it: nobody behind the same address may lock it out.
 _ATTEMPTS = 10
 _ATTEMPTS_WINDOW = 60
 _MOST_KNOWN = 100
@@ -142,10 +142,7 @@ class Tokens:
                 key = self._refresh(app, after)
                 pipe.set(key, kept.dumps(), ex=self._lifetime * _REFRESH_FACTOR)
             if address is not None:
-                known = self._known(app.client_id)
-                pipe.zadd(known, {address: self.now()})
-                pipe.zremrangebyrank(known, 0, -_MOST_KNOWN - 1)
-                pipe.expire(known, _KNOWN_FOR)
+                self._remember(app, address, pipe)
             pipe.execute()
         return Issued(access, refresh, self._lifetime, given)
 
@@ -231,6 +228,18 @@ class Tokens:
             return None
         given = _granted(app, known)
         return app if given == app.granted else replace(app, scopes=given)
+
+    def remember(self, app: App, address: str) -> None:
+        """Remember that the app came with its right secret from the address."""
+        with self._redis.pipeline() as pipe:
+            self._remember(app, address, pipe)
+            pipe.execute()
+
+    def _remember(self, app: App, address: str, pipe: Redis) -> None:
+        known = self._known(app.client_id)
+        pipe.zadd(known, {address: self.now()})
+        pipe.zremrangebyrank(known, 0, -_MOST_KNOWN - 1)
+        pipe.expire(known, _KNOWN_FOR)
 
     def has_failed(self, client_id: str, address: str) -> bool:
         """Whether too many wrong secrets of the client came from the address."""

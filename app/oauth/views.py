@@ -85,6 +85,7 @@ def token() -> Response:
     given = tokens.refresh(client, refresh, _scopes(words, had) if had else None)
     if given is None:
         raise Refused("invalid_grant")
+    tokens.remember(client, network(client_address()))
     return _tokens(given, words)
 
 

@@ -98,6 +98,15 @@ def test_who_guesses_is_refused(log_in: LogIn) -> None:
     assert code(answer) == (429, "slow_down")
 
 
+def test_nobody_who_guesses_locks_out_the_one_that_was_here_before(log_in: LogIn) -> None:
+    right = {"client_id": "demo-user", "client_secret": "demo-user-secret"}
+    assert log_in(**right).status_code == 201
+    for _ in range(10):
+        assert log_in(client_id="demo-user", client_secret="guess").status_code == 401
+    assert log_in(client_id="demo-user", client_secret="guess").status_code == 429
+    assert log_in(**right).status_code == 201
+
+
 def test_log_out(log_in: LogIn, client: FlaskClient, redis: Redis) -> None:
     log_in()
     kept = client.get_cookie(COOKIE, path="/console")
