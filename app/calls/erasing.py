@@ -5,7 +5,7 @@ what else may hold a number are replaced by the word ``erased``, never removed.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,6 +14,9 @@ from app.calls.model import Asked, Call, Leg, NumberKind, evolve
 ERASED = "erased"
 # The fields that hold the id of a user, in a call, its record and what is told of it.
 _OF_USER = frozenset({"user", "owner", "charged", "asked_user"})
+# The fields that hold a caller id with its name, and those of a call event that hold its halves.
+_CALLER_IDS = frozenset({"caller_id", "caller_id_destination"})
+_NUMBER, _NAME = "CallerIDNum", "CallerIDName"
 
 
 class Person(Protocol):
@@ -121,15 +124,32 @@ def in_value(value: Any, person: Person, country: str | None = None) -> Any:
     if isinstance(value, str):
         return in_text(value, person, country)
     if isinstance(value, Mapping):
+        whole = {**value, **dict(_caller_ids(value, person, country))}
         return {
             person.hide(name, country): (
                 ERASED if _is_user(name, each, person) else in_value(each, person, country)
             )
-            for name, each in value.items()
+            for name, each in whole.items()
         }
     if isinstance(value, list):
         return [in_value(each, person, country) for each in value]
     return value
+
+
+def _caller_ids(
+    value: Mapping[str, Any], person: Person, country: str | None
+) -> Iterator[tuple[str, str | None]]:
+    """The caller ids of a call, a record or a call event that are the person's, with their names
+    erased."""
+    organization = str(value.get("extension", value.get("CallerExtension", ""))).partition("*")[0]
+    for name in _CALLER_IDS & value.keys():
+        if isinstance(value[name], str):
+            yield name, caller_id(value[name], person, organization, country)
+    if _NUMBER in value and _NAME in value:
+        text = f"{value[_NAME]} <{value[_NUMBER]}>"
+        if caller_id(text, person, organization, country) == ERASED:
+            yield _NUMBER, ERASED
+            yield _NAME, ERASED
 
 
 def _is_user(name: str, value: Any, person: Person) -> bool:

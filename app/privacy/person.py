@@ -20,9 +20,9 @@ from app.numbers import same, without_punctuation
 # than the second number is erased only where a field holds nothing else.
 _SHORTEST = 7
 _LEAST = 4
-# What may stand between two digits of a number.
-_BETWEEN = r"(?:[\s\-\u2010-\u2015\u2212.()\[\]/+]|%20|%2[89BbDdEeFf]|%5[BbDd]){0,3}"
-_MARKS = b" \t\n\r\x0b\x0c-.()[]/+"
+# What may stand between two digits of a number. The switch's commands have \\s for a blank.
+_BETWEEN = r"(?:[\s\-\u2010-\u2015\u2212.()\[\]/+_]|\\+s|%20|%2[89BbDdEeFf]|%5[BbDd]){0,3}"
+_MARKS = b" \t\n\r\x0b\x0c-.()[]/+_"
 # Ids of calls, uuids and times with microseconds: no number, whatever their digits are.
 _KEPT = (
     r"(?P<kept>\b[0-9a-f]{20}\b|\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"
@@ -92,7 +92,7 @@ class Person:
         have nothing."""
         if len(text) < _LEAST:
             return False
-        if not text.isascii() or "%" in text:
+        if not text.isascii() or "%" in text or "\\s" in text:
             return True
         squeezed = text.encode().translate(None, _MARKS)
         return any(needle in squeezed for needle in self._needles)

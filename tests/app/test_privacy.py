@@ -22,7 +22,7 @@ from rq.serializers import JSONSerializer
 from app.accounts.model import Accounts, Extension, ExtensionType, Organization, User
 from app.accounts.store import AccountStore
 from app.calls import transitions
-from app.calls.erasing import erased
+from app.calls.erasing import erased, in_value
 from app.calls.model import Asked, Call, State, evolve
 from app.privacy.erasing import digest, finish
 from app.privacy.person import NotFound, Person, find
@@ -273,7 +273,9 @@ def test_a_digest_cannot_be_tried(run: Run, redis: Redis, monkeypatch: pytest.Mo
 
 # How people write a number
 
-MARKS = st.sampled_from(["", "", " ", "-", ".", "/", ") ", " (", "\u00a0", "\u2011", "%20", "%2D"])
+MARKS = st.sampled_from(
+    ["", "", " ", "-", ".", "/", ") ", " (", "\u00a0", "\u2011", "%20", "%2D", "_", r"\s"]
+)
 
 
 @given(
@@ -288,6 +290,19 @@ def test_any_spelling_is_erased(before: str, marks: list[str], behind: str) -> N
     assert "erased" in hidden and hidden.endswith(f"{behind} 12")
     assert not re.search("[0-9]", re.sub("%2[0BD]", "", hidden.removesuffix(f"{behind} 12")))
     assert person.hide(hidden) == hidden
+
+
+def test_a_name_goes_with_the_number_in_what_is_told_of_a_call() -> None:
+    person = find(NUMBER, Accounts())
+    event = {"CallerIDNum": NUMBER, "CallerIDName": "Max", "CalledNumber": "5354311"}
+    assert in_value({"parameters": event}, person) == {
+        "parameters": {"CallerIDNum": "erased", "CallerIDName": "erased", "CalledNumber": "5354311"}
+    }
+    call = json.dumps({"caller_id": f"Max <{NUMBER}>", "caller_id_destination": "Eva <210>"})
+    assert json.loads(in_value({"status": {"call": call}}, person)["status"]["call"]) == {
+        "caller_id": "erased",
+        "caller_id_destination": "Eva <210>",
+    }
 
 
 @given(st.text("0123456789abcdef", min_size=20, max_size=20), st.floats(1e9, 9e9))
