@@ -69,7 +69,8 @@ sbom: $(VENV)/.supply
 
 # Known vulnerabilities of what the image installs.
 audit: $(VENV)/.supply
-	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --timeout 10
+	$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --timeout 10 \
+		--vulnerability-service osv
 
 # Pins the images of Dockerfile and compose.yml by their digests of today. Needs Docker and the registry.
 digests:
