@@ -20,6 +20,7 @@ from app.web.cors import PATHS
 from app.web.proxies import is_by_proxy
 
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
 _ADVICE = "Host is {!r}. If clients reach Ringback by it, set RINGBACK_PUBLIC_URL."
 
 
@@ -65,21 +66,24 @@ def is_foreign(headers: Headers, host: str, origins: Container[str] = ()) -> boo
     if origin is None:
         return False
     # "null", of a page without an origin, has no host.
-    of = _host_of(origin)
-    return not of or of not in (host, _public_host())
+    of, scheme = _host_of(origin), origin.partition(":")[0]
+    return not of or of not in (_host_of(f"{scheme}://{host}"), _public_host())
 
 
 def _public_host() -> str:
-    """The host of RINGBACK_PUBLIC_URL, with its port if that has one; or ''."""
+    """The host of RINGBACK_PUBLIC_URL, or ''."""
     return _host_of(current_app.config.get(PUBLIC_URL) or "")
 
 
 @lru_cache(1024)
-def _host_of(origin: str) -> str:
+def _host_of(url: str) -> str:
+    """The host as a browser names it in Origin: in lower case, with its port if that is not the
+    usual one of the scheme."""
     try:
-        return urlsplit(origin).netloc
+        parts = urlsplit(url)
     except ValueError:
         return ""
+    return parts.netloc.lower().removesuffix(_USUAL_PORTS.get(parts.scheme, ":"))
 
 
 @lru_cache(1024)

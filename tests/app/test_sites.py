@@ -168,6 +168,19 @@ def test_a_page_of_another_site_places_no_call(
         assert answer.status_code == (200 if passes else 403), headers
 
 
+def test_the_usual_port_and_capitals_are_no_other_site(serving: Serving) -> None:
+    client = serving(public_url="https://calls.example.com:443")
+    for origin, host, status in (
+        ("https://calls.example.com", "localhost", 202),
+        ("http://localhost", "LOCALHOST:80", 202),
+        ("https://localhost", "localhost:443", 202),
+        ("http://localhost", "localhost:443", 403),
+        ("https://calls.example.com:8443", "localhost", 403),
+    ):
+        headers = AUTHORIZED | {"Origin": origin, "Host": host}
+        assert client.post(PLACE, json=BODY, headers=headers).status_code == status, origin
+
+
 # The hosts that a server on loopback answers to; None: if it is the public URL's.
 HOSTS: list[tuple[str, bool | None]] = [
     *(("localhost", True), ("127.0.0.1:8080", True), ("[::1]:8080", True)),
