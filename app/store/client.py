@@ -70,6 +70,18 @@ class _Look:
                 return False
         return bool(super().can_read(timeout))  # type: ignore[misc]
 
+    def on_connect_check_health(self: Any, check_health: bool = True) -> None:
+        try:
+            super().on_connect_check_health(check_health)  # type: ignore[misc]
+        except ResponseError as error:
+            if not str(error).startswith("DB index"):
+                raise
+            self.disconnect()
+            raise SettingsError(
+                f"RINGBACK_REDIS_URL: Redis has no database {self.db}. Take one below its setting"
+                " `databases`, 16 by default."
+            ) from error
+
 
 class _LookTls(_Look):
     """A connection by TLS, whose bytes may wait in the TLS layer where `poll` does not see them."""
@@ -96,12 +108,33 @@ class _TlsConnection(_LookTls, SSLConnection):
     pass
 
 
+class _UnixConnection(_Look, UnixDomainSocketConnection):
+    pass
+
+
 class _ManagedConnection(_Look, SentinelManagedConnection):
     pass
 
 
 class _ManagedTlsConnection(_LookTls, SentinelManagedSSLConnection):
     pass
+
+
+class _SentinelClient(Redis):
+    """The client of a Sentinel. The error that no master was found names it by its place."""
+
+    def __repr__(self) -> str:
+        place = self.connection_pool.connection_kwargs
+        return f"Sentinel {place['host']} port {place['port']}"
+
+    def sentinel_masters(self) -> Any:
+        try:
+            return super().sentinel_masters()
+        except ResponseError as error:
+            if not str(error).startswith("unknown command"):
+                raise
+            text = f"RINGBACK_REDIS_URL: at the place of {self!r} is another server."
+            raise SettingsError(text) from error
 
 
 class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
@@ -153,7 +186,7 @@ def connect(
         return _master(address, options, tls)
     if address.path is not None:
         del options["socket_keepalive"]
-        options |= {"connection_class": UnixDomainSocketConnection, "path": address.path}
+        options |= {"connection_class": _UnixConnection, "path": address.path}
     else:
         ((options["host"], options["port"]),) = address.hosts
         options["connection_class"] = _TlsConnection if tls else _Connection
@@ -173,7 +206,7 @@ def _master(address: RedisUrl, options: dict[str, Any], tls: dict[str, Any]) -> 
     }
     sentinels: Any = Sentinel([])  # type: ignore[no-untyped-call]
     sentinels.sentinels = [
-        Redis.from_pool(ConnectionPool(host=host, port=port, **each))
+        _SentinelClient.from_pool(ConnectionPool(host=host, port=port, **each))
         for host, port in address.hosts
     ]
     options["connection_class"] = _ManagedTlsConnection if tls else _ManagedConnection

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.sentinel import MasterNotFoundError
 
 from app.settings import SettingsError
 from app.store.client import connect
@@ -135,6 +136,18 @@ def test_harmless_options_do_no_harm(redis_url: str) -> None:
         assert client.blpop(["nothing"], timeout=0.6) is None
         assert client.client_getname() in (b"named", "named")
         client.close()
+
+
+def test_a_database_or_a_sentinel_that_is_not_there(redis_url: str) -> None:
+    at = redis_url.removeprefix("redis://").partition("/")[0]
+    with pytest.raises(SettingsError, match="no database 999999"):
+        connect(f"redis://{at}/999999").ping()
+    with pytest.raises(SettingsError, match="is another server"):
+        password = parse(redis_url).options.get("password", "none")
+        connect(f"redis+sentinel://{at}/m?sentinel_password={password}").ping()
+    with pytest.raises(MasterNotFoundError) as raised:
+        connect("redis+sentinel://[::1]:1/m?sentinel_password=s3cret", retries=0).ping()
+    assert "Sentinel ::1 port 1" in str(raised.value) and "<" not in str(raised.value)
 
 
 def test_files_of_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
