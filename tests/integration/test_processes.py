@@ -142,6 +142,9 @@ def test_a_bad_setting_stops_the_start(command: str, settings: dict[str, str], s
 
 
 def test_rqs_own_tools_see_the_workers(ringback: Ringback) -> None:
+    redis = ringback.store.redis
+    # Each registers itself once it runs, some time after its process is ready.
+    eventually(lambda: redis.scard("rq:workers") == 3)
     url = ringback.stack.settings.require_redis()
     result = subprocess.run(
         [BIN / "rq", "info", "--url", url, "--serializer", "rq.serializers.JSONSerializer"],
