@@ -109,7 +109,7 @@ class ApiHealth:
 
     def __call__(self) -> Parts:
         parts = {"redis": redis_part(self._store)}
-        if parts["redis"].level is Readiness.READY and self._reserve.room is Room.NONE:
+        if parts["redis"].level is Readiness.READY and self._reserve.room() is Room.NONE:
             why = "Redis is nearly full: no new call is accepted."
             parts["redis"] = Part(Readiness.DEGRADED, why)
         if is_ready(parts):

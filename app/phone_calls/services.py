@@ -71,6 +71,7 @@ _SWITCH_AGE = 0.1
 # Nonces and places of calls that are read at once.
 _NAMES = 100
 
+_SIDES = ("source", "destination")
 # The most calls that a request itself marks to be hung up.
 MOST_AT_ONCE = 100
 INVITE = "conferenceInvite"
@@ -147,7 +148,8 @@ class PhoneCalls:
         guard = Guard.of(caller.accounts, extension.number, [owner.id], [caller.app.id])
         nonce, digest = body.get("nonce"), self._digest(caller, guard, extension, kind, query, body)
         organization = caller.accounts.organizations[owner.organization]
-        self._check_reserve(caller.accounts, organization)
+        parties = sum(len(v.get(s, ())) for v in body["phoneCallView"] for s in _SIDES)
+        self._check_reserve(caller.accounts, organization, parties)
         holders = caps.holders(organization, owner, caller.app)
         counted = caps.counted(holders)
         calls = [
@@ -178,9 +180,9 @@ class PhoneCalls:
             raise api_error("pc_nonce_invalid", _OTHER_REQUEST, cause="used", **about)
         return accepted
 
-    def _check_reserve(self, accounts: Accounts, organization: Organization) -> None:
+    def _check_reserve(self, accounts: Accounts, organization: Organization, parties: int) -> None:
         """Raise ApiError if Redis keeps what is left of its memory for other calls."""
-        room = self._reserve.room
+        room = self._reserve.room(parties)
         if room is Room.NONE:
             raise api_error("service_unavailable", cause="full", retry_after=10)
         if room is not Room.FAIR:

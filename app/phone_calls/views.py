@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +24,7 @@ from app.phone_calls.schemas import (
     printable,
 )
 from app.phone_calls.searching import Search
-from app.phone_calls.services import INVITE, PhoneCalls
+from app.phone_calls.services import INVITE, MOST_AT_ONCE, PhoneCalls
 from app.web.auth import current_caller, job_request
 from app.web.body import json_body
 from app.web.dates import span
@@ -47,7 +48,7 @@ from app.web.phone_call import FIELDS, phone_call
 from app.web.rates import check_calls, place_calls
 from app.web.resource import links
 from app.web.services import service
-from app.web.turns import ROWS, SHORT
+from app.web.turns import ENDINGS, ROWS, SHORT
 
 # The fields that a filter may name.
 _FILTERS = {"id": Kind.TEXT, "published": Kind.DATE, "nonce": Kind.TEXT}
@@ -155,16 +156,22 @@ def hang_up(user: str, extension: str, call_id: str | None = None) -> tuple[Resp
     if not caller.voipnow:
         _check_all(call_id, query)
     names = field_names(query, FIELDS)
-    calls = phone_calls.find(caller, user, extension, call_id)
-    if call_id is not None and not calls:
-        if not caller.voipnow:
-            raise no_call(call_id)
-        # The answer is an empty list. The audit has the refusal.
-        g.refusal = "pc_phonecall_invalid"
-    asked = query.get("phoneNumber")
-    concerned, done = phone_calls.hang_up(caller, calls, asked, extension, user_name=user)
-    answer = _resources(phone_calls, concerned, user, extension, names)
-    return jsonify(answer), 200 if done else 202
+    with ExitStack() as turn:
+        if call_id is None:
+            turn.enter_context(ENDINGS.of(caller.app.id))
+        calls = phone_calls.find(caller, user, extension, call_id)
+        if len(calls) <= MOST_AT_ONCE:
+            # The request may wait for the switch, and no other waits with it.
+            turn.close()
+        if call_id is not None and not calls:
+            if not caller.voipnow:
+                raise no_call(call_id)
+            # The answer is an empty list. The audit has the refusal.
+            g.refusal = "pc_phonecall_invalid"
+        asked = query.get("phoneNumber")
+        concerned, done = phone_calls.hang_up(caller, calls, asked, extension, user_name=user)
+        answer = _resources(phone_calls, concerned, user, extension, names)
+        return jsonify(answer), 200 if done else 202
 
 
 def act(user: str, extension: str, call_id: str | None = None) -> tuple[Response, int]:

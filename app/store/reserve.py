@@ -6,6 +6,7 @@ that the others find room.
 """
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -26,9 +27,13 @@ _TOLD_EVERY = 60.0
 # The calls whose size is taken for that of the others of their organization, and the organizations
 # that are looked at so.
 _SAMPLES, _MOST_SAMPLED = 5, 200
+# The live calls that are looked at for what all of them take.
+_LIVE_SAMPLES = 20
 # What a live call will take beside what it takes now, as a multiple of its hash: its legs are heard
 # of, and its timeline and the stream of changes grow.
-_GROWTH = 2
+_GROWTH = 5
+# Bytes of a party of a call until its end, with all that is kept of it.
+_PARTY = 5_000
 # Bytes of a record with its places in indexes.
 _RECORD = 1_000
 
@@ -51,14 +56,16 @@ class Reserve:
         self._reserve = settings.redis_reserve
         self._retention = settings.retention
         self._is_off = not reserved(self._reserve, 100)
-        self._room = Room.ALL
+        # Bytes: what is free, what live calls will yet take of it, and the reserve.
+        self._free = math.inf
+        self._growth = self._kept = 0
         self._looked = self._counted = self._told = float("-inf")
         # The share that each organization's calls take of all calls' memory, by number.
         self._shares: dict[str, float] = {}
 
-    @property
-    def room(self) -> Room:
-        """The room that Redis has. An error of Redis leaves what was known."""
+    def room(self, parties: int = 0) -> Room:
+        """The room that Redis has for new calls of so many parties. An error of Redis leaves what
+        was known."""
         if self._is_off:
             return Room.ALL
         now = time.monotonic()
@@ -66,39 +73,52 @@ class Reserve:
             # Set before the answer arrives, so that one of many requests asks.
             self._looked = now
             try:
-                self._room = self._look()
+                self._look()
             except RedisError as error:
                 log.warning("cannot ask Redis for its memory: %s", error)
-            if self._room and now - self._told >= _TOLD_EVERY:
-                self._told = now
-                log.error(
-                    "Redis is nearly full: %s (RINGBACK_REDIS_RESERVE is %s)",
-                    "no new call is accepted"
-                    if self._room is Room.NONE
-                    else "organizations beyond their share place no new calls",
-                    self._reserve,
-                )
-        return self._room
+        room = Room.ALL
+        if self._free < self._kept:
+            room = Room.NONE
+        elif self._free - self._growth < 2 * self._kept:
+            room = Room.FAIR
+        if room:
+            self._tell(room, now)
+        # Until the next look counts them.
+        self._growth += parties * _PARTY
+        return room
 
-    def _look(self) -> Room:
+    def _tell(self, room: Room, now: float) -> None:
+        if now - self._told < _TOLD_EVERY:
+            return
+        self._told = now
+        log.error(
+            "Redis is nearly full: %s (RINGBACK_REDIS_RESERVE is %s)",
+            "no new call is accepted"
+            if room is Room.NONE
+            else "organizations beyond their share place no new calls",
+            self._reserve,
+        )
+
+    def _look(self) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.info("memory")
             pipe.zcard(self._keys.calls)
-            pipe.zrange(self._keys.calls, 0, _SAMPLES - 1, desc=True)
-            info, live, newest = pipe.execute()
+            pipe.zrandmember(self._keys.calls, _LIVE_SAMPLES)
+            info, live, sampled = pipe.execute()
         most = int(info.get("maxmemory", 0))
+        if not most:
+            self._free = math.inf
+            return
         used = int(info["used_memory"]) - int(info.get("mem_not_counted_for_evict", 0))
-        free = most - used
-        if most and newest:
+        sizes: list[int] = []
+        if sampled:
             with self._redis.pipeline(transaction=False) as pipe:
-                for call_id in newest:
+                for call_id in sampled:
                     pipe.memory_usage(self._keys.call(call_id.decode()))
                 sizes = list(filter(None, pipe.execute()))
-            free -= _GROWTH * live * sum(sizes) // max(1, len(sizes))
-        reserve = reserved(self._reserve, most)
-        if not most or free >= 2 * reserve:
-            return Room.ALL
-        return Room.FAIR if free >= reserve else Room.NONE
+        self._growth = _GROWTH * live * sum(sizes) // max(1, len(sizes))
+        self._kept = reserved(self._reserve, most)
+        self._free = most - used
 
     def is_beyond_share(self, number: str, numbers: Iterable[str]) -> bool:
         """Whether an organization's calls take more memory than its share: as much as each other

@@ -94,8 +94,8 @@ class Turns:
             line.release()
 
 
-# The turns of lists and searches, and of streams that catch up.
-LISTS, STREAMS = Turns(), Turns()
+# The turns of lists and searches, of streams that catch up, and of hang-ups of all calls.
+LISTS, STREAMS, ENDINGS = Turns(), Turns(), Turns()
 # Those of short lists: so many at a time keep the process busy while they wait for Redis.
 SHORT = Turns(width=4)
 _slices = Line()

@@ -8,7 +8,7 @@ from bench.abuse.harness import CREATE, Stack
 TITLE = "Calls of 64 parties until Redis is nearly full"
 BOUND = 3.0
 # Megabytes that Redis may take beside what it has.
-_ROOM = 48
+_ROOM = 64
 _BODY = {
     "extension": "210",
     "phoneCallView": [
