@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 _LATELY = 1.0
 # So many events in the time of one command say that its reply waits behind them, and is not lost.
 FLOOD = 1000
+# A Core-UUID goes into Redis and into logs, so it is not whatever a switch may answer.
+_UUID = re.compile(r"[!-~]{1,64}")
 
 
 class SwitchConnection:
@@ -303,6 +306,6 @@ def _beat(connection: EventSocket) -> None:
 
 def _core_uuid(connection: EventSocket) -> str:
     text = connection.api(CORE_UUID).strip()
-    if not text or text.startswith("-"):
-        raise ConnectFailed(f"the switch did not tell its Core-UUID: {text}")
+    if text.startswith("-") or _UUID.fullmatch(text) is None:
+        raise ConnectFailed(f"the switch did not tell its Core-UUID: {text[:80]}")
     return text

@@ -12,6 +12,9 @@ MOST_LINES = 10
 """The lines about a switch in REMINDER seconds, whatever the switch does. All others are DEBUG: one
 that breaks each connection as soon as it is up would bring several lines a second."""
 
+# Characters of a line.
+_LONGEST = 500
+
 
 class Outages:
     """The outages of one switch, as the connections of a process to that switch find them.
@@ -69,4 +72,7 @@ class Outages:
         self._log(level if self._lines <= MOST_LINES else logging.DEBUG, text)
 
     def _log(self, level: int, text: str) -> None:
-        log.log(level, "switch %s %s", self._switch, text, extra={"switch": self._switch})
+        # The reason may be an answer of the switch, as long as the switch likes.
+        log.log(
+            level, "switch %s %s", self._switch, text[:_LONGEST], extra={"switch": self._switch}
+        )

@@ -121,6 +121,11 @@ def test_it_takes_every_failure_and_comes_back() -> None:
         peer.read()
         peer.response("-ERR no reply\n")
 
+    def endless_core_uuid(peer: Peer) -> None:
+        peer.login()
+        peer.read()
+        peer.response("[" * 100_000)
+
     def no_permission(peer: Peer) -> None:
         peer.login()
         peer.read()
@@ -134,7 +139,10 @@ def test_it_takes_every_failure_and_comes_back() -> None:
         peer.write(b"SSH-2.0\n\n")
 
     failures: Iterator[Callable[[Peer], object]] = iter(
-        [Peer.login, not_an_event_socket, wrong_password, no_core_uuid, no_permission]
+        [
+            *(Peer.login, not_an_event_socket, wrong_password),
+            *(no_core_uuid, endless_core_uuid, no_permission),
+        ]
     )
 
     def manners(peer: Peer) -> None:

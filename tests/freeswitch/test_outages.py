@@ -57,3 +57,10 @@ def test_a_switch_that_comes_and_goes_does_not_fill_the_log(
     clock.now += REMINDER
     outage.down("events", "bad frame")
     assert len(told(caplog)) == MOST_LINES + 1
+
+
+def test_a_long_answer_of_the_switch_is_cut(
+    clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    Outages("main").down("events", "x" * 1_000_000)
+    assert len(told(caplog)[0]) < 1000
