@@ -257,17 +257,7 @@ class Eraser:
         fields = changed_fields(old, new)
         shown = {n: v for n, v in fields.items() if n not in ("status_callback", "sip_headers")}
         yield "HSET", keys.call(new.id), *_flat(fields)
-        event = {
-            "call": new.id,
-            "version": str(new.version),
-            "at": at,
-            "state": new.state.value,
-            "user": new.user,
-            "organization": new.organization,
-            "extension": new.extension,
-            "app": new.app,
-            "changed": orjson.dumps(shown).decode(),
-        }
+        event = writes.change_event(new, at, orjson.dumps(shown).decode())
         yield "XADD", keys.events, "MAXLEN", "~", str(writes.EVENTS_MOST), "*", *_flat(event)
         note = writes.entry(Note("request", "erase", who=self._who), at)
         yield "XADD", keys.timeline(new.id), "NOMKSTREAM", "*", *_flat(note)

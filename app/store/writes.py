@@ -155,6 +155,23 @@ def line_arguments(keys: Keys, call: Call) -> tuple[list[str], list[str]]:
     return [keys.call(call.id), keys.waiting], [version_of(call), text]
 
 
+def change_event(new: Call, at: Any, changed: Any) -> dict[str, Any]:
+    """The entry of the stream of changes that says what ``changed`` (a JSON document) in a call."""
+    return {
+        "call": new.id,
+        "version": str(new.version),
+        "at": at,
+        "state": new.state.value,
+        "user": new.user,
+        "organization": new.organization,
+        "extension": new.extension,
+        "app": new.app,
+        # Always there: Redis keeps the names of fields once where entries have the same ones.
+        "others": orjson.dumps(there).decode() if (there := sight.others(new)) else "",
+        "changed": changed,
+    }
+
+
 def commands(
     keys: Keys, old: Call | None, new: Call, notes: Sequence[Note], now: Any
 ) -> Iterator[Command]:
@@ -168,19 +185,7 @@ def commands(
     fields = changed_fields(old, new)
     # The stream of changes has more readers than may know this.
     shown = {n: v for n, v in fields.items() if n not in SECRETS} if old is None else fields
-    event = {
-        "call": new.id,
-        "version": str(new.version),
-        "at": at,
-        "state": new.state.value,
-        "user": new.user,
-        "organization": new.organization,
-        "extension": new.extension,
-        "app": new.app,
-        # Always there: Redis keeps the names of fields once where entries have the same ones.
-        "others": orjson.dumps(there).decode() if (there := sight.others(new)) else "",
-        "changed": orjson.dumps(shown).decode() if is_known else marks.json_of(shown),
-    }
+    event = change_event(new, at, orjson.dumps(shown).decode() if is_known else marks.json_of(shown))
     call, timeline = keys.call(new.id), keys.timeline(new.id)
     yield _command("HSET", call, fields)
     entries = [entry(note, at) for note in notes]
