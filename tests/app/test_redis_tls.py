@@ -122,7 +122,8 @@ def test_sentinels_fail_over_by_tls(tmp_path: Path, shown: Certificate) -> None:
         unlimited.wait(1, 10_000)
         servers.master.kill()
         for client in (limited, unlimited):
-            again = retry(stop=stop_after_delay(LIMIT), wait=wait_fixed(0.05), reraise=True)
+            # A Sentinel that stood still for two seconds waits for 30 seconds before it acts.
+            again = retry(stop=stop_after_delay(3 * LIMIT), wait=wait_fixed(0.05), reraise=True)
             again(client.set)("there", "1")
             after: Any = client.info("server")
             assert after["run_id"] != before["run_id"]

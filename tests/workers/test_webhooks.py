@@ -81,11 +81,12 @@ def readers(redis: Redis) -> set[str]:
 @contextmanager
 def delivering(settings: Settings, **env: str) -> Iterator[subprocess.Popen[bytes]]:
     """`ringback webhooks`, which ends cleanly."""
+    redis = redis_client.connect(settings.require_redis())
+    # Before the process starts: it may read before this one looks.
+    before = readers(redis)
     process = subprocess.Popen(
         [sys.executable, "-m", "ringback_cli", "webhooks"], env={**environment(settings), **env}
     )
-    redis = redis_client.connect(settings.require_redis())
-    before = readers(redis)
     try:
         eventually(lambda: bool(readers(redis) - before))
         yield process
