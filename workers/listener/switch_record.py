@@ -71,6 +71,12 @@ class SwitchRecord:
                 log.error("switch %s is unreachable; its calls wait for it", self._name)
 
     @property
+    def ready(self) -> bool:
+        """Whether this listener has set the limits of the switch since it began to lead, or since
+        the switch is reachable."""
+        return self._limit is not None and self._down_since is None
+
+    @property
     def down_for(self) -> float:
         """The seconds for which the switch has been unreachable."""
         return 0.0 if self._down_since is None else time.monotonic() - self._down_since
