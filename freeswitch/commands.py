@@ -162,8 +162,7 @@ def closed(connection: SwitchConnection, told: Status) -> str:
     """Why the switch gets no call, by what an operator told it by `fsctl`; "" if it gets some.
 
     No event says that it is paused. `fsctl shutdown elegant` goes on taking calls, and ends when
-    none is left: under load, never. `fsctl shutdown asap` pauses it too, and `fsctl shutdown
-    cancel` leaves that so.
+    none is left: under load, never. `fsctl shutdown asap` refuses new ones.
     """
     if connection.api("fsctl shutdown_check").strip() == "true":
         return SHUTDOWN

@@ -1,7 +1,7 @@
 """What the leader of each switch says of it, by which pace.lua chooses the switch of a call."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -60,11 +60,13 @@ class Steer:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a leader learns when it writes its entry: the legs of Ringback on the switch, and the
-    switch as an operator has registered it ({} if nobody has)."""
+    """What a leader learns when it writes its entry: the legs of Ringback on the switch, the
+    switch as an operator has registered it ({} if nobody has), and the calls that are being set up,
+    with the times of their claims (epoch seconds)."""
 
     legs: int
     spec: Mapping[str, Any]
+    setups: Mapping[str, float]
 
 
 class SteerStore:
@@ -75,13 +77,30 @@ class SteerStore:
         self._keys = keys
 
     def tell(self, name: str, steer: Steer) -> Told:
-        """Write the entry of a switch. Only its leader does."""
+        """Write the entry of a switch. Only its leader does. The calls that are being set up are
+        read where there is a window."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(self._keys.steer, name, steer.dumps())
             pipe.scard(self._keys.taken(f"switch:{name}"))
             pipe.hget(self._keys.switches, name)
-            _, legs, spec = pipe.execute()
-        return Told(legs or 0, _object(spec))
+            if steer.window is not None:
+                pipe.zrange(self._keys.setup(name), 0, -1, withscores=True)
+            _, legs, spec, *setups = pipe.execute()
+        claimed = {i.decode(): at / 1e6 for i, at in (setups[0] if setups else ())}
+        return Told(legs or 0, _object(spec), claimed)
+
+    def set_up(self, name: str, ids: Iterable[str]) -> None:
+        """Take calls out that are no longer being set up."""
+        if found := list(ids):
+            self._redis.zrem(self._keys.setup(name), *found)
+
+    def past_setup(self, ids: Sequence[str]) -> list[str]:
+        """Those of the calls that are no longer being set up, by their hashes."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for call_id in ids:
+                pipe.hget(self._keys.call(call_id), "state")
+            states = pipe.execute()
+        return [i for i, state in zip(ids, states, strict=True) if state != b"dialing"]
 
     def get(self, name: str) -> Steer | None:
         return Steer.loads(self._redis.hget(self._keys.steer, name))  # type: ignore[arg-type]

@@ -198,6 +198,7 @@ class Folding:
                 self._guarded(partial(self._read, event, found), call_id)
             if self._leads:
                 self._apply(found)
+                self._guarded(self._steering.take_out)
                 self._guarded(partial(self._count, events))
             else:
                 for one in found:
@@ -270,6 +271,7 @@ class Folding:
                 if (call := calls.get(one.call_id)) is None:
                     continue
                 fold = self._folds[call.id] = _Fold(call, until)
+            self._steering.heard(fold.call, one, at)
             self._guarded(partial(fold.take, one, at), one.call_id)
 
     def _calls_of(self, heard: Sequence[Heard]) -> dict[str, Call]:

@@ -249,7 +249,7 @@ class SwitchListener:
 
     def _steer(self) -> None:
         core = (self._events.core_uuid or "") if self.hears else ""
-        self._steering.look(hears=self.hears, core=core, ready=self._record.ready)
+        self._steering.look(hears=self.hears, core=core, limit=self._record.limit)
 
     def _write_loop(self) -> None:
         logs.bind(switch=self._name)

@@ -71,10 +71,10 @@ class SwitchRecord:
                 log.error("switch %s is unreachable; its calls wait for it", self._name)
 
     @property
-    def ready(self) -> bool:
-        """Whether this listener has set the limits of the switch since it began to lead, or since
-        the switch is reachable."""
-        return self._limit is not None and self._down_since is None
+    def limit(self) -> Limit | None:
+        """The limit of the switch. None until this listener has set it since it began to lead, or
+        since the switch is reachable."""
+        return self._limit if self._down_since is None else None
 
     @property
     def down_for(self) -> float:
