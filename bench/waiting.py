@@ -21,6 +21,7 @@ from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.keys import Keys
 from app.store.pace import Claims, Limit, Pacer
+from app.store.steering import Steer, SteerStore
 from app.store.writes import Note
 from bench.speed.bare import NUMBER, call_to
 from bench.speed.table import quantile
@@ -102,6 +103,7 @@ def measure(redis: Redis, count: int) -> None:
     bench = Bench(redis)
     bench.pacer.set_limits({f"gateway:{GATEWAY}": Limit(most=2 * BATCH)})
     bench.pacer.set_switch_limit("switch", Limit())
+    SteerStore(redis, bench.keys).tell("switch", Steer(until=1e12))
     bench.fill(count)
     # Until all that cannot be dialled is held.
     while bench.claims.next({"switch": "run"}, BATCH).again == 0.0:

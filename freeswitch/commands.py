@@ -1,6 +1,7 @@
 """Commands to the switch, except originate, and what the replies mean."""
 
 import re
+from dataclasses import dataclass
 
 import gevent
 
@@ -15,6 +16,10 @@ _PATH = re.compile(r"(/[A-Za-z0-9_.+*-]+)+", re.ASCII)
 _CAUSE = re.compile(r"-ERR ([A-Z][A-Z0-9_]+)")
 _RATE = re.compile(r"session\(s\) per Sec out of max (\d+)")
 _SESSIONS = re.compile(r"(\d+) session\(s\) max")
+_NOW = re.compile(r"(\d+) session\(s\) - peak")
+_IDLE = re.compile(r"min idle cpu ([\d.]+)/([\d.]+)")
+# Why a switch gets no calls that an operator has told so by `fsctl`.
+PAUSED, SHUTDOWN = "paused by fsctl", "shutdown by fsctl"
 # A quote within a value has a backslash before it, so no value can look like a field's name.
 _ROW = re.compile(r'"uuid":"([^"]*)"|"callstate":"([^"]*)"')
 
@@ -117,11 +122,61 @@ def core_uuid(connection: SwitchConnection) -> str:
     return connection.api(CORE_UUID).strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the switch says of its load; None for what its status lacks.
+
+    ``sessions`` are its channels now, of all programs. ``idle`` is its idle CPU in percent, and
+    below ``least_idle`` it refuses calls. It is not ``ready`` while it takes neither inbound nor
+    outbound calls.
+    """
+
+    ready: bool
+    sessions: int | None
+    sessions_per_second: int | None
+    max_sessions: int | None
+    idle: float | None
+    least_idle: float | None
+
+
+def status(connection: SwitchConnection) -> Status:
+    """The switch's status."""
+    return read_status(connection.api("status"))
+
+
+def read_status(text: str) -> Status:
+    """What the reply to ``status`` says."""
+    rate, most, now = (each.search(text) for each in (_RATE, _SESSIONS, _NOW))
+    idle = _IDLE.search(text)
+    return Status(
+        ready=") is not ready" not in text,
+        sessions=int(now[1]) if now else None,
+        sessions_per_second=int(rate[1]) if rate else None,
+        max_sessions=int(most[1]) if most else None,
+        idle=float(idle[2]) if idle else None,
+        least_idle=float(idle[1]) if idle else None,
+    )
+
+
+def closed(connection: SwitchConnection, told: Status) -> str:
+    """Why the switch gets no call, by what an operator told it by `fsctl`; "" if it gets some.
+
+    No event says that it is paused. `fsctl shutdown elegant` goes on taking calls, and ends when
+    none is left: under load, never. `fsctl shutdown asap` refuses new ones.
+    """
+    if connection.api("fsctl shutdown_check").strip() == "true":
+        return SHUTDOWN
+    if not told.ready or connection.api("fsctl pause_check outbound").strip() == "true":
+        return PAUSED
+    return ""
+
+
 def capacity(connection: SwitchConnection) -> tuple[int, int] | None:
     """The switch's sessions-per-second and max-sessions; None if its status lacks them."""
-    status = connection.api("status")
-    rate, sessions = _RATE.search(status), _SESSIONS.search(status)
-    return (int(rate[1]), int(sessions[1])) if rate and sessions else None
+    found = status(connection)
+    if found.sessions_per_second is None or found.max_sessions is None:
+        return None
+    return found.sessions_per_second, found.max_sessions
 
 
 def dump(connection: SwitchConnection, uuid: str) -> Event | None:

@@ -24,6 +24,9 @@ class Keys:
         self.alerts = f"{prefix}alerts"
         self.limits = f"{prefix}limits"
         self.pace = f"{prefix}pace"
+        # The switches as operators have registered them, and what their leaders say of them.
+        self.switches = f"{prefix}switches"
+        self.steer = f"{prefix}steer"
         # The extensions that have webhooks, and the call events for them.
         self.hooked = f"{prefix}hooked"
         self.outbox = f"{prefix}outbox"
@@ -121,6 +124,10 @@ class Keys:
     def once(self, mark: str) -> str:
         """The mark of a request that must be carried out once."""
         return f"{self.prefix}once:{mark}"
+
+    def setup(self, switch: str) -> str:
+        """The calls that are being set up on a switch that has a window."""
+        return self.prefix + "setup:" + switch
 
     def refusing(self, switch: str) -> str:
         return f"{self.prefix}refusing:{switch}"

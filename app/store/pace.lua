@@ -35,6 +35,12 @@ local STEPS = 64
 local KEPT = 30
 -- The legs that a switch without a limit counts as able to carry, when it is compared with others.
 local UNLIMITED = 10000
+-- Seconds after which the word of a leader is so old that a leader of the version before, which says
+-- nothing, must have the lease if somebody has it.
+local SILENT = 10
+-- Seconds for which a call counts as being set up at most, and microseconds after which to look again
+-- while the window of a switch is full.
+local SETUP, FULL = 30, 50000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -73,6 +79,8 @@ local room = rooms(prefix, now, queue)
 local limit, allows, take, wake_later = room.limit, room.allows, room.take, room.wake_later
 
 local switches, refusing, runs = {}, {}, {}
+-- What the leader of each switch says of it (app/store/steering.py).
+local steers = {}
 local may_claim = now <= tonumber(ARGV[9]) and redis.call('EXISTS', SUSPENDED) == 0
 local given = may_claim and cjson.decode(ARGV[6]) or {}
 local function read_limits(names)
@@ -86,7 +94,33 @@ for place, switch in ipairs(given) do first_limits[place + 1] = 'switch:' .. swi
 read_limits(first_limits)
 -- A Redis that came back empty has no limits until their writers have seen it.
 may_claim = may_claim and room.texts.mark and true
-for _, switch in ipairs(may_claim and given or {}) do
+
+-- Reads what the leaders say. A switch that nobody leads, or that its leader closes, gets no call.
+local function open_switches()
+  local names, open = {}, {}
+  for place, switch in ipairs(given) do names[place] = switch[1] end
+  if #names == 0 then return open end
+  for place, text in ipairs(redis.call('HMGET', prefix .. 'steer', unpack(names))) do
+    local name = names[place]
+    local fine, steer = pcall(cjson.decode, text)
+    if not fine or type(steer) ~= 'table' then steer = {} end
+    local left = (tonumber(steer['until']) or 0) - now / 1000000
+    if left < -SILENT and redis.call('EXISTS', ARGV[4] .. name .. ':lease') == 1 then
+      steer, left = {}, 1
+    end
+    if left > 0 and (steer.closed or '') == '' then
+      steers[name] = {
+        weight = math.max(tonumber(steer.weight) or 100, 0.001),
+        room = tonumber(steer.room),
+        window = tonumber(steer.window),
+      }
+      open[#open + 1] = given[place]
+    end
+  end
+  return open
+end
+
+for _, switch in ipairs(may_claim and open_switches() or {}) do
   local name, run = unpack(switch)
   -- A switch that an operator has paused gets no new call, and neither does a switch whose limit no
   -- listener has set yet.
@@ -99,23 +133,65 @@ end
 if #switches == 0 then switches = refusing end
 
 local again = LOOK
+-- The legs that Ringback has on a switch. They are counted once in a look.
+local function legs_on(name)
+  local steer = steers[name]
+  steer.legs = steer.legs or redis.call('SCARD', live .. 'switch:' .. name)
+  return steer.legs
+end
+
+-- Whether a switch has a place for another call that is being set up.
+local function has_window(name)
+  local steer = steers[name]
+  if not steer.window then return true end
+  if not steer.setups then
+    steer.setups = redis.call(
+      'ZCOUNT', prefix .. 'setup:' .. name, string.format('(%.0f', now - SETUP * 1000000), '+inf')
+  end
+  if steer.setups < steer.window then return true end
+  again = math.min(again, FULL)
+  return false
+end
+
+-- Whether so many legs fit beside the sessions of other programs. A call that is larger than the room
+-- gets all of it.
+local function has_place(name, legs)
+  local most = steers[name].room
+  return not most or (most > 0 and legs_on(name) == 0) or legs_on(name) + legs <= most
+end
+
+-- The part of a switch that is taken, by its weight.
+local function load_of(name)
+  local most = limit('switch:' .. name).most
+  if most == 0 then most = UNLIMITED end
+  most = math.max(math.min(most, steers[name].room or most), 1)
+  return (legs_on(name) + 1) / (steers[name].weight * most)
+end
+
 -- The switch that has the most room.
 local function choose(legs)
   local best, least
   for _, name in ipairs(switches) do
     local of = limit('switch:' .. name)
-    if allows('switch:' .. name, legs) then
-      local load = 0
-      if #switches > 1 then
-        load = redis.call('SCARD', live .. 'switch:' .. name)
-        load = load / (of.most > 0 and of.most or UNLIMITED)
-      end
+    if not allows('switch:' .. name, legs) then
+      if of.rate > 0 and of.moment > now then again = math.min(again, of.moment - now) end
+    elseif has_place(name, legs) and has_window(name) then
+      local load = #switches > 1 and load_of(name) or 0
       if not best or load < least then best, least = name, load end
-    elseif of.rate > 0 and of.moment > now then
-      again = math.min(again, of.moment - now)
     end
   end
   return best
+end
+
+-- Notes that a switch sets a call up. Its leader takes the call out again.
+local function begin_setup(name, id, legs)
+  local steer = steers[name]
+  if steer.legs then steer.legs = steer.legs + legs end
+  if not steer.window then return end
+  local key = prefix .. 'setup:' .. name
+  redis.call('ZADD', key, clock, id)
+  redis.call('EXPIRE', key, SETUP)
+  if steer.setups then steer.setups = steer.setups + 1 end
 end
 
 -- Makes lanes ready that are held at a limit, by turn, as many as its room takes.
@@ -188,6 +264,7 @@ local function claim(id, commands, legs, takes, switch)
     return unpack(words)
   end)
   take('switch:' .. switch, legs)
+  begin_setup(switch, id, legs)
   for _, each in ipairs(takes) do take(each[1], each[3]) end
   claimed[#claimed + 1] = redis.call('HGETALL', key)
   ids[#ids + 1] = id

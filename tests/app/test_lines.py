@@ -23,6 +23,7 @@ from app.store import writes
 from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.pace import Claims, Limit, Pacer
+from app.store.steering import Steer, SteerStore
 from app.store.writes import Note
 
 ORGANIZATIONS, USERS, GATEWAYS = ("1", "2"), ("a", "b"), ("g", "h")
@@ -125,7 +126,7 @@ class Scan:
         def load(name: str) -> float:
             most: int = self.limits.get(f"switch:{name}", (0.0, 0))[1] or 10_000
             taken: int = self.taken.get(f"switch:{name}", 0)
-            return taken / most
+            return (taken + 1) / most
 
         return min(free, key=load, default=None)
 
@@ -197,6 +198,8 @@ def machine(redis: Redis, *, large: bool) -> type[RuleBasedStateMachine]:
         def set_limits(self, limits: tuple[Limit, ...]) -> None:
             self.limits = dict(zip(NAMES, limits, strict=True))
             self.pacer.set_switch_limit(SWITCHES[1], Limit())
+            for name in SWITCHES:
+                SteerStore(redis, self.keys).tell(name, Steer(until=1e12))
             for name in NAMES:
                 self.set_limit(name, self.limits[name])
 

@@ -23,6 +23,7 @@ from app.store.calls import CallStore
 from app.store.keys import Keys
 from app.store.pace import Asking, Claims, Limit, Pacer, Turn
 from app.store.queue import JobQueue
+from app.store.steering import Steer, SteerStore
 from app.store.writes import Note
 
 
@@ -36,6 +37,7 @@ class Line:
         self.pacer = Pacer(redis, self.keys)
         self.claims = Claims(self.store, "w")
         self.accepted = time.time() - 1.0
+        self.lead("s")
 
     def call(self, organization: str = "3", user: str = "12", gateways: str = "pstn pstn") -> Call:
         call_id = secrets.token_hex(10)
@@ -66,10 +68,17 @@ class Line:
     def calls(self, count: int, **of: str) -> list[Call]:
         return [self.call(**of) for _ in range(count)]
 
+    def lead(self, name: str, **of: Any) -> None:
+        """The leader of a switch says this of it for the next hour."""
+        of.setdefault("until", time.time() + 3600)
+        SteerStore(self.redis, self.keys).tell(name, Steer(**of))
+
     def turn(self, switches: Sequence[str] = ("s",), most: int = 100) -> Turn:
-        """What may be dialled, claimed: each switch has its name for its run."""
+        """What may be dialled, claimed: each switch has its name for its run, and a leader."""
         for name in switches:
             self.pacer.keep_switch_limit(name, Limit())
+            if not self.redis.hexists(self.keys.steer, name):
+                self.lead(name)
         return self.claims.next({name: name for name in switches}, most)
 
     def next(self, most: int = 100, switches: Sequence[str] = ("s",)) -> list[str]:
@@ -256,7 +265,76 @@ def test_the_switch_with_the_most_room(line: Line) -> None:
         line.call()
         (claimed,) = line.turn(["small", "large"]).calls
         chosen.append(claimed.switch)
-    assert chosen == ["small", "large", "large"]
+    # Each gets the call that leaves it the most of its own.
+    assert chosen == ["large", "large", "large"]
+    line.pacer.set_switch_limit("large", Limit(most=8))
+    line.call()
+    (claimed,) = line.turn(["small", "large"]).calls
+    assert claimed.switch == "small"
+
+
+def test_shares_follow_the_weights(line: Line) -> None:
+    line.lead("light", weight=100)
+    line.lead("heavy", weight=300)
+    line.calls(40)
+    chosen = [call.switch for call in line.turn(["light", "heavy"]).calls]
+    assert chosen.count("light") == 10
+    # They take turns: neither gets its share at once.
+    assert {"light", "heavy"} == set(chosen[:4])
+
+
+def test_a_switch_that_nobody_leads_gets_no_call(line: Line) -> None:
+    line.lead("s", until=time.time() - 1)
+    (call,) = line.calls(1)
+    turn = line.turn(["s"])
+    assert turn.calls == () and turn.again is not None and turn.again <= 0.1
+    line.lead("s", closed="paused by fsctl")
+    assert line.next() == []
+    line.redis.hset(line.keys.steer, "s", "not JSON")
+    assert line.next() == []
+    line.lead("s")
+    assert line.next() == ids(call)
+
+
+def test_a_leader_of_the_version_before_says_nothing(line: Line) -> None:
+    line.pacer.set_switch_limit("s", Limit())
+    calls = line.calls(2)
+    # The lease lasts for longer than the word of a leader of this version.
+    line.lead("s", until=time.time() - 5)
+    line.redis.set(line.keys.switch_lease("s"), "old", ex=100)
+    assert line.next() == []
+    line.lead("s", until=time.time() - 11)
+    assert line.next(1) == ids(calls[0])
+    line.redis.hdel(line.keys.steer, "s")
+    claimed = line.claims.next({"s": "s"}, 1).calls
+    assert ids(*claimed) == ids(calls[1])
+
+
+def test_sessions_of_other_programs_leave_less_room(line: Line) -> None:
+    line.lead("s", room=5)
+    line.lead("t", room=0)
+    calls = line.calls(4)
+    assert line.next(switches=["s", "t"]) == ids(*calls[:2])
+    line.lead("t", room=1)
+    # A call that is larger than the room gets all of it.
+    assert line.next(switches=["s", "t"]) == ids(calls[2])
+
+
+def test_no_more_calls_are_set_up_than_the_window_holds(line: Line) -> None:
+    line.lead("s", window=2)
+    calls = line.calls(5)
+    turn = line.turn()
+    assert ids(*turn.calls) == ids(*calls[:2])
+    assert turn.again is not None and 0 < turn.again <= 0.05
+    setup = line.keys.setup("s")
+    line.redis.zrem(setup, calls[0].id)
+    assert line.next() == ids(calls[2])
+    # One whose leader never took it out holds a place for so long and no longer.
+    line.redis.zadd(setup, {calls[1].id: (time.time() - 31) * 1e6})
+    assert line.next() == ids(calls[3])
+    line.lead("s")
+    assert line.next() == ids(calls[4])
+    assert line.redis.zscore(setup, calls[4].id) is None
 
 
 def test_a_switch_that_refuses_is_passed_over_where_there_is_another(line: Line) -> None:
@@ -288,6 +366,7 @@ def test_a_claim_is_written_as_the_store_writes_it(line: Line) -> None:
         redis: Any = line.redis
         found: dict[str, Any] = {}
         of_pacing = "ringback:turn", "ringback:pace", "ringback:waiting", "ringback:limits"
+        of_pacing += ("ringback:steer",)
         for name in sorted(map(bytes.decode, redis.scan_iter("ringback:*"))):
             if name.startswith(of_pacing):
                 continue

@@ -50,6 +50,7 @@ class Dialled:
 def line(redis: Redis) -> Line:
     line = Line(redis)
     line.pacer.set_switch_limit("s", Limit())
+    line.lead("s")
     return line
 
 

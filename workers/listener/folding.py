@@ -28,6 +28,7 @@ from workers.leg_reports import seconds
 from workers.listener import heard as hearing
 from workers.listener.failures import guarded, patiently
 from workers.listener.heard import CALL_HEADER, REFUSED, Heard
+from workers.listener.steering import Steering
 from workers.listener.switch_record import SwitchRecord
 from workers.runtime import Runtime
 
@@ -98,7 +99,12 @@ class Folding:
     """The known calls, with their events that are not written yet."""
 
     def __init__(
-        self, runtime: Runtime, link: SwitchConnection, record: SwitchRecord, stopping: Flag
+        self,
+        runtime: Runtime,
+        link: SwitchConnection,
+        record: SwitchRecord,
+        steering: Steering,
+        stopping: Flag,
     ) -> None:
         """``link`` takes the commands that hang up unwanted channels."""
         self._runtime = runtime
@@ -106,6 +112,7 @@ class Folding:
         self._link = link
         self._name = link.address.name
         self._record = record
+        self._steering = steering
         self._stopping = stopping
         self._leads = False
         # One greenlet at a time applies events, writes them, or changes the lead.
@@ -191,6 +198,7 @@ class Folding:
                 self._guarded(partial(self._read, event, found), call_id)
             if self._leads:
                 self._apply(found)
+                self._guarded(self._steering.take_out)
                 self._guarded(partial(self._count, events))
             else:
                 for one in found:
@@ -238,6 +246,7 @@ class Folding:
             into.append(one)
             if one.error == REFUSED and self._leads:
                 self._runtime.pacer.refused(self._name)
+                self._steering.refused()
 
     def _keep_in_buffer(self, one: Heard) -> None:
         if one.report is None and one.error is None:
@@ -262,6 +271,7 @@ class Folding:
                 if (call := calls.get(one.call_id)) is None:
                     continue
                 fold = self._folds[call.id] = _Fold(call, until)
+            self._steering.heard(fold.call, one, at)
             self._guarded(partial(fold.take, one, at), one.call_id)
 
     def _calls_of(self, heard: Sequence[Heard]) -> dict[str, Call]:

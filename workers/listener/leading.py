@@ -27,6 +27,7 @@ from workers.listener.heard import EVENTS, FILTERS
 from workers.listener.quota import LOOK as QUOTA_LOOK
 from workers.listener.quota import QuotaTimers
 from workers.listener.reconcile import SECOND_LOOK, Reconciler
+from workers.listener.steering import SAID_EACH, Steering
 from workers.listener.switch_record import SwitchRecord
 from workers.listener.watchdog import Watchdog
 from workers.runtime import Runtime
@@ -75,7 +76,10 @@ class SwitchListener:
             max_delay=MAX_DELAY,
         )
         self._record = SwitchRecord(runtime, self._link, self._stopping)
-        self._folding = Folding(runtime, self._link, self._record, self._stopping)
+        self._steering = Steering(runtime, self._link)
+        self._folding = Folding(
+            *(runtime, self._link, self._record, self._steering, self._stopping)
+        )
         self._events = SwitchConnection(
             address,
             events=EVENTS,
@@ -157,7 +161,7 @@ class SwitchListener:
         self._record.begin()
         counting.leads(self._name, True)
         over = Flag()
-        helpers = [gevent.spawn(self._keep_lease, over)]
+        helpers = [gevent.spawn(self._keep_lease, over), gevent.spawn(self._steer_loop)]
         try:
             # The take-over may last longer than a lease: the lease is renewed meanwhile.
             patiently(self._stopping, self._take_over)
@@ -172,6 +176,7 @@ class SwitchListener:
             gevent.killall(helpers)
             self._reconciler.stop()
             counting.leads(self._name, False)
+            self._guarded(partial(self._leave, lost=over.is_set()))
             self._folding.step_down(write=not over.is_set())
             self._asked(self._lease.release)
 
@@ -228,6 +233,23 @@ class SwitchListener:
 
     def _tell(self) -> None:
         self._record.tell(core_uuid=(self._events.core_uuid or "") if self.hears else None)
+
+    def _leave(self, *, lost: bool) -> None:
+        """Say that nobody leads, unless another listener does or can."""
+        if not lost and not self._record.has_another_listener():
+            self._steering.stop()
+
+    def _steer_loop(self) -> None:
+        logs.bind(switch=self._name)
+        patiently(self._stopping, self._steering.begin)
+        while True:
+            self._guarded(self._steer)
+            self._steering.soon.wait(SAID_EACH)
+            self._steering.soon.clear()
+
+    def _steer(self) -> None:
+        core = (self._events.core_uuid or "") if self.hears else ""
+        self._steering.look(hears=self.hears, core=core, limit=self._record.limit)
 
     def _write_loop(self) -> None:
         logs.bind(switch=self._name)

@@ -71,6 +71,12 @@ class SwitchRecord:
                 log.error("switch %s is unreachable; its calls wait for it", self._name)
 
     @property
+    def limit(self) -> Limit | None:
+        """The limit of the switch. None until this listener has set it since it began to lead, or
+        since the switch is reachable."""
+        return self._limit if self._down_since is None else None
+
+    @property
     def down_for(self) -> float:
         """The seconds for which the switch has been unreachable."""
         return 0.0 if self._down_since is None else time.monotonic() - self._down_since

@@ -56,7 +56,7 @@ from freeswitch.errors import CommandTimeout, EventSocketError, NotConnected
 from freeswitch.event_socket import DELIVERY_LIMIT
 from freeswitch.events import Event
 from workers import dispatch, hang_up, jobs
-from workers.listener import failures, folding, leading, reconcile, switch_record
+from workers.listener import failures, folding, leading, reconcile, steering, switch_record
 from workers.runtime import Runtime
 
 EPOCH = 1_800_000_000.0
@@ -233,11 +233,12 @@ class World:
             ours = name.startswith(("app.", "workers.", "freeswitch.", "tenacity."))
             if ours and getattr(module, "time", None) is time:
                 patch.setattr(module, "time", clock)
-        for module in (dispatch, leading, folding):
+        for module in (dispatch, leading, folding, steering):
             patch.setattr(module, "Flag", flag)
         for module in (freeswitch.pool, leading):
             patch.setattr(module, "SwitchConnection", link)
-        for module in (dispatch, hang_up, jobs, leading, reconcile, switch_record, failures, pace):
+        listening = leading, reconcile, steering, switch_record
+        for module in (dispatch, hang_up, jobs, *listening, failures, pace):
             patch.setattr(module, "log", log)
         waiting = freeswitch.commands, freeswitch.pool
         for module in (dispatch, leading, reconcile, folding, *waiting):
@@ -248,6 +249,7 @@ class World:
         patch.setattr(leading, "Lock", Lease)
         # Half as often, for the model's speed.
         patch.setattr(leading, "RENEWAL", 1.0)
+        patch.setattr(leading, "SAID_EACH", 1.0)
         patch.setattr(jobs, "_bound", lambda: self.process.context)
         # What tenacity says before it tries again.
         patch.setattr(logging.getLogger(failures.__name__), "disabled", True)
@@ -930,6 +932,10 @@ class Redis:
         """Of what counts towards limits, which decide nothing here."""
         return self.execute(set)  # type: ignore[no-any-return]
 
+    def hget(self, *_: str) -> None:
+        """What leaders say of their switches."""
+        self.execute(lambda: None)
+
     def exists(self, key: str) -> int:
         """Of leases alone."""
         exists: int = self.execute(
@@ -1142,6 +1148,12 @@ class _Pipeline:
 
     def wait(self, replicas: int, limit: int) -> None:
         self._commands.append(self._redis.acknowledged)
+
+    def hset(self, *_: str) -> None:
+        """What leaders say of their switches; which of these has room is chosen at random."""
+        self._commands.append(lambda: None)
+
+    hget = scard = hset
 
     def zadd(self, key: str, scores: dict[str, float]) -> None:
         self._commands.append(lambda: self._redis.zset(key).update(scores))
@@ -1652,6 +1664,8 @@ class Switch:
             return self.core_uuid
         if verb == "status":
             return "0 session(s) per Sec out of max 30\n1000 session(s) max\n"
+        if verb == "fsctl":
+            return "false"
         if verb == "show":
             rows = [{"uuid": c.uuid, "callstate": c.state} for c in self.channels.values()]
             return json.dumps({"row_count": len(rows), "rows": rows}, separators=(",", ":"))

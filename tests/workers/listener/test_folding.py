@@ -24,6 +24,7 @@ from freeswitch.connection import SwitchConnection
 from freeswitch.events import Event
 from tests.workers.test_leg_reports import ENDS, feed, read
 from workers.listener.folding import Folding
+from workers.listener.steering import Steering
 from workers.listener.switch_record import SwitchRecord
 from workers.runtime import CALL_VARIABLE, Runtime
 
@@ -38,7 +39,8 @@ class Following:
         self.store = self.runtime.store
         link, stopping = SwitchConnection(SWITCH), Flag()
         record = SwitchRecord(self.runtime, link, stopping)
-        self.folding = Folding(self.runtime, link, record, stopping)
+        steering = Steering(self.runtime, link)
+        self.folding = Folding(self.runtime, link, record, steering, stopping)
         self.folding.take_over([], time.monotonic())
 
     def hear(self, events: Sequence[Event], *, written: bool = True) -> None:
