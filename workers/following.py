@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gevent
+from gevent.lock import BoundedSemaphore
 from redis.exceptions import RedisError
 
 from app.settings import Settings
@@ -166,6 +167,7 @@ class Following:
         self._version: int | None = None
         self._known: dict[str, Registered] = {}
         self._filled = False
+        self._looking = BoundedSemaphore()
         self._told: dict[str, str] = {}
         # The addresses that were followed last, by name, and when (monotonic) they were made.
         self._followed: dict[str, SwitchAddress] = {}
@@ -206,6 +208,11 @@ class Following:
 
     def look(self) -> None:
         """Read the registry if it has changed. May raise an error of Redis."""
+        # Jobs look too: what one has read must not replace what another has read since.
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         version = self.registry.version()
         if self._sees_to:
             version = self._seen_to(version)
