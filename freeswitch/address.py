@@ -1,9 +1,9 @@
 """The address of a switch's event socket, with its login and its limits."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from freeswitch.tls import Tls
 
@@ -16,6 +16,8 @@ _HOST_PORT = re.compile(
 # A host name, or an IP address.
 _CERTIFIED = re.compile(r"[A-Za-z0-9_:%-][A-Za-z0-9_.:%-]{0,254}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# How the addresses behind a DNS name are found: by its A and AAAA records, or by its SRV records.
+DNS, SRV = "dns", "srv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class SwitchAddress:
     `user` is the name for `userauth`; with None the login is the event socket's own password.
     `legs_per_second` and `max_legs` replace the switch's own sessions-per-second and max-sessions.
     None keeps the switch's own limit, and 0 is no limit. `tls` is None for plain text.
+
+    With `found_by` the host is a DNS name, whose addresses are switches (freeswitch/sources.py).
     """
 
     name: str
@@ -35,17 +39,51 @@ class SwitchAddress:
     legs_per_second: float | None = field(kw_only=True, default=None)
     max_legs: int | None = field(kw_only=True, default=None)
     tls: Tls | None = field(kw_only=True, default=None)
+    found_by: str | None = field(kw_only=True, default=None)
+
+    @property
+    def url(self) -> str:
+        """The URL without password and limits, which `parse` takes with a password of its own."""
+        return self._url(f"{quote(self.user, safe='')}@" if self.user else "")
+
+    @property
+    def secret_url(self) -> str:
+        """The URL with its password and without limits."""
+        return self._url(f"{quote(self.user or '', safe='')}:{quote(self.password, safe='')}@")
+
+    def _url(self, credentials: str) -> str:
+        scheme = f"{self.found_by}+" if self.found_by else ""
+        scheme += "esl" if self.tls is None else "esls"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        options = {}
+        if self.tls is not None:
+            options = {} if self.tls.name == self.host else {"name": self.tls.name}
+            options |= {} if self.tls.ca is None else {"ca": self.tls.ca}
+        more = f"?{urlencode(options)}" if options else ""
+        return f"{scheme}://{credentials}{host}:{self.port}{more}"
+
+    def at(self, name: str, host: str, port: int) -> Self:
+        """The address of one switch behind this DNS name. Its certificate must be for that host
+        with SRV records, else for the DNS name, unless the URL says another name."""
+        tls = self.tls
+        if tls is not None and self.found_by == SRV and tls.name == self.host:
+            tls = replace(tls, name=host)
+        return replace(self, name=name, host=host, port=port, tls=tls, found_by=None)
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str, password: str | None = None) -> Self:
         """Read `name=esl://[user]:password@host[:port]`, such as `a=esl://:ClueCon@127.0.0.1`.
 
         `esls://` is the same with TLS. `?legs_per_second=50&max_legs=400` may follow, or one of the
         two; with TLS also `ca=` with the absolute path of a PEM file, and `name=` with the name
         that the certificate must be for in place of the host. The switch's name has 1 to 32
         letters, digits, `-` and `_`. User, password and options are percent-decoded. An IPv6
-        address stands in brackets. The default port is 8021. Raises ValueError. Its text quotes
-        nothing of the input, since any part of it may be a piece of the password.
+        address stands in brackets. The default port is 8021. `dns+esl://` and `dns+esls://` name
+        the host of several switches by DNS, `srv+esl://` and `srv+esls://` by SRV records.
+
+        A `password` that is given stands in place of one in the text, which has none then:
+        `a=esl://user@127.0.0.1`. Raises ValueError. Its text quotes nothing of the input, since any
+        part of it may be a piece of the password.
         """
         name, _, url = text.strip().partition("=")
         if not _NAME.fullmatch(name):
@@ -54,13 +92,19 @@ class SwitchAddress:
                 " where the name has 1 to 32 letters, digits, '-' and '_'"
             )
         scheme, _, rest = url.partition("://")
+        found_by, plus, after = scheme.partition("+")
+        if plus and found_by in (DNS, SRV):
+            scheme = after
         if scheme not in ("esl", "esls"):
             raise ValueError(
-                "the address after the name and '=' must begin with esl://, or esls:// for TLS"
+                "the address after the name and '=' must begin with esl://, or esls:// for TLS,"
+                " with dns+ or srv+ before it for a DNS name of several switches"
             )
         credentials, at, place = rest.rpartition("@")
-        user, colon, password = credentials.partition(":")
-        if not (at and colon and password):
+        user, colon, own = credentials.partition(":")
+        if password is not None and colon:
+            raise ValueError("the password stands in the address and elsewhere: give it once")
+        if password is None and not (at and colon and own):
             raise ValueError("the address must begin with esl://:password@ or esl://user:password@")
         place, question, options = place.partition("?")
         found = _HOST_PORT.fullmatch(place.removesuffix("/"))
@@ -82,9 +126,10 @@ class SwitchAddress:
             name,
             host,
             int(port) if port else DEFAULT_PORT,
-            password=_decode(password),
+            password=_decode(own) if password is None else password,
             user=user or None,
             tls=tls,
+            found_by=found_by if plus else None,
             **_limits(given, tls),
         )
 

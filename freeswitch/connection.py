@@ -121,6 +121,14 @@ class SwitchConnection:
         if gevent.getcurrent() is not keeper and not called_back:
             keeper.join(self.timeout)
 
+    def move(self, address: SwitchAddress) -> None:
+        """Use another address of the same switch from now on. If it is another place, the
+        connection closes and connects there; a new login counts from the next connection on."""
+        before, self.address = self.address, address
+        place = (address.host, address.port, address.tls)
+        if place != (before.host, before.port, before.tls) and self._socket is not None:
+            self._socket.close("the switch has another address")
+
     def wait_up(self, timeout: float | None = None) -> bool:
         """Wait until everything is subscribed, at most `timeout` seconds; say whether it is."""
         self._is_up.wait(timeout)

@@ -25,29 +25,57 @@ class SwitchPool:
         addresses: Iterable[SwitchAddress],
         on_up: Callable[[SwitchConnection], object],
         on_down: Callable[[str], object] | None = None,
+        on_unknown: Callable[[], object] | None = None,
     ) -> None:
-        """``on_up`` gets the connection that is up, ``on_down`` the name of a switch that was."""
-
-        def lost(name: str) -> Callable[[str], object] | None:
-            return None if on_down is None else lambda _: on_down(name)
-
-        self._connections = {
-            address.name: SwitchConnection(
-                address, on_up=on_up, on_down=lost(address.name), min_delay=_MIN_DELAY
-            )
-            for address in addresses
-        }
+        """``on_up`` gets the connection that is up, ``on_down`` the name of a switch that was.
+        ``on_unknown`` looks for new switches where one is asked for that the pool does not have."""
+        self._on_unknown = on_unknown
+        self._on_up = on_up
+        self._on_down = on_down
+        self._started = False
+        self._connections: dict[str, SwitchConnection] = {}
         # The greenlets that ask a switch for a sign of life, by its name.
         self._asked: dict[str, gevent.Greenlet] = {}
+        self.follow(addresses)
+
+    def follow(self, addresses: Iterable[SwitchAddress]) -> None:
+        """Connect to these switches and to no others, at once where the pool is started. A
+        connection whose switch stays where it is goes on."""
+        wanted = {address.name: address for address in addresses}
+        for name in self._connections.keys() - wanted.keys():
+            # In the background: its end waits for what runs on it.
+            gevent.spawn(self._connections.pop(name).stop)
+            self._asked.pop(name, None)
+        for name, address in wanted.items():
+            if (known := self._connections.get(name)) is not None:
+                known.move(address)
+                continue
+            made = SwitchConnection(
+                address, on_up=self._on_up, on_down=self._lost(name), min_delay=_MIN_DELAY
+            )
+            self._connections[name] = made
+            if self._started:
+                made.start()
+
+    def _lost(self, name: str) -> Callable[[str], object] | None:
+        on_down = self._on_down
+        return None if on_down is None else lambda _: on_down(name)
 
     def start(self) -> None:
         """Begin to connect to every switch."""
+        self._started = True
         for connection in self._connections.values():
             connection.start()
 
     def stop(self) -> None:
         """Close all connections."""
+        self._started = False
         gevent.joinall([gevent.spawn(each.stop) for each in self._connections.values()])
+
+    @property
+    def connected(self) -> dict[str, bool]:
+        """Whether each switch is connected."""
+        return {name: each.up for name, each in self._connections.items()}
 
     def get(self, name: str) -> SwitchConnection | None:
         """The connection to the switch of that name, up or down; None for an unknown name."""
@@ -59,6 +87,10 @@ class SwitchPool:
         The wait is short because other calls wait behind the caller.
         """
         connection = self.get(name)
+        if connection is None and self._on_unknown is not None:
+            # It may have been added a moment ago.
+            self._on_unknown()
+            connection = self.get(name)
         if connection is None or not connection.wait_up(_UP_LIMIT):
             return None
         return connection if connection.is_answering(timeout=_ANSWER_LIMIT) else None

@@ -354,9 +354,9 @@ def _login_advice(facts: SwitchFacts) -> str:
     if "rude-rejection" in error:
         return "Add this machine to the list of apply-inbound-acl (freeswitch/conf/README.md)."
     if "invalid" in error:
-        return "Check user and password in RINGBACK_SWITCHES."
+        return "Check user and password of its address."
     if "TLS" in error or "certificate" in error or "`ca`" in error:
-        return "Compare RINGBACK_SWITCHES with docs/operations/tls.md."
+        return "Compare its address with docs/operations/tls.md."
     if "no login" in error:
         tls = "" if facts.address.tls else " If it speaks TLS, write esls://."
         return f"Check that {place} is the event socket, and that no firewall blocks it.{tls}"
@@ -392,7 +392,7 @@ def _capacity(facts: SwitchFacts) -> Check:
     if (address.legs_per_second or 0) >= rate or (address.max_legs or 0) > most:
         return warning(
             name,
-            f"{text}: less than RINGBACK_SWITCHES says",
+            f"{text}: less than its address says",
             "Raise them in switch.conf.xml, or lower legs_per_second and max_legs.",
         )
     return ok(name, text)

@@ -29,6 +29,7 @@ from ringback_cli import checks
 from ringback_cli.checks import Check, SwitchFacts, failure, ok, skipped, warning
 from ringback_cli.session import Session
 from ringback_cli.up import serves
+from workers import following
 from workers.runtime import switch_addresses
 
 # Seconds for a switch to answer.
@@ -131,7 +132,7 @@ def _processes(session: Session) -> Iterator[Check]:
             if worker["heartbeat"] is not None:
                 heard[name].append(now - worker["heartbeat"])
     yield from checks.worker_checks(heard)
-    for switch in session.switches.get_many(_names(session.settings)):
+    for switch in session.switches.get_many(_names(session)):
         yield checks.listener_check(switch)
     yield from checks.proxies_checks(
         UnknownProxies(session.redis, session.keys).known(), session.settings
@@ -152,21 +153,30 @@ def _accounts(session: Session) -> Iterator[Check]:
     yield from checks.accounts_checks(session.accounts, file, is_demo)
 
 
-def _names(settings: Settings) -> list[str]:
-    try:
-        return [address.name for address in switch_addresses(settings)]
-    except SettingsError:
-        return []
+def _addresses(
+    settings: Settings, session: Session | None
+) -> tuple[list[SwitchAddress], dict[str, str]]:
+    """The addresses of all switches, and why some have none here, by name. Raises SettingsError."""
+    known = session.registry.all() if session else {}
+    own = switch_addresses(settings) if settings.switches or not known else []
+    if not known:
+        return [each for each in own if each.found_by is None], {}
+    return following.addresses(known, {each.name: each for each in own})
 
 
 def _switches(settings: Settings, session: Session | None) -> Iterator[Check]:
     try:
-        addresses = switch_addresses(settings)
+        addresses, unusable = _addresses(settings, session)
     except SettingsError as error:
         yield failure(
-            "RINGBACK_SWITCHES", str(error), "Set it here to the value that the processes have."
+            "RINGBACK_SWITCHES",
+            str(error),
+            "Register a switch by `ringback switch add`, or set it here to the value that the "
+            "processes have.",
         )
         return
+    for name, text in unusable.items():
+        yield warning(name, text, "Run the doctor where workers and listeners find its password.")
     accounts = session.accounts if session else Accounts()
     # All at once, since a switch that does not answer takes until its timeout.
     asking = [gevent.spawn(_ask, address, checks.gateways_of(accounts)) for address in addresses]
@@ -182,6 +192,14 @@ def _switches(settings: Settings, session: Session | None) -> Iterator[Check]:
             why = "calls show wrong times for ringing and answers"
             limit = checks.SWITCH_CLOCK_LIMIT
             yield checks.clock_check(f"{address.name} clock", ahead, limit, why)
+
+
+def _names(session: Session) -> list[str]:
+    try:
+        addresses, unusable = _addresses(session.settings, session)
+    except SettingsError:
+        return []
+    return [*(each.name for each in addresses), *unusable]
 
 
 class _Socket(EventSocket):

@@ -30,7 +30,7 @@ COMMANDS = {
     "queue": "Show jobs, workers and the calls that wait.",
     "recordings": "List and delete recordings.",
     "simulator": "Run a simulated FreeSWITCH with telephones.",
-    "switch": "List, pause, drain, resume and forget switches.",
+    "switch": "List, add, change, pause, drain and remove switches.",
     "up": "Run all parts of Ringback on this machine.",
     "webhooks": "Deliver call events to the URLs of clients.",
     "worker": "Dial calls, hang them up and act on them.",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from app.store.pace import Pacer
     from app.store.queue import JobQueue
     from app.store.reading import CallReader
+    from app.store.registered import SwitchRegistry
     from app.store.switches import SwitchStore
 
 
@@ -80,6 +81,12 @@ class Session:
         from app.store.switches import SwitchStore
 
         return SwitchStore(self.redis, self.keys)
+
+    @cached_property
+    def registry(self) -> "SwitchRegistry":
+        from app.store.registered import SwitchRegistry
+
+        return SwitchRegistry(self.redis, self.keys)
 
     @cached_property
     def accounts(self) -> "Accounts":

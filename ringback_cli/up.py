@@ -26,6 +26,7 @@ from app.store import index
 from app.store.client import connect
 from app.store.keys import Keys
 from app.store.queue import QUEUES
+from app.store.registered import SwitchRegistry
 from ringback_cli.embedded_redis import EmbeddedRedis
 from ringback_cli.made_accounts import make_accounts
 from workers.runtime import READY_FD, switch_addresses
@@ -83,7 +84,8 @@ class Stack:
 def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]:
     """Start all parts, wait until each is ready, and end all of them on leaving.
 
-    Without RINGBACK_REDIS_URL a Redis server is a part, and without RINGBACK_SWITCHES a simulator.
+    Without RINGBACK_REDIS_URL a Redis server is a part. Without RINGBACK_SWITCHES and a registered
+    switch a simulator is one.
     Without RINGBACK_ACCOUNTS the accounts are the demo's: with the simulator under tokens that
     everybody knows, with other switches under new ones.
     The API ends first. Then all others that use Redis end together, and the simulator and the Redis
@@ -101,7 +103,7 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
         made: list[str] = []
         if settings.accounts is None and settings.demo is None:
             demo = KNOWN
-            if settings.switches is not None:
+            if settings.switches is not None or _registered(settings):
                 folder = exits.enter_context(TemporaryDirectory(prefix="ringback-accounts-"))
                 path, made = make_accounts(folder)
                 demo = str(path)
@@ -118,7 +120,7 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
         for names in (("simulator",), ("worker", "listener", "webhooks"), ("api",)):
             exits.callback(stack.stop, *names)
         _ready("Redis", stack, lambda: _answers(settings))
-        if settings.switches is None:
+        if settings.switches is None and not _registered(settings):
             place = settings.simulator or f"127.0.0.1:{free_port()}"
             settings = replace(
                 settings, simulator=place, switches=f"simulator=esl://:{SIMULATOR_PASSWORD}@{place}"
@@ -126,7 +128,8 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
             _spawn("simulator", settings, stack)
             _ready("the simulator", stack, lambda: _accepts(settings.simulator_address))
             stack.started.append(f"Simulator  esl://:{SIMULATOR_PASSWORD}@{place}")
-        addresses = switch_addresses(settings)
+        given = switch_addresses(settings) if settings.switches else []
+        followed = {each.name for each in given if each.found_by is None}
         if (why := _cannot_listen(settings.http_address)) is not None:
             if not ports.any_http:
                 raise StartFailed(f"RINGBACK_HTTP: cannot listen on {settings.http}: {why}.")
@@ -145,11 +148,11 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
             f"{socket.gethostname()}-{stack.processes[name].pid}" for name in ("worker", "listener")
         )
         _ready("the worker", stack, lambda: _works(settings, worker))
-        for address in addresses:
+        for name in followed.union(_registered(settings)):
             _ready(
-                f"switch {address.name}",
+                f"switch {name}",
                 stack,
-                lambda name=address.name: _follows(settings, listener, name),  # type: ignore[misc]
+                lambda name=name: _follows(settings, listener, name),  # type: ignore[misc]
             )
         _ready("the webhooks process", stack, delivers)
         stack.started.append(f"API        {stack.url}")
@@ -369,6 +372,26 @@ def _works(settings: Settings, name: str) -> bool:
     redis = connect(settings.require_redis())
     keys = redis.scan_iter(f"rq:worker:{name}.*", count=1000)
     return len({key.split(b".")[-2] for key in keys}) == len(QUEUES)
+
+
+def _registered(settings: Settings) -> list[str]:
+    """The switches of the registry that need no RINGBACK_SWITCHES."""
+    if settings.redis_url is None:
+        return []
+    redis = connect(settings.redis_url)
+    try:
+        known = SwitchRegistry(redis, Keys(settings.key_prefix)).all()
+    except RedisError:
+        return []
+    finally:
+        redis.close()
+    usable = {name for name, each in known.items() if each.setting is None}
+    return [
+        name
+        for name in usable
+        if not (known[name].is_source or known[name].removing or known[name].dead)
+        and (known[name].source or name) in usable
+    ]
 
 
 def _follows(settings: Settings, listener: str, switch: str) -> bool:

@@ -45,12 +45,13 @@ from workers import jobs, side_page
 from workers.claiming import ClaimingWorker
 from workers.connections import Addresses, HeadersTimeout, Limits, limited, most_of_one, places
 from workers.dispatch import Dispatcher
+from workers.following import Following
 from workers.housekeeping import keep_house
-from workers.listener.leading import SwitchListener
 from workers.listener.unwritten import listen
+from workers.listeners import Listeners
 from workers.requests import RequestJob, Requests, RequestWorker
 from workers.rq_worker import QueueRunner
-from workers.runtime import Runtime, switch_addresses, tell_ready
+from workers.runtime import Runtime, tell_ready
 from workers.side_page import telling
 from workers.webhooks.delivery import Delivery
 
@@ -258,12 +259,13 @@ def run_worker(settings: Settings) -> None:
     runtime = Runtime.create(settings)
     tracing.start(settings, "worker")
     _warn_of_eviction(runtime)
-    addresses = switch_addresses(settings)
     pool = SwitchPool(
-        addresses,
+        (),
         on_up=lambda _: dispatcher.look(),
         on_down=lambda name: counting.disconnected(name, "worker"),
+        on_unknown=lambda: following.look(),
     )
+    following = Following(runtime, pool.follow)
     dispatcher = Dispatcher(runtime, pool)
     jobs.bind(jobs.JobContext(runtime, pool, dispatcher))
     requests = Requests(settings)
@@ -279,16 +281,14 @@ def run_worker(settings: Settings) -> None:
             *(partial(RequestWorker, requests), RequestJob),
         ),
     ]
+    following.begin()
     pool.start()
+    follows = gevent.spawn(following.run)
 
     def stop() -> None:
         for runner in queues:
             runner.stop()
         dispatcher.stop()
-
-    def connected() -> dict[str, bool]:
-        found = {address.name: pool.get(address.name) for address in addresses}
-        return {name: each is not None and each.up for name, each in found.items()}
 
     runners = [gevent.spawn(runner.run) for runner in queues]
 
@@ -296,8 +296,10 @@ def run_worker(settings: Settings) -> None:
         gevent.joinall(runners)
         dispatcher.finish()
 
-    with telling(settings, "worker", connected, worker_parts):
+    with telling(settings, "worker", lambda: pool.connected, worker_parts):
         _until_signal(stop, [*runners, gevent.spawn(dispatcher.run), gevent.spawn(finish)])
+    # What is under way may still need a switch that was added a moment ago.
+    follows.kill()
     pool.stop()
 
 
@@ -306,19 +308,10 @@ def run_listener(settings: Settings) -> None:
     runtime = Runtime.create(settings)
     tracing.start(settings, "listener")
     _warn_of_eviction(runtime)
-    listeners = [SwitchListener(runtime, address) for address in switch_addresses(settings)]
-
-    def stop() -> None:
-        for listener in listeners:
-            listener.stop()
-
-    def hears() -> dict[str, bool]:
-        return {listener.name: listener.hears for listener in listeners}
-
-    links = {listener.name: listener.link for listener in listeners}
-    unwritten = gevent.spawn(listen, runtime, links)
-    with telling(settings, "listener", hears, listener_parts):
-        _until_signal(stop, [gevent.spawn(listener.run) for listener in listeners])
+    listeners = Listeners(runtime)
+    unwritten = gevent.spawn(listen, runtime, listeners.links)
+    with telling(settings, "listener", listeners.hear, listener_parts):
+        _until_signal(listeners.stop, [gevent.spawn(listeners.run)])
     unwritten.kill()
 
 

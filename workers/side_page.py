@@ -47,9 +47,14 @@ def telling(
 
 
 def _watch(process: str, connected: Connected) -> None:
+    shown: set[str] = set()
     while True:
-        for switch, up in connected().items():
+        now = connected()
+        for switch in shown - now.keys():
+            counting.forgotten(switch, process)
+        for switch, up in now.items():
             counting.connected(switch, process, up)
+        shown = {*now}
         gevent.sleep(_LOOK)
 
 

@@ -175,11 +175,18 @@ def switch_parts(switches: Iterable[Switch]) -> Iterator[tuple[str, Part]]:
         else:
             yield name, Part()
     if not known:
-        yield "switches", Part(Readiness.DEGRADED, "No listener has followed a switch yet.")
+        yield "switches", Part(Readiness.DEGRADED, "No switch is registered.")
+
+
+# The parts of a process that follows an empty registry. It is ready: the first switch that is added
+# finds it there.
+_NO_SWITCH = {"switches": Part(Readiness.DEGRADED, "No switch is registered.")}
 
 
 def worker_parts(connected: Mapping[str, bool]) -> Parts:
     """The parts of a worker, by its connections to switches: one is enough to dial on."""
+    if not connected:
+        return _NO_SWITCH
     level = Readiness.DEGRADED if any(connected.values()) else Readiness.NOT_READY
     why = "This worker is not connected to the switch."
     return {f"switch {name}": Part() if up else Part(level, why) for name, up in connected.items()}
@@ -188,5 +195,7 @@ def worker_parts(connected: Mapping[str, bool]) -> Parts:
 def listener_parts(hears: Mapping[str, bool]) -> Parts:
     """The parts of a listener, by the switches that it hears, whether it leads or not. A rolling
     update may stop another listener only once this one hears all switches."""
+    if not hears:
+        return _NO_SWITCH
     deaf = Part(Readiness.NOT_READY, "This listener does not hear the switch.")
     return {f"switch {name}": Part() if up else deaf for name, up in hears.items()}

@@ -24,8 +24,15 @@ class Keys:
         self.alerts = f"{prefix}alerts"
         self.limits = f"{prefix}limits"
         self.pace = f"{prefix}pace"
-        # The switches as operators have registered them, and what their leaders say of them.
+        # The registered switches by name, the number of their changes, and the switches of
+        # RINGBACK_SWITCHES that an operator has removed. The first is also the name of the channel
+        # that tells of each change.
         self.switches = f"{prefix}switches"
+        self.switches_version = f"{prefix}switches:version"
+        self.switches_removed = f"{prefix}switches:removed"
+        # The process that looks up DNS names for all.
+        self.switches_dns = f"{prefix}switches:dns"
+        # What the leaders of the switches say of them.
         self.steer = f"{prefix}steer"
         # The extensions that have webhooks, and the call events for them.
         self.hooked = f"{prefix}hooked"

@@ -68,10 +68,14 @@ class SwitchStore:
         self._keys = keys
 
     def names(self) -> list[str]:
-        """The names of the switches that a listener has followed."""
-        limits: Any = self._redis.hkeys(self._keys.limits)
+        """The names of the switches that are registered, or that a listener has followed."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hkeys(self._keys.limits)
+            pipe.hgetall(self._keys.switches)
+            limits, registered = pipe.execute()
         kinds = (name.decode().partition(":") for name in limits)
-        return sorted(name for kind, _, name in kinds if kind == "switch")
+        names = {name for kind, _, name in kinds if kind == "switch"}
+        return sorted(names | {name.decode() for name in registered if _is_one(registered[name])})
 
     def get_many(self, names: Iterable[str]) -> list[Switch]:
         wanted = list(names)
@@ -137,6 +141,14 @@ class SwitchStore:
             pipe.hdel(self._keys.limits, f"switch:{name}")
             pipe.delete(self._keys.switch(name))
             pipe.execute()
+
+
+def _is_one(registered: bytes) -> bool:
+    """Whether an entry of the registry (app.store.registered) is a switch, and no DNS name."""
+    try:
+        return "+" not in json.loads(registered)["url"].partition("://")[0]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
 
 
 def _switch(

@@ -6,6 +6,7 @@ series without end, and may be telephone numbers.
 
 import atexit
 import logging
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -409,6 +410,16 @@ def _reconciled_in(switch: str, seconds: float) -> None:
 @_harmless
 def connected(switch: str, process: str, up: bool) -> None:
     registry.SWITCH_CONNECTED.labels(switch, process).set(up)
+
+
+@_harmless
+def forgotten(switch: str, process: str) -> None:
+    """Show no connection any more to a switch that was removed."""
+    if registry.SHARED:
+        # The client can remove no series of several processes. No alert compares with this.
+        registry.SWITCH_CONNECTED.labels(switch, process).set(math.nan)
+    else:
+        registry.SWITCH_CONNECTED.remove(switch, process)
 
 
 @_harmless

@@ -1,6 +1,7 @@
 """Addresses of switches, and errors that keep the password to themselves."""
 
 import contextlib
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,16 @@ from freeswitch.tls import Tls
         ("a=esls://:p@h:1", SwitchAddress("a", "h", 1, password="p", tls=Tls("h"))),
         ("a=esls://:p@[::1]", SwitchAddress("a", "::1", password="p", tls=Tls("::1"))),
         (
+            "a=dns+esl://:p@fs.svc",
+            SwitchAddress("a", "fs.svc", password="p", found_by="dns"),
+        ),
+        (
+            "a=srv+esls://:p@_esl._tcp.fs",
+            SwitchAddress(
+                *("a", "_esl._tcp.fs"), password="p", tls=Tls("_esl._tcp.fs"), found_by="srv"
+            ),
+        ),
+        (
             "a=esls://:p@10.0.0.1?ca=/etc/a%2Cb.pem&name=fs1.example.com&max_legs=9",
             SwitchAddress(
                 *("a", "10.0.0.1"),
@@ -48,6 +59,21 @@ from freeswitch.tls import Tls
 )
 def test_parse(text: str, expected: SwitchAddress) -> None:
     assert SwitchAddress.parse(text) == expected
+    # The registry keeps a URL without limits, with its password or without.
+    limits = {"legs_per_second": None, "max_legs": None}
+    kept = dataclasses.replace(expected, **limits)  # type: ignore[arg-type]
+    assert SwitchAddress.parse(f"{kept.name}={kept.secret_url}") == kept
+    assert SwitchAddress.parse(f"{kept.name}={kept.url}", kept.password) == kept
+    assert expected.password == "p" or expected.password not in kept.url
+
+
+def test_a_password_from_elsewhere() -> None:
+    assert SwitchAddress.parse("a=esl://h", "p").password == "p"
+    assert SwitchAddress.parse("a=esl://u@h", "p").user == "u"
+    for text in ("a=esl://:SECRET@h", "a=esl://u:SECRET@h"):
+        with pytest.raises(ValueError, match="give it once") as caught:
+            SwitchAddress.parse(text, "p")
+        assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +86,8 @@ def test_parse(text: str, expected: SwitchAddress) -> None:
         ("a" * 33 + "=esl://:SECRET@h", "name=esl://"),
         ("a=http://:SECRET@h", "esl://"),
         ("a=SECRET", "esl://"),
+        ("a=mx+esl://:SECRET@h", "dns\\+ or srv\\+"),
+        ("a=+esl://:SECRET@h", "dns\\+ or srv\\+"),
         ("a=esl://SECRET", "password@"),
         ("a=esl://SECRET@h", "password@"),
         ("a=esl://@h", "password@"),

@@ -124,7 +124,11 @@ def test_the_procfile(redis_server: str) -> None:
         ("up", {"RINGBACK_REDIS_URL": "ftp://x"}, "RINGBACK_REDIS_URL cannot be used"),
         ("api", {}, "RINGBACK_REDIS_URL is not set"),
         ("worker", {}, "RINGBACK_REDIS_URL is not set"),
-        ("listener", {"RINGBACK_REDIS_URL": "redis://127.0.0.1"}, "RINGBACK_SWITCHES is not set"),
+        (
+            "listener",
+            {"RINGBACK_REDIS_URL": "redis://127.0.0.1", "RINGBACK_SWITCHES": "a=esl://s3cret"},
+            "RINGBACK_SWITCHES cannot be used",
+        ),
     ],
 )
 def test_a_bad_setting_stops_the_start(command: str, settings: dict[str, str], said: str) -> None:

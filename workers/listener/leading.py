@@ -133,6 +133,14 @@ class SwitchListener:
         """Make :meth:`run` release the lease and return."""
         self._stopping.set()
 
+    def move(self, address: SwitchAddress) -> None:
+        """Follow the switch at another address, or with other limits, from now on."""
+        if address == self._link.address:
+            return
+        self._events.move(address)
+        self._link.move(address)
+        self._record.renew_limit()
+
     @property
     def name(self) -> str:
         """The name of the switch."""

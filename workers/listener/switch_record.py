@@ -38,6 +38,8 @@ class SwitchRecord:
         self._down_since: float | None = time.monotonic()
         # As it was last set by this listener.
         self._limit: Limit | None = None
+        # Whether the switch's address says other limits than those that were set.
+        self._limit_is_old = False
 
     def sign(self, *, hears: bool, lasts: float) -> None:
         """Put this listener on the list of those that hear the switch, or take it off.
@@ -63,12 +65,19 @@ class SwitchRecord:
                 self._switches.mark_reachable(self._name)
                 self._set_limit(commands.capacity(self._link))
                 self._down_since = None
+            elif self._limit_is_old:
+                self._set_limit(commands.capacity(self._link))
+            self._limit_is_old = False
         elif self._down_since is None:
             self._down_since = time.monotonic()
         elif time.monotonic() - self._down_since > UNREACHABLE_AFTER:
             since = self._store.now() - (time.monotonic() - self._down_since)
             if self._switches.mark_unreachable(self._name, since):
                 log.error("switch %s is unreachable; its calls wait for it", self._name)
+
+    def renew_limit(self) -> None:
+        """Set the limit again, since the address of the switch has changed."""
+        self._limit_is_old = True
 
     @property
     def limit(self) -> Limit | None:

@@ -31,7 +31,7 @@ export async function open(root, { signal }) {
     if (signal.aborted) return;
     const focus = list.contains(document.activeElement) ? document.activeElement.id : '';
     list.replaceChildren(...switches.map((each) => card(each, steer)));
-    if (!switches.length) list.append(h('p', { class: 'note' }, 'No listener has followed a switch yet.'));
+    if (!switches.length) list.append(h('p', { class: 'note' }, 'No switch is registered. Run `ringback switch add`.'));
     if (focus) document.getElementById(focus)?.focus();
   }
 
