@@ -185,7 +185,8 @@ def commands(
     fields = changed_fields(old, new)
     # The stream of changes has more readers than may know this.
     shown = {n: v for n, v in fields.items() if n not in SECRETS} if old is None else fields
-    event = change_event(new, at, orjson.dumps(shown).decode() if is_known else marks.json_of(shown))
+    changed = orjson.dumps(shown).decode() if is_known else marks.json_of(shown)
+    event = change_event(new, at, changed)
     call, timeline = keys.call(new.id), keys.timeline(new.id)
     yield _command("HSET", call, fields)
     entries = [entry(note, at) for note in notes]
