@@ -126,7 +126,7 @@ def test_no_leg_reaches_no_cap() -> None:
 def cut(*, by_far_end: bool = False, bridged: bool = True) -> Call:
     source = Leg("a1", Role.SOURCE, "0003*210", NumberKind.EXTENSION, "uuid-a1")
     call = transitions.claim(
-        Call(**{**{f: getattr(CALL, f) for f in CALL.__slots__}, "legs": (source, leg())}),
+        Call(**{**{f: getattr(CALL, f) for f in CALL.__dict__}, "legs": (source, leg())}),
         worker="w",
         switch="s",
         core_uuid="r",

@@ -162,7 +162,7 @@ def test_to_evolve_is_to_replace(call: Call, data: st.DataObject) -> None:
 
 
 def test_to_evolve_what_is_no_field_fails() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(TypeError):
         evolve(make_call(), colour="blue")
 
 
