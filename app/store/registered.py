@@ -216,6 +216,7 @@ class SwitchRegistry:
         def work(found: dict[str, Registered], pipe: Pipeline) -> None:
             if name not in found:
                 pipe.hdel(self._keys.limits, f"switch:{name}")
+                pipe.hdel(self._keys.steer, name)
                 pipe.expire(self._keys.switch(name), _FORGOTTEN)
 
         self._redis.transaction(
@@ -380,6 +381,7 @@ class SwitchRegistry:
         keys, name = self._keys, entry.name
         pipe.hdel(keys.switches, name)
         pipe.hdel(keys.limits, f"switch:{name}")
+        pipe.hdel(keys.steer, name)
         # The pause stays for a while: a listener that has not read of this yet would set limits
         # again, and workers would give the switch calls.
         pipe.expire(keys.switch(name), _FORGOTTEN)

@@ -54,7 +54,6 @@ class Steering:
         self._steers = SteerStore(runtime.redis, runtime.keys)
         self._link = link
         self._name = link.address.name
-        self._most = link.address.max_legs
         self._window: Window | None = None
         # The window that the leader before has found.
         self._before: tuple[int, ...] = ()
@@ -229,9 +228,10 @@ class Steering:
     def _room(self, others: int | None) -> int | None:
         """How many legs fit beside the sessions of others; None if the switch has no limit."""
         status = self._status
-        if others is None or status is None or status.max_sessions is None or self._most == 0:
+        most = self._link.address.max_legs
+        if others is None or status is None or status.max_sessions is None or most == 0:
             return None
-        return max(0, max(status.max_sessions, self._most or 0) - others)
+        return max(0, max(status.max_sessions, most or 0) - others)
 
     def _write(self, steer: Steer) -> None:
         told = self._steers.tell(self._name, steer)
