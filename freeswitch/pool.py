@@ -97,8 +97,9 @@ class SwitchPool:
 
     @property
     def heard(self) -> bool:
-        """Whether every switch was heard in the last second. Then `ready` does not wait."""
-        return all(each.was_heard() for each in self._connections.values())
+        """Whether every switch that is connected was heard in the last second. Then `ready` does
+        not wait: neither does it for one that is down."""
+        return all(each.was_heard() for each in self._connections.values() if each.up)
 
     def ready(self) -> list[str]:
         """The names of the switches that reply, within half a second."""

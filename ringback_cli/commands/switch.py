@@ -209,7 +209,8 @@ def remove(
         from ringback_cli.commands.calls import hang_up, matching
 
         for each in names:
-            hang_up(session, list(matching(session, {"switch": each})))
+            of_it = {"switch": each, "number": None, "user": None, "extension": None}
+            hang_up(session, list(matching(session, of_it)))
     if left := _removed(session, names, limit):
         raise click.ClickException(
             f"Switch {name} still has {left} calls. It gets no new ones, and goes after the last. "

@@ -152,7 +152,11 @@ def test_a_fleet_changes_while_calls_go_on(fleet: Ringback, run: Run, folder: Pa
         assert fleet.store.get(late).state is State.QUEUED  # type: ignore[union-attr]
         ok(run("resume", "two"))
         assert fleet.ended(late).switch == "two"
-        ok(run("remove", "two"))
+        # What talks there is hung up, if the operator says so.
+        last = fleet.place("15500", "15600")
+        fleet.wait_state(last, State.BRIDGED)
+        assert ok(run("remove", "two", "--force")) == "two is removed.\n"
+        assert fleet.ended(last).hangup_cause == "NORMAL_CLEARING"
         eventually(lambda: fleet.store.redis.exists(fleet.store.keys.switch_lease("two")) == 0)
     shown = (folder / "log").read_text() + ok(run("list", "--json"))
     shown += str(fleet.store.redis.xrange(fleet.store.keys.audit))

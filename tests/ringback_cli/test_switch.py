@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.store.keys import Keys
 from app.store.pace import Limit, Pacer
 from app.store.registered import Registered, SwitchRegistry
 from ringback_cli.main import main
+from ringback_cli.up import _registered, free_port
 
 KEYS = Keys()
 Run = Callable[..., Result]
@@ -133,3 +135,21 @@ def test_a_dns_name_goes_with_its_switches(run: Run, registry: SwitchRegistry) -
     assert "fs is a DNS name of switches: dns+esl://:***@fs:8021" in run("list").stdout
     assert ok(run("remove", "fs", "--json"))["removed"] == ["fs", "fs-1"]
     assert registry.all() == {}
+
+
+def test_the_doctor_and_up_know_what_is_registered(
+    run: Run, registry: SwitchRegistry, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = f"esl://:s3cret@127.0.0.1:{free_port()}"
+    registry.add(Registered("one", nobody))
+    registry.add(Registered("two", "esl://h:8021", password_file="/nowhere"))
+    registry.add(Registered("fs", "dns+esl://:s3cret@fs:8021"))
+    registry.add(Registered("given", "esl://h:8021", setting="esl://h:8021"))
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    assert "s3cret" not in result.output
+    found = {each["subject"]: each["level"] for each in json.loads(result.stdout)}
+    assert (found["one"], found["two"], found["given"]) == ("failure", "warning", "warning")
+    assert "fs" not in found and found["listeners of one"] == "failure"
+    # These need no RINGBACK_SWITCHES, so `ringback up` starts no simulator beside them.
+    assert sorted(_registered(settings)) == ["one", "two"]
+    assert _registered(replace(settings, redis_url=None)) == []
