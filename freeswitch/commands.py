@@ -18,8 +18,6 @@ _RATE = re.compile(r"session\(s\) per Sec out of max (\d+)")
 _SESSIONS = re.compile(r"(\d+) session\(s\) max")
 _NOW = re.compile(r"(\d+) session\(s\) - peak")
 _IDLE = re.compile(r"min idle cpu ([\d.]+)/([\d.]+)")
-# Why a switch gets no calls that an operator has told so by `fsctl`.
-PAUSED, SHUTDOWN = "paused by fsctl", "shutdown by fsctl"
 # A quote within a value has a backslash before it, so no value can look like a field's name.
 _ROW = re.compile(r'"uuid":"([^"]*)"|"callstate":"([^"]*)"')
 
@@ -158,17 +156,18 @@ def read_status(text: str) -> Status:
     )
 
 
-def closed(connection: SwitchConnection, told: Status) -> str:
-    """Why the switch gets no call, by what an operator told it by `fsctl`; "" if it gets some.
+def is_shut_down(connection: SwitchConnection) -> bool:
+    """Whether an operator has told the switch to end when its calls have ended.
 
-    No event says that it is paused. `fsctl shutdown elegant` goes on taking calls, and ends when
-    none is left: under load, never. `fsctl shutdown asap` refuses new ones.
+    After `fsctl shutdown elegant` it goes on taking calls: under load it never ends. After `fsctl
+    shutdown asap` it refuses new ones.
     """
-    if connection.api("fsctl shutdown_check").strip() == "true":
-        return SHUTDOWN
-    if not told.ready or connection.api("fsctl pause_check outbound").strip() == "true":
-        return PAUSED
-    return ""
+    return connection.api("fsctl shutdown_check").strip() == "true"
+
+
+def is_paused(connection: SwitchConnection) -> bool:
+    """Whether the switch refuses to dial, since an operator has told it so (`fsctl pause`)."""
+    return connection.api("fsctl pause_check outbound").strip() == "true"
 
 
 def capacity(connection: SwitchConnection) -> tuple[int, int] | None:

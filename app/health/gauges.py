@@ -81,13 +81,24 @@ class RedisGauges(Collector):
 
     def _of_switches(self) -> Iterator[GaugeMetricFamily]:
         switches = self._switches.get_many(self._switches.names())
+        steers = [each.steer for each in switches]
         for of, values in (
             (registry.CALLS_LIVE, [each.calls for each in switches]),
             (registry.SWITCH_UP, [is_followed(each) for each in switches]),
             (registry.SWITCH_LISTENERS, [each.listeners for each in switches]),
             (registry.SWITCH_SESSIONS, [each.sessions for each in switches]),
             (registry.SWITCH_SESSIONS_MAX, [each.max_sessions for each in switches]),
-            (registry.SWITCH_PAUSED, [each.paused is not None for each in switches]),
+            (
+                registry.SWITCH_SESSIONS_OF_OTHERS,
+                [s.sessions_of_others if s else None for s in steers],
+            ),
+            (registry.SWITCH_IDLE_CPU, [s.idle if s else None for s in steers]),
+            (registry.SWITCH_WEIGHT, [s.weight if s else None for s in steers]),
+            (registry.SWITCH_WINDOW, [s.window if s else None for s in steers]),
+            (
+                registry.SWITCH_PAUSED,
+                [each.paused is not None or each.closed != "" for each in switches],
+            ),
         ):
             told = zip(switches, values, strict=True)
             yield _family(of, [((each.name,), value) for each, value in told if value is not None])

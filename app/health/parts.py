@@ -172,6 +172,8 @@ def switch_parts(switches: Iterable[Switch]) -> Iterator[tuple[str, Part]]:
             yield name, Part(Readiness.DEGRADED, "No listener hears the switch.")
         elif switch.paused is not None:
             yield name, Part(why="An operator has paused the switch: it gets no new calls.")
+        elif switch.closed:
+            yield name, Part(why=f"The switch is {switch.closed}: it gets no new calls.")
         else:
             yield name, Part()
     if not known:

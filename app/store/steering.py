@@ -12,6 +12,9 @@ from app.store.keys import Keys
 
 # Seconds for which an entry counts. The leader writes more often.
 LASTS = 3.0
+# Why a switch gets no call: an operator has told it so by `fsctl`, or its leader cannot reach it.
+PAUSED, SHUTDOWN = "paused by fsctl", "shut down by fsctl"
+UNREACHABLE = "unreachable"
 # The weight of a switch whose operator has set none.
 WEIGHT = 100.0
 
@@ -38,6 +41,16 @@ class Steer:
     core: str = ""
     idle: float | None = None
     sessions_of_others: int | None = None
+
+    @property
+    def by_fsctl(self) -> bool:
+        """Whether an operator has told the switch itself to take no calls."""
+        return self.closed in (PAUSED, SHUTDOWN)
+
+    @property
+    def ends(self) -> bool:
+        """Whether the switch ends once its calls have ended."""
+        return self.closed == SHUTDOWN
 
     def dumps(self) -> str:
         """The entry as Redis keeps it."""
@@ -101,6 +114,11 @@ class SteerStore:
                 pipe.hget(self._keys.call(call_id), "state")
             states = pipe.execute()
         return [i for i, state in zip(ids, states, strict=True) if state != b"dialing"]
+
+    def spec(self, name: str) -> Mapping[str, Any]:
+        """The switch as an operator has registered it; {} if nobody has."""
+        found: Any = self._redis.hget(self._keys.switches, name)
+        return _object(found)
 
     def get(self, name: str) -> Steer | None:
         return Steer.loads(self._redis.hget(self._keys.steer, name))  # type: ignore[arg-type]

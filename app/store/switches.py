@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 
 from app.store.keys import Keys
+from app.store.steering import Steer
 
 if TYPE_CHECKING:
     from app.store.pace import Limit
@@ -45,6 +46,14 @@ class Switch:
     calls: int
     legs: int
     paused: Pause | None
+    # What its leader says of it.
+    steer: Steer | None = None
+
+    @property
+    def closed(self) -> str:
+        """Why the switch gets no new calls by its own word: what an operator told it by `fsctl`. ""
+        if it gets some."""
+        return self.steer.closed if self.steer is not None and self.steer.by_fsctl else ""
 
     @property
     def state(self) -> str:
@@ -54,9 +63,11 @@ class Switch:
             return "unreachable"
         if not self.listeners or self.up_since is None:
             return "unknown"
-        if self.paused is None:
+        if self.paused is not None:
+            return "draining" if self.paused.drain else "paused"
+        if self.steer is None or not self.steer.by_fsctl:
             return "up"
-        return "draining" if self.paused.drain else "paused"
+        return "draining" if self.steer.ends else "paused"
 
 
 class SwitchStore:
@@ -87,8 +98,9 @@ class SwitchStore:
                 pipe.hget(keys.limits, f"switch:{name}")
                 pipe.zcard(keys.switch_calls(name))
                 pipe.scard(keys.taken(f"switch:{name}"))
+                pipe.hget(keys.steer, name)
             found = iter(pipe.execute())
-        return [_switch(name, *(next(found) for _ in range(5))) for name in wanted]
+        return [_switch(name, *(next(found) for _ in range(6))) for name in wanted]
 
     def pause(self, name: str, pause: Pause) -> None:
         self._redis.hset(self._keys.switch(name), "paused", json.dumps(asdict(pause)))
@@ -139,6 +151,7 @@ class SwitchStore:
         """Remove the switch from Redis, until a listener follows it again."""
         with self._redis.pipeline() as pipe:
             pipe.hdel(self._keys.limits, f"switch:{name}")
+            pipe.hdel(self._keys.steer, name)
             pipe.delete(self._keys.switch(name))
             pipe.execute()
 
@@ -152,14 +165,19 @@ def _is_one(registered: bytes) -> bool:
 
 
 def _switch(
-    name: str, reply: Mapping[bytes, bytes], listeners: int, limit: bytes | None, *counts: int
+    name: str,
+    reply: Mapping[bytes, bytes],
+    listeners: int,
+    limit: bytes | None,
+    calls: int,
+    legs: int,
+    steer: bytes | None,
 ) -> Switch:
     # Imported here: the shell completes names of switches sooner without it.
     from app.store.pace import Limit
 
     flat = {key.decode(): value.decode() for key, value in reply.items()}
     rate, _, most = (limit or b"0:0").decode().partition(":")
-    calls, legs = counts
     return Switch(
         name=name,
         core_uuid=flat.get("core_uuid"),
@@ -175,6 +193,7 @@ def _switch(
         calls=calls,
         legs=legs,
         paused=_pause(flat.get("paused")),
+        steer=Steer.loads(steer),
     )
 
 

@@ -273,6 +273,14 @@ SWITCH_SESSIONS = _read(
 SWITCH_SESSIONS_MAX = _read(
     "switch_sessions_max", "The switch's max-sessions, as its last heartbeat told", "switch"
 )
+SWITCH_SESSIONS_OF_OTHERS = _read(
+    "switch_sessions_of_others", "Sessions of the switch that are no legs of Ringback", "switch"
+)
+SWITCH_IDLE_CPU = _read("switch_idle_cpu_percent", "Idle CPU, as the switch told", "switch")
+SWITCH_WEIGHT = _read("switch_weight", "The weight by which the switch is chosen now", "switch")
+SWITCH_WINDOW = _read(
+    "switch_window", "How many calls may be set up at a time where nobody has set a limit", "switch"
+)
 SWITCH_PAUSED = _read("switch_paused", "Whether the switch gets no new calls", "switch")
 WEBHOOK_LAG = _read("webhook_lag_seconds", "How long the first call event that is due has waited")
 WEBHOOK_DEAD_LETTERS = _read("webhook_dead_letters", "Call events that were given up")

@@ -132,6 +132,7 @@ class Simulator:
         async with listening(switch, self.host, self.port, self.password) as port:
             self._switch, self.port, self.core_uuid = switch, port, switch.core_uuid
             self._started.set()
+            switch.end = self._stop.set
             await self._stop.wait()
 
 
@@ -210,6 +211,7 @@ def run(
             asyncio.get_running_loop().add_signal_handler(each, stop.set)
         switch = make_switch(speed=speed, seed=seed, gateways=gateways, record=record)
         async with listening(switch, host, port, password) as actual_port:
+            switch.end = stop.set
             if announce:
                 announce(f"simulated switch listening on {host}:{actual_port}")
             await stop.wait()

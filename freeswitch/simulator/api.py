@@ -57,6 +57,8 @@ async def execute(
     match name.lower():
         case "originate":
             return await _originate(switch, argument, job_uuid)
+        case "fsctl" if argument.split()[:1] == ["shutdown"]:
+            return await _shut_down(switch, argument.split()[1:])
         case "show":
             return await _show(switch, argument)
         case "simulator":
@@ -89,6 +91,8 @@ async def _dial(switch: SwitchCore[Channel], argument: str, record: Originated) 
         variables["origination_caller_id_name"] = name
     if number:
         variables["origination_caller_id_number"] = number
+    if wait := switch.busy():
+        await switch.clock.sleep(wait)
     request = DialRequest(switch, record, timeout=whole_number(seconds), variables=variables)
     channel, cause = await originate(request, dial_string or "")
     if channel is None:
@@ -126,6 +130,10 @@ def _fsctl(switch: SwitchCore[Channel], argument: str) -> str:
         case ["pause_check", *rest]:
             ways = {"inbound", "outbound"} & set(rest) or {"inbound", "outbound"}
             return "true" if ways <= switch.paused else "false"
+        case ["ready_check"]:
+            return "true" if _is_ready(switch) else "false"
+        case ["shutdown_check"]:
+            return "true" if switch.shutting_down else "false"
         case ["sps", *rest]:
             # The new limit counts from the next second on.
             if limit := whole_number("".join(rest[:1])):
@@ -138,6 +146,21 @@ def _fsctl(switch: SwitchCore[Channel], argument: str) -> str:
     return f"-ERR Invalid command\nUSAGE: fsctl {_FSCTL_USAGE}"
 
 
+def _is_ready(switch: SwitchCore[Channel]) -> bool:
+    return switch.paused < {"inbound", "outbound"}
+
+
+async def _shut_down(switch: SwitchCore[Channel], words: list[str]) -> str:
+    """End the switch. The reply comes once it ends, or once that is cancelled."""
+    if "cancel" in words:
+        switch.shutting_down = False
+    elif "elegant" in words or "asap" in words:
+        await switch.shut_down(asap="asap" in words)
+    else:
+        switch.end()
+    return "+OK\n"
+
+
 def _global_getvar(switch: SwitchCore[Channel], argument: str) -> str:
     known = {"core_uuid": switch.core_uuid, "hostname": "simulator", "domain": "127.0.0.1"}
     return known.get(argument.strip(), "")
@@ -147,13 +170,13 @@ def _status(switch: SwitchCore[Channel], argument: str) -> str:
     used = switch.sessions_this_second()
     return (
         f"UP {switch.uptime_text()}\n"
-        f"FreeSWITCH (Version {VERSION} simulator) is ready\n"
+        f"FreeSWITCH (Version {VERSION} simulator) is {'' if _is_ready(switch) else 'not '}ready\n"
         f"{switch.sessions_since_startup} session(s) since startup\n"
         f"{len(switch.channels)} session(s) - peak {switch.peak}, last 5min {switch.peak} \n"
         f"{used} session(s) per Sec out of max {switch.sessions_per_second},"
         f" peak {used}, last 5min {used} \n"
         f"{switch.max_sessions} session(s) max\n"
-        "min idle cpu 0.00/100.00\n"
+        f"min idle cpu 0.00/{switch.idle_cpu:.2f}\n"
         "Current Stack Size/Max 240K/8192K\n"
     )
 

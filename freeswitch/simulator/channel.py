@@ -195,15 +195,15 @@ class Channel:
         self.fire("CHANNEL_CREATE")
         self.fire("CHANNEL_ORIGINATE")
         self.enter("CS_CONSUME_MEDIA")
-        manner = self.manner
+        manner, begun = self.manner, TICK + self.switch.busy()
         if manner.rings:
-            self.later(TICK + manner.rings_after, self._ring)
+            self.later(begun + manner.rings_after, self._ring)
         if manner.early_media:
-            self.later(TICK, self._send_early_media)
+            self.later(begun, self._send_early_media)
         if manner.answer_after is not None:
-            self.later(TICK + manner.answer_after, self._answer)
+            self.later(begun + manner.answer_after, self._answer)
         elif manner.refusal:
-            self.later(TICK + manner.refuse_after, self._refuse)
+            self.later(begun + manner.refuse_after, self._refuse)
 
     def _reached(self) -> None:
         profile = self.profile

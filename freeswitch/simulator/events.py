@@ -36,6 +36,7 @@ CALLING = {
     "conference::maintenance": ("mod_conference.c", "conference_event_add_data", "144"),
     "valet_parking::info": ("mod_valet_parking.c", "valet_parking_function", "579"),
     "HEARTBEAT": ("switch_core.c", "send_heartbeat", "95"),
+    "SHUTDOWN_REQUESTED": ("switch_core.c", "switch_core_session_ctl", "2822"),
 }
 """The file, function and line of the switch that an event's headers name. The key of a CUSTOM event
 is its subclass."""

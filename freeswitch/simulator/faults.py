@@ -22,3 +22,8 @@ class Faults:
     """The most events that wait for a listener. Any more are lost."""
     refuse: str | None = None
     """The cause with which every originate fails before there is a channel."""
+    cost: float = 0.0
+    """Seconds of the switch's one CPU before a call's first channel, and again before each phone
+    rings."""
+    growth: float = 0.0
+    """The part by which that is more for each other piece of work that waits for the CPU."""

@@ -16,7 +16,7 @@ from .switch import Listener, SwitchCore
 USAGE = (
     "-USAGE: originates|faults|heal|delay <seconds>|double <fraction>"
     "|drop <fraction> [<event name> ...]|queue <length>|cut|mute [in|out]|refuse <cause>|refuse off"
-    "|hang <seconds>|send <kind> [<times>]\n"
+    "|cost <seconds> [<growth>]|idle <percent>|hang <seconds>|send <kind> [<times>]\n"
 )
 
 
@@ -52,6 +52,10 @@ def order(switch: SwitchCore[Channel], words: list[str], asker: Listener | None)
                 return f"+OK {len(others)} connections\n"
             case ["refuse", cause]:
                 faults.refuse = None if cause == "off" else _cause(cause)
+            case ["cost", seconds, *growth] if len(growth) < 2:
+                faults.cost, faults.growth = _number(seconds), _number("".join(growth) or "0")
+            case ["idle", percent]:
+                switch.idle_cpu = _number(percent, 100.0)
             case ["hang", seconds]:
                 # The loop stands still only after the asker has its reply.
                 asyncio.get_running_loop().call_soon(time.sleep, _number(seconds))

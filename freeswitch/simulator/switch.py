@@ -98,6 +98,12 @@ class SwitchCore(Generic[C]):
         self.listeners: list[Listener] = []
         self.originates: deque[Originated] = deque(maxlen=MAX_RECORDS)
         self.paused: set[str] = set()
+        self.shutting_down = False
+        self.end: Callable[[], object] = lambda: None
+        """Ends the process, as `fsctl shutdown` does once it comes to that."""
+        self.idle_cpu = 100.0
+        self._work: deque[float] = deque()
+        """When each piece of work for the CPU will be done, on the switch's clock."""
         self.max_sessions = 20_000
         self.sessions_per_second = 10_000
         self.sessions_since_startup = 0
@@ -167,6 +173,31 @@ class SwitchCore(Generic[C]):
         self._left_this_second -= 1
         # The switch rejects the last one of a second too: N sessions per second are N - 1.
         return self._left_this_second > 0 and len(self.channels) < self.max_sessions
+
+    def busy(self) -> float:
+        """Give the CPU a piece of work; returns after how many seconds it is done."""
+        if not self.faults.cost:
+            return 0.0
+        now = self.clock.now()
+        while self._work and self._work[0] <= now:
+            self._work.popleft()
+        cost = self.faults.cost * (1 + self.faults.growth * len(self._work))
+        self._work.append(max(now, self._work[-1] if self._work else now) + cost)
+        return self._work[-1] - now
+
+    async def shut_down(self, *, asap: bool) -> None:
+        """End when the last channel has ended, unless that is cancelled before. Until then the
+        switch takes calls, or with `asap` none."""
+        self.send("SHUTDOWN_REQUESTED", {"Event-Info": "ASAP" if asap else "elegant"})
+        self.shutting_down = True
+        if asap:
+            self.paused |= {"inbound", "outbound"}
+        while self.shutting_down and self.channels:
+            await self.clock.sleep(0.5)
+        if self.shutting_down:
+            self.end()
+        elif asap:
+            self.paused.clear()
 
     def next_session_id(self) -> int:
         self.sessions_since_startup += 1
@@ -252,7 +283,7 @@ class SwitchCore(Generic[C]):
                 "Session-Since-Startup": str(self.sessions_since_startup),
                 "Session-Peak-Max": str(self.peak),
                 "Session-Peak-FiveMin": str(self.peak),
-                "Idle-CPU": "100.000000",
+                "Idle-CPU": f"{self.idle_cpu:.6f}",
             },
         )
         self.clock.call_later(HEARTBEAT_SECONDS, self._heartbeat)

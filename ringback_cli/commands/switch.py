@@ -294,6 +294,8 @@ def list_(as_json: bool) -> None:
     for each in found:
         if each.paused is not None:
             click.echo(f"{each.name} gets no new calls: {_said(each.paused)}")
+        elif each.closed:
+            click.echo(f"{each.name} gets no new calls: {each.closed}")
     for entry in registered.values():
         if said := _registration(entry):
             click.echo(f"{entry.name} {said}")
@@ -400,6 +402,10 @@ def document(switch: "Switch", registered: "Registered | None" = None) -> dict[s
         "listeners": switch.listeners,
         "paused": paused
         and {"by": paused.by, "at": paused.at, "why": paused.why, "drain": paused.drain},
+        "closed": switch.closed or None,
+        "weight": switch.steer and switch.steer.weight,
+        "window": switch.steer and switch.steer.window,
+        "sessions_of_others": switch.steer and switch.steer.sessions_of_others,
         "registered": shown,
     }
 

@@ -12,7 +12,7 @@ from gevent.event import Event as Flag
 
 from app.calls.model import Call
 from app.store.pace import Limit
-from app.store.steering import LASTS, WEIGHT, Steer, SteerStore
+from app.store.steering import LASTS, PAUSED, SHUTDOWN, UNREACHABLE, WEIGHT, Steer, SteerStore
 from freeswitch import commands
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import EventSocketError
@@ -41,8 +41,6 @@ NO_RATE = 1000.0
 # The calls that are remembered as set up, and seconds after which Redis is asked whether a call is
 # still being set up.
 REMEMBERED, DOUBTED = 5000, 2.0
-# Why a switch gets no call while its leader cannot reach it.
-UNREACHABLE = "unreachable"
 
 
 class Steering:
@@ -79,7 +77,7 @@ class Steering:
     def begin(self) -> None:
         """Begin to lead, and go on with what the leader before said. May raise an error of
         Redis."""
-        before = self._steers.get(self._name)
+        before, self._spec = self._steers.get(self._name), dict(self._steers.spec(self._name))
         self._since, self._core, self._until, self._before = None, "", 0.0, ()
         if before is not None:
             self._since, self._core, self._until = before.since, before.core, before.until
@@ -171,7 +169,11 @@ class Steering:
     def _ask(self) -> None:
         try:
             status = commands.status(self._link)
-            closed = commands.closed(self._link, status)
+            # No event says that it is paused.
+            if commands.is_shut_down(self._link):
+                closed = SHUTDOWN
+            else:
+                closed = PAUSED if not status.ready or commands.is_paused(self._link) else ""
         except EventSocketError as error:
             # The connection itself tells that the switch is down.
             log.debug("switch %s: %s", self._name, error)

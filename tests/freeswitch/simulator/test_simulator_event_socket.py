@@ -108,6 +108,41 @@ def test_replies(client: Client, command: str, answer: str) -> None:
     assert client.command(command) == answer
 
 
+def test_a_pause_shows_in_the_status(client: Client) -> None:
+    """As a FreeSWITCH 1.10.12 says it: "not ready" is one that takes neither way."""
+    client.command("api fsctl pause outbound")
+    assert client.command("api fsctl pause_check outbound") == "true"
+    assert client.command("api fsctl ready_check") == "true"
+    assert "is ready" in client.command("api status")
+    client.command("api fsctl pause")
+    assert client.command("api fsctl ready_check") == "false"
+    assert "is not ready" in client.command("api status")
+    client.command("api fsctl resume")
+    assert client.command("api fsctl pause_check outbound") == "false"
+
+
+def test_it_ends_elegantly_once_it_has_no_channel(simulator: Simulator, client: Client) -> None:
+    other = Client(simulator.port)
+    client.command("api originate loopback/00/ringback-sandbox &park()")
+    other.write("api fsctl shutdown elegant\n\n")
+    assert client.named("SHUTDOWN_REQUESTED")["Event-Info"] == "elegant"
+    assert client.command("api fsctl shutdown_check") == "true"
+    # It goes on taking calls.
+    assert client.command("api originate loopback/00/ringback-sandbox &park()").startswith("+OK")
+    client.command("api fsctl shutdown cancel")
+    assert other.frame()[1] == b"+OK\n"
+    assert client.command("api fsctl shutdown_check") == "false"
+    client.events.clear()
+    other.write("api fsctl shutdown asap\n\n")
+    assert client.named("SHUTDOWN_REQUESTED")["Event-Info"] == "ASAP"
+    assert client.command("api originate loopback/00 &park()") == "-ERR DESTINATION_OUT_OF_ORDER\n"
+    client.command("api hupall")
+    with pytest.raises(EOFError):
+        while True:
+            client.frame()
+    other.close()
+
+
 def test_it_tells_its_core_uuid(simulator: Simulator, client: Client) -> None:
     assert client.command("api global_getvar core_uuid") == simulator.core_uuid
     assert str(uuid.UUID(simulator.core_uuid)) == simulator.core_uuid
