@@ -22,3 +22,9 @@ class Faults:
     """The most events that wait for a listener. Any more are lost."""
     refuse: str | None = None
     """The cause with which every originate fails before there is a channel."""
+    reject: bool = False
+    """Whether every `bgapi` is answered `-ERR`, and not carried out."""
+    swallow: bool = False
+    """Whether no `bgapi` is answered, nor carried out."""
+    fail: str | None = None
+    """The cause with which every SIP channel ends at once."""
