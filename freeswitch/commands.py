@@ -15,6 +15,7 @@ LISTING_LIMIT = 30.0
 _PATH = re.compile(r"(/[A-Za-z0-9_.+*-]+)+", re.ASCII)
 _CAUSE = re.compile(r"-ERR ([A-Z][A-Z0-9_]+)")
 _RATE = re.compile(r"session\(s\) per Sec out of max (\d+)")
+_GATEWAY_STATUS = re.compile(r"^Status\s+(\w+)", re.MULTILINE)
 _SESSIONS = re.compile(r"(\d+) session\(s\) max")
 _NOW = re.compile(r"(\d+) session\(s\) - peak")
 _IDLE = re.compile(r"min idle cpu ([\d.]+)/([\d.]+)")
@@ -113,6 +114,13 @@ def limit_quota(connection: SwitchConnection, uuid: str, seconds: int) -> str:
 def lift_limits(connection: SwitchConnection, uuid: str) -> str:
     """Delete all timers of a channel."""
     return connection.api(f"sched_del {check_word(uuid)}").strip()
+
+
+def gateway_is_up(connection: SwitchConnection, name: str) -> bool:
+    """Whether the switch knows the gateway and does not hold it for down. With ``ping`` in its
+    settings, the gateway has answered OPTIONS lately then."""
+    status = _GATEWAY_STATUS.search(connection.api(f"sofia status gateway {check_word(name)}"))
+    return status is not None and status[1] == "UP"
 
 
 def core_uuid(connection: SwitchConnection) -> str:

@@ -5,6 +5,7 @@ import logging
 import random
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import gevent
@@ -100,6 +101,8 @@ class SwitchConnection:
         # The last connection that was up; it stays here after it is lost, until the next.
         self._last: EventSocket | None = None
         self._is_up = Flag()
+        # Since when it is up (monotonic).
+        self._up_since = 0.0
         self._core_uuid: str | None = None
         self._last_error: str | None = None
 
@@ -138,6 +141,11 @@ class SwitchConnection:
     def up(self) -> bool:
         """Whether the switch is connected and everything is subscribed."""
         return self._socket is not None and self._socket.connected
+
+    @property
+    def up_for(self) -> float:
+        """The seconds for which it has been up without a gap; 0 while it is down."""
+        return time.monotonic() - self._up_since if self.up else 0.0
 
     @property
     def core_uuid(self) -> str | None:
@@ -208,6 +216,25 @@ class SwitchConnection:
         finally:
             connection.close()
 
+    def probe(self, line: str, *, timeout: float) -> str:
+        """Ask for an answer to a `bgapi`, then run an api command, on a separate connection; return
+        the command's output. Raises EventSocketError."""
+        address = self.address
+        connection = EventSocket(
+            address.host,
+            address.port,
+            address.password,
+            user=address.user,
+            tls=address.tls,
+            timeout=timeout,
+        )
+        connection.connect()
+        try:
+            connection.bgapi(CORE_UUID, str(uuid.uuid4()), timeout=timeout)
+            return connection.api(line, timeout=timeout)
+        finally:
+            connection.close()
+
     def bgapi(self, line: str, job_uuid: str, *, timeout: float | None = None) -> None:
         """Start an api command as EventSocket.bgapi does. Raises NotConnected while the switch is
         down."""
@@ -272,7 +299,7 @@ class SwitchConnection:
             self._core_uuid = _core_uuid(connection)
             for line in self._subscription:
                 connection.command(line)
-            up_since = time.monotonic()
+            up_since = self._up_since = time.monotonic()
             self._socket = self._last = connection
             self._is_up.set()
             self._outages.up(self, self._core_uuid)

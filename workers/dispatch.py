@@ -19,9 +19,10 @@ from app.calls import transitions, watch
 from app.calls.model import Call
 from app.calls.sight import organization_of
 from app.store.calls import Change
+from app.store.ejection import REFUSED
 from app.store.errors import NotReplicated
 from app.store.pace import Asking, Turn
-from app.store.writes import Note
+from app.store.writes import Note, end_note
 from app.telemetry import counting, logs, tracing
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandRefused, EventSocketError
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 BATCH = 32
 # Seconds within which a healthy switch answers.
 _PROMPT = 0.2
+# Seconds after which a switch that owes a reply gets no more calls.
+OWED = 0.5
 # Seconds until the next look at the queue while no call is known to wait.
 _IDLE = 1.0
 # Seconds until the next look while this process reaches no switch, or Redis is unavailable.
@@ -78,6 +81,11 @@ class Dispatcher:
         # All greenlets that dial, those that wait for a slow switch included.
         self._under_way: set[gevent.Greenlet] = set()
         self._sent: list[Sent] = []
+        # The originates without a reply, by Job-UUID: the switch, and when they were sent
+        # (monotonic).
+        self._unanswered: dict[str, tuple[str, float]] = {}
+        # The switches that were reported to owe one.
+        self._owed: set[str] = set()
         self._noting = BoundedSemaphore()
         self._some_sent = Flag()
 
@@ -169,9 +177,27 @@ class Dispatcher:
         self._asking = None
 
     def _switches(self) -> dict[str, str]:
-        """The switches that are ready, and their runs."""
+        """The switches that are ready, and their runs. One that owes a reply gets no more calls
+        until it answers, where there is another."""
         found = {name: self._pool.get(name) for name in self._pool.ready()}
-        return {name: each.core_uuid or "" for name, each in found.items() if each is not None}
+        owing = self._owing()
+        return {
+            name: each.core_uuid or ""
+            for name, each in found.items()
+            if each is not None and name not in owing
+        }
+
+    def _owing(self) -> set[str]:
+        """The switches that have owed the reply to an originate for longer than OWED, where there
+        are others."""
+        since = time.monotonic() - OWED
+        outcomes = self._runtime.outcomes
+        late = {switch for switch, at in self._unanswered.values() if at < since}
+        owing = {switch for switch in late if outcomes.has_others(switch)}
+        for switch in owing - self._owed:
+            outcomes.owes(switch)
+        self._owed = owing
+        return owing
 
     def _begin(self, work: Callable[..., Any], *args: Any) -> gevent.Greenlet:
         greenlet = gevent.spawn(work, *args)
@@ -213,11 +239,10 @@ class Dispatcher:
             if (connection := self._pool.get(call.switch or "")) is not None
         ]
         if turn.late:
-            # Their clients do not expect them to ring any more.
-            note = (Note("event", transitions.QUEUE_TIMEOUT),)
+            # Their clients do not expect them to ring any more, or no switch is left to dial them.
             end = partial(transitions.end_queued, at=self._store.now())
-            late = self._store.get_many(turn.late)
-            self._change([Change(call, end, note) for call in late if call is not None])
+            late = [call for call in self._store.get_many(turn.late) if call is not None]
+            self._change([Change(call, end, (end_note(call),)) for call in late])
         # A slow switch must not delay calls on other switches.
         gevent.joinall(sends, timeout=_PROMPT)
 
@@ -321,12 +346,16 @@ class Dispatcher:
             counting.originate(call, switch, "not_sent")
             return
         asked = time.monotonic()
+        self._unanswered[call.job_uuid] = switch, asked
         try:
             with self._traced(connection, call):
                 connection.bgapi(command, call.job_uuid, timeout=watch.COMMAND_LIMIT)
         except CommandRefused as error:
             counting.originate(call, switch, "refused", time.monotonic() - asked)
-            self._refused(call, "OUTGOING_CALL_BARRED", str(error))
+            outcomes = self._runtime.outcomes
+            outcomes.add(switch, "", REFUSED)
+            again = outcomes.has_others(switch)
+            self._refused(call, "OUTGOING_CALL_BARRED", str(error), again=again)
             return
         except EventSocketError as error:
             # It may have been sent or not: only the switch can tell, and the watchdog asks it.
@@ -334,6 +363,8 @@ class Dispatcher:
             log.warning("call %s: %s", call.id, error)
             self._store.note(call.id, Note("reply", "originate", data=f"unknown: {error}"))
             return
+        finally:
+            del self._unanswered[call.job_uuid]
         taken = self._store.now()
         counting.originate(call, switch, "sent", time.monotonic() - asked, taken)
         self._sent.append(Sent(call, command, connection, at, taken))
@@ -382,7 +413,7 @@ class Dispatcher:
                 open_ = {s.call.id: s for s, is_done in zip(sent, done, strict=True) if not is_done}
                 calls = self._change(
                     [
-                        Change(call, partial(transitions.mark_sent, at=open_[call.id].taken), ())
+                        Change(call, _sent(open_[call.id]), ())
                         for call in self._store.get_many(open_)
                         if call is not None
                     ]
@@ -403,9 +434,20 @@ class Dispatcher:
             # The call was hung up, or the listener does it.
             log.warning("call %s: %s", call.id, error)
 
-    def _refused(self, call: Call, cause: str, text: str) -> None:
-        refuse = partial(transitions.finish_originate, error=cause, at=self._store.now())
-        self._store.change(call, refuse, Note("reply", "originate", data=text))
+    def _refused(self, call: Call, cause: str, text: str, *, again: bool = False) -> None:
+        refuse = partial(
+            transitions.refuse,
+            error=cause,
+            job_uuid=call.job_uuid,
+            at=self._store.now(),
+            again=again,
+        )
+        if self._store.change(call, refuse, Note("reply", "originate", data=text)).waits:
+            self.look()
+
+
+def _sent(sent: Sent) -> Callable[[Call], Call]:
+    return partial(transitions.mark_sent, at=sent.taken, job_uuid=sent.call.job_uuid)
 
 
 def _end_claim(call: Call, *, worker: str, claimed: float) -> Call:

@@ -50,6 +50,7 @@ class Listeners:
         if self._stopping.is_set():
             return
         wanted = {address.name: address for address in addresses}
+        self._runtime.outcomes.follow(wanted)
         for name in self._listeners.keys() - wanted.keys():
             log.info("switch %s is registered no more", name, extra={"switch": name})
             self.links.pop(name, None)

@@ -40,6 +40,7 @@ from app.telemetry import counting, logs, tracing
 from app.telemetry.request_ids import HEADER, UPPER, request_id
 from app.web.proxies import client, is_proxy, told_in
 from app.web.services import EXTENSION
+from freeswitch.address import SwitchAddress
 from freeswitch.pool import SwitchPool
 from workers import jobs, side_page
 from workers.claiming import ClaimingWorker
@@ -49,6 +50,7 @@ from workers.following import Following
 from workers.housekeeping import keep_house
 from workers.listener.unwritten import listen
 from workers.listeners import Listeners
+from workers.reporting import keep_reporting
 from workers.requests import RequestJob, Requests, RequestWorker
 from workers.rq_worker import QueueRunner
 from workers.runtime import Runtime, tell_ready
@@ -265,7 +267,12 @@ def run_worker(settings: Settings) -> None:
         on_down=lambda name: counting.disconnected(name, "worker"),
         on_unknown=lambda: following.look(),
     )
-    following = Following(runtime, pool.follow)
+
+    def follow(addresses: list[SwitchAddress]) -> None:
+        runtime.outcomes.follow(address.name for address in addresses)
+        pool.follow(addresses)
+
+    following = Following(runtime, follow)
     dispatcher = Dispatcher(runtime, pool)
     jobs.bind(jobs.JobContext(runtime, pool, dispatcher))
     requests = Requests(settings)
@@ -296,8 +303,10 @@ def run_worker(settings: Settings) -> None:
         gevent.joinall(runners)
         dispatcher.finish()
 
+    reporting = gevent.spawn(keep_reporting, runtime.outcomes)
     with telling(settings, "worker", lambda: pool.connected, worker_parts):
         _until_signal(stop, [*runners, gevent.spawn(dispatcher.run), gevent.spawn(finish)])
+    reporting.kill()
     # What is under way may still need a switch that was added a moment ago.
     follows.kill()
     pool.stop()
@@ -310,9 +319,11 @@ def run_listener(settings: Settings) -> None:
     _warn_of_eviction(runtime)
     listeners = Listeners(runtime)
     unwritten = gevent.spawn(listen, runtime, listeners.links)
+    reporting = gevent.spawn(keep_reporting, runtime.outcomes)
     with telling(settings, "listener", listeners.hear, listener_parts):
         _until_signal(listeners.stop, [gevent.spawn(listeners.run)])
     unwritten.kill()
+    reporting.kill()
 
 
 def run_webhooks(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from app.accounts.store import AccountStore
 from app.settings import Settings, SettingsError
 from app.store.calls import CallStore
 from app.store.client import connect
+from app.store.ejection import Outcomes
 from app.store.format import check_at_start
 from app.store.keys import Keys
 from app.store.pace import Claims, Pacer
@@ -39,6 +40,8 @@ class Runtime:
     # The host and the process, as RQ and the timelines show them.
     name: str
     accounts: AccountStore
+    # What this process sees of its switches.
+    outcomes: Outcomes
 
     @classmethod
     def create(cls, settings: Settings) -> "Runtime":
@@ -54,7 +57,8 @@ class Runtime:
         queue = JobQueue(redis, keys)
         accounts = AccountStore(redis, keys, max_age=ACCOUNTS_AGE)
         number_plans.load()
-        return cls(settings, redis, keys, store, queue, pacer, claims, name, accounts)
+        outcomes = Outcomes(redis, keys)
+        return cls(settings, redis, keys, store, queue, pacer, claims, name, accounts, outcomes)
 
 
 def tell_ready() -> None:

@@ -378,6 +378,11 @@ class Call:
     hangup_requested: float | None = None
     # The hang-up cause with which the switch rejected the originate: USER_BUSY, INVALID_GATEWAY.
     originate_error: str | None = None
+    # A switch refused the originate before it made any channel: when, which, and the hang-up cause.
+    # The call is dialled again once, on another switch.
+    refused: float | None = None
+    refused_by: str | None = None
+    refused_cause: str | None = None
     answered: float | None = None
     bridged: float | None = None
     ended: float | None = None
@@ -385,6 +390,15 @@ class Call:
     ended_by: str | None = None
     disposition: int | None = None
     actions: tuple[Asked, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether the call waits in line for a claim: its first, or after a refusal its second."""
+        if self.state is State.QUEUED:
+            return True
+        # The second claim is never on the switch that refused.
+        refused = self.refused_by is not None and self.refused_by == self.switch
+        return refused and self.state is State.DIALING
 
     @property
     def sources(self) -> tuple[Leg, ...]:
@@ -513,6 +527,11 @@ def _uuid(call_id: str, tail: str) -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
+def uuid_again(uuid: str) -> str:
+    """The uuid of a leg or of the originate for the second time that the call is dialled."""
+    return f"{uuid[:24]}1{uuid[25:]}"
+
+
 def call_id_of(uuid: str) -> str:
     """The id of the call that a uuid names. A uuid that Ringback did not make names no call."""
     return uuid.replace("-", "")[:20]
@@ -525,15 +544,15 @@ def is_leg_uuid(uuid: str) -> bool:
 
 # The fields of a call that may hold secrets of the app that placed it.
 SECRETS = ("status_callback", "sip_headers")
-_LEG_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}0{7}[abc][0-9]{4}")
+_LEG_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[01]0{6}[abc][0-9]{4}")
 _LEG_FIELDS = tuple(f.name for f in fields(Leg) if f.name != "id")
 _CALL_FIELDS = tuple(f.name for f in fields(Call) if f.name not in ("legs", "actions"))
 _ASKED_NAMES = frozenset(f.name for f in fields(Asked))
 _LEG_NAMES, _CALL_NAMES = frozenset(_LEG_FIELDS), frozenset(_CALL_FIELDS)
 _leg_values, _call_values = attrgetter(*_LEG_FIELDS), attrgetter(*_CALL_FIELDS)
 _FLOATS = """
-    accepted claimed sent hangup_requested answered bridged ended created early_media ringing held
-    unheld parked unparked recording recorded voicemail brought
+    accepted claimed hangup_requested answered bridged ended created early_media ringing held
+    unheld refused parked unparked recording recorded voicemail brought
 """
 _INTS = """
     wait_for_pickup call_duration queue_timeout version retention cdr_retention disposition
@@ -546,6 +565,8 @@ _KINDS: dict[str, str] = {kind.value: kind for kind in NumberKind}
 _LOADERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(_FLOATS.split(), float),
     **dict.fromkeys(_INTS.split(), int),
+    # 0 takes the time of a refused originate back.
+    "sent": lambda text: float(text) or None,
     **dict.fromkeys(("allow_public_transfer", "video"), "1".__eq__),
     "state": State,
     "role": Role,
@@ -620,7 +641,8 @@ def from_hash(flat: Mapping[str, str]) -> Call:
 
 
 def changed_fields(old: Call | None, new: Call) -> dict[str, str]:
-    """The hash fields in which ``new`` differs from ``old``. A change never removes a value."""
+    """The hash fields in which ``new`` differs from ``old``. A change removes no value but
+    ``sent``, which becomes 0."""
     if old is None:
         return to_hash(new)
     changed = {
@@ -630,6 +652,8 @@ def changed_fields(old: Call | None, new: Call) -> dict[str, str]:
         )
         if value is not before and value != before and value is not None
     }
+    if new.sent is None and old.sent is not None:
+        changed["sent"] = _dump(0.0)
     known = {leg.id: leg for leg in old.legs}
     for leg in new.legs:
         before = known.get(leg.id)

@@ -10,7 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.calls.model import LOST_THE_RACE, SAYS_NOTHING, Action, Call, Leg, Role, State, evolve
+from app.calls.model import (
+    LOST_THE_RACE,
+    SAYS_NOTHING,
+    Action,
+    Call,
+    Leg,
+    Role,
+    State,
+    evolve,
+    uuid_again,
+)
 
 # ended_by: the party, client, limit or fault that ended the call.
 BY_API = "api"
@@ -67,6 +77,21 @@ _DISPOSITIONS = {
     "OUTGOING_CALL_BARRED": NOT_ALLOWED,
     "BEARERCAPABILITY_NOTAUTH": NOT_ALLOWED,
 }
+# The causes with which a switch refuses an originate before it makes a channel.
+REFUSALS = frozenset(
+    {
+        "CHAN_NOT_IMPLEMENTED",
+        "DESTINATION_OUT_OF_ORDER",
+        "GATEWAY_DOWN",
+        "INVALID_GATEWAY",
+        "INVALID_PROFILE",
+        "INVALID_URL",
+        "NETWORK_OUT_OF_ORDER",
+        "NORMAL_TEMPORARY_FAILURE",
+        "SWITCH_CONGESTION",
+        "USER_NOT_REGISTERED",
+    }
+)
 _TIMEOUTS = frozenset({"NO_ANSWER", "PROGRESS_TIMEOUT", "NO_USER_RESPONSE"})
 # The called party, or the network for its number, refused the call.
 _REFUSALS = frozenset(
@@ -131,16 +156,53 @@ class LegReport:
 
 def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) -> Call:
     """A worker claims the call before it sends anything. A claimed call stays unchanged."""
-    if call.state is not State.QUEUED:
+    if not call.waits:
         return call
     return evolve(
         call, state=State.DIALING, worker=worker, switch=switch, core_uuid=core_uuid, claimed=at
     )
 
 
-def mark_sent(call: Call, *, at: float) -> Call:
-    """The switch has taken the originate. A call that has ended stays unchanged."""
-    return call if call.sent is not None or call.state is State.ENDED else evolve(call, sent=at)
+def mark_sent(call: Call, *, at: float, job_uuid: str) -> Call:
+    """The switch has taken the originate with this Job-UUID. A call that has ended, or that is
+    dialled again by now, stays unchanged."""
+    if call.sent is not None or call.state is State.ENDED:
+        return call
+    return call if call.job_uuid != job_uuid else evolve(call, sent=at)
+
+
+def may_dial_again(call: Call) -> bool:
+    """Whether a claimed call may be dialled again if its switch made no channel: nothing of it was
+    heard, nobody wants it hung up, and it was not dialled again before."""
+    if call.state is not State.DIALING or call.refused_by is not None or call.switch is None:
+        return False
+    if call.originate_error is not None or call.hangup_requested is not None:
+        return False
+    touched = (
+        each is not None
+        for leg in call.legs
+        for each in (leg.created, leg.ended, leg.hangup_requested, leg.action)
+    )
+    return not any(touched)
+
+
+def refuse(call: Call, *, error: str, job_uuid: str, at: float, again: bool) -> Call:
+    """The switch refused the originate with this Job-UUID. With ``again`` it made no channel, for
+    certain: the call waits for a claim on another switch, once, with uuids of its own. Otherwise it
+    ends. A call that is dialled again by now stays unchanged."""
+    if call.job_uuid != job_uuid:
+        return call
+    if not (again and may_dial_again(call)):
+        return finish_originate(call, error=error, at=at)
+    return evolve(
+        call,
+        refused=at,
+        refused_by=call.switch,
+        refused_cause=error,
+        sent=None,
+        job_uuid=uuid_again(call.job_uuid),
+        legs=tuple(evolve(leg, uuid=uuid_again(leg.uuid)) for leg in call.legs),
+    )
 
 
 def report_leg(call: Call, report: LegReport) -> Call:
@@ -268,12 +330,13 @@ def end_leg(call: Call, uuid: str, *, cause: str, at: float) -> Call:
 
 
 def request_hangup(call: Call, *, at: float) -> Call:
-    """A client asked to hang up the call. A queued call ends at once; a worker hangs up any
+    """A client asked to hang up the call. A call that waits ends at once; a worker hangs up any
     other on the switch."""
     if call.state is State.ENDED or call.hangup_requested is not None:
         return call
+    waits = call.waits
     call = evolve(call, hangup_requested=at)
-    if call.state is State.QUEUED:
+    if waits:
         return _end(call, "ORIGINATOR_CANCEL", BY_API, at)
     return call
 
@@ -296,7 +359,7 @@ def hang_up_number(call: Call, number: str | None, *, at: float) -> Call:
     ]
     marked = call
     # No worker will dial a leg of a call that still waits, so the leg ends here. It gets no cause.
-    over = at if call.state is State.QUEUED else None
+    over = at if call.waits else None
     for leg in of_number:
         if leg.hangup_requested is None:
             marked = marked.with_leg(evolve(leg, hangup_requested=at, ended=over))
@@ -374,8 +437,11 @@ def end_for_quota(call: Call, *, at: float) -> Call:
 
 
 def end_queued(call: Call, *, at: float) -> Call:
-    """End a call that no worker claimed in time. A claimed call stays unchanged."""
-    return end(call, QUEUE_TIMEOUT, at=at) if call.state is State.QUEUED else call
+    """End a call that no worker claimed in time; one that a switch refused ends by that. A claimed
+    call stays unchanged."""
+    if call.state is not State.QUEUED and call.waits:
+        return finish_originate(call, error=call.refused_cause or "", at=at)
+    return end(call, QUEUE_TIMEOUT, at=at) if call.waits else call
 
 
 def _settle(call: Call, at: float) -> Call:

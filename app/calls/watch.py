@@ -41,8 +41,8 @@ def deadline(call: Call) -> float | None:
     """The time to look at the call, in epoch seconds; None once it has ended."""
     if call.state is State.ENDED:
         return None
-    if call.claimed is None:
-        return min(call.accepted + QUEUE_LOOK, queued_until(call))
+    if call.waits or call.claimed is None:
+        return min((call.refused or call.accepted) + QUEUE_LOOK, queued_until(call))
     if call.sent is None:
         return call.claimed + UNSENT_LOOK
     until = min([limit(call), *_ringing_until(call).values()])
@@ -78,7 +78,7 @@ def _asked(call: Call) -> float | None:
 
 def is_hang_up_pending(call: Call) -> bool:
     """Whether something that a client wants hung up may still ring or talk."""
-    if call.state in (State.ENDED, State.QUEUED):
+    if call.state is State.ENDED or call.waits:
         return False
     return call.hangup_requested is not None or any(
         leg.hangup_requested is not None and _may_be_there(call, leg) for leg in call.legs

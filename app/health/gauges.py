@@ -16,11 +16,12 @@ from rq.job import Job
 from app.accounts import caps, usage
 from app.accounts.store import AccountStore
 from app.health.parts import is_followed
+from app.store import ejection
 from app.store.calls import CallStore
 from app.store.queue import JobQueue, seconds
 from app.store.replies import of_its_type
 from app.store.switches import SwitchStore
-from app.telemetry import registry
+from app.telemetry import counting, registry
 from app.telemetry.registry import Described
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,9 @@ class RedisGauges(Collector):
         ):
             told = zip(switches, values, strict=True)
             yield _family(of, [((each.name,), value) for each, value in told if value is not None])
+        ejected = ejection.read(self._store.redis, self._store.keys)
+        of_each = [((each.switch, each.gateway or counting.NONE), 1) for each in ejected]
+        yield _family(registry.SWITCH_EJECTED, of_each)
 
     def _of_queues(self) -> Iterator[GaugeMetricFamily]:
         queues = self._queue.all

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 # given the same.
 QUEUED_BATCH = 100
 QUEUED_LEFT = 5
+# The field ``sent`` of a call that a switch refused, until its second originate is sent.
+UNSENT = b"0.000000"
 # Seconds that Redis waits for its replicas to confirm a change.
 REPLICAS_LIMIT = 0.5
 
@@ -293,7 +295,8 @@ class CallStore(CallReader):
             if isinstance(reply, Exception) and is_unavailable(reply):
                 raise reply
         # A bad call does not affect the others.
-        return [isinstance(of, list) and of[0] is not None and of[1] is None for of in replies]
+        unsent = (None, UNSENT)
+        return [isinstance(of, list) and of[0] not in unsent and of[1] is None for of in replies]
 
 
 def _tell(old: Call, new: Call) -> None:

@@ -23,6 +23,9 @@ class Keys:
         self.turns = f"{prefix}turns"
         self.alerts = f"{prefix}alerts"
         self.limits = f"{prefix}limits"
+        # The switches and gateways that get no call for now, and what was seen of all.
+        self.ejected = f"{prefix}ejected"
+        self.outcomes = f"{prefix}outcomes"
         self.pace = f"{prefix}pace"
         # The registered switches by name, the number of their changes, and the switches of
         # RINGBACK_SWITCHES that an operator has removed. The first is also the name of the channel
@@ -135,9 +138,6 @@ class Keys:
     def setup(self, switch: str) -> str:
         """The calls that are being set up on a switch that has a window."""
         return self.prefix + "setup:" + switch
-
-    def refusing(self, switch: str) -> str:
-        return f"{self.prefix}refusing:{switch}"
 
     def switch(self, name: str) -> str:
         return f"{self.prefix}switch:{name}"

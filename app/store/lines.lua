@@ -4,7 +4,7 @@
 -- All keys begin with the prefix of `waiting`:
 --   waiting            the lane of each waiting call, a hash
 --   claims             the claim of each, a hash: a JSON array of until when it waits, the version
---                      that it fits, and its commands
+--                      that it fits, its commands, and {not: SWITCH} if that has refused the call
 --   waiting:ORG        the waiting calls of an organization, by acceptance
 --   turns              the organizations that have waiting calls, by turn: the legs they were given
 --   lane:LANE          the calls of a lane, by acceptance

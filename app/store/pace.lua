@@ -9,7 +9,7 @@
 --       4 the answer to this request, if the request came before and its answer was lost
 --       5 the mark that suspends RQ's workers
 -- ARGV  1 the prefix of the sets that limits count    2 the prefix of calls' hashes
---       3 the prefix of the marks of switches that refuse   4 the prefix of switches' hashes
+--       3 the hash of what is ejected (ejection.lua)   4 the prefix of switches' hashes
 --       5 the most calls to claim    6 the switches, a JSON array of {name, run}
 --       7 the name of the worker     8 the claims' stamp
 --       9 the last moment at which anything is claimed, in microseconds of this server's clock:
@@ -33,6 +33,8 @@ local RECHECK, RECHECKED = 3000000, 2
 local STEPS = 64
 -- Seconds for which an answer is kept, because it may be lost.
 local KEPT = 30
+-- Seconds for which a switch that is tried after its ejection gets no second call.
+local TRIAL = 5
 -- The legs that a switch without a limit counts as able to carry, when it is compared with others.
 local UNLIMITED = 10000
 -- Seconds after which the word of a leader is so old that a leader of the version before, which says
@@ -78,7 +80,7 @@ end
 local room = rooms(prefix, now, queue)
 local limit, allows, take, wake_later = room.limit, room.allows, room.take, room.wake_later
 
-local switches, refusing, runs = {}, {}, {}
+local switches, runs = {}, {}
 -- What the leader of each switch says of it (app/store/steering.py).
 local steers = {}
 local may_claim = now <= tonumber(ARGV[9]) and redis.call('EXISTS', SUSPENDED) == 0
@@ -125,12 +127,68 @@ for _, switch in ipairs(may_claim and open_switches() or {}) do
   -- A switch that an operator has paused gets no new call, and neither does a switch whose limit no
   -- listener has set yet.
   if room.texts['switch:' .. name] and redis.call('HEXISTS', ARGV[4] .. name, 'paused') == 0 then
-    local list = redis.call('EXISTS', ARGV[3] .. name) == 1 and refusing or switches
-    list[#list + 1] = name
+    switches[#switches + 1] = name
     runs[name] = run
   end
 end
-if #switches == 0 then switches = refusing end
+
+-- What is ejected, by 'SWITCH' and 'SWITCH GATEWAY'.
+local ejected = {}
+local flat = #switches > 0 and redis.call('HGETALL', ARGV[3]) or {}
+for place = 1, #flat, 2 do
+  local ok, entry = pcall(cjson.decode, flat[place + 1])
+  if ok and type(entry) == 'table' then ejected[flat[place]] = entry end
+end
+
+-- What of a switch a call needs: the switch itself, the gateways, '*' for legs through none.
+local function needs(name, legs, takes)
+  local found = {name}
+  for _, each in ipairs(takes) do
+    local gateway = string.match(each[1], '^gateway:(.*)$')
+    if gateway then
+      found[#found + 1] = name .. ' ' .. gateway
+      legs = legs - each[3]
+    end
+  end
+  if legs > 0 then found[#found + 1] = name .. ' *' end
+  return found
+end
+
+-- Whether a switch gets no call with these legs now. While it is tried, it gets one call at a time.
+local function is_ejected(name, legs, takes)
+  for _, field in ipairs(needs(name, legs, takes)) do
+    local entry = ejected[field]
+    if entry then
+      local tried = entry.probing or now / 1000000 >= (tonumber(entry['until']) or 0)
+      if not tried or (tonumber(entry.trial) or 0) > now / 1000000 then return true end
+    end
+  end
+  return false
+end
+
+-- Notes that a switch which is tried has a call now.
+local function try_out(name, legs, takes)
+  for _, field in ipairs(needs(name, legs, takes)) do
+    local entry = ejected[field]
+    if entry then
+      entry.trial = now / 1000000 + TRIAL
+      redis.call('HSET', ARGV[3], field, cjson.encode(entry))
+    end
+  end
+end
+
+-- The switches that may get a call. Where all of them are ejected, all may: a call that waits for one
+-- gains nothing. `refused_by` is the switch that has refused the call.
+local function candidates(legs, takes, refused_by)
+  local found, all = {}, {}
+  for _, name in ipairs(switches) do
+    if name ~= refused_by then
+      all[#all + 1] = name
+      if not is_ejected(name, legs, takes) then found[#found + 1] = name end
+    end
+  end
+  return #found > 0 and found or all
+end
 
 local again = LOOK
 -- The legs that Ringback has on a switch. They are counted once in a look.
@@ -168,19 +226,27 @@ local function load_of(name)
   return (legs_on(name) + 1) / (steers[name].weight * most)
 end
 
--- The switch that has the most room.
-local function choose(legs)
+-- The switch that has the most room, and whether one has room within a second.
+local function choose(legs, among)
   local best, least
-  for _, name in ipairs(switches) do
+  local soon = false
+  for _, name in ipairs(among) do
     local of = limit('switch:' .. name)
     if not allows('switch:' .. name, legs) then
-      if of.rate > 0 and of.moment > now then again = math.min(again, of.moment - now) end
-    elseif has_place(name, legs) and has_window(name) then
-      local load = #switches > 1 and load_of(name) or 0
-      if not best or load < least then best, least = name, load end
+      if of.rate > 0 and of.moment > now then
+        again = math.min(again, of.moment - now)
+        soon = soon or of.moment - now < 1000000
+      end
+    elseif has_place(name, legs) then
+      if has_window(name) then
+        local load = #among > 1 and load_of(name) or 0
+        if not best or load < least then best, least = name, load end
+      else
+        soon = true
+      end
     end
   end
-  return best
+  return best, soon
 end
 
 -- Notes that a switch sets a call up. Its leader takes the call out again.
@@ -275,22 +341,26 @@ local late = {}
 local turn, last, seconds = unpack(redis.call('HMGET', PACE, 'turn', 'last', 'seconds'))
 turn = tonumber(turn or 0)
 local function serve(id, organization, own_turn, legs, takes)
-  local till, fits, commands = unpack(cjson.decode(redis.call('HGET', prefix .. 'claims', id)))
+  local till, fits, commands, where = unpack(cjson.decode(redis.call('HGET', prefix .. 'claims', id)))
   local state, version, stamp = unpack(redis.call('HMGET', hash(id), 'state', 'version', 'stamp'))
-  if state ~= 'queued' or version .. ':' .. (stamp or '') ~= fits then
+  local waits = state == 'queued' or state == 'dialing'
+  if not waits or version .. ':' .. (stamp or '') ~= fits then
     -- The hash counts, not the entry in line. The watchdog puts a call in line again that is queued.
     queue.leave(id)
     return true
   end
-  if now / 1000000 >= till then
-    -- The client does not expect it to ring any more.
+  local refused_by = where and where['not']
+  local switch, soon = choose(legs, candidates(legs, takes, refused_by))
+  if now / 1000000 >= till or (refused_by and not switch and not soon) then
+    -- The client does not expect it to ring any more; or a switch has refused the call, and no other
+    -- has room. It must not hold up the calls behind it.
     queue.leave(id)
     late[#late + 1] = id
     return true
   end
-  local switch = choose(legs)
   if not switch then return false end
   claim(id, commands, legs, takes, switch)
+  try_out(switch, legs, takes)
   -- An organization that its own limits held is not given what others got meanwhile.
   turn = math.max(turn, own_turn)
   if queue.others_wait then

@@ -26,8 +26,6 @@ from app.store.replies import from_reply, pairs
 
 log = logging.getLogger(__name__)
 
-# Seconds for which a switch that refused a call is passed over where there is another.
-_REFUSING = 3
 # Microseconds after which to ask again if Redis answered too late.
 _TOO_LATE = 100_000
 # What suspends RQ's workers (rq.suspension). No call is claimed meanwhile.
@@ -166,10 +164,6 @@ class Pacer:
         """Whether the limits are there."""
         return bool(self._redis.hexists(self._keys.limits, "mark"))
 
-    def refused(self, switch: str) -> None:
-        """Note that the switch refused a call: other switches come first for a while."""
-        self._redis.set(self._keys.refusing(switch), 1, ex=_REFUSING)
-
 
 class Claims:
     """The claims of one worker."""
@@ -213,7 +207,7 @@ class Claims:
         answered = keys.turn(asking.token)
         return [
             *(5, keys.waiting, keys.limits, keys.pace, answered, SUSPENDED),
-            *(keys.taken(""), keys.prefix + "call:", keys.refusing(""), keys.switch("")),
+            *(keys.taken(""), keys.prefix + "call:", keys.ejected, keys.switch("")),
             *(most, json.dumps(list(switches.items())), self._worker, asking.stamp),
             f"{asking.last:.0f}",
         ]

@@ -222,6 +222,9 @@ class SwitchRegistry:
         self._redis.transaction(
             lambda pipe: self._attempt(pipe, work, changes=False), self._keys.switches
         )
+        fields: Any = self._redis.hkeys(self._keys.ejected)
+        if gone := [field for field in fields if field.split(b" ")[0] == name.encode()]:
+            self._redis.hdel(self._keys.ejected, *gone)
 
     def takes_dns(self, who: str, lasts: float) -> bool:
         """Whether this process looks up DNS names for all, for so many seconds from now on."""

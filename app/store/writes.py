@@ -53,6 +53,13 @@ class Note:
     audited: str | None = None
 
 
+def end_note(call: Call) -> Note:
+    """The note about the end of a call that no worker claimed in time."""
+    if call.refused_by is not None:
+        return Note("event", "no other switch", data=call.refused_by)
+    return Note("event", transitions.QUEUE_TIMEOUT)
+
+
 def stamp() -> str:
     """A random name for one version of a call: 8 hex digits."""
     return f"{random.getrandbits(32):08x}"
@@ -101,7 +108,8 @@ def packed(old: Call | None, written: Sequence[Command]) -> tuple[list[str], lis
 
 def claim_of(keys: Keys, call: Call) -> str:
     """The claim of a waiting call, as pace.lua reads it: a JSON array of until when the call waits
-    (epoch seconds), of its version and stamp, and of the commands.
+    (epoch seconds), of its version and stamp, and of the commands; of a call that a switch has
+    refused also ``{"not": SWITCH}``.
 
     The call's own HSET comes last, so that a command that Redis refuses leaves the call unclaimed.
     """
@@ -111,7 +119,10 @@ def claim_of(keys: Keys, call: Call) -> str:
     claimed = evolve(claimed, version=call.version + 1, stamp=marks.STAMP)
     note = Note("command", "claim", data=marks.WORKER + " on " + marks.SWITCH)
     own, *others = commands(keys, call, claimed, [note], marks.NOW)
-    return marks.dumps([watch.queued_until(call), version_of(call), [*others, own]])
+    claim: list[Any] = [watch.queued_until(call), version_of(call), [*others, own]]
+    if call.refused_by is not None:
+        claim.append({"not": call.refused_by})
+    return marks.dumps(claim)
 
 
 def lane_of(call: Call) -> str:
@@ -241,7 +252,7 @@ def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
         if old is None or old.state is not State.ENDED:
             for key in every_index(keys, new):
                 yield "ZREM", key, new.id
-    elif old is None or old.switch != new.switch or _shows_to_others(old, new):
+    elif old is None or _on_switch(old) != _on_switch(new) or _shows_to_others(old, new):
         known = indexes(keys, old) if old is not None else []
         now = indexes(keys, new)
         for key in now:
@@ -253,6 +264,11 @@ def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
     yield from metadata_index.commands(keys, old, new)
     yield from _places(keys, old, new)
     yield from counted.commands(keys, old, new)
+
+
+def _on_switch(call: Call) -> str | None:
+    """The switch that the call is dialled on. None while the call waits, also after a refusal."""
+    return None if call.waits else call.switch
 
 
 def _shows_to_others(old: Call, new: Call) -> bool:
@@ -272,7 +288,7 @@ def indexes(keys: Keys, call: Call) -> list[str]:
         *map(keys.user_calls, sight.users(call)),
         *map(keys.extension_calls, sight.extensions(call)),
         *map(keys.calls_in, sight.extensions_in(call)),
-        *([keys.switch_calls(call.switch)] if call.switch else ()),
+        *([keys.switch_calls(switch)] if (switch := _on_switch(call)) else ()),
     ]
 
 
@@ -314,13 +330,16 @@ def _record(keys: Keys, old: Call | None, new: Call, now: float) -> Iterator[Com
 def _places(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
     """The commands that put a waiting call in line, and that take and give back the places of any
     other: of the switch one for each party, of a gateway one for each attempt through it."""
-    if new.state is State.QUEUED:
+    if new.waits:
+        if old is not None and not old.waits:
+            # A switch has refused it: it gives back all that it took.
+            yield from _places(keys, old, evolve(old, state=State.ENDED))
         yield _enter(keys, new)
         return
     if old is None or old.state is State.ENDED:
         return
     ended = new.state is State.ENDED
-    begun = old.switch != new.switch and not ended
+    begun = old.waits and not ended
     if begun or ended:
         take = "SADD" if begun else "SREM"
         own = (f"organization:{new.organization}", f"user:{new.user}")
@@ -328,7 +347,7 @@ def _places(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
             yield take, keys.taken(name), new.id
             if ended:
                 yield "ROOM", keys.waiting, name
-    if old.state is State.QUEUED:
+    if old.waits:
         yield "LEAVE", keys.waiting, new.id
     if new.switch is None:
         return

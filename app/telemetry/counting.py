@@ -155,6 +155,7 @@ _talk = _Spread(registry.TALK)
 _originates = _By(_Count, registry.ORIGINATES)
 _replies = _By(_Spread, registry.ORIGINATE_REPLY)
 _jobs = _By(_Count, registry.JOBS)
+_ejections = _By(_Count, registry.EJECTIONS)
 _actions = _By(_Count, registry.ACTIONS)
 _barred = _By(_Count, registry.BARRED)
 _events = _By(_Count, registry.SWITCH_EVENTS)
@@ -324,6 +325,13 @@ def originate(
         _replies[(switch,)].observe(seconds)
     if taken is not None:
         _dial_delay.observe(taken - call.accepted)
+
+
+@_harmless
+def ejection(switch: str, gateway: str, what: str) -> None:
+    """Count that a switch, or a gateway on it, was ejected, is tried, has returned, or was not
+    ejected because all switches fail."""
+    _ejections[switch, gateway or NONE, what].inc()
 
 
 @contextmanager

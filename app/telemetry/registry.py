@@ -169,6 +169,12 @@ ORIGINATES = _counter(
     "Originates: sent, refused by the switch, unknown (sent or not), not_sent",
     *("switch", "gateway", "result"),
 )
+EJECTIONS = _counter(
+    "switch_ejections_total",
+    "Switches, and gateways on them, that failed what worked on the others: ejected, probing (tried"
+    " again), returned, carrier (all switches failed, so all get calls)",
+    *("switch", "gateway", "what"),
+)
 ORIGINATE_REPLY = _histogram(
     "originate_reply_seconds",
     "Time that the switch took to take an originate",
@@ -282,6 +288,11 @@ SWITCH_WINDOW = _read(
     "switch_window", "How many calls may be set up at a time where nobody has set a limit", "switch"
 )
 SWITCH_PAUSED = _read("switch_paused", "Whether the switch gets no new calls", "switch")
+SWITCH_EJECTED = _read(
+    "switch_ejected",
+    "1 while a switch, or a gateway on it, fails what works on the others and gets no calls",
+    *("switch", "gateway"),
+)
 WEBHOOK_LAG = _read("webhook_lag_seconds", "How long the first call event that is due has waited")
 WEBHOOK_DEAD_LETTERS = _read("webhook_dead_letters", "Call events that were given up")
 REDIS_UP = _read("redis_up", "Whether Redis answered this scrape")

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from . import api, applications, channel_commands
+from . import api, applications, channel_commands, orders
 from .channel import Channel
 from .conference import Conferences
 from .endpoints import Gateway
@@ -81,6 +81,18 @@ class Simulator:
     def originates(self) -> list[Originated]:
         """The last 100,000 originate commands, oldest first."""
         return list(self._switch.originates) if self._switch else []
+
+    def order(self, words: str) -> str:
+        """Carry out an order of the api command `simulator`, in the switch's own thread; return the
+        answer."""
+        switch, loop = self._switch, self._loop
+        if switch is None or loop is None:
+            raise RuntimeError("the simulator is not started")
+
+        async def carry_out() -> str:
+            return orders.order(switch, words.split(), None)
+
+        return asyncio.run_coroutine_threadsafe(carry_out(), loop).result()
 
     def start(self) -> None:
         """Start the switch and wait until it listens. Raises OSError if it cannot.

@@ -161,6 +161,25 @@ async def _shut_down(switch: SwitchCore[Channel], words: list[str]) -> str:
     return "+OK\n"
 
 
+_GATEWAY_STATES = {"up": ("NOREG", "UP"), "dead": ("NOREG", "UP"), "down": ("FAILED", "DOWN")}
+
+
+def _sofia(switch: SwitchCore[Channel], argument: str) -> str:
+    match argument.split():
+        case ["status", "gateway", name]:
+            known, refuses = switch.gateways.get(name), switch.faults.refuse
+            if refuses == "GATEWAY_DOWN":
+                known = known and "down"
+            if known is None or refuses == "INVALID_GATEWAY":
+                return "Invalid Gateway!\n"
+            line = "=" * 97
+            state, status = _GATEWAY_STATES[known]
+            rows = {"Name": name, "Profile": "external", "State": state, "Status": status}
+            text = "".join(f"{key:<8}\t{value}\n" for key, value in rows.items())
+            return f"{line}\n{text}{line}\n"
+    return "-ERR Unknown command!\n"
+
+
 def _global_getvar(switch: SwitchCore[Channel], argument: str) -> str:
     known = {"core_uuid": switch.core_uuid, "hostname": "simulator", "domain": "127.0.0.1"}
     return known.get(argument.strip(), "")
@@ -308,6 +327,7 @@ COMMANDS: Mapping[str, ApiCommand[Channel]] = {
     "global_getvar": _global_getvar,
     "hupall": _hupall,
     "module_exists": _module_exists,
+    "sofia": _sofia,
     "status": _status,
     "version": _version,
 }

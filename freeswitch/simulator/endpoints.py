@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from . import causes, telephones
@@ -58,9 +58,24 @@ def find(
             return _loopback(data, luck)
         case "user":
             return _user(data)
+        case "null":
+            return _null(data)
         case "error":
             raise EndpointError(causes.named(data))
     raise EndpointError("CHAN_NOT_IMPLEMENTED")
+
+
+def failing(destination: Destination, cause: str) -> Destination:
+    """The destination, with a telephone that fails at once with this cause."""
+    manner = Manner(rings=False, refusal=cause, status="503 Service Unavailable")
+    return replace(destination, manner=manner)
+
+
+def _null(data: str) -> Destination:
+    """mod_loopback's endpoint without media, which answers at once."""
+    name = f"null/{data}"
+    manner = Manner(rings=False, answer_after=0.0)
+    return Destination(name, data, data, manner, {"channel_name": name}, sip=False)
 
 
 def _sofia(data: str, gateways: Mapping[str, Gateway]) -> Destination:

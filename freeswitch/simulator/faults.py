@@ -27,3 +27,9 @@ class Faults:
     rings."""
     growth: float = 0.0
     """The part by which that is more for each other piece of work that waits for the CPU."""
+    reject: bool = False
+    """Whether every `bgapi` is answered `-ERR`, and not carried out."""
+    swallow: bool = False
+    """Whether no `bgapi` is answered, nor carried out."""
+    fail: str | None = None
+    """The cause with which every SIP channel ends at once."""

@@ -16,6 +16,7 @@ from .switch import Listener, SwitchCore
 USAGE = (
     "-USAGE: originates|faults|heal|delay <seconds>|double <fraction>"
     "|drop <fraction> [<event name> ...]|queue <length>|cut|mute [in|out]|refuse <cause>|refuse off"
+    "|reject on|reject off|swallow on|swallow off|fail <cause>|fail off"
     "|cost <seconds> [<growth>]|idle <percent>|hang <seconds>|send <kind> [<times>]\n"
 )
 
@@ -56,6 +57,10 @@ def order(switch: SwitchCore[Channel], words: list[str], asker: Listener | None)
                 faults.cost, faults.growth = _number(seconds), _number("".join(growth) or "0")
             case ["idle", percent]:
                 switch.idle_cpu = _number(percent, 100.0)
+            case ["fail", cause]:
+                faults.fail = None if cause == "off" else _cause(cause)
+            case ["reject" | "swallow" as how, "on" | "off" as state]:
+                setattr(faults, how, state == "on")
             case ["hang", seconds]:
                 # The loop stands still only after the asker has its reply.
                 asyncio.get_running_loop().call_soon(time.sleep, _number(seconds))

@@ -260,6 +260,9 @@ class _Origination:
             if not raised.announced:
                 raise
             error = raised
+        else:
+            if switch.faults.fail and destination.sip:
+                destination = endpoints.failing(destination, switch.faults.fail)
         unlimited = is_true(self.variables.get("no_throttle_limits"))
         if not switch.admits(channel_uuid, unlimited=unlimited):
             raise endpoints.EndpointError("DESTINATION_OUT_OF_ORDER")

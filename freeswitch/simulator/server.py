@@ -358,6 +358,11 @@ class Connection(asyncio.Protocol):
         self._work()
 
     def _bgapi(self, text: str, job_uuid: str | None) -> None:
+        if self._switch.faults.swallow:
+            return
+        if self._switch.faults.reject:
+            self._reply("-ERR refused")
+            return
         job_uuid = (job_uuid or str(uuid.uuid4()))[:JOB_UUID_LIMIT]
         self._reply(f"+OK Job-UUID: {job_uuid}", f"Job-UUID: {job_uuid}\n")
         name, _, argument = text.partition(" ")

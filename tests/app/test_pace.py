@@ -337,12 +337,99 @@ def test_no_more_calls_are_set_up_than_the_window_holds(line: Line) -> None:
     assert line.redis.zscore(setup, calls[4].id) is None
 
 
-def test_a_switch_that_refuses_is_passed_over_where_there_is_another(line: Line) -> None:
-    line.pacer.refused("s")
+def eject(line: Line, field: str, until: float, *, probing: bool = False) -> None:
+    entry = {"until": until, "since": 0, "why": "refused", "times": 1, "probing": probing}
+    line.redis.hset(line.keys.ejected, field, json.dumps(entry))
+
+
+def chosen(line: Line, switches: Sequence[str] = ("s", "t"), **of: str) -> list[str | None]:
+    line.call(**of)
+    return [call.switch for call in line.turn(switches).calls]
+
+
+def test_what_is_ejected_is_passed_over_where_there_is_another(line: Line) -> None:
+    later = time.time() + 60
+    eject(line, "s", later)
+    assert [chosen(line) for _ in range(2)] == [["t"]] * 2
+    assert chosen(line, ["s"]) == ["s"]
+    line.redis.delete(line.keys.ejected)
+    eject(line, "t pstn", later)
+    assert [chosen(line) for _ in range(3)] == [["s"]] * 3
+    assert chosen(line, gateways="other other") == ["t"], "only what needs the gateway"
+    eject(line, "nonsense", later)
+    line.redis.hset(line.keys.ejected, "s", "no JSON")
+    assert chosen(line) == ["s"]
+
+
+@pytest.mark.parametrize(("until", "probing"), [(0.0, False), (60.0, True)])
+def test_what_is_tried_again_gets_one_call_at_a_time(
+    line: Line, until: float, probing: bool
+) -> None:
+    eject(line, "s", time.time() + until, probing=probing)
+    found = [chosen(line)[0] for _ in range(4)]
+    assert sorted(filter(None, found)) == ["s", "t", "t", "t"]
+
+
+def test_a_refused_call_goes_to_another_switch_once(line: Line) -> None:
     line.call()
-    assert [call.switch for call in line.turn(["s", "t"]).calls] == ["t"]
-    line.call()
-    assert [call.switch for call in line.turn(["s"]).calls] == ["s"]
+    (call,) = line.turn(["s"]).calls
+    held = {"live:switch:s": 2, "live:switch:t": 0, "calls:switch:s": 1}
+
+    def refuse(call: Call) -> Call:
+        change = transitions.refuse(
+            call, error="GATEWAY_DOWN", job_uuid=call.job_uuid, at=5.0, again=True
+        )
+        return line.store.change(call, lambda _: change, Note("reply", "originate"))
+
+    def counted() -> dict[str, int]:
+        redis: Any = line.redis
+        card = {"live": redis.scard, "call": redis.zcard}
+        return {name: card[name[:4]](f"ringback:{name}") for name in held}
+
+    assert counted() == held
+    call = line.store.change(
+        call,
+        lambda c: transitions.mark_sent(c, at=4.0, job_uuid=c.job_uuid),
+        Note("command", "originate"),
+    )
+    waits = refuse(call)
+    assert counted() == dict.fromkeys(held, 0), "it gives back what it took"
+    assert (waits.waits, waits.state, waits.switch) == (True, State.DIALING, "s")
+    assert line.store.get(waits.id) == waits
+    assert not {leg.uuid for leg in waits.legs} & {leg.uuid for leg in call.legs}
+    (again,) = line.turn(["s", "t"]).calls
+    assert (again.id, again.switch, again.waits, again.sent) == (call.id, "t", False, None)
+    assert counted() == {"live:switch:s": 0, "live:switch:t": 2, "calls:switch:s": 0}
+    # What is still said of the first originate changes nothing.
+    for late in (
+        transitions.mark_sent(again, at=6.0, job_uuid=call.job_uuid),
+        transitions.refuse(again, error="X", job_uuid=call.job_uuid, at=6.0, again=True),
+    ):
+        assert late is again
+    ended = refuse(again)
+    assert (ended.state, ended.ended_by, ended.hangup_cause) == (
+        State.ENDED,
+        "switch",
+        "GATEWAY_DOWN",
+    )
+
+
+def test_a_refused_call_ends_where_no_other_switch_has_room(line: Line) -> None:
+    call, other = line.calls(2)
+    line.pacer.set_switch_limit("t", Limit(most=2))
+    (first,) = line.turn(["t"]).calls
+    (second,) = line.turn(["s"]).calls
+    assert (first.id, second.id) == (call.id, other.id)
+    refused = transitions.refuse(
+        second, error="GATEWAY_DOWN", job_uuid=second.job_uuid, at=5.0, again=True
+    )
+    line.store.change(second, lambda _: refused, Note("reply", "originate"))
+    behind = line.call()
+    turn = line.turn(["s", "t"])
+    assert turn.late == (other.id,)
+    assert ids(*turn.calls) == [behind.id], "it holds up nobody"
+    over = transitions.end_queued(refused, at=6.0)
+    assert (over.ended_by, over.hangup_cause) == ("switch", "GATEWAY_DOWN")
 
 
 def test_where_a_call_stands(line: Line) -> None:

@@ -131,6 +131,10 @@ class Folding:
         self._timed: dict[str, Call] = {}
         # Set when one of them has changed.
         self.timed_changed = Flag()
+        # Results that may be refusals before any channel, and when they came (monotonic).
+        self._refused: deque[tuple[float, Heard]] = deque()
+        # Set while there are some.
+        self.some_refused = Flag()
 
     @property
     def known(self) -> Collection[str]:
@@ -179,9 +183,15 @@ class Folding:
     def step_down(self, *, write: bool) -> None:
         """Stop leading. Without ``write``, another listener leads and writes what is left."""
         with self._order:
+            refused = [one for _, one in self._refused]
+            self._refused.clear()
             if write:
+                self._guarded(partial(self._fold, refused, final=True))
                 self._guarded(self._write_all)
             self._leads = False
+            if not write:
+                for one in refused:
+                    self._keep_in_buffer(one)
             # The next leader has heard these events too.
             for fold in self._folds.values():
                 for one in (*fold.heard, *fold.rest):
@@ -216,6 +226,24 @@ class Folding:
         with self._order:
             self._write_all()
 
+    def take_refused(self, age: float) -> list[Heard]:
+        """The results that may be refusals, and came at least ``age`` seconds ago."""
+        found = []
+        while self._refused and self._refused[0][0] <= time.monotonic() - age:
+            found.append(self._refused.popleft()[1])
+        if not self._refused:
+            self.some_refused.clear()
+        return found
+
+    def finish(self, one: Heard) -> None:
+        """Apply a result that is no refusal before any channel."""
+        with self._order:
+            if self._leads:
+                self._fold([one], final=True)
+                self._guarded(partial(self._write, [one.call_id]))
+            else:
+                self._keep_in_buffer(one)
+
     def change(self, call: Call, transition: Callable[[Call], Call], note: Note) -> Call:
         """Apply a pure transition to the call in Redis, and know the call after it.
 
@@ -245,7 +273,6 @@ class Folding:
         elif (one := hearing.hear(event)) is not None:
             into.append(one)
             if one.error == REFUSED and self._leads:
-                self._runtime.pacer.refused(self._name)
                 self._steering.refused()
 
     def _keep_in_buffer(self, one: Heard) -> None:
@@ -262,17 +289,32 @@ class Folding:
         patiently(self._stopping, partial(self._fold, heard))
         self._write(dict.fromkeys(one.call_id for one in heard))
 
-    def _fold(self, heard: Sequence[Heard]) -> None:
-        """Add events to the folds of their calls. Unknown calls cost one round trip."""
+    def _fold(self, heard: Sequence[Heard], *, final: bool = False) -> None:
+        """Add events to the folds of their calls. Unknown calls cost one round trip.
+
+        What may be a refusal before any channel waits for a decision, unless this one is final.
+        """
         at, until = self._store.now(), time.monotonic() + DELAY
         calls = self._calls_of(heard)
         for one in heard:
             if (fold := self._folds.get(one.call_id)) is None:
                 if (call := calls.get(one.call_id)) is None:
                     continue
+                if not final and self._may_be_refused(call, one):
+                    continue
                 fold = self._folds[call.id] = _Fold(call, until)
             self._steering.heard(fold.call, one, at)
             self._guarded(partial(fold.take, one, at), one.call_id)
+
+    def _may_be_refused(self, call: Call, one: Heard) -> bool:
+        """Keep a result that may be a refusal before any channel for a decision. Returns whether it
+        is one."""
+        has_others = self._runtime.outcomes.has_others(self._name)
+        if not has_others or not hearing.is_refusal(call, one):
+            return False
+        self._refused.append((time.monotonic(), one))
+        self.some_refused.set()
+        return True
 
     def _calls_of(self, heard: Sequence[Heard]) -> dict[str, Call]:
         """The calls of some events. They may be old, but have all legs of the events."""
@@ -329,6 +371,7 @@ class Folding:
         written = self._store.change_many([fold.change() for fold in changing])
         for fold, call in zip(changing, written, strict=True):
             if call is not None:
+                self._runtime.outcomes.changed(fold.call, call)
                 self._remember(call)
                 self._hang_up_unwanted(fold.heard, call)
             else:

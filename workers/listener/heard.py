@@ -107,6 +107,14 @@ def applied(call: Call, heard: Heard, at: float) -> Call:
     return transitions.end_leg(call, heard.job_uuid, cause=heard.error, at=at)
 
 
+def is_refusal(call: Call, heard: Heard) -> bool:
+    """Whether a result says that the switch may have refused the call before it made any channel,
+    and the call may be dialled again then."""
+    if heard.error not in transitions.REFUSALS or heard.job_uuid != call.job_uuid:
+        return False
+    return not call.waits and transitions.may_dial_again(call)
+
+
 def note_of(before: Call, after: Call, heard: Heard) -> Note | None:
     """The note for the timeline about an event that changed ``before`` to ``after``."""
     if heard.report is None:

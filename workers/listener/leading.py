@@ -24,9 +24,11 @@ from freeswitch.outages import Outages
 from workers.listener.failures import guarded, patiently
 from workers.listener.folding import MAX_BATCH, Folding
 from workers.listener.heard import EVENTS, FILTERS
+from workers.listener.probing import Prober
 from workers.listener.quota import LOOK as QUOTA_LOOK
 from workers.listener.quota import QuotaTimers
 from workers.listener.reconcile import SECOND_LOOK, Reconciler
+from workers.listener.refusals import SETTLE, Refusals
 from workers.listener.steering import SAID_EACH, Steering
 from workers.listener.switch_record import SwitchRecord
 from workers.listener.watchdog import Watchdog
@@ -97,6 +99,10 @@ class SwitchListener:
         self._reconciler = Reconciler(
             runtime, self._events, self._link, self._folding, self._record
         )
+        self._refusals = Refusals(
+            runtime, self._events, self._link, self._folding, self._reconciler
+        )
+        self._prober = Prober(runtime, self._link)
         self._timers = QuotaTimers(runtime, self._link, self._folding)
         self._watchdog = Watchdog(
             runtime, self._link, self._folding, self._record, self._reconciler
@@ -175,7 +181,7 @@ class SwitchListener:
             patiently(self._stopping, self._take_over)
             self._look.set()
             loops = self._write_loop, self._reconcile_loop, self._watchdog_loop, self._quota_loop
-            helpers += [gevent.spawn(loop) for loop in loops]
+            helpers += [gevent.spawn(loop) for loop in (*loops, self._refusals_loop)]
             gevent.wait([over, self._stopping], count=1)
             if not over.is_set():
                 # Write what is here already: there may be no other listener to hear it.
@@ -266,6 +272,13 @@ class SwitchListener:
             gevent.sleep(DELAY_LOOK)
             self._folding.write_due()
 
+    def _refusals_loop(self) -> None:
+        logs.bind(switch=self._name)
+        while True:
+            self._folding.some_refused.wait()
+            gevent.sleep(SETTLE)
+            self._guarded(self._refusals.look)
+
     def _reconcile_loop(self) -> None:
         logs.bind(switch=self._name)
         interval = self._runtime.settings.reconcile_interval
@@ -287,6 +300,7 @@ class SwitchListener:
             gevent.sleep(WATCHDOG_INTERVAL)
             self._guarded(self._keep_limit)
             self._guarded(self._watchdog.watch)
+            self._guarded(self._prober.look)
 
     def _quota_loop(self) -> None:
         logs.bind(switch=self._name)

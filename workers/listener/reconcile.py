@@ -108,8 +108,9 @@ class Reconciler:
 
         Returns the seconds until the next look, unless an event comes before.
         """
-        if call.switch != self._name:
-            # A failover of Redis lost the claim, and the call was claimed for another switch.
+        if call.switch != self._name or call.waits:
+            # A failover of Redis lost the claim, and the call was claimed for another switch. Or
+            # the switch has refused it.
             self._missing.pop(call.id, None)
             return SECOND_LOOK
         asked = time.monotonic()
@@ -139,7 +140,7 @@ class Reconciler:
         call = self._end_unsent_legs(call, found, asked)
         at = _clock(found)
         if call.sent is None:
-            mark = partial(transitions.mark_sent, at=at)
+            mark = partial(transitions.mark_sent, at=at, job_uuid=call.job_uuid)
             call = self._folding.change(call, mark, Note("command", "found on the switch"))
         return self._enforce(call, at)
 

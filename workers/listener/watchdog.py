@@ -8,7 +8,7 @@ from app.calls import transitions, watch
 from app.calls.model import Call, State
 from app.store.calls import QUEUED_BATCH, Change
 from app.store.switches import SwitchStore
-from app.store.writes import Note
+from app.store.writes import Note, end_note
 from app.telemetry import logs
 from freeswitch.connection import SwitchConnection
 from workers.listener.failures import guarded
@@ -97,6 +97,8 @@ class Watchdog:
         if call.state is State.ENDED:
             self._store.forget_deadline(call.id)
             return None
+        if call.waits:
+            return self._see_to_refused(call)
         if call.switch == self._name and self._link.up:
             return self._reconciler.examine(call)
         unreachable_for = self._unreachable_for(call.switch or "")
@@ -106,6 +108,16 @@ class Watchdog:
         unreachable_for = min(unreachable_for, self._reconciler.unasked_for(call))
         if fault := watch.fate_unreachable(call, unreachable_for=unreachable_for):
             self._reconciler.end(call, fault)
+        return SECOND_LOOK
+
+    def _see_to_refused(self, call: Call) -> float:
+        """Look at a call that a switch refused and that waits to be dialled on another one."""
+        at = self._store.now()
+        if at >= watch.queued_until(call):
+            self._store.change(call, partial(transitions.end_queued, at=at), end_note(call))
+        else:
+            # In case it stands in no line. To put it there again changes nothing.
+            self._store.put_in_line([call])
         return SECOND_LOOK
 
     def _unreachable_for(self, switch: str) -> float | None:

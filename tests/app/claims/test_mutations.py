@@ -21,7 +21,8 @@ from app.store import writes
 from app.store.calls import CallStore
 from app.store.writes import Note
 from freeswitch.connection import SwitchConnection
-from tests.app.claims.world import REDIS_FAULTS, ROLES, Broken, Trap, World
+from freeswitch.errors import CommandRefused, EventSocketError
+from tests.app.claims.world import REDIS_FAULTS, ROLES, Broken, Link, Trap, World
 from workers import dispatch, jobs
 from workers.dispatch import Dispatcher
 from workers.listener.reconcile import Reconciler
@@ -37,7 +38,7 @@ _REDIS = [(fault, 0.0) for fault in REDIS_FAULTS]
 _PROCESS = [("kill", 0.0), ("kill", 5.0), ("stop", 3.0), ("stop", 20.0), ("slow", 30.0)]
 _PROCESS += [("late", 2.5)]
 _SWITCH = [("restart", 2.0), ("cut", 3.0), ("cut", 15.0), ("stand still", 3.0)]
-_SWITCH += [("stand still", 15.0)]
+_SWITCH += [("stand still", 15.0), ("refuse", 4.0), ("refuse job", 4.0)]
 _DATA = [("after", 15.0), ("fail over", 0.5), ("fail over", 5.0), ("deliver again", 0.0)]
 _CLOCK = [("clock", 0.0)]
 _EVENTS = [("lose event", 0.0), ("double event", 0.0)]
@@ -233,7 +234,20 @@ def no_channel_of_an_ended_call_is_hung_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(transitions, "is_unwanted", lambda call, leg: False)
 
 
+def a_lost_answer_counts_as_a_refusal(patch: pytest.MonkeyPatch) -> None:
+    send = Link.bgapi
+
+    def refused(self: Link, command: str, job_uuid: str, *, timeout: float | None = None) -> None:
+        try:
+            send(self, command, job_uuid, timeout=timeout)
+        except EventSocketError as error:
+            raise CommandRefused(str(error)) from error
+
+    patch.setattr(Link, "bgapi", refused)
+
+
 ENDED = "is dialled, ended by|has a channel"
+AGAIN = "is dialled twice|had a channel"
 # How often it is looked for at most: chance has a part in it.
 SEARCHES = 8
 # Each with how a promise is broken, and the traps that bring it out.
@@ -261,6 +275,7 @@ FINDS: dict[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]] = {
     a_standstill_counts_as_absence: (ENDED, "worker send late", "worker send stand still 15"),
     an_end_compares_no_version: (ENDED, "worker send stop 20", "listener write stop 20"),
     no_queued_call_is_watched: ("never ends", "worker redis stand still 15", "worker redis kill"),
+    a_lost_answer_counts_as_a_refusal: (AGAIN, "worker send cut", "worker answer cut"),
     no_channel_of_an_ended_call_is_hung_up: ("has a channel", "worker send stop 20"),
 }
 

@@ -52,7 +52,7 @@ from app.store.errors import OutcomeUnknown
 from app.store.keys import Keys
 from app.store.pace import Claims
 from freeswitch.address import SwitchAddress
-from freeswitch.errors import CommandTimeout, EventSocketError, NotConnected
+from freeswitch.errors import CommandRefused, CommandTimeout, EventSocketError, NotConnected
 from freeswitch.event_socket import DELIVERY_LIMIT
 from freeswitch.events import Event
 from workers import dispatch, hang_up, jobs
@@ -402,6 +402,8 @@ class World:
         elif fault == "stand still":
             for switch in switches:
                 switch.stand_still(seconds)
+        elif fault in ("refuse", "refuse job"):
+            self.rng.choice(switches).refuse(fault, seconds)
         elif fault == "deliver again":
             self.queue.give_back()
         elif fault in ("lose event", "double event"):
@@ -608,7 +610,9 @@ def _runtime(process: Process) -> Runtime:
     keys = world.redis.keys
     # Without accounts: no policy, no country.
     accounts: Any = SimpleNamespace(latest=lambda fresh=False: Accounts(), known=Accounts())
-    return Runtime(world.settings, redis, keys, store, queue, pacer, claims, process.name, accounts)
+    outcomes: Any = Outcomes()
+    own = claims, process.name, accounts, outcomes
+    return Runtime(world.settings, redis, keys, store, queue, pacer, *own)
 
 
 def _addresses() -> list[SwitchAddress]:
@@ -1044,15 +1048,17 @@ class Redis:
         late, claimed = [], []
         while line and switches and world.rng.random() < 0.8:
             call_id = next(iter(line))
-            key, (till, fits, commands) = self.keys.call(call_id), json.loads(line.pop(call_id))
+            key = self.keys.call(call_id)
+            till, fits, commands, *where = json.loads(line.pop(call_id))
             old = hashes[key]
             version = b":".join(old[name] for name in (b"version", b"stamp")).decode()
-            if old[b"state"] != b"queued" or version != fits:
+            if old[b"state"] not in (b"queued", b"dialing") or version != fits:
                 continue
-            if self._micros() / 1e6 >= till:
+            among = [of for of in switches if not where or of[0] != where[0]["not"]]
+            if self._micros() / 1e6 >= till or not among:
                 late.append(call_id.encode())
                 continue
-            switch, run = world.rng.choice(switches)
+            switch, run = world.rng.choice(among)
             words = {"worker": argv[6], "switch": switch, "run": run, "stamp": argv[7]}
             new = dict(old)
             for command in commands:
@@ -1095,6 +1101,10 @@ class Redis:
             world.broken(f"{call_id}: a version is lost")
         if after.rank < before.rank:
             world.broken(f"{call_id} goes back from {before} to {after}")
+        if old.get(b"refused") != new.get(b"refused"):
+            if world.originates[call_id]:
+                world.broken(f"{call_id} is to be dialled again and had a channel")
+            world.say(f"{call_id[:4]} is to be dialled again")
         if old.get(b"claimed") != new.get(b"claimed"):
             world.claimed[call_id] = world.now
         if before is State.ENDED:
@@ -1272,6 +1282,19 @@ class Line:
         return lambda *_: self._redis.execute(lambda: None)
 
 
+class Outcomes:
+    """app.store.ejection.Outcomes: what is seen of switches decides nothing here."""
+
+    def has_others(self, switch: str) -> bool:
+        return True
+
+    def ejected(self) -> list[Any]:
+        return []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
 class Queue:
     """app.store.queue.JobQueue over two lists. RQ moves a job to a third before it runs it, and
     what is in there when a worker dies is lost, or comes back."""
@@ -1333,6 +1356,7 @@ class Socket:
 
     def __init__(self, process: Process, switch: "Switch") -> None:
         self.run = switch.run
+        self.since = switch.now
         self.closed = False
         self._process = process
         self._switch = switch
@@ -1418,6 +1442,10 @@ class Link:
         return self._socket is not None
 
     @property
+    def up_for(self) -> float:
+        return 0.0 if self._socket is None else self._world.now - self._socket.since
+
+    @property
     def backlog(self) -> int:
         return len(self.inbox)
 
@@ -1481,6 +1509,7 @@ class Link:
         late = world.now - checked > limit
         if late and world.rng.random() < 0.5:
             raise CommandTimeout("bgapi")
+        # How the switch has answered: whether it took the command.
         answered: list[bool] = []
         world.say(f"{self.process.name} sends {call_id_of(job_uuid)[:4]}")
         if late or world.now - checked > COMMAND_LIMIT:
@@ -1497,8 +1526,7 @@ class Link:
                 # Its host has taken it.
                 world.at(0.1, arrive)
             else:
-                self.switch.originate(command, job_uuid)
-                answered.append(True)
+                answered.append(self.switch.originate(command, job_uuid))
 
         world.at(world.delay(DELIVERY_LIMIT), arrive)
         world.wait("answer", lambda: bool(answered) or socket.closed, left + limit)
@@ -1506,6 +1534,8 @@ class Link:
             raise NotConnected("closed")
         if not answered:
             raise CommandTimeout("bgapi")
+        if not answered[0]:
+            raise CommandRefused("-ERR")
 
     def _stood_still(self, call_id: str, checked: float) -> None:
         """Whether that was the window which the protocol leaves open: the claim was young enough
@@ -1613,12 +1643,18 @@ class Switch:
         self.channels: dict[str, Channel] = {}
         self.links: list[Link] = []
         self.stands_until = 0.0
+        # Until when it refuses originates by its reply, or by the result of the job.
+        self.refuses_until = {"refuse": 0.0, "refuse job": 0.0}
         self._world = world
         self._cut_until: dict[Process, float] = {}
 
     @property
     def core_uuid(self) -> str:
         return f"core-{self.name}-{self.run}"
+
+    @property
+    def now(self) -> float:
+        return self._world.now
 
     @property
     def stands(self) -> bool:
@@ -1652,8 +1688,16 @@ class Switch:
         for link in self.links:
             link.notice()
 
+    def refuse(self, how: str, seconds: float) -> None:
+        self._world.say(f"{self.name} is to {how} for {seconds} s")
+        self.refuses_until[how] = self._world.now + seconds
+
+    def _refuses(self, how: str) -> bool:
+        return self.refuses_until[how] > self._world.now
+
     def heal(self) -> None:
         self._cut_until.clear()
+        self.refuses_until = dict.fromkeys(self.refuses_until, 0.0)
         self.stands_until = 0.0
 
     # Commands
@@ -1674,6 +1718,8 @@ class Switch:
             for channel in [c for c in self.channels.values() if c.call_id == call_id]:
                 self.hang_up(channel, cause)
             return "+OK hangup all channels matching"
+        if verb == "uuid_exists":
+            return "true" if words[0] in self.channels else "false"
         channel_found = self.channels.get(words[0])
         if channel_found is None:
             return "-ERR No such channel!\n"
@@ -1685,8 +1731,11 @@ class Switch:
         headers = {"Event-Name": "CHANNEL_DATA", "Event-Date-Timestamp": stamp}
         return json.dumps({**headers, **channel_found.headers()})
 
-    def originate(self, command: str, job_uuid: str) -> None:
-        """Taken from the wire; a thread of its own carries it out in a moment."""
+    def originate(self, command: str, job_uuid: str) -> bool:
+        """Taken from the wire; a thread of its own carries it out in a moment. Returns whether it
+        is not refused at once."""
+        if self._refuses("refuse"):
+            return False
         run = self.run
 
         def begin() -> None:
@@ -1694,6 +1743,7 @@ class Switch:
                 self._dial(command, job_uuid)
 
         self._world.at(self._world.delay(BEGINS_WITHIN), begin)
+        return True
 
     def _dial(self, command: str, job_uuid: str) -> None:
         world = self._world
@@ -1703,6 +1753,14 @@ class Switch:
         duration = re.search(r"sched_hangup \+(\d+)", dial)
         assert found and ring_time and duration, command
         call_id = found[1]
+        sources, destinations = (
+            re.findall(r"origination_uuid=([0-9a-f-]{36})", text) for text in (dial, bridge)
+        )
+        dialling = Dialling(job_uuid, call_id, destinations, int(ring_time[1]), int(duration[1]))
+        if self._refuses("refuse job"):
+            world.say(f"{self.name} refuses {call_id[:4]}")
+            self._result(dialling, "-ERR DESTINATION_OUT_OF_ORDER\n")
+            return
         world.say(f"{self.name} dials {call_id[:4]}")
         world.originates[call_id] += 1
         if world.originates[call_id] > 1:
@@ -1713,10 +1771,6 @@ class Switch:
                 world.broken(f"{call_id} is dialled and was never accepted")
             if call is not None and call.state is State.ENDED:
                 world.broken(f"{call_id} is dialled, ended by {call.ended_by}")
-        sources, destinations = (
-            re.findall(r"origination_uuid=([0-9a-f-]{36})", text) for text in (dial, bridge)
-        )
-        dialling = Dialling(job_uuid, call_id, destinations, int(ring_time[1]), int(duration[1]))
         if any(uuid in self.channels for uuid in (*sources, *destinations)):
             self._result(dialling, "-ERR DESTINATION_OUT_OF_ORDER\n")
             return
@@ -1752,6 +1806,9 @@ class Switch:
                 world.at(at, lambda: self.hang_up(channel, "NORMAL_CLEARING"))
         elif fate < 0.85:
             world.at(at, lambda: self.hang_up(channel, "USER_BUSY"))
+        elif fate < 0.92:
+            # A network may give the cause with which a switch refuses.
+            world.at(at, lambda: self.hang_up(channel, "DESTINATION_OUT_OF_ORDER"))
 
     def progress(self, channel: Channel) -> None:
         if self._lives(channel) and "Answered" not in channel.times:
@@ -1789,7 +1846,9 @@ class Switch:
         left = self._of(dialling)
         if dialling.winner is None:
             if not left:
-                self._result(dialling, f"-ERR {cause}\n")
+                # The job is a thread of its own too.
+                result = partial(self._result, dialling, f"-ERR {cause}\n")
+                self._world.at(self._world.delay(BEGINS_WITHIN), result)
             return
         ends_all = channel.source or "Bridged" in channel.times
         if ends_all or not [c for c in left if not c.source]:

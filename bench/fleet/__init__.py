@@ -1,0 +1,1 @@
+"""Exercises of a fleet of switches: python -m bench.fleet."""
