@@ -5,6 +5,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from redis import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection
@@ -30,6 +31,7 @@ from redis.sentinel import (
 
 from app.settings import SettingsError
 from app.store import redis_url
+from app.store.masters import MasterWatch
 from app.store.redis_url import RedisUrl
 
 # The most seconds that a blocking command may wait.
@@ -112,11 +114,24 @@ class _UnixConnection(_Look, UnixDomainSocketConnection):
     pass
 
 
-class _ManagedConnection(_Look, SentinelManagedConnection):
+class _Followed:
+    """A connection to the master that is cut when the Sentinels name another one."""
+
+    def __init__(self, *, watch: MasterWatch, **options: Any) -> None:
+        super().__init__(**options)
+        self._watch = watch
+
+    def on_connect_check_health(self: Any, check_health: bool = True) -> None:
+        # Before the greeting, which a server that hangs does not answer.
+        self._watch.follow(self)
+        super().on_connect_check_health(check_health)  # type: ignore[misc]
+
+
+class _ManagedConnection(_Followed, _Look, SentinelManagedConnection):
     pass
 
 
-class _ManagedTlsConnection(_LookTls, SentinelManagedSSLConnection):
+class _ManagedTlsConnection(_Followed, _LookTls, SentinelManagedSSLConnection):
     pass
 
 
@@ -204,16 +219,36 @@ def _master(address: RedisUrl, options: dict[str, Any], tls: dict[str, Any]) -> 
         **tls,
         **address.sentinel_options,
     }
-    sentinels: Any = Sentinel([])  # type: ignore[no-untyped-call]
-    sentinels.sentinels = [
-        _SentinelClient.from_pool(ConnectionPool(host=host, port=port, **each))
-        for host, port in address.hosts
-    ]
+    sentinels = _sentinels(address, each)
+    options["watch"] = _watch(address, each)
     options["connection_class"] = _ManagedTlsConnection if tls else _ManagedConnection
     if "max_connections" in options:
         options["connection_pool_class"] = _BlockingSentinelPool
     master: Redis = sentinels.master_for(address.service, **options)
     return master
+
+
+def _sentinels(address: RedisUrl, each: dict[str, Any]) -> Any:
+    sentinels: Any = Sentinel([])  # type: ignore[no-untyped-call]
+    sentinels.sentinels = [
+        _SentinelClient.from_pool(ConnectionPool(host=host, port=port, **each))
+        for host, port in address.hosts
+    ]
+    return sentinels
+
+
+# The watches of this process, by their Sentinels and service.
+_watches: dict[tuple[Any, ...], MasterWatch] = {}
+
+
+def _watch(address: RedisUrl, each: dict[str, Any]) -> MasterWatch:
+    """The watch that all clients of this service share. It has connections of its own: those of a
+    client belong to the event loop of its thread."""
+    key = (*address.hosts, address.service, *map(str, address.sentinel_options.values()))
+    if key not in _watches:
+        sentinels = _sentinels(address, each)
+        _watches[key] = MasterWatch(partial(sentinels.discover_master, address.service))
+    return _watches[key]
 
 
 def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
