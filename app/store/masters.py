@@ -65,7 +65,7 @@ class MasterWatch:
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
-            sock = connection._sock
+            sock = connection._sock or connection.greeting
             if sock is None or (connection.host, connection.port) == master:
                 continue
             # By the system's own call: the socket may belong to another thread's event loop, and

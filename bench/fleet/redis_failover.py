@@ -314,7 +314,9 @@ class Fleet:
             self._sentinel_failover()
         if how == "maintenance":
             command = [sys.executable, "-m", "ringback_cli", "maintenance", "failover"]
-            subprocess.run(command, env=self.environment, check=True, capture_output=True)
+            done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+            if done.returncode:
+                raise NotReady(done.stderr)
         wait_until("Sentinel names no other master", lambda: self._named_other(old), _LIMIT)
         return asked, time.monotonic()
 
@@ -415,7 +417,7 @@ def exercise(
             )
             if number + 1 < times:
                 fleet.heal()
-    fleet.heal()
+    fleet.mend()
     return timings, fleet.check()
 
 
