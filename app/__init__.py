@@ -37,6 +37,7 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     from app.recordings.views import blueprint as recordings
     from app.services import create_services
     from app.settings import parse_networks, parse_origins
+    from app.store.maintenance import Maintenance
     from app.stream.views import blueprint as stream
     from app.telemetry import logs, tracing
     from app.web.answers import Json, register_errors
@@ -45,6 +46,7 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     from app.web.compressing import compress_answers
     from app.web.cors import allow_origins
     from app.web.headers import add_headers
+    from app.web.maintenance import refuse_in_maintenance
     from app.web.proxies import believe_proxies
     from app.web.rates import tell_limits
     from app.web.services import EXTENSION
@@ -70,6 +72,8 @@ def create_app(settings: "Settings", *, of_jobs: bool = False) -> "Flask":
     if not of_jobs:
         count_requests(app)
         believe_proxies(app, parse_networks(settings.proxies or ""))
+        # The jobs of other programs wait by themselves: accept.lua refuses their calls.
+        refuse_in_maintenance(app, services[Maintenance])
     audit_requests(app)
     atexit.register(services[Auditor].flush)
     register_errors(app)

@@ -232,11 +232,14 @@ COMMON = {
     "service_unavailable": Code(
         503,
         "Redis is unavailable, and Ringback accepted no call. Retry later.",
-        "Redis is unavailable, full or read-only. No call was accepted, nor will be.",
+        "Redis is unavailable, full or read-only, or an operator has switched "
+        "[maintenance](operations/redis-failover.md#maintenance) on. No call was accepted, nor "
+        "will be.",
         "Retry after the seconds of `Retry-After`.",
         {
             "busy": "Too many lists and searches of this app wait. Retry later, or ask for less.",
             "full": "Redis is nearly full: no new call is accepted. Calls that exist go on.",
+            "maintenance": "Ringback is in maintenance and changes nothing. Retry later.",
         },
     ),
 }

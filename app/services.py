@@ -11,7 +11,7 @@ from app.cdr.services import CallReports
 from app.cdr.store import CdrStore
 from app.console.services import Console
 from app.health.gauges import RedisGauges
-from app.health.parts import ApiHealth, impatient_store
+from app.health.parts import ApiHealth, RedisProbe, impatient_store
 from app.oauth.services import Tokens
 from app.phone_call_events.services import PhoneCallEvents
 from app.phone_calls.actions import PhoneCallActions
@@ -25,6 +25,7 @@ from app.store.calls import CallStore
 from app.store.client import connect
 from app.store.format import check_at_start
 from app.store.keys import Keys
+from app.store.maintenance import Maintenance
 from app.store.pace import Pacer
 from app.store.queue import JobQueue
 from app.store.reserve import Reserve
@@ -60,7 +61,8 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
     auditor = Auditor(calls, settings.audit_retention)
     if not of_jobs:
         accounts, demo = checked_accounts(settings), settings.accounts is None
-        check_at_start(redis, keys, then=partial(_import, store, auditor, accounts, demo=demo))
+        then = partial(_import, store, auditor, accounts, demo=demo)
+        check_at_start(redis, keys, then, replicas=settings.wait_replicas)
     queue = JobQueue(redis, keys)
     phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
     tokens = Tokens(redis, keys, settings.token_lifetime, calls.now)
@@ -84,6 +86,7 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         CallStream(calls),
         auditor,
         UnknownProxies(redis, keys),
+        Maintenance(redis, keys),
         *watching(settings, store),
     ]
 
@@ -96,7 +99,12 @@ def watching(
     if accounts is None:
         accounts = AccountStore(store.redis, store.keys, max_age=_ACCOUNTS_AGE)
     return (
-        ApiHealth(store, accounts, Reserve(store.redis, store.keys, settings)),
+        ApiHealth(
+            store,
+            accounts,
+            Reserve(store.redis, store.keys, settings),
+            RedisProbe.of(settings),
+        ),
         RedisGauges(store, accounts, settings.metrics_organizations, settings.retention),
     )
 

@@ -15,6 +15,7 @@ from app.accounts.model import Accounts, ExtensionType
 from app.calls.model import gateway_of
 from app.health.parts import WORKER_LIMIT
 from app.settings import Settings, parse_networks
+from app.store.fitness import REDIS_VERSION, version_of
 from app.store.queue import ACTIONS, CALLS, REQUESTS
 from app.store.switches import Switch
 from app.web.proxies import is_proxy
@@ -26,8 +27,6 @@ OUTBOX_LIMIT = 15.0
 # Seconds by which clocks may differ. The times of a call come from Redis and from its switch.
 SWITCH_CLOCK_LIMIT = 1.0
 HERE_CLOCK_LIMIT = 60.0
-# The first version with EXAT of SET, which keeps a call's record.
-REDIS_VERSION = (6, 2)
 # Shares of maxmemory.
 _FULL, _FILLING = 0.95, 0.8
 
@@ -108,7 +107,7 @@ def exit_status(checks: Iterable[Check]) -> int:
 def redis_checks(info: Mapping[str, Any], fsync: str | None, settings: Settings) -> Iterator[Check]:
     """Checks of INFO, and of the setting `appendfsync` if Redis tells it."""
     version = str(info.get("redis_version", ""))
-    if tuple(map(int, re.findall(r"\d+", version)[:2])) < REDIS_VERSION:
+    if version_of(info) < REDIS_VERSION:
         least = ".".join(map(str, REDIS_VERSION))
         yield failure("version", version, f"Install {least} or newer.")
     else:
@@ -135,14 +134,28 @@ def redis_checks(info: Mapping[str, Any], fsync: str | None, settings: Settings)
             f"{replicas}, and RINGBACK_WAIT_REPLICAS is {wanted}: no call is accepted",
             "Start another replica, or lower RINGBACK_WAIT_REPLICAS.",
         )
-    elif replicas and not wanted:
-        yield warning(
+    elif replicas > wanted:
+        # The replica that is promoted may be one that was not waited for.
+        yield failure(
             "replicas",
-            f"{replicas}, but a fail-over loses what they do not have yet",
-            "Set RINGBACK_WAIT_REPLICAS=1 and min-replicas-to-write 1.",
+            f"{replicas}, but Ringback waits for {wanted}: a failover may lose calls that were"
+            " answered with 202",
+            f"Set RINGBACK_WAIT_REPLICAS={replicas}, or fail over by `ringback maintenance"
+            " failover` alone (docs/operations/redis-failover.md).",
         )
     else:
         yield ok("replicas", f"{replicas}, Ringback waits for {wanted}")
+
+
+def fitness_checks(faults: Sequence[str]) -> Iterator[Check]:
+    """Checks of the scripts and the setup: ``faults`` are the sentences of app/store/fitness.py."""
+    # The eviction and the version have checks of their own.
+    said = [each for each in faults if not each.startswith(("maxmemory-policy", "Redis is of"))]
+    for fault in said:
+        text, _, advice = fault.partition(". ")
+        yield failure("scripts", text, advice)
+    if not said:
+        yield ok("scripts", "Redis runs all of them")
 
 
 def _persistence(info: Mapping[str, Any], fsync: str | None) -> Check:

@@ -17,6 +17,9 @@ from app.accounts.store import read_accounts
 from app.calls.model import job_uuid
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError, load_settings
+from app.store.client import connect
+from app.store.fitness import faults
+from app.store.keys import Keys
 from app.store.queue import QUEUES, workers
 from app.web.proxies import UnknownProxies
 from freeswitch import commands
@@ -49,6 +52,8 @@ def look() -> Iterator[Found]:
     for check in _settings(settings):
         yield "Settings", check
     try:
+        for check in checks.fitness_checks(_faults(settings)):
+            yield "Redis", check
         session = Session.open()
         for check in _redis(session):
             yield "Redis", check
@@ -71,6 +76,13 @@ def look() -> Iterator[Found]:
         session = None
     for check in _switches(settings, session):
         yield "Switches", check
+
+
+def _faults(settings: Settings) -> list[str]:
+    """Why Ringback cannot work on this Redis: before the first look at its data, which may fail for
+    the same reason."""
+    redis = connect(settings.require_redis(), timeout=3.0, retries=1, counted=False)
+    return list(faults(redis, Keys(settings.key_prefix), settings.wait_replicas))
 
 
 def _settings(settings: Settings) -> Iterator[Check]:

@@ -24,11 +24,10 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.http import message as http_message
 from gunicorn.workers.ggevent import GeventWorker
-from redis.exceptions import RedisError
 
 from app import create_app
 from app.errors import ApiError, api_error, http_error
-from app.health.parts import listener_parts, worker_parts
+from app.health.parts import OtherListeners, impatient_store, listener_parts, worker_parts
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError, parse_networks
 from app.store.client import connect
@@ -260,7 +259,6 @@ def run_worker(settings: Settings) -> None:
     """Take jobs until SIGTERM or SIGINT, then finish those under way. Raises SettingsError."""
     runtime = Runtime.create(settings)
     tracing.start(settings, "worker")
-    _warn_of_eviction(runtime)
     pool = SwitchPool(
         (),
         on_up=lambda _: dispatcher.look(),
@@ -316,11 +314,12 @@ def run_listener(settings: Settings) -> None:
     """Follow the switches' events until SIGTERM or SIGINT. Raises SettingsError."""
     runtime = Runtime.create(settings)
     tracing.start(settings, "listener")
-    _warn_of_eviction(runtime)
     listeners = Listeners(runtime)
     unwritten = gevent.spawn(listen, runtime, listeners.links)
     reporting = gevent.spawn(keep_reporting, runtime.outcomes)
-    with telling(settings, "listener", listeners.hear, listener_parts):
+    others = OtherListeners(impatient_store(settings), runtime.name)
+    parts = partial(listener_parts, heard_by_others=others)
+    with telling(settings, "listener", listeners.hear, parts):
         _until_signal(listeners.stop, [gevent.spawn(listeners.run)])
     unwritten.kill()
     reporting.kill()
@@ -344,16 +343,6 @@ def run_simulator_process(settings: Settings) -> None:
 
     host, port = settings.simulator_address
     run(host, port, "ClueCon", speed=settings.simulator_speed, seed=settings.simulator_seed)
-
-
-def _warn_of_eviction(runtime: Runtime) -> None:
-    try:
-        policy = runtime.redis.info("memory").get("maxmemory_policy", "noeviction")
-    except RedisError as error:
-        log.warning("cannot read maxmemory-policy from Redis: %s", error)
-        return
-    if policy != "noeviction":
-        log.warning("a full Redis loses calls: set maxmemory-policy to noeviction, not %s", policy)
 
 
 def _keep_loaded() -> None:

@@ -49,7 +49,7 @@ class Runtime:
         cannot be used, or if Redis holds data of another format."""
         redis = connect(settings.require_redis())
         keys = Keys(settings.key_prefix)
-        check_at_start(redis, keys)
+        check_at_start(redis, keys, replicas=settings.wait_replicas)
         counting.tell_apart(settings.metrics_organizations)
         store = CallStore(redis, keys, settings.wait_replicas)
         name = f"{socket.gethostname()}-{os.getpid()}"

@@ -11,7 +11,7 @@ from gevent import monkey, socket
 from gevent.pywsgi import WSGIServer
 
 from app.health.metrics_page import blueprint as metrics
-from app.health.parts import Parts, impatient_store, redis_part
+from app.health.parts import Parts, RedisProbe
 from app.health.views import blueprint as health
 from app.services import watching
 from app.settings import Settings, SettingsError
@@ -59,8 +59,8 @@ def _watch(process: str, connected: Connected) -> None:
 
 
 def _server(settings: Settings, others: Callable[[], Parts]) -> WSGIServer:
-    store = impatient_store(settings)
-    app = _page(lambda: {"redis": redis_part(store), **others()}, metrics())
+    probe = RedisProbe.of(settings)
+    app = _page(lambda: {"redis": probe(), **others()}, metrics())
     address = settings.metrics_address
     # Requests come every few seconds, so none is logged. Connections are not limited: Prometheus
     # keeps some open, and a check whether the process is alive must find one.

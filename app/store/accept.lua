@@ -8,8 +8,9 @@
 --       4 for each call how many keys it has and its argv, a JSON array of {n, argv}
 --       5 the checks of caps (quota.lua), '' for none
 --       6.. the commands that enqueue the jobs, each after the number of its words
--- Returns {'accepted' | 'late' | 'unlimited', the clock} or {'seen', the clock, the nonce's value};
--- 'unlimited' where the limits are missing: nothing is accepted then. After 'accepted' come the
+-- Returns {'accepted' | 'late' | 'unlimited' | 'maintenance', the clock} or {'seen', the clock, the
+-- nonce's value}; 'unlimited' where the limits are missing, 'maintenance' where an operator has switched
+-- it on: nothing is accepted then. After 'accepted' come the
 -- crossings of caps that are news. If a cap has no room: {'quota', the clock, the place of its check,
 -- what is used, the microsecond at which there is room}.
 local now = redis.call('TIME')
@@ -35,6 +36,7 @@ end
 if now > tonumber(ARGV[1]) then return {'late', clock} end
 if redis.call('HEXISTS', KEYS[2], 'mark') == 0 then return {'unlimited', clock} end
 local prefix = string.sub(KEYS[2], 1, -1 - #'limits')
+if redis.call('EXISTS', prefix .. 'maintenance') == 1 then return {'maintenance', clock} end
 local full, news, free = take_quota(prefix, now, ARGV[5])
 if full then return {'quota', clock, full, string.format('%.0f', news), string.format('%.0f', free)} end
 first = 3

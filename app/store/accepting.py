@@ -18,7 +18,7 @@ from app.calls.quota import Check, QuotaExceeded
 from app.store import once, quotas, scripts, writes
 from app.store.audit import PLACE, Who, plain
 from app.store.calls import REPLICAS_LIMIT, CallStore
-from app.store.errors import LimitsMissing, OutcomeUnknown
+from app.store.errors import InMaintenance, LimitsMissing, OutcomeUnknown
 from app.store.writes import Note
 from app.telemetry import counting, logs, tracing
 
@@ -62,8 +62,8 @@ class Acceptor:
         where the nonce is known, nothing is written, and the calls made with it are returned.
         ``checks`` are what all the calls together take from caps; a known nonce takes nothing.
         ``who`` asks; the timeline and the audit say so.
-        Raises an error of Redis (LimitsMissing is one) where nothing was written nor will be,
-        QuotaExceeded, and OutcomeUnknown where the process lost Redis in the middle.
+        Raises an error of Redis (LimitsMissing and InMaintenance are) where nothing was written nor
+        will be, QuotaExceeded, and OutcomeUnknown where the process lost Redis in the middle.
         """
         key = self._store.keys.nonce(*nonce) if nonce else self._store.keys.limits
         ids = [call.id for call in calls]
@@ -106,6 +106,8 @@ class Acceptor:
                 raise QuotaExceeded(quotas.refusal(checks, said))
             if reply == b"unlimited":
                 raise LimitsMissing("the limits of calls are missing")
+            if reply == b"maintenance":
+                raise InMaintenance("Ringback is in maintenance")
             if reply == b"seen":
                 if (known := self._store.of_nonce(said[0])) is not None:
                     if known[0].id == new[0].id:

@@ -5,6 +5,8 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from redis import BlockingConnectionPool, Connection, ConnectionPool, Redis, SSLConnection
@@ -30,6 +32,7 @@ from redis.sentinel import (
 
 from app.settings import SettingsError
 from app.store import redis_url
+from app.store.masters import MasterWatch
 from app.store.redis_url import RedisUrl
 
 # The most seconds that a blocking command may wait.
@@ -91,8 +94,19 @@ class _LookTls(_Look):
         self._tls = tls
 
     def _wrap_socket_with_ssl(self: Any, sock: socket.socket) -> ssl.SSLSocket:
-        wrapped: ssl.SSLSocket = self._tls.wrap_socket(sock, server_hostname=self.host)
+        wrapped: ssl.SSLSocket = self._tls.wrap_socket(
+            sock, server_hostname=self.host, do_handshake_on_connect=False
+        )
+        self.greet(wrapped)
         return wrapped
+
+    def greet(self, sock: ssl.SSLSocket) -> None:
+        """Do the handshake of TLS, which a server that hangs does not answer."""
+        try:
+            sock.do_handshake()
+        except BaseException:
+            sock.close()
+            raise
 
     def can_read(self: Any, timeout: float = 0) -> bool:
         if self._sock is not None and self._sock.pending():
@@ -112,11 +126,46 @@ class _UnixConnection(_Look, UnixDomainSocketConnection):
     pass
 
 
-class _ManagedConnection(_Look, SentinelManagedConnection):
+class _Followed:
+    """A connection to the master that is cut when the Sentinels name another one."""
+
+    def __init__(self, *, watch: MasterWatch, **options: Any) -> None:
+        super().__init__(**options)
+        self._watch = watch
+        # The socket while it is greeted: redis-py knows it only after that.
+        self.greeting: ssl.SSLSocket | None = None
+
+    def _connect_retry(self: Any) -> None:
+        self.connect_check_health(check_health=self.connection_pool.check_connection)
+
+    def connect_check_health(
+        self: Any, check_health: bool = True, retry_socket_connect: bool = False
+    ) -> None:
+        """Connect to the master of this moment. redis-py sends a command again to the address that
+        it had before, and tries to connect to it four times."""
+        if self._sock is None:
+            self.host, self.port = self.connection_pool.get_master_address()
+            super().connect_check_health(check_health, False)  # type: ignore[misc]
+
+    def greet(self, sock: ssl.SSLSocket) -> None:
+        self.greeting = sock
+        self._watch.follow(self)
+        try:
+            super().greet(sock)  # type: ignore[misc]
+        finally:
+            self.greeting = None
+
+    def on_connect_check_health(self: Any, check_health: bool = True) -> None:
+        # Before the greeting, which a server that hangs does not answer.
+        self._watch.follow(self)
+        super().on_connect_check_health(check_health)  # type: ignore[misc]
+
+
+class _ManagedConnection(_Followed, _Look, SentinelManagedConnection):
     pass
 
 
-class _ManagedTlsConnection(_LookTls, SentinelManagedSSLConnection):
+class _ManagedTlsConnection(_Followed, _LookTls, SentinelManagedSSLConnection):
     pass
 
 
@@ -148,6 +197,7 @@ def connect(
     retries: int = 3,
     connections: int | None = None,
     counted: bool = True,
+    at: tuple[str, int] | None = None,
     **options: Any,
 ) -> Redis:
     """Connect lazily to a URL of ``app.store.redis_url``: a server, or the master that Sentinels
@@ -155,7 +205,8 @@ def connect(
 
     ``timeout`` is the seconds that each of ``retries`` + 1 attempts at a command may take.
     ``connections`` limits the number of connections; a greenlet then waits up to _TURN seconds for
-    a free one. The metrics of the process count each error if ``counted``. Replies are bytes, as
+    a free one. The metrics of the process count each error if ``counted``. ``at`` is the host and
+    port of one server, in place of the master that Sentinels name. Replies are bytes, as
     RQ needs them. Raises SettingsError for another form, and for files of certificates that cannot
     be used.
     """
@@ -177,6 +228,8 @@ def connect(
         **options,
     }
     address = redis_url.parse(url)
+    if at is not None:
+        address = replace(address, service=None, hosts=[at])
     tls = {} if address.tls is None else {"tls": _tls_context(address.tls)}
     options |= {**address.options, **tls}
     options["socket_connect_timeout"] = min(options["socket_connect_timeout"], timeout)
@@ -196,10 +249,30 @@ def connect(
 
 def _master(address: RedisUrl, options: dict[str, Any], tls: dict[str, Any]) -> Redis:
     """A client of the master that the Sentinels name."""
-    # Skip a dead Sentinel soon: the others know as much.
+    sentinels = _sentinels(address, tls)
+    options["watch"] = _watch(address, tls)
+    options["connection_class"] = _ManagedTlsConnection if tls else _ManagedConnection
+    if "max_connections" in options:
+        options["connection_pool_class"] = _BlockingSentinelPool
+    master: Redis = sentinels.master_for(address.service, **options)
+    return master
+
+
+def sentinels_of(url: str) -> tuple[str, list[Redis]]:
+    """The service of a URL with Sentinels, and a client of each Sentinel. Raises SettingsError,
+    also for a URL without."""
+    address = redis_url.parse(url)
+    if address.service is None:
+        raise SettingsError("RINGBACK_REDIS_URL names no Sentinels, which would fail over.")
+    tls = {} if address.tls is None else {"tls": _tls_context(address.tls)}
+    return address.service, list(_sentinels(address, tls).sentinels)
+
+
+def _sentinels(address: RedisUrl, tls: dict[str, Any]) -> Any:
     each: dict[str, Any] = {
+        # Skip a dead Sentinel soon: the others know as much.
         **{"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)},
-        "maint_notifications_config": options["maint_notifications_config"],
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
         "connection_class": _TlsConnection if tls else _Connection,
         **tls,
         **address.sentinel_options,
@@ -209,11 +282,21 @@ def _master(address: RedisUrl, options: dict[str, Any], tls: dict[str, Any]) -> 
         _SentinelClient.from_pool(ConnectionPool(host=host, port=port, **each))
         for host, port in address.hosts
     ]
-    options["connection_class"] = _ManagedTlsConnection if tls else _ManagedConnection
-    if "max_connections" in options:
-        options["connection_pool_class"] = _BlockingSentinelPool
-    master: Redis = sentinels.master_for(address.service, **options)
-    return master
+    return sentinels
+
+
+# The watches of this process, by their Sentinels and service.
+_watches: dict[tuple[Any, ...], MasterWatch] = {}
+
+
+def _watch(address: RedisUrl, tls: dict[str, Any]) -> MasterWatch:
+    """The watch that all clients of this service share. It has connections of its own: those of a
+    client belong to the event loop of its thread."""
+    key = (*address.hosts, address.service, *map(str, address.sentinel_options.values()))
+    if key not in _watches:
+        sentinels = _sentinels(address, tls)
+        _watches[key] = MasterWatch(partial(sentinels.discover_master, address.service))
+    return _watches[key]
 
 
 def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:

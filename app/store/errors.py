@@ -7,6 +7,10 @@ class LimitsMissing(RedisConnectionError):
     """Redis holds no limits of calls: it came back empty, and nobody has written them yet."""
 
 
+class InMaintenance(RedisConnectionError):
+    """An operator has Ringback accept nothing for a while."""
+
+
 class OutcomeUnknown(Exception):
     """The process lost Redis after it sent a new call: Redis may hold the call, or not."""
 

@@ -5,14 +5,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from app.settings import SettingsError
+from app.store import fitness
 from app.store.client import is_unavailable
+from app.store.fitness import Probe, Unfit
 from app.store.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -46,39 +48,55 @@ def check(redis: Redis, keys: Keys) -> None:
 
 
 def _sentence(found: Any, keys: Keys) -> str:
-    said = repr(found.decode(errors="replace")) if found is not None else "not there, with accounts"
+    text = None if found is None else found.decode(errors="replace")
+    said = "not there, with accounts" if text is None else repr(text)
+    age = ""
+    if text is not None and text.isdecimal():
+        age = f"A {'newer' if int(text) > FORMAT else 'older'} Ringback wrote them. "
     return (
         f"Redis holds data that this Ringback cannot read: {keys.format} is {said}, and must be "
-        f"'{FORMAT}'. Run the version of Ringback that wrote the data, or set RINGBACK_REDIS_URL "
-        "to an empty database."
+        f"'{FORMAT}'. {age}Run the version of Ringback that wrote the data, or set "
+        "RINGBACK_REDIS_URL to an empty database."
     )
 
 
-def check_at_start(redis: Redis, keys: Keys, then: Callable[[], None] = lambda: None) -> None:
-    """Check the format and call ``then``: now, or once Redis is available.
+def check_at_start(
+    redis: Redis,
+    keys: Keys,
+    then: Callable[[], None] = lambda: None,
+    *,
+    replicas: int = 0,
+    more: Iterable[Probe] = (),
+) -> None:
+    """Check the format, and that Redis can do what Ringback needs (app/store/fitness.py, with
+    ``replicas`` and ``more``), and call ``then``: now, or once Redis is available.
 
-    Raises WrongFormat and SettingsError, and errors of Redis except those that say that Redis is
-    unavailable. A process that finds another format later logs it and sends itself SIGTERM. Its
-    next start fails.
+    Raises WrongFormat, Unfit and SettingsError, and errors of Redis except those that say that
+    Redis is unavailable. A process that finds another format or an unfit Redis later logs it and
+    sends itself SIGTERM. Its next start fails.
     """
-    try:
+
+    def begin() -> None:
+        fitness.check(redis, keys, replicas, more)
         check(redis, keys)
         then()
+
+    try:
+        begin()
     except RedisError as error:
         if not is_unavailable(error):
             raise
         log.error("Redis is unavailable: %s", error)
-        threading.Thread(target=_check_later, args=(redis, keys, then), daemon=True).start()
+        threading.Thread(target=_check_later, args=(begin,), daemon=True).start()
 
 
-def _check_later(redis: Redis, keys: Keys, then: Callable[[], None]) -> None:
+def _check_later(begin: Callable[[], None]) -> None:
     while True:
         time.sleep(_PAUSE)
         try:
-            check(redis, keys)
-            then()
+            begin()
             return
-        except WrongFormat as error:
+        except (WrongFormat, Unfit) as error:
             log.critical("%s", error)
             os.kill(os.getpid(), signal.SIGTERM)
             return

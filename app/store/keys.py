@@ -50,6 +50,8 @@ class Keys:
         self.hangups = f"{prefix}hangups"
         self.audit = f"{prefix}audit"
         self.audit_calls = f"{prefix}audit:calls"
+        # While it is there, no call is accepted or claimed: app/store/maintenance.py.
+        self.maintenance = f"{prefix}maintenance"
         # The live calls that are to be erased when they have ended.
         self.erasing = f"{prefix}erasing"
 

@@ -83,7 +83,9 @@ local limit, allows, take, wake_later = room.limit, room.allows, room.take, room
 local switches, runs = {}, {}
 -- What the leader of each switch says of it (app/store/steering.py).
 local steers = {}
-local may_claim = now <= tonumber(ARGV[9]) and redis.call('EXISTS', SUSPENDED) == 0
+-- Nothing is claimed while RQ's workers are suspended or Ringback is in maintenance.
+local may_claim = now <= tonumber(ARGV[9])
+  and redis.call('EXISTS', SUSPENDED, prefix .. 'maintenance') == 0
 local given = may_claim and cjson.decode(ARGV[6]) or {}
 local function read_limits(names)
   if #names == 0 then return end

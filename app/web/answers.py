@@ -10,7 +10,8 @@ from werkzeug.exceptions import HTTPException
 
 from app.errors import ApiError, api_error, http_error
 from app.store.client import is_unavailable
-from app.store.errors import OutcomeUnknown
+from app.store.errors import InMaintenance, OutcomeUnknown
+from app.store.maintenance import RETRY_AFTER
 from app.web.body import is_broken
 from app.web.shown import address, members
 
@@ -56,6 +57,12 @@ def register_errors(app: Flask) -> None:
             if name.lower() not in ("content-type", "content-length"):
                 response.headers[name] = value
         return response
+
+    @app.errorhandler(InMaintenance)
+    def _maintenance(_: InMaintenance) -> Response:
+        return error_response(
+            api_error("service_unavailable", retry_after=RETRY_AFTER, cause="maintenance")
+        )
 
     @app.errorhandler(OutcomeUnknown)
     def _unknown(error: OutcomeUnknown) -> Response:

@@ -1,1 +1,1 @@
-"""Exercises of a fleet of switches: python -m bench.fleet."""
+"""Exercises of a fleet: what a failure costs, held against the switches' own records."""

@@ -53,8 +53,8 @@ def test_data_of_another_format_are_refused_with_what_to_do(newer: Redis) -> Non
         check_at_start(newer, KEYS)
     assert str(raised.value) == (
         "Redis holds data that this Ringback cannot read: ringback:format is '3', and must be "
-        "'2'. Run the version of Ringback that wrote the data, or set RINGBACK_REDIS_URL to an "
-        "empty database."
+        "'2'. A newer Ringback wrote them. Run the version of Ringback that wrote the data, or set "
+        "RINGBACK_REDIS_URL to an empty database."
     )
     assert {*newer.keys()} == {b"ringback:format", b"ringback:limits"}
 

@@ -1,7 +1,10 @@
 """What is counted, how it is shown, and what is said of a process' health."""
 
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +25,7 @@ from app.calls.model import Call, State, evolve
 from app.health import parts
 from app.settings import Settings, SettingsError, load_settings
 from app.store.calls import CallStore, Change
+from app.store.client import connect
 from app.store.keys import Keys
 from app.store.switches import Pause, SwitchStore
 from app.store.writes import Note
@@ -30,7 +34,8 @@ from freeswitch.simulator import causes
 from ringback_cli.up import free_port
 from tests.app.conftest import USER, Ask
 from tests.app.test_phone_calls import BODY, SIMPLE
-from tests.conftest import eventually
+from tests.conftest import LIMIT, eventually
+from tests.late import late
 from workers.runtime import Runtime
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -459,12 +464,79 @@ def test_neither_page_tells_secrets(settings: Settings, redis: Redis, call: Call
     assert "not ready" in text
 
 
+def test_a_listener_asks_what_others_hear(redis: Redis, store: CallStore) -> None:
+    switches = SwitchStore(redis, store.keys)
+    for listener in ("own", "other"):
+        switches.sign("a", listener, hears=True, at=store.now(), lasts=9.0)
+    switches.sign("b", "own", hears=True, at=store.now(), lasts=9.0)
+    assert parts.OtherListeners(store, "own")(["a", "b", "c"]) == {"a"}
+    away = CallStore(connect(f"redis://127.0.0.1:{free_port()}", retries=0), store.keys)
+    # Redis may say later that another one hears it.
+    assert parts.OtherListeners(away, "own")(["a"]) == ["a"]
+
+
+def test_a_redis_that_is_late_is_slow_and_not_down(
+    redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = create_app(settings).test_client()
+    assert client.get("/readyz").status_code == 200
+    pid = int(redis.info("server")["process_id"])  # type: ignore[index]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        answer = client.get("/readyz")
+        assert (answer.status_code, levels(answer)) == (200, {"redis": "degraded"})
+        why = answer.json["parts"]["redis"]["why"]
+        assert why == "Redis answers late: requests may get 503."
+        # A process that has heard nothing yet does not know whether it is slow.
+        other = create_app(settings).test_client().get("/readyz")
+        assert (other.status_code, levels(other)) == (503, {"redis": "not ready"})
+        monkeypatch.setattr(parts, "_SLOW_LIMIT", 0.1)
+        answer = client.get("/readyz")
+        assert (answer.status_code, levels(answer)) == (503, {"redis": "not ready"})
+        monkeypatch.setattr(parts, "_SLOW_LIMIT", LIMIT)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    eventually(lambda: levels(client.get("/readyz"))["redis"] == "ready")
+
+
+def test_a_slow_redis_takes_no_api_away(settings: Settings, redis: Redis) -> None:
+    """Each refusal is Ringback's own, with the time to retry."""
+    with late(settings.require_redis(), 1.1) as slow:
+        app = create_app(replace(settings, redis_url=slow.url))
+        assert app.test_client().get("/readyz").status_code == 200
+        slow.begin()
+
+        def ask(method: str, path: str) -> Any:
+            return app.test_client().open(
+                f"/uapi/phoneCalls/@me/{path}",
+                method=method,
+                json=BODY,
+                headers={"Authorization": f"Bearer {USER}"},
+            )
+
+        asked = [("POST", "simple"), ("GET", "@self/x"), ("DELETE", "@self/x")]
+        with ThreadPoolExecutor() as pool:
+            ready = pool.submit(app.test_client().get, "/readyz")
+            answers = [each.result() for each in [pool.submit(ask, *words) for words in asked]]
+            assert levels(ready.result())["redis"] == "degraded"
+        assert app.test_client().get("/readyz").status_code == 200
+    for answer in answers:
+        assert answer.status_code == 503, answer.text
+        assert answer.json["error"]["code"] in ("service_unavailable", "outcome_unknown")
+        assert answer.headers["Retry-After"] == "1"
+
+
 def test_what_a_worker_and_a_listener_need() -> None:
     some = {"a": True, "b": False}
     assert parts.is_ready(parts.worker_parts(some))
     assert not parts.is_ready(parts.worker_parts({"a": False, "b": False}))
-    assert not parts.is_ready(parts.listener_parts(some))
-    assert parts.is_ready(parts.listener_parts({"a": True}))
+    assert not parts.is_ready(parts.listener_parts(some, lambda names: names))
+    # Nobody hears the switch, so an update may go on.
+    away = parts.listener_parts(some, lambda names: ())
+    assert parts.is_ready(away)
+    why = "This listener does not hear the switch, and no other does."
+    assert away["switch b"] == parts.Part(parts.Readiness.DEGRADED, why)
+    assert parts.is_ready(parts.listener_parts({"a": True}, lambda names: names))
     document = parts.document(parts.worker_parts(some))
     why = "This worker is not connected to the switch."
     assert document == {

@@ -1,5 +1,6 @@
 """Redis and Sentinels by TLS, user and password, on real servers."""
 
+import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,7 @@ def test_plain_text_is_refused(url: str) -> None:
 
 
 def test_sentinels_fail_over_by_tls(tmp_path: Path, shown: Certificate) -> None:
+    """From a master that hangs, and closes no connection."""
     with sentinel_with_tls(tmp_path / "servers", shown) as servers:
         wrong = servers.options.replace("sentinel%3F2", "SECRET")
         with pytest.raises(RedisConnectionError, match="No master found") as caught:
@@ -120,10 +122,17 @@ def test_sentinels_fail_over_by_tls(tmp_path: Path, shown: Certificate) -> None:
         before: Any = limited.info("server")
         unlimited.set("here", "1")
         unlimited.wait(1, 10_000)
-        servers.master.kill()
-        for client in (limited, unlimited):
+        waiting = connect(f"{servers.url}?{servers.options}", timeout=2 * LIMIT)
+        waiting.ping()
+        with ThreadPoolExecutor(1) as thread:
+            # Under way when the master stops; tried again with the new one as soon as it is named.
+            popped = thread.submit(waiting.blpop, ["list"], timeout=LIMIT)
+            servers.master.send_signal(signal.SIGSTOP)
             # A Sentinel that stood still for two seconds waits for 30 seconds before it acts.
             again = retry(stop=stop_after_delay(3 * LIMIT), wait=wait_fixed(0.05), reraise=True)
+            again(limited.rpush)("list", "pushed")
+            assert popped.result(LIMIT / 2) == (b"list", b"pushed")
+        for client in (limited, unlimited):
             again(client.set)("there", "1")
             after: Any = client.info("server")
             assert after["run_id"] != before["run_id"]

@@ -1,5 +1,7 @@
 """All of Ringback by TLS: Redis by Sentinel, with users and passwords, and the event socket."""
 
+import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,14 +58,17 @@ def test_the_doctor_is_content(by_tls: Ringback) -> None:
         text=True,
     )
     assert "main link" not in done.stdout and "Core-UUID" in done.stdout, done.stderr
-    assert '"failure"' not in done.stdout.lower(), done.stdout
+    failed = [each["subject"] for each in json.loads(done.stdout) if each["level"] == "failure"]
+    # The replica may lack what clients were told of: RINGBACK_WAIT_REPLICAS is 0 here.
+    assert failed == ["replicas"], done.stdout
 
 
 def test_calls_go_on_after_a_failover(by_tls: Ringback, sentinels: Sentinels) -> None:
     before = by_tls.place("15501", "15501")
     by_tls.wait_state(before, State.BRIDGED)
     by_tls.store.redis.wait(1, int(LIMIT * 1000))
-    sentinels.master.kill()
+    # It hangs, and closes no connection.
+    sentinels.master.send_signal(signal.SIGSTOP)
 
     def accepted() -> bool:
         body = {

@@ -79,7 +79,8 @@ def of(found: Any, level: Level) -> list[Check]:
         ({"maxmemory": 1_010_000}, None, 0, Level.FAILURE, "memory"),
         ({"maxmemory": 1_200_000}, None, 0, Level.WARNING, "memory"),
         ({}, None, 1, Level.FAILURE, "replicas"),
-        ({"connected_slaves": 1}, None, 0, Level.WARNING, "replicas"),
+        ({"connected_slaves": 1}, None, 0, Level.FAILURE, "replicas"),
+        ({"connected_slaves": 2}, None, 1, Level.FAILURE, "replicas"),
     ],
 )
 def test_redis(
