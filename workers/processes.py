@@ -287,6 +287,8 @@ def run_worker(settings: Settings) -> None:
     following.begin()
     pool.start()
     follows = gevent.spawn(following.run)
+    # What is about to be dialled waits for no rows of the accounts.
+    looks = gevent.spawn(runtime.accounts.keep_current)
 
     def stop() -> None:
         for runner in queues:
@@ -303,6 +305,7 @@ def run_worker(settings: Settings) -> None:
         _until_signal(stop, [*runners, gevent.spawn(dispatcher.run), gevent.spawn(finish)])
     # What is under way may still need a switch that was added a moment ago.
     follows.kill()
+    looks.kill()
     pool.stop()
 
 

@@ -36,8 +36,9 @@ _CHANGES_KEPT, UNDO_KEPT = 600, 7 * 86_400
 _HISTORY = 100
 # The rows that are written at once.
 _PART = 500
-# A change of more rows is told before it counts, and so many seconds later it counts.
-_LARGE, _AHEAD = 1_000, 1.0
+# A change of more rows is told before it counts, and so many seconds later it counts, and one more
+# for so many rows.
+_LARGE, _AHEAD, _ROWS_A_SECOND = 1_000, 1.0, 50_000
 
 NOT_THE_DEMO = (
     "RINGBACK_ACCOUNTS is not set, and the accounts in Redis are not the demo's: set "
@@ -166,7 +167,7 @@ def _changed(
         _write_rows(redis, keys.account_changes(state), differences)
         if len(differences) > _LARGE:
             redis.eval(_TELL, 1, keys.accounts, state, secrets.token_hex(8))
-            time.sleep(_AHEAD)
+            time.sleep(_AHEAD + len(differences) / _ROWS_A_SECOND)
         states = _text(redis.hget(keys.accounts, "states")).split()
         fields |= {"rows": state, "states": " ".join([*states, state][-_STATES:])}
         entry = _entry(store, state, counts, about)
@@ -197,7 +198,7 @@ def _write_all(
 def restore(store: AccountStore) -> bool:
     """Write the accounts that this process knows where Redis came back empty. Returns whether it
     wrote."""
-    with suppress(LockError), locked(store, _SOON):
+    with suppress(LockError, ChangeRefused), locked(store, _SOON):
         redis, keys, known = store.redis, store.keys, store.known_rows
         if redis.hexists(keys.accounts, "version"):
             return False

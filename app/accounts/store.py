@@ -38,8 +38,10 @@ FILE_FIELDS = ("digest", "file_version", "at")
 # The rows that are read at once, and how often all rows are read anew because others change them.
 _PART = 1000
 _ATTEMPTS = 5
+# The rows that are applied at once: some milliseconds.
+_APPLIED = 4000
 # Seconds between two looks of a process that nobody asks.
-_LOOK = 1.0
+_LOOK = 0.5
 
 
 def read_accounts(path: Path | None) -> Accounts:
@@ -121,8 +123,10 @@ class AccountStore:
         # Of which file the accounts are, and when they changed last, as Redis has it.
         self.file: dict[str, str] = {}
         self._accounts = Accounts()
-        # The rows of a change that is about to come, by its state.
-        self._ahead: dict[str, dict[str, bytes]] = {}
+        # The rows after a large change that is about to come: from and to which state.
+        self._ahead: tuple[str, str, AccountRows] | None = None
+        # The state that is read ahead.
+        self._coming = ""
         # The suspended organizations and disabled apps, as Redis has them.
         self._suspensions = Suspensions(redis, keys)
         self._suspended: dict[str, str] = {}
@@ -233,19 +237,24 @@ class AccountStore:
             self.file = {name: text.decode() for name, text in known if text is not None}
         self._suspend(accounts, {name.decode(): text.decode() for name, text in suspended.items()})
         self._version = version
-        if coming is not None and (name := coming.decode()) not in self._ahead:
+        if coming is not None and (name := coming.decode()) != self._coming:
+            self._coming = name
             threading.Thread(target=self._read_ahead, args=(name,), daemon=True).start()
 
     def _follow(self, found: "_State") -> bool:
         """Bring the rows to a state. Returns whether they had another."""
         if found.rows == self._state:
             return False
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[:2] == (self._state, found.rows):
+            self._rows, self._state = ahead[2], found.rows
+            return True
         changes = self._changes(found.since(self._state))
         if changes is None:
             self._read_all()
             return True
         for each in changes:
-            self._rows = self._rows.changed(each)
+            self._rows = _changed(self._rows, each)
         self._state = found.rows
         return True
 
@@ -255,7 +264,7 @@ class AccountStore:
             return None
         found = []
         for name in names:
-            each = self._ahead.pop(name, None) or self._change(name)
+            each = self._change(name)
             if each is None:
                 return None
             found.append(each)
@@ -268,24 +277,23 @@ class AccountStore:
         return found if found.pop("", None) is not None else None
 
     def _read_ahead(self, name: str) -> None:
-        """Read the rows of a large change before it counts: then it is seen at once."""
+        """Read the rows of a large change before it counts: then no request waits for them."""
         with suppress(RedisError):
-            found = self._change(name)
+            state, held, found = self._state, self._rows, self._change(name)
             if found is not None:
-                # One at a time comes.
-                self._ahead = {name: found}
+                self._ahead = (state, name, _changed(held, found))
 
     def _read_all(self) -> None:
         """Read all rows, while others may change them."""
         for _ in range(_ATTEMPTS):
             before = _State.of(self.redis.hmget(self.keys.accounts, *_STATE))
-            known = AccountRows.none().changed(self._scan(self.keys.account_rows))
+            known = _changed(AccountRows.none(), self._scan(self.keys.account_rows))
             # A row of a later state may be among them, so all changes since are applied.
             after = _State.of(self.redis.hmget(self.keys.accounts, *_STATE))
             changes = self._changes(after.since(before.base))
             if changes is not None:
                 for each in changes:
-                    known = known.changed(each)
+                    known = _changed(known, each)
                 self._rows, self._state = known, after.rows
                 return
         raise RedisError("the accounts change all the time")
@@ -325,6 +333,16 @@ class AccountStore:
             return self._accounts
         self._rows = AccountRows.none().changed(rows.texts_of(accounts))
         return self._rows.accounts
+
+
+def _changed(held: AccountRows, differences: Mapping[str, bytes]) -> AccountRows:
+    """The rows after a change of any size. Other greenlets run in between."""
+    names = list(differences)
+    for first in range(0, len(names), _APPLIED):
+        if first:
+            time.sleep(0)
+        held = held.changed({name: differences[name] for name in names[first : first + _APPLIED]})
+    return held
 
 
 @dataclass(frozen=True, slots=True)

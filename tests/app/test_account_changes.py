@@ -166,13 +166,13 @@ def test_a_large_change_is_read_before_it_counts(redis: Redis, texts: Texts) -> 
     many = users(texts, *(f"u{number}" for number in range(1500)))
     writer = threading.Thread(target=imported, args=(redis, many))
     writer.start()
-    eventually(lambda: reader.current() and bool(reader._ahead))
+    eventually(lambda: reader.current() and reader._ahead is not None)
     assert len(reader.current().users) == 1, "it does not count yet"
     writer.join()
     asked = counted(redis)
     assert len(reader.current().users) == 1501
     # A look for the version, and one for the state. None for the rows.
-    assert counted(redis) - asked < 6 and not reader._ahead
+    assert counted(redis) - asked < 6 and reader._ahead is None
 
 
 def counted(redis: Redis) -> int:
