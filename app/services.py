@@ -1,10 +1,15 @@
 """The composition root of the web side: it makes the services of requests."""
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from app import number_plans
+from app.accounts import importing
+from app.accounts.files import Standing, stamp, standing
 from app.accounts.model import Accounts
 from app.accounts.store import AccountStore, read_accounts
 from app.cdr.services import CallReports
@@ -48,8 +53,8 @@ _CONNECTIONS = 64
 def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
     """The services of the API, each of a class of its own, by which views ask for it.
 
-    Reads the accounts into Redis, at once or when Redis is available, but not in a worker, which
-    serves requests ``of_jobs``. Raises SettingsError.
+    Imports the accounts file into Redis if it is newer, at once or when Redis is available, but not
+    in a worker, which serves requests ``of_jobs``. Raises SettingsError.
     """
     number_plans.load()
     # A waiting client should learn soon that Redis is unavailable.
@@ -60,8 +65,8 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
     calls = CallStore(redis, keys, settings.wait_replicas)
     auditor = Auditor(calls, settings.audit_retention)
     if not of_jobs:
-        accounts, demo = checked_accounts(settings), settings.accounts is None
-        then = partial(_import, store, auditor, accounts, demo=demo)
+        check_demo(settings)
+        then = partial(_begin, store, auditor, settings)
         check_at_start(redis, keys, then, replicas=settings.wait_replicas)
     queue = JobQueue(redis, keys)
     phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
@@ -97,7 +102,9 @@ def watching(
     """The services of the pages of health and metrics, on connections of their own."""
     store = impatient_store(settings)
     if accounts is None:
-        accounts = AccountStore(store.redis, store.keys, max_age=_ACCOUNTS_AGE)
+        # Both pages look at these alone. All rows of many extensions would take memory twice.
+        kinds = ("organizations", "apps")
+        accounts = AccountStore(store.redis, store.keys, max_age=_ACCOUNTS_AGE, kinds=kinds)
     return (
         ApiHealth(
             store,
@@ -109,27 +116,54 @@ def watching(
     )
 
 
-def _import(store: AccountStore, auditor: Auditor, accounts: Accounts, *, demo: bool) -> None:
-    if store.replace(accounts, demo=demo):
+def _begin(store: AccountStore, auditor: Auditor, settings: Settings) -> None:
+    """Import the accounts file if it is newer, and read the accounts."""
+    path, demo = _file(settings)
+    if path is None and not demo:
+        importing.check_serves(store, may_demo=is_loopback(settings.http_address[0]))
+    elif importing.import_at_start(settings, store, path, demo=settings.accounts is None):
         auditor.write(Entry(Who("operator", "@api"), "import_accounts"))
 
 
-def checked_accounts(settings: Settings) -> Accounts:
-    """The accounts to serve. Raises SettingsError, also if there are none but the demo's: everybody
-    knows their tokens, and calls cost money. They are for the simulator of `ringback up`, and for
-    an address that is loopback."""
+def _file(settings: Settings) -> tuple[Path | None, bool]:
+    """The accounts file, and whether the accounts are the demo's with known tokens."""
     if settings.accounts is not None:
-        return read_accounts(settings.accounts)
-    if settings.demo is None:
-        raise SettingsError(
-            "RINGBACK_ACCOUNTS is not set: give the accounts file, or run `ringback up`, which "
-            "makes accounts."
-        )
-    if settings.demo != KNOWN:
-        return read_accounts(Path(settings.demo))
-    if not is_loopback(settings.http_address[0]):
+        return settings.accounts, False
+    if settings.demo is None or settings.demo == KNOWN:
+        return None, settings.demo is not None
+    return Path(settings.demo), False
+
+
+def check_demo(settings: Settings) -> None:
+    """Raise SettingsError if the API would serve the demo's accounts, whose tokens everybody knows,
+    at an address that is not loopback: calls cost money."""
+    demo = settings.accounts is None and settings.demo == KNOWN
+    if demo and not is_loopback(settings.http_address[0]):
         raise SettingsError(
             "RINGBACK_ACCOUNTS is not set. Everybody knows the tokens of the demo accounts, so "
             f"RINGBACK_HTTP must be a loopback address, not {settings.http}."
         )
-    return read_accounts(None)
+
+
+def prepare_accounts(settings: Settings) -> None:
+    """What an API does before its server processes start: it names what is wrong with a file, and
+    imports a large one. Raises SettingsError."""
+    check_demo(settings)
+    path, _ = _file(settings)
+    if path is None or not importing.is_large(path):
+        checked_accounts(settings)
+        return
+    redis = connect(settings.require_redis(), timeout=1.0, retries=1)
+    with suppress(RedisError):
+        # Each server process tries again.
+        file, keys = stamp(path), Keys(settings.key_prefix)
+        if standing(redis, keys, file) is Standing.NEW:
+            importing.import_apart(settings, path, demo=settings.accounts is None)
+
+
+def checked_accounts(settings: Settings) -> Accounts | None:
+    """The accounts of the file; None without one: then the API serves those in Redis. Raises
+    SettingsError."""
+    check_demo(settings)
+    path, demo = _file(settings)
+    return read_accounts(path) if path is not None or demo else None

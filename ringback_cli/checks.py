@@ -266,7 +266,7 @@ def accounts_checks(current: Accounts, file: Accounts | None, is_demo: bool) -> 
     if file is not None and file != current:
         yield warning(
             "accounts file",
-            "the file and Redis differ, and an API that starts replaces the accounts in Redis",
+            "the file and Redis differ. An API that starts imports the file only if it is newer",
             "Run `ringback accounts import` with the file, or change the file.",
         )
     if not current.routes:

@@ -1,9 +1,7 @@
 """Completes names and ids for the shell, which waits for the answer at most a moment."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Any
 
 import click
 
@@ -38,15 +36,23 @@ def _ids(session: Session, key: str) -> Iterator[str]:
     return islice(ids, _LOOKED_AT)
 
 
-def _accounts(table: str, field: str) -> Completer:
-    """Completes one field of a table of the accounts."""
+def _accounts(table: str) -> Completer:
+    """Completes the names of a table of the accounts."""
 
-    def read(session: Session) -> list[str]:
-        # The document as it is: to load the accounts takes longer than a shell should wait.
-        document: Any = session.redis.hget(session.keys.accounts, "document")
-        return [row[field] for row in json.loads(document)[table]]
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+        return _offering(lambda session: _names(session, table, begun))(context, parameter, begun)
 
-    return _offering(read)
+    return complete
+
+
+def _names(session: Session, table: str, begun: str) -> Iterator[str]:
+    """The names of rows. Redis chooses them: to read all takes longer than a shell should wait."""
+    # An extended number has a *.
+    plain = "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in begun)
+    found = session.redis.hscan_iter(
+        session.keys.account_rows, match=f"{table} {plain}*", count=_LOOKED_AT
+    )
+    return (name.decode().partition(" ")[2] for name, _ in found)
 
 
 live_calls = _offering(lambda session: _ids(session, session.keys.calls))
@@ -54,7 +60,7 @@ calls = _offering(
     lambda session: chain(_ids(session, session.keys.calls), _ids(session, session.keys.records))
 )
 switches = _offering(lambda session: session.switches.names())
-extensions = _accounts("extensions", "number")
-users = _accounts("users", "id")
-organizations = _accounts("organizations", "number")
-apps = _accounts("apps", "id")
+extensions = _accounts("extensions")
+users = _accounts("users")
+organizations = _accounts("organizations")
+apps = _accounts("apps")

@@ -12,6 +12,7 @@ import gevent
 from gevent.event import AsyncResult
 from redis.exceptions import RedisError, ResponseError
 
+from app.accounts.files import Standing, stamp, standing
 from app.accounts.model import Accounts
 from app.accounts.store import read_accounts
 from app.calls.model import job_uuid
@@ -160,7 +161,9 @@ def _accounts(session: Session) -> Iterator[Check]:
     if session.settings.accounts is not None:
         # The check of the settings names the error.
         with suppress(SettingsError):
-            file = read_accounts(session.settings.accounts)
+            stamped = stamp(session.settings.accounts)
+            if standing(session.redis, session.keys, stamped) is not Standing.SAME:
+                file = read_accounts(session.settings.accounts)
     is_demo = session.redis.hget(session.keys.accounts, "demo") == b"1"
     yield from checks.accounts_checks(session.accounts, file, is_demo)
 

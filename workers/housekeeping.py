@@ -21,11 +21,10 @@ log = logging.getLogger(__name__)
 _LOOK, _RECORDINGS = 20.0, 3_600.0
 
 
-def keep_house(settings: Settings) -> None:
+def keep_house(settings: Settings, accounts: AccountStore) -> None:
     """Run until the process ends. An error of Redis or of the files is logged, and tried again."""
     redis = connect(settings.require_redis(), connections=2)
     keys = Keys(settings.key_prefix)
-    accounts = AccountStore(redis, keys, max_age=_LOOK)
     files = RecordingFiles(settings.recordings, settings.recordings_root)
     looked = -_RECORDINGS
     while True:

@@ -26,9 +26,10 @@ from gunicorn.http import message as http_message
 from gunicorn.workers.ggevent import GeventWorker
 
 from app import create_app
+from app.accounts.store import AccountStore
 from app.errors import ApiError, api_error, http_error
 from app.health.parts import OtherListeners, impatient_store, listener_parts, worker_parts
-from app.services import checked_accounts
+from app.services import prepare_accounts
 from app.settings import Settings, SettingsError, parse_networks
 from app.store.client import connect
 from app.store.format import check_at_start
@@ -198,7 +199,9 @@ class _Gunicorn(BaseApplication):  # type: ignore[misc]
             side_page.tell_beside(self._settings, self._side)
         _keep_loaded()
         gevent.spawn(counting.keep_written)
-        gevent.spawn(keep_house, self._settings)
+        accounts = app.extensions[EXTENSION][AccountStore]
+        gevent.spawn(accounts.keep_current)
+        gevent.spawn(keep_house, self._settings, accounts)
         return app
 
 
@@ -207,7 +210,7 @@ def run_api(settings: Settings) -> None:
     # It reads the URL, and the files that the URL names, and opens no connection.
     connect(settings.require_redis())
     # The master checks the file too, or each server process would fail by itself.
-    checked_accounts(settings)
+    prepare_accounts(settings)
     tracing.check(settings)
     # gunicorn's own answer to a request that it refuses is a page in HTML.
     util.write_error = _write_error
@@ -289,6 +292,8 @@ def run_worker(settings: Settings) -> None:
     following.begin()
     pool.start()
     follows = gevent.spawn(following.run)
+    # What is about to be dialled waits for no rows of the accounts.
+    looks = gevent.spawn(runtime.accounts.keep_current)
 
     def stop() -> None:
         for runner in queues:
@@ -307,6 +312,7 @@ def run_worker(settings: Settings) -> None:
     reporting.kill()
     # What is under way may still need a switch that was added a moment ago.
     follows.kill()
+    looks.kill()
     pool.stop()
 
 

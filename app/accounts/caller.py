@@ -130,7 +130,9 @@ class Caller:
 
     def extensions(self, user: User | None = None) -> Iterator[Extension]:
         """All extensions that the user owns, or any user that the app may act for."""
-        every = self.accounts.extensions.values()
+        own = self.organization
+        number = own.number if own is not None else user.organization if user is not None else None
+        every = self.accounts.extensions_in(number)
         return (extension for extension in every if self._may_use(extension, user))
 
     def _may_use(self, extension: Extension, user: User | None) -> bool:
@@ -156,9 +158,12 @@ class Caller:
     def supervised(self) -> list[str]:
         """The extensions of others that the app supervises."""
         named = rights.patterns(self.app, self.accounts)
-        return (
-            [n for n in self.accounts.extensions if rights.is_supervised(named, n)] if named else []
-        )
+        if not named:
+            return []
+        # This alone is quick for 100,000 extensions.
+        begun = tuple(pattern.removesuffix("*") for pattern in named)
+        known = [number for number in self.accounts.extensions if number.startswith(begun)]
+        return [number for number in known if rights.is_supervised(named, number)]
 
     def lacks_right(self, call: Call, message: str) -> ApiError:
         """The error for an action that needs a right to the call that the app lacks, or the scope

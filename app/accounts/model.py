@@ -1,7 +1,7 @@
 """Accounts as plain values, with their look-ups."""
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -258,16 +258,16 @@ class Suspension:
 
 @dataclass(frozen=True)
 class Accounts:
-    organizations: dict[str, Organization] = field(default_factory=dict)
-    users: dict[str, User] = field(default_factory=dict)
-    extensions: dict[str, Extension] = field(default_factory=dict)
-    apps: dict[str, App] = field(default_factory=dict)
+    organizations: Mapping[str, Organization] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
+    extensions: Mapping[str, Extension] = field(default_factory=dict)
+    apps: Mapping[str, App] = field(default_factory=dict)
     routes: tuple[Route, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     rates: dict[str, PriceOf] = field(default_factory=dict)
     # The apps by the hash of their tokens, and the apps that may request tokens, by client id.
-    tokens: dict[str, App] = field(default_factory=dict)
-    clients: dict[str, App] = field(default_factory=dict)
+    tokens: Mapping[str, App] = field(default_factory=dict)
+    clients: Mapping[str, App] = field(default_factory=dict)
     # The conferences by extension and number.
     conferences: dict[tuple[str, str], Conference] = field(default_factory=dict)
     policies: dict[str, Policy] = field(default_factory=dict)
@@ -337,8 +337,13 @@ class Accounts:
             return self.organizations[self.users[app.user or ""].organization]
         return self.organizations[app.organization or ""] if app.organization else None
 
-    def extensions_of(self, user: User) -> list[Extension]:
-        return [e for e in self.extensions.values() if e.owner == user.id]
+    def extensions_in(self, organization: str | None) -> Iterator[Extension]:
+        """The extensions of the organization with this number; all for None."""
+        # Of 100,000 extensions only the organization's are read.
+        own = "" if organization is None else f"{organization}*"
+        for number in [n for n in self.extensions if n.startswith(own)]:
+            if (extension := self.extensions.get(number)) is not None:
+                yield extension
 
     def gateways_to(self, number: str) -> tuple[str, ...]:
         """The gateways of the longest prefix that matches without ``+``; empty if none does."""

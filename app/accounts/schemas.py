@@ -332,6 +332,8 @@ class AccountsSchema(Schema):
     policies = fields.List(fields.Nested(PolicySchema), load_default=list)
     rates = fields.List(fields.Nested(PriceSchema), load_default=list)
     prompts = fields.List(fields.Nested(PromptSchema), load_default=list)
+    # Says which of two files is newer (app.accounts.files).
+    version = fields.Integer(strict=True, validate=Range(0, 10**15 - 1))
 
     def __init__(self, *, demo: bool = False) -> None:
         super().__init__()
@@ -423,14 +425,20 @@ class AccountsSchema(Schema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> Accounts:
+        data.pop("version", None)
         return Accounts.of(**data)
+
+
+def row_schemas() -> dict[str, Any]:
+    """The schemas of rows, by kind."""
+    tables: dict[str, Any] = AccountsSchema().fields
+    return {kind: table.inner.schema for kind, table in tables.items() if kind != "version"}
 
 
 def without_unknown(document: dict[str, Any]) -> dict[str, Any]:
     """The document without fields that this version does not know: a newer version may have
     written it."""
-    rows: dict[str, Any] = AccountsSchema().fields
-    known = {kind: each.inner.schema.fields for kind, each in rows.items()}
+    known = {kind: schema.fields for kind, schema in row_schemas().items()}
     return {
         kind: [{name: row[name] for name in row if name in known[kind]} for row in document[kind]]
         for kind in document

@@ -1,5 +1,4 @@
-"""Accounts: a process reads them from the file at start, stores them in Redis, and looks them up
-in memory."""
+"""Accounts: a process reads them from the file or from Redis, and looks them up in memory."""
 
 import json
 import logging
@@ -7,19 +6,21 @@ import math
 import re
 import threading
 import time
-import tomllib
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import tomli
 from marshmallow import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.accounts import caps
-from app.accounts.credential_schemas import moment_text
-from app.accounts.model import Accounts, App
+from app.accounts import caps, rows
+from app.accounts.model import Accounts
+from app.accounts.rows import AccountRows
 from app.accounts.schemas import AccountsSchema, without_unknown
 from app.accounts.suspension import Suspensions, is_lost, parsed
 from app.settings import SettingsError
@@ -31,6 +32,16 @@ log = logging.getLogger(__name__)
 
 # A key that TOML needs no quotes for.
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+# The fields of the state of the rows, and those of the file and the time of the last change.
+_STATE = ("rows", "states", "base")
+FILE_FIELDS = ("digest", "file_version", "at")
+# The rows that are read at once, and how often all rows are read anew because others change them.
+_PART = 1000
+_ATTEMPTS = 5
+# The rows that are applied at once: some milliseconds.
+_APPLIED = 4000
+# Seconds between two looks of a process that nobody asks.
+_LOOK = 0.5
 
 
 def read_accounts(path: Path | None) -> Accounts:
@@ -39,13 +50,13 @@ def read_accounts(path: Path | None) -> Accounts:
     Raises SettingsError; its text names the bad line or keys.
     """
     if path is None:
-        demo = tomllib.loads(files("app.accounts").joinpath("demo.toml").read_text())
+        demo = tomli.loads(files("app.accounts").joinpath("demo.toml").read_text())
         return _load(demo, "the demo accounts", demo=True)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomli.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"RINGBACK_ACCOUNTS: {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"RINGBACK_ACCOUNTS: {path}: {error}.") from error
     except RecursionError:
         raise SettingsError(
@@ -80,23 +91,44 @@ def _lines(messages: Any, path: str = "") -> list[str]:
 
 
 class AccountStore:
-    """The accounts in Redis: one document and its version, so that all processes see a change."""
+    """The accounts in Redis as a process holds them. It reads what has changed since it looked.
 
-    def __init__(self, redis: Redis, keys: Keys, *, max_age: float = 0.0) -> None:
-        """``max_age`` is the seconds after which this process sees a change at the latest."""
-        self._redis = redis
-        self._key = keys.accounts
-        self._pacer = Pacer(redis, keys)
+    Redis has a state of the rows: a hash of all rows (``base``) and, after it, the rows of the last
+    changes. app.accounts.changes writes both.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        max_age: float = 0.0,
+        kinds: Collection[str] = tuple(rows.KEYS),
+    ) -> None:
+        """``max_age`` is the seconds after which this process sees a change at the latest. With
+        fewer ``kinds`` it holds those alone, and never writes."""
+        self.redis = redis
+        self.keys = keys
+        self.pacer = Pacer(redis, keys)
+        self._kinds = kinds
         self._max_age = max_age
         # When Redis was last asked, and had answered, in seconds of the monotonic clock.
         self._asked = self._answered = -math.inf
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._version: bytes | None = None
+        self._rows = AccountRows.none()
+        # The state of these rows; "" before the first look.
+        self._state = ""
+        self.demo = False
+        # Of which file the accounts are, and when they changed last, as Redis has it.
+        self.file: dict[str, str] = {}
         self._accounts = Accounts()
-        self._demo = False
+        # The rows after a large change that is about to come: from and to which state.
+        self._ahead: tuple[str, str, AccountRows] | None = None
+        # The state that is read ahead.
+        self._coming = ""
         # The suspended organizations and disabled apps, as Redis has them.
         self._suspensions = Suspensions(redis, keys)
-        self._suspended_key = keys.suspended
         self._suspended: dict[str, str] = {}
 
     def replace(self, accounts: Accounts, *, demo: bool = False) -> bool:
@@ -105,51 +137,23 @@ class AccountStore:
 
         Raises SettingsError if the demo accounts would replace others.
         """
-        # This process keeps its accounts if Redis comes back empty.
-        self._accounts = replace(accounts, suspended=self._accounts.suspended)
-        was: Any = self._redis.hmget(self._key, "demo", "document")
-        if demo and was[0] == b"0":
-            raise SettingsError(
-                "RINGBACK_ACCOUNTS is not set, and the accounts in Redis are not the demo's: set "
-                "RINGBACK_ACCOUNTS to the accounts file."
-            )
-        self._demo = demo
-        self._write()
-        return was[1] is not None and was[1].decode() != self._document()
+        from app.accounts.changes import Change, change
 
-    def _document(self) -> str:
-        accounts = self._accounts
-        document = {
-            "organizations": [_without_none(asdict(o)) for o in accounts.organizations.values()],
-            "users": [_without_none(asdict(u)) for u in accounts.users.values()],
-            "extensions": [_without_none(asdict(e)) for e in accounts.extensions.values()],
-            "apps": [_app_row(app) for app in accounts.apps.values()],
-            "routes": [asdict(r) for r in accounts.routes],
-            "conferences": [_without_none(asdict(c)) for c in accounts.conferences.values()],
-            "rates": [asdict(r) for r in accounts.rates.values()],
-            "gateways": [_without_none(asdict(g)) for g in accounts.gateways],
-            "policies": [_without_none(asdict(p)) for p in accounts.policies.values()],
-            "prompts": [_without_none(asdict(p)) for p in accounts.prompts.values()],
-        }
-        return json.dumps(document)
-
-    def _write(self, *, only_missing: bool = False) -> None:
-        accounts = self._accounts
-        wrote = self._pacer.set_limits(
-            _limits(accounts),
-            self._document(),
-            caps=_caps(accounts),
-            demo=self._demo,
-            only_missing=only_missing,
-        )
-        if only_missing and wrote and caps.are_counted(accounts):
-            log.error("Redis came back empty: the counts of all caps begin anew")
-            counting.counts_lost()
+        return change(self, rows.texts_of(accounts), Change("import_accounts", demo=demo)).others
 
     @property
     def known(self) -> Accounts:
         """The accounts that this process has read last, without a look at Redis."""
         return self._accounts
+
+    @property
+    def known_rows(self) -> AccountRows:
+        return self._rows
+
+    @property
+    def state(self) -> str:
+        """The state of the rows that this process has read last."""
+        return self._state
 
     def latest(self, *, fresh: bool = False) -> Accounts:
         """The accounts in Redis, or while Redis is unavailable those that it had last."""
@@ -176,6 +180,12 @@ class AccountStore:
                 return self._accounts
             return self._ask()
 
+    def keep_current(self) -> None:
+        """Look for changes until the process ends, also while nobody asks."""
+        while True:
+            time.sleep(_LOOK)
+            self.latest()
+
     def _ask(self) -> Accounts:
         asked = time.monotonic()
         try:
@@ -185,45 +195,178 @@ class AccountStore:
         return self._accounts
 
     def _look(self) -> None:
-        version: Any = self._redis.hget(self._key, "version")
-        if version is None and self._accounts.apps:
+        version: Any = self.redis.hget(self.keys.accounts, "version")
+        if version is None and self._rows.tables["apps"] and len(self._kinds) == len(rows.KEYS):
             log.warning("Redis came back empty: write the accounts and the limits of calls again")
             if self._suspended:
                 # First, so that no process sees these accounts without what is suspended.
                 self._suspensions.restore(self._suspended)
-            self._write(only_missing=True)
+            self._restore()
         if version is None or version != self._version:
-            # No transaction: a Redis that is full refuses one. What is read after the version may
-            # be newer, and is read again then.
-            with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hmget(self._key, "version", "document", "demo")
-                pipe.hgetall(self._suspended_key)
-                found, suspended = pipe.execute()
-            if found[1] is not None:
-                self._read(found[1])
-                self._demo = found[2] == b"1"
-            self._suspend({name.decode(): text.decode() for name, text in suspended.items()})
-            self._version = found[0]
+            self.read()
 
-    def _suspend(self, found: dict[str, str]) -> None:
+    def _restore(self) -> None:
+        from app.accounts.changes import restore
+
+        if restore(self) and caps.are_counted(self._accounts):
+            log.error("Redis came back empty: the counts of all caps begin anew")
+            counting.counts_lost()
+
+    def read(self) -> None:
+        """Read what has changed, whatever the version."""
+        # No transaction: a Redis that is full refuses one. What is read after the version may be
+        # newer, and is read again then.
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(
+                self.keys.accounts, "version", "demo", "document", "next", *_STATE, *FILE_FIELDS
+            )
+            pipe.hgetall(self.keys.suspended)
+            found, suspended = pipe.execute()
+        version, demo, document, coming, *more = found
+        state, file = more[: len(_STATE)], more[len(_STATE) :]
+        accounts = self._accounts
+        if document is not None:
+            # A version before this one wrote it.
+            accounts = self._read_document(document)
+            self._state = ""
+        elif state[0] is not None and self._follow(_State.of(state)):
+            accounts = self._rows.accounts
+        if version is not None:
+            self.demo = demo == b"1"
+            known = zip(FILE_FIELDS, file, strict=True)
+            self.file = {name: text.decode() for name, text in known if text is not None}
+        self._suspend(accounts, {name.decode(): text.decode() for name, text in suspended.items()})
+        self._version = version
+        if coming is not None and (name := coming.decode()) != self._coming:
+            self._coming = name
+            threading.Thread(target=self._read_ahead, args=(name,), daemon=True).start()
+
+    def _follow(self, found: "_State") -> bool:
+        """Bring the rows to a state. Returns whether they had another."""
+        if found.rows == self._state:
+            return False
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[:2] == (self._state, found.rows):
+            self._rows, self._state = ahead[2], found.rows
+            return True
+        changes = self._changes(found.since(self._state))
+        if changes is None:
+            self._read_all()
+            return True
+        for each in changes:
+            self._rows = _changed(self._rows, each)
+        self._state = found.rows
+        return True
+
+    def _changes(self, names: Sequence[str] | None) -> list[dict[str, bytes]] | None:
+        """The rows of changes; None if one of them is no longer there."""
+        if names is None:
+            return None
+        found = []
+        for name in names:
+            each = self._change(name)
+            if each is None:
+                return None
+            found.append(each)
+        return found
+
+    def _change(self, name: str) -> dict[str, bytes] | None:
+        found = self._scan(self.keys.account_changes(name))
+        # Every change has a row without a name, so that one that has expired is not taken for one
+        # that changes nothing.
+        return found if found.pop("", None) is not None else None
+
+    def _read_ahead(self, name: str) -> None:
+        """Read the rows of a large change before it counts: then no request waits for them."""
+        with suppress(RedisError):
+            state, held, found = self._state, self._rows, self._change(name)
+            if found is not None:
+                self._ahead = (state, name, _changed(held, found))
+
+    def _read_all(self) -> None:
+        """Read all rows, while others may change them."""
+        for _ in range(_ATTEMPTS):
+            before = _State.of(self.redis.hmget(self.keys.accounts, *_STATE))
+            known = _changed(AccountRows.none(), self._scan(self.keys.account_rows))
+            # A row of a later state may be among them, so all changes since are applied.
+            after = _State.of(self.redis.hmget(self.keys.accounts, *_STATE))
+            changes = self._changes(after.since(before.base))
+            if changes is not None:
+                for each in changes:
+                    known = _changed(known, each)
+                self._rows, self._state = known, after.rows
+                return
+        raise RedisError("the accounts change all the time")
+
+    def _scan(self, key: str) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        matches = [None] if len(self._kinds) == len(rows.KEYS) else [f"{k} *" for k in self._kinds]
+        for match in matches:
+            for name, text in self.redis.hscan_iter(key, match=match, count=_PART):
+                found[name.decode()] = text
+        if matches != [None] and self.redis.hexists(key, ""):
+            found[""] = b""
+        return found
+
+    def wrote(self, known: AccountRows, state: str, *, demo: bool, file: Mapping[str, str]) -> None:
+        """Take over what this process has written."""
+        self._rows, self._state, self.demo = known, state, demo
+        self.file |= file
+        self._accounts = replace(known.accounts, suspended=self._accounts.suspended)
+        # What was suspended meanwhile is read at the next look.
+        self._version = None
+
+    def _suspend(self, accounts: Accounts, found: dict[str, str]) -> None:
         if is_lost(self._suspended, found):
             self._suspensions.restore(self._suspended)
         else:
             self._suspended = found
-        self._accounts = replace(self._accounts, suspended=parsed(self._suspended))
+        self._accounts = replace(accounts, suspended=parsed(self._suspended))
 
-    def _read(self, document: bytes) -> None:
+    def _read_document(self, document: bytes) -> Accounts:
         known = without_unknown(json.loads(document))
         try:
             # The writer has already allowed or refused the demo's tokens.
-            found: Accounts = AccountsSchema(demo=True).load(known)
-            self._accounts = replace(found, suspended=self._accounts.suspended)
+            accounts: Accounts = AccountsSchema(demo=True).load(known)
         except ValidationError as error:
-            # A newer Ringback wrote them, in a rolling update.
             log.error("the accounts in Redis cannot be read, keep the previous ones: %s", error)
+            return self._accounts
+        self._rows = AccountRows.none().changed(rows.texts_of(accounts))
+        return self._rows.accounts
 
 
-def _limits(accounts: Accounts) -> dict[str, Limit]:
+def _changed(held: AccountRows, differences: Mapping[str, bytes]) -> AccountRows:
+    """The rows after a change of any size. Other greenlets run in between."""
+    names = list(differences)
+    for first in range(0, len(names), _APPLIED):
+        if first:
+            time.sleep(0)
+        held = held.changed({name: differences[name] for name in names[first : first + _APPLIED]})
+    return held
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The state of the rows in Redis: its name, the names of the last states up to it, in order,
+    and the state that the hash of all rows has at least."""
+
+    rows: str
+    states: tuple[str, ...]
+    base: str
+
+    @classmethod
+    def of(cls, found: Any) -> "_State":
+        name, states, base = (b"" if each is None else each for each in found)
+        return cls(name.decode(), tuple(states.decode().split()), base.decode())
+
+    def since(self, state: str) -> tuple[str, ...] | None:
+        """The changes that lead from ``state`` to this one; None if they are not known."""
+        if state not in self.states:
+            return None
+        return self.states[self.states.index(state) + 1 :]
+
+
+def limits_of(accounts: Accounts) -> dict[str, Limit]:
     """The limits by kind and name (app.store.pace)."""
     return {
         **{
@@ -239,33 +382,10 @@ def _limits(accounts: Accounts) -> dict[str, Limit]:
     }
 
 
-def _caps(accounts: Accounts) -> dict[str, dict[str, int | str]]:
+def caps_of(accounts: Accounts) -> dict[str, dict[str, int | str]]:
     """The caps that workers and listeners look at, by holder."""
     found = {
         name: {cap: value for cap in caps.LOOKED_AT if (value := getattr(of, cap)) is not None}
         for name, of in caps.all_holders(accounts)
     }
     return {name: known for name, known in found.items() if known}
-
-
-def _without_none(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if value is not None}
-
-
-def _app_row(app: App) -> dict[str, Any]:
-    """The app as the accounts file has it. A field that it does not use is left out: an older
-    Ringback may read this in a rolling update."""
-    row = _without_none(asdict(app))
-    if app.expires is not None:
-        row["expires"] = moment_text(app.expires)
-    for name, of in (("tokens", "token"), ("client_secrets", "client_secret")):
-        row[name] = [
-            {f"{of}_sha256": each.sha256}
-            | {
-                when: moment_text(at)
-                for when in ("not_before", "expires")
-                if (at := getattr(each, when)) is not None
-            }
-            for each in getattr(app, name)
-        ]
-    return {name: value for name, value in row.items() if value != [] and value != ()}

@@ -187,7 +187,7 @@ class PhoneCalls:
             raise api_error("service_unavailable", cause="full", retry_after=10)
         if room is not Room.FAIR:
             return
-        numbers = [each.number for each in accounts.organizations.values()]
+        numbers = list(accounts.organizations)
         if self._reserve.is_beyond_share(organization.number, numbers):
             holder = f"organization:{organization.id}"
             counting.cap_refused(holder, "memory")

@@ -118,11 +118,30 @@ class Eraser:
         # What these become is looked at after they are empty.
         report.found["messages"] += self._outbox()
         report.found["messages"] += self._waiting_messages()
-        document = self._redis.hget(keys.accounts, "document")
-        report.accounts = document is not None and self._person.hides(document.decode())
+        report.accounts = self._is_in_accounts()
         # The entries of calls that have ended meanwhile too.
         report.found["changes"] += self._changes()
         return report
+
+    def _is_in_accounts(self) -> bool:
+        """Whether the accounts hold the person. What would undo a change and holds the person is
+        deleted: that change can be undone no more."""
+        keys = self._keys
+        for key in (keys.account_undo(""), keys.account_changes("")):
+            for name in self._redis.scan_iter(match=f"{_plain(key)}*", count=1000):
+                # A change that is not merged yet has no end. Its rows are needed.
+                if self._write and self._redis.ttl(name) != -1 and self._hides(name):
+                    self._redis.unlink(name)
+        document = self._redis.hget(keys.accounts, "document")
+        found = document is not None and self._person.hides(document.decode())
+        return found or self._hides(keys.account_rows)
+
+    def _hides(self, key: Any) -> bool:
+        """Whether a hash of rows of the accounts holds the person."""
+        return any(
+            self._person.hides(f"{name.decode()} {text.decode()}")
+            for name, text in self._redis.hscan_iter(key, count=1000)
+        )
 
     def _look(self, names: Sequence[bytes]) -> None:
         calls: list[str] = []

@@ -12,6 +12,13 @@ class Keys:
         self.calls = f"{prefix}calls:all"
         self.records = f"{prefix}cdr:all"
         self.accounts = f"{prefix}accounts"
+        self.account_rows = f"{prefix}accounts:rows"
+        self.account_history = f"{prefix}accounts:history"
+        # The accounts files that were imported.
+        self.account_files = f"{prefix}accounts:files"
+        # The lock of a change, and that of an API that imports a large file.
+        self.account_lock = f"{prefix}accounts:change"
+        self.account_import = f"{prefix}accounts:import"
         self.mint = f"{prefix}mint"
         self.suspended = f"{prefix}suspended"
         # The address that sent X-Forwarded-For last and is no proxy of RINGBACK_PROXIES.
@@ -54,6 +61,14 @@ class Keys:
         self.maintenance = f"{prefix}maintenance"
         # The live calls that are to be erased when they have ended.
         self.erasing = f"{prefix}erasing"
+
+    def account_changes(self, state: str) -> str:
+        """The rows of the change that led to this state of the accounts."""
+        return f"{self.prefix}accounts:changes:{state}"
+
+    def account_undo(self, state: str) -> str:
+        """The rows as they were before the change that led to this state."""
+        return f"{self.prefix}accounts:undo:{state}"
 
     def webhook_targets_of(self, app: str) -> str:
         return f"{self.webhook_targets}:{app}"

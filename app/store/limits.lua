@@ -1,33 +1,37 @@
--- Write the accounts with the limits of calls in one step, so that none of the two is there alone.
--- KEYS  1 the accounts   2 the limits   3 the limits that may have room   4 the format number
+-- Write a change of the limits of calls, and with it a change of the accounts, in one step, so that
+-- none of the two is there alone.
+-- KEYS  1 the limits   2 the limits that may have room   3 the format number   4 the accounts
+--       5 the history of the accounts   6 the imported files
 -- ARGV  1 '1' to write only where the limits are missing   2 the mark: a word that no other had
---       3 the accounts' document, '' to leave them   4 whether they are the demo's   5 the format
---       6 the limits but for those of switches, a JSON object of texts
--- Returns whether it wrote.
-local ACCOUNTS, LIMITS, ROOM, FORMAT = unpack(KEYS)
+--       3 the format   4 what changes in the limits, a JSON object of texts, '' to remove one
+--       then, to change the accounts:
+--       5 the state of their rows that the change is made of, '' where Redis has none
+--       6 their new fields, a JSON object of texts   7 the entry of the history, '' for none
+--       8 the most entries that the history keeps   9 the digest of the imported file, '' for none
+-- Returns 1 if it wrote, 0 if the limits are there, -1 if the accounts are in another state.
+local LIMITS, ROOM, FORMAT, ACCOUNTS, HISTORY, FILES = unpack(KEYS)
 if ARGV[1] == '1' and redis.call('HEXISTS', LIMITS, 'mark') == 1 then return 0 end
-local given, changed = cjson.decode(ARGV[6]), {}
-local known = redis.call('HGETALL', LIMITS)
-for place = 1, #known, 2 do
-  local name, text = known[place], known[place + 1]
-  if given[name] == text then
-    given[name] = nil
-  elseif name ~= 'mark' and not given[name] and string.sub(name, 1, 7) ~= 'switch:' then
+if ARGV[5] and (redis.call('HGET', ACCOUNTS, 'rows') or '') ~= ARGV[5] then return -1 end
+for name, text in pairs(cjson.decode(ARGV[4])) do
+  if text == '' then
     redis.call('HDEL', LIMITS, name)
-    changed[#changed + 1] = name
+  else
+    redis.call('HSET', LIMITS, name, text)
   end
-end
-for name, text in pairs(given) do
-  redis.call('HSET', LIMITS, name, text)
-  changed[#changed + 1] = name
-end
--- What is held there may have room now. Nothing is held at a cap (caps:HOLDER).
-for _, name in ipairs(changed) do
+  -- What is held there may have room now. Nothing is held at a cap (caps:HOLDER).
   if string.sub(name, 1, 5) ~= 'caps:' then redis.call('SADD', ROOM, name) end
 end
 redis.call('HSET', LIMITS, 'mark', ARGV[2])
-if ARGV[3] ~= '' then
-  redis.call('HSET', ACCOUNTS, 'document', ARGV[3], 'demo', ARGV[4], 'version', ARGV[2])
+if ARGV[5] then
+  for name, text in pairs(cjson.decode(ARGV[6])) do redis.call('HSET', ACCOUNTS, name, text) end
+  -- A version before this one kept all accounts there.
+  redis.call('HDEL', ACCOUNTS, 'document', 'next')
+  redis.call('HSET', ACCOUNTS, 'version', ARGV[2])
+  if ARGV[7] ~= '' then
+    redis.call('LPUSH', HISTORY, ARGV[7])
+    redis.call('LTRIM', HISTORY, 0, ARGV[8] - 1)
+  end
+  if ARGV[9] ~= '' then redis.call('HSET', FILES, ARGV[9], ARGV[2]) end
 end
-redis.call('SET', FORMAT, ARGV[5], 'NX')
+redis.call('SET', FORMAT, ARGV[3], 'NX')
 return 1

@@ -26,6 +26,8 @@ from app.store.replies import from_reply, pairs
 
 log = logging.getLogger(__name__)
 
+# The limits that are read at once.
+_PART = 1000
 # Microseconds after which to ask again if Redis answered too late.
 _TOO_LATE = 100_000
 # What suspends RQ's workers (rq.suspension). No call is claimed meanwhile.
@@ -129,15 +131,15 @@ class Pacer:
     def set_limits(
         self,
         limits: Mapping[str, Limit],
-        accounts: str = "",
         *,
         caps: Mapping[str, Mapping[str, int | str]] | None = None,
-        demo: bool = False,
         only_missing: bool = False,
-    ) -> bool:
-        """Set the limits of all but switches, by names such as ``organization:3``, and the accounts
-        (a JSON document; "" leaves them as they are), in one step. Returns whether it wrote.
-        ``caps`` are those that workers and listeners look at, by holder.
+        accounts: Sequence[Any] = (),
+    ) -> bool | None:
+        """Set the limits of all but switches, by names such as ``organization:3``, and with them a
+        change of the accounts (the words 5 to 9 of limits.lua), in one step. Returns whether it
+        wrote; None if the accounts have changed since. ``caps`` are those that workers and
+        listeners look at, by holder.
 
         A new mark stands beside the limits. Where a Redis that came back empty has none, no call is
         accepted or claimed; ``only_missing`` writes nothing where it has one.
@@ -145,12 +147,21 @@ class Pacer:
         keys = self._keys
         texts = {name: _text(limit) for name, limit in limits.items() if limit != Limit()}
         texts |= {f"caps:{name}": json.dumps(of) for name, of in (caps or {}).items()}
-        mark = secrets.token_hex(8)
+        # In parts, and only what changes: one script for all limits of 100,000 accounts would keep
+        # Redis from everything else.
+        for found, text in self._redis.hscan_iter(keys.limits, count=_PART):
+            name = found.decode()
+            if texts.get(name) == text.decode():
+                del texts[name]
+            elif name not in texts and name != "mark" and not name.startswith("switch:"):
+                texts[name] = ""
         words: tuple[Any, ...] = (
-            *(4, keys.accounts, keys.limits, keys.room, keys.format),
-            *(int(only_missing), mark, accounts, int(demo), FORMAT, json.dumps(texts)),
+            *(6, keys.limits, keys.room, keys.format),
+            *(keys.accounts, keys.account_history, keys.account_files),
+            *(int(only_missing), secrets.token_hex(8), FORMAT, json.dumps(texts), *accounts),
         )
-        return bool(scripts.run(self._redis, scripts.LIMITS, words))
+        wrote = scripts.run(self._redis, scripts.LIMITS, words)
+        return None if wrote == -1 else bool(wrote)
 
     def set_switch_limit(self, name: str, limit: Limit) -> None:
         """Set the limit of a switch. A switch without one gets no call."""

@@ -6,8 +6,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,13 @@ from app.accounts.model import Level, token_sha256
 from app.accounts.policy import TYPES
 from app.accounts.scopes import AppScope
 from ringback_cli import complete, words
-from ringback_cli.session import Session, as_json, put_json, tell
+from ringback_cli.session import Session, as_json, put_json, tell, who
 
 if TYPE_CHECKING:
+    from app.accounts.changes import Changed, Counts
     from app.accounts.model import Accounts
     from app.accounts.policy import Policy
+    from app.accounts.store import AccountStore
 
 _TABLES = (
     *("organizations", "users", "extensions", "conferences", "apps", "routes", "gateways"),
@@ -33,10 +35,13 @@ _TABLES = (
 _SECRET = (
     *("token_sha256", "client_secret_sha256", "tokens", "client_secrets", "webhook_secret", "pin"),
 )
+# What the history says of a change.
+_WORDS = {"import_accounts": "import", "add_app": "add-app", "rotate_secret": "rotate-secret"}
+_WORDS |= {"drop_secret": "drop-secret"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _AT_START = (
-    "Running APIs use these accounts within 0.1 s. An API that starts replaces them with the file "
-    "of RINGBACK_ACCOUNTS, so change that file too."
+    "Running APIs use these accounts within 0.1 s. An API that starts keeps them, unless the file "
+    "of RINGBACK_ACCOUNTS is newer: change that file too."
 )
 
 _file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
@@ -89,7 +94,7 @@ def check(file: Path, as_json: bool) -> None:
 
 def _rules(accounts: "Accounts", policy: "Policy") -> dict[str, Any]:
     """The entries of a policy that say something, and the accounts that have it."""
-    rows: dict[str, dict[str, Any]] = {
+    rows: dict[str, Mapping[str, Any]] = {
         "organization": accounts.organizations,
         "user": accounts.users,
         "extension": accounts.extensions,
@@ -115,24 +120,79 @@ def _said(value: Any) -> str:
 @_file
 @as_json
 def import_(file: Path, as_json: bool) -> None:
-    """Replace the accounts in Redis with those of a file."""
-    from app.accounts.store import AccountStore
+    """Replace the accounts in Redis with those of a file.
 
-    accounts = _read(file)
+    It writes the rows that differ. All of them count at the same moment.
+    """
+    from app.accounts import importing
+    from app.settings import SettingsError
+
     session = Session.open()
-    before = session.accounts
-    AccountStore(session.redis, session.keys).replace(accounts)
-    changes = _changes(before, accounts)
-    counts = (f"{name} +{n} ~{c} -{g}" for name, (n, c, g) in changes.items() if n or c or g)
-    session.audit("import_accounts", None, ", ".join(counts) or "no change")
-    if as_json:
-        put_json(changes)
-    else:
-        for name, (new, changed, gone) in changes.items():
-            if new or changed or gone:
-                click.echo(f"{name}: {new} new, {changed} changed, {gone} removed")
-        click.echo("Imported.")
+    with _refusing():
+        try:
+            done = importing.import_file(_store(session), file, who())
+        except SettingsError as error:
+            raise _without_variable(error) from error
+    _tell_change(session, "import_accounts", done, as_json)
+    if not as_json:
+        click.echo(f"Imported. The accounts have version {done.version}.")
     tell(_AT_START)
+
+
+@command.command()
+@as_json
+def undo(as_json: bool) -> None:
+    """Take the last change of the accounts back.
+
+    Run it again to go back further. It also brings old secrets back that the change replaced.
+    """
+    from app.accounts import changes
+
+    session = Session.open()
+    with _refusing():
+        past, done = changes.undo(_store(session), who())
+    _tell_change(session, "undo_accounts", done, as_json)
+    if not as_json:
+        click.echo(
+            f"Undid version {past.version}, {_WORDS.get(past.what, past.what)} by {past.by}. "
+            f"The accounts have version {done.version}."
+        )
+    tell(_AT_START)
+
+
+@command.command()
+@as_json
+def history(as_json: bool) -> None:
+    """List the last changes of the accounts: version, time, author, and how many rows changed."""
+    from app.accounts import changes
+    from app.accounts.credential_schemas import moment_text
+
+    session = Session.open()
+    found = list(changes.history(session.redis, session.keys))
+    undone = {past.undoes for past in found if past.undoes}
+    rows = [
+        {
+            "version": past.version,
+            "at": moment_text(int(past.at)),
+            "by": past.by,
+            "what": _WORDS.get(past.what, past.what),
+            "rows": _counted(past.counts),
+            "file": past.file,
+            "undone": past.state in undone,
+        }
+        for past in found
+    ]
+    if as_json:
+        put_json(rows)
+        return
+    from ringback_cli.screen import console, table
+
+    made = table("version", "at", "by", "what", "rows", "file")
+    for row in rows:
+        what = f"{row['what']}, undone" if row["undone"] else row["what"]
+        told = (row["version"], row["at"], row["by"], what, row["rows"], row["file"])
+        made.add_row(*map(str, told))
+    console().print(made)
 
 
 @command.command()
@@ -375,18 +435,60 @@ def _read(file: Path) -> "Accounts":
     try:
         return read_accounts(file)
     except SettingsError as error:
-        raise click.ClickException(str(error).removeprefix("RINGBACK_ACCOUNTS: ")) from error
+        raise _without_variable(error) from error
+
+
+def _without_variable(error: Exception) -> click.ClickException:
+    return click.ClickException(str(error).removeprefix("RINGBACK_ACCOUNTS: "))
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Explain why a change is refused."""
+    from redis.exceptions import LockError
+
+    from app.accounts.changes import ChangeRefused
+
+    try:
+        yield
+    except LockError as error:
+        raise click.ClickException("Another change of the accounts is under way.") from error
+    except ChangeRefused as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _store(session: Session) -> "AccountStore":
+    from app.accounts.store import AccountStore
+
+    return AccountStore(session.redis, session.keys)
+
+
+def _tell_change(session: Session, what: str, done: "Changed", as_json: bool) -> None:
+    session.audit(what, None, _counted(done.counts) or "no change")
+    if as_json:
+        put_json(done.counts | {"version": done.version})
+        return
+    for name, (new, changed, gone) in done.counts.items():
+        if new or changed or gone:
+            click.echo(f"{name}: {new} new, {changed} changed, {gone} removed")
+
+
+def _counted(counts: "Counts") -> str:
+    found = (f"{name} +{n} ~{c} -{g}" for name, (n, c, g) in counts.items() if n or c or g)
+    return ", ".join(found)
 
 
 def _document(session: Session) -> dict[str, Any]:
-    """The document that AccountStore.replace wrote. Raises ClickException if there is none."""
-    text: Any = session.redis.hget(session.keys.accounts, "document")
-    if text is None:
+    """The accounts in Redis as a file has them. Raises ClickException if there are none."""
+    from app.accounts.rows import document_of
+
+    store = _store(session)
+    store.current()
+    if not store.known_rows:
         raise click.ClickException(
             "Redis holds no accounts. Start the API, or run `ringback accounts import FILE`."
         )
-    document: dict[str, Any] = json.loads(text)
-    return document
+    return document_of(store.known_rows.texts)
 
 
 def _without(document: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -404,22 +506,6 @@ def _word(value: Any) -> str:
         if value is None
         else str(value)
     )
-
-
-def _changes(before: "Accounts", after: "Accounts") -> dict[str, tuple[int, int, int]]:
-    """The numbers of new, changed and removed rows by table."""
-    changes = {}
-    for name in _TABLES:
-        old, new = (_by_name(getattr(accounts, name)) for accounts in (before, after))
-        changed = sum(old[key] != new[key] for key in old.keys() & new.keys())
-        changes[name] = len(new.keys() - old.keys()), changed, len(old.keys() - new.keys())
-    return changes
-
-
-def _by_name(rows: Any) -> dict[Any, Any]:
-    if isinstance(rows, dict):
-        return rows
-    return {getattr(row, "prefix", None) or getattr(row, "name", ""): row for row in rows}
 
 
 def _new_secrets(token: bool, client_secret: bool, webhook_secret: bool) -> dict[str, str]:
@@ -450,34 +536,40 @@ def _change(
     """Change the apps in Redis and in the file, if both stay valid. The audit says which secrets an
     app got, and no secret."""
     session = Session.open()
-    with session.redis.lock(f"{session.keys.accounts}:change", timeout=30):
-        _change_locked(session, change, file)
+    with _refusing():
+        _changed(session, change, file, what)
     session.audit(what, app, ", ".join(given))
 
 
-def _change_locked(session: Session, change: Callable[[Any], None], file: Path | None) -> None:
+def _changed(session: Session, change: Callable[[Any], None], file: Path | None, what: str) -> None:
     import tomlkit
     from redis.exceptions import RedisError
 
-    from app.accounts.store import AccountStore
+    from app.accounts import changes, files
+    from app.accounts.rows import texts_of
 
-    document = _document(session)
-    change(document["apps"])
-    accounts = _loaded(document, demo=True)
-    if file is not None:
+    store, stamp = _store(session), None
+    with changes.locked(store):
+        document = _document(session)
+        change(document["apps"])
+        texts = texts_of(_loaded(document, demo=True))
+        if file is not None:
+            try:
+                text = tomlkit.parse(file.read_text(encoding="utf-8"))
+            except (ValueError, OSError) as error:
+                raise click.ClickException(f"{file}: {error}") from error
+            change(text.setdefault("apps", tomlkit.aot()))
+            in_file = texts_of(_loaded(text.unwrap(), demo=False))
+            _write(file, tomlkit.dumps(text))
+            # A file that has more changes than this one has not been imported.
+            stamp = files.stamp(file) if in_file == texts else None
+        store.current()
+        about = changes.Change(what, who(), store.demo, stamp)
         try:
-            text = tomlkit.parse(file.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise click.ClickException(f"{file}: {error}") from error
-        change(text.setdefault("apps", tomlkit.aot()))
-        _loaded(text.unwrap(), demo=False)
-        _write(file, tomlkit.dumps(text))
-    is_demo = session.redis.hget(session.keys.accounts, "demo") == b"1"
-    try:
-        AccountStore(session.redis, session.keys).replace(accounts, demo=is_demo)
-    except RedisError as error:
-        where = f"{file} has the change, but Redis has not: run the command again. " if file else ""
-        raise click.ClickException(f"{where}Redis: {error}") from error
+            changes.change_locked(store, texts, about)
+        except RedisError as error:
+            where = f"{file} has the change, but Redis has not: run the command again. "
+            raise click.ClickException(f"{where if file else ''}Redis: {error}") from error
 
 
 def _loaded(document: dict[str, Any], *, demo: bool) -> "Accounts":
@@ -523,7 +615,7 @@ def _print(
     if file is None:
         lines = "\n".join(f"{name} = {json.dumps(text)}" for name, text in row.items())
         tell(
-            "An API that starts replaces the accounts with the file of RINGBACK_ACCOUNTS. Put this "
-            f"into [[apps]] of that file, or use --file.\n\n{lines}\n"
+            "An API that starts with a newer file of RINGBACK_ACCOUNTS replaces the accounts. Put "
+            f"this into [[apps]] of that file, or use --file.\n\n{lines}\n"
         )
     tell("Store it safely: it is not shown again.")

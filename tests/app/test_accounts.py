@@ -11,6 +11,7 @@ from redis import Redis
 
 from app.accounts.credential_schemas import DEMO_WEBHOOK_SECRET
 from app.accounts.model import ExtensionType
+from app.accounts.rows import document_of, texts_of
 from app.accounts.store import AccountStore, read_accounts
 from app.settings import SettingsError
 from app.store.keys import Keys
@@ -147,8 +148,8 @@ def test_redis_holds_no_token_and_a_change_is_seen(redis: Redis, accounts_file: 
     writer, reader = AccountStore(redis, keys), AccountStore(redis, keys)
     writer.replace(read_accounts(None))
     assert reader.current() == read_accounts(None)
-    document = redis.hget(keys.accounts, "document")
-    assert b"demo-user" in document and b"demo-user-token" not in document
+    row = redis.hget(keys.account_rows, "apps demo-user")
+    assert row is not None and b"token_sha256" in row and b"demo-user-token" not in row
     accounts_file.write_text(GOOD)
     writer.replace(read_accounts(accounts_file))
     assert reader.current().app_of_token("demo-user-token") is None
@@ -215,19 +216,40 @@ def test_requests_that_come_together_all_see_a_change(redis: Redis) -> None:
 def test_what_a_newer_version_wrote_is_read(redis: Redis, accounts_file: Path) -> None:
     """While processes are replaced one by one, the old ones find accounts of the new."""
     keys = Keys()
-    writer, reader = AccountStore(redis, keys), AccountStore(redis, keys)
     accounts_file.write_text(GOOD)
-    writer.replace(accounts := read_accounts(accounts_file))
-    document: Any = json.loads(redis.hget(keys.accounts, "document") or b"")
-    document["planets"] = [{"id": "1"}]
-    document["extensions"][0]["colour"] = "red"
-    redis.hset(keys.accounts, "document", json.dumps(document))
+    AccountStore(redis, keys).replace(accounts := read_accounts(accounts_file))
+    redis.hset(keys.account_rows, "planets 1", "{}")
+    number = "extensions 0003*210"
+    row: Any = json.loads(redis.hget(keys.account_rows, number) or b"")
+    redis.hset(keys.account_rows, number, json.dumps({**row, "colour": "red"}))
+    assert AccountStore(redis, keys).current() == accounts
+    # A row that cannot be understood is as none, and takes no other away.
+    redis.hset(keys.account_rows, number, json.dumps({**row, "type": "hologram"}))
+    found = AccountStore(redis, keys).current()
+    assert found.extensions.get("0003*210") is None and not list(found.extensions.values())
+    assert found.apps == accounts.apps
+
+
+def test_what_the_version_before_wrote_is_read_and_converted(
+    redis: Redis, accounts_file: Path
+) -> None:
+    """It kept one document, and writes it again while its processes run beside ours."""
+    keys = Keys()
+    reader = AccountStore(redis, keys)
+    accounts_file.write_text(GOOD)
+    accounts = read_accounts(accounts_file)
+    document = json.dumps({**document_of(texts_of(accounts)), "planets": [{"id": "1"}]})
+    old = {"document": document, "demo": "0", "version": "0123456789abcdef"}
+    redis.hset(keys.accounts, mapping=old)
     assert reader.current() == accounts
-    # What cannot be understood takes nothing away.
-    document["extensions"][0]["type"] = "hologram"
-    redis.hset(keys.accounts, "document", json.dumps(document))
-    redis.hset(keys.accounts, "version", "another")
-    assert reader.current() == accounts
+    writer = AccountStore(redis, keys)
+    assert not writer.replace(accounts), "Redis had the same"
+    assert redis.hkeys(keys.accounts) and not redis.hexists(keys.accounts, "document")
+    assert reader.current() == AccountStore(redis, keys).current() == accounts
+    redis.hset(keys.accounts, mapping={**old, "document": "{}"})
+    assert not reader.current().apps
+    writer.replace(accounts)
+    assert reader.current() == AccountStore(redis, keys).current() == accounts
 
 
 def test_accounts_are_read_of_a_redis_that_is_full(redis: Redis) -> None:

@@ -319,8 +319,8 @@ def test_an_app_without_a_token_of_its_own(
     access = client.post("/oauth/token", data=form).json["access_token"]
     # An organization's app has no @me; that it is told so says that it was let in.
     assert status_with(client, access) == 400
-    document = redis.hget("ringback:accounts", "document")
-    assert b"crm" in document and b"0123456789abcdef" not in document
+    document = redis.hget("ringback:accounts:rows", "apps crm")
+    assert b"client_secret_sha256" in document and b"0123456789abcdef" not in document
 
 
 @pytest.mark.parametrize(

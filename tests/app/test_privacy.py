@@ -256,7 +256,7 @@ def test_a_user_with_the_extensions(run: Run, redis: Redis) -> None:
     assert [leg.number for leg in found.legs] == ["15500", "0003*erased"]
     texts = everything(redis)
     held = [key for key, words in texts.items() if any("0003*21" in word for word in words)]
-    assert set(held) <= {keys.accounts, keys.limits, keys.hooked}
+    assert set(held) <= {keys.account_rows, keys.limits, keys.hooked}
     assert redis.zscore(keys.user_records("12"), call.id) is None
     assert redis.zscore(keys.organization_records("0003"), call.id) is not None
 

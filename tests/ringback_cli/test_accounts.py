@@ -64,7 +64,7 @@ def test_import_replaces_those_in_redis(
     run: Run, file: Path, current: Callable[[], Accounts]
 ) -> None:
     done = run("import", file)
-    assert done.exit_code == 0 and "An API that starts replaces them" in done.output
+    assert done.exit_code == 0 and "An API that starts keeps them" in done.output
     assert current() == read_accounts(file)
     file.write_text(OWN.replace("Second Desk", "Another Desk"))
     assert json.loads(run("import", file, "--json").stdout)["extensions"] == [0, 1, 0]
