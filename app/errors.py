@@ -237,6 +237,7 @@ COMMON = {
         {
             "busy": "Too many lists and searches of this app wait. Retry later, or ask for less.",
             "full": "Redis is nearly full: no new call is accepted. Calls that exist go on.",
+            "records": "The database of records is unavailable. Calls go on. Retry later.",
         },
     ),
 }

@@ -48,4 +48,5 @@ ALERT = script(
 ONCE = script(lua("commands") + lua("once"))
 QUEUED = script(lua("queued"))
 LIMITS = script(lua("limits"))
+EXPORTED = script(lua("exported"))
 BUCKETS = script(lua("buckets"))
