@@ -1,6 +1,6 @@
 """The databases of records: SQLite and PostgreSQL."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from tests.postgres import Postgres, postgres_running
 
 # All is as old as what the database is to have.
 AT_ONCE = Kept(in_redis=0.0, of_call=0.0, altogether=100 * 86_400.0)
+# What is the same with any database.
+ONE = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +103,3 @@ def restore(redis: Redis, call_id: str, at: float, record: bytes) -> None:
     redis.set(keys.record(call_id), record)
     for holder in (Holder(), Holder(organization_of(known)), Holder(user=known["user"])):
         redis.zadd(holder.index(keys), {call_id: at})
-
-
-Spread = Callable[[], None]

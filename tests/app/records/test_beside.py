@@ -27,7 +27,7 @@ from ringback_cli import checks
 from ringback_cli.checks import Level
 from ringback_cli.main import main
 from tests.app.conftest import ADMINISTRATOR
-from tests.app.records.conftest import AT_ONCE, export, move
+from tests.app.records.conftest import AT_ONCE, ONE, export, move
 from tests.app.test_cdr import cancelled, make
 from tests.app.test_privacy import NO_FILES, NUMBER, OTHER, Accounts, placed
 from tests.deploy.redis_users import users_acl
@@ -91,6 +91,7 @@ def test_a_person_is_erased_from_the_database_too(
         assert view.count(Holder(), ALL) == 3
 
 
+@ONE
 def test_the_exporter_s_user_of_redis(
     redis: Redis, redis_url: str, store: CallStore, archive: Archive
 ) -> None:
@@ -116,6 +117,7 @@ def test_the_exporter_s_user_of_redis(
         redis.execute_command("ACL", "DELUSER", "ringback-records")
 
 
+@ONE
 def test_commands(
     redis: Redis,
     redis_url: str,

@@ -35,4 +35,3 @@ test_a_user_brings_no_records_into_another_organization = (
 )
 test_pages_and_dates = test_cdr.test_pages_and_dates
 test_parameters = test_cdr.test_parameters
-test_what_a_client_asked_is_in_the_record = test_cdr.test_what_a_client_asked_is_in_the_record

@@ -30,7 +30,7 @@ from app.store.calls import CallStore
 from app.store.index import ALL, Span
 from app.store.keys import Keys
 from tests.app.conftest import Ask
-from tests.app.records.conftest import AT_ONCE, export, move
+from tests.app.records.conftest import AT_ONCE, ONE, export, move
 from tests.app.test_cdr import NOTE, cancelled, make, talked
 from tests.app.test_phone_calls import is_error
 
@@ -127,6 +127,7 @@ def test_redis_keeps_what_the_database_does_not_have(
     assert in_redis(redis, changed.id)["disposition"] == 5
 
 
+@ONE
 def test_what_has_just_ended_or_is_young_stays_in_redis(
     store: CallStore, redis: Redis, archive: Archive
 ) -> None:
@@ -153,6 +154,7 @@ def test_what_has_just_ended_or_is_young_stays_in_redis(
     assert CdrStore(redis, store.keys).count(Holder(), ALL) == 2
 
 
+@ONE
 def test_the_database_is_away_and_comes_back(
     store: CallStore, redis: Redis, archive: Archive, exporter: Exporter, kind: str
 ) -> None:
@@ -238,6 +240,7 @@ def test_tables_of_another_version(
         pass
 
 
+@ONE
 def test_a_request_without_the_database(ask: Ask, store: CallStore, redis: Redis) -> None:
     call = make(store, cancelled, store.now() - 1000)
     # Redis has all until the boundary is set.
@@ -252,6 +255,7 @@ def test_a_request_without_the_database(ask: Ask, store: CallStore, redis: Redis
     assert list(ask("GET", "/uapi/cdr/@me", startDate=since).json["entry"]) == [call.id]
 
 
+@ONE
 @pytest.mark.parametrize("url", ["mysql://x:secret@y/z", "sqlite:///relative", "sqlite://", "?"])
 def test_a_url_that_is_none(settings: Settings, url: str) -> None:
     with pytest.raises(SettingsError, match="RINGBACK_RECORDS_URL must be") as caught:
@@ -259,6 +263,7 @@ def test_a_url_that_is_none(settings: Settings, url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@ONE
 def test_without_the_extra(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
@@ -287,8 +292,8 @@ RECORDS = st.lists(
 )
 
 
-@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@ONE
+@hypothesis_settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     made=RECORDS,
     low=st.sampled_from([0.0, 1.0, DAY + 1, 5 * DAY]),
