@@ -240,6 +240,7 @@ COMMON = {
             "busy": "Too many lists and searches of this app wait. Retry later, or ask for less.",
             "full": "Redis is nearly full: no new call is accepted. Calls that exist go on.",
             "maintenance": "Ringback is in maintenance and changes nothing. Retry later.",
+            "records": "The database of records is unavailable. Calls go on. Retry later.",
         },
     ),
 }

@@ -24,6 +24,7 @@ from app.phone_calls.services import PhoneCalls
 from app.presence.services import PresenceService
 from app.recording_files import RecordingFiles
 from app.recordings.services import Recordings
+from app.records.opening import open_archive
 from app.settings import KNOWN, Settings, SettingsError, parse_networks
 from app.store.audit import Entry, Who
 from app.store.calls import CallStore
@@ -70,6 +71,7 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         check_at_start(redis, keys, then, replicas=settings.wait_replicas)
     queue = JobQueue(redis, keys)
     phone_calls = PhoneCalls(settings, calls, queue, Pacer(redis, keys))
+    records = CdrStore(redis, keys, open_archive(settings))
     tokens = Tokens(redis, keys, settings.token_lifetime, calls.now)
     counting.tell_apart(settings.metrics_organizations)
     # Jobs wait in their queue for a worker: the queue is their limit.
@@ -83,11 +85,11 @@ def create_services(settings: Settings, *, of_jobs: bool = False) -> list[Any]:
         PhoneCallEvents(
             calls, parse_networks(settings.webhook_allow or ""), settings.action_timeout
         ),
-        CallReports(settings, CdrStore(redis, keys), calls.now),
+        CallReports(settings, records, calls.now),
         PresenceService(calls),
         PhoneCallActions(settings, phone_calls, calls, queue),
         Recordings(calls, RecordingFiles(settings.recordings, settings.recordings_root)),
-        Console.create(calls, queue, phone_calls),
+        Console.create(calls, queue, phone_calls, records),
         CallStream(calls),
         auditor,
         UnknownProxies(redis, keys),

@@ -87,6 +87,10 @@ class Settings:
     # for good.
     recordings_root: str | None
     recordings_retention: int
+    # The database of records; None: all records are in Redis. Seconds for which Redis keeps those
+    # that the database has.
+    records_url: str | None
+    records_in_redis: int
     # The key of the digests that the audit has in place of erased numbers.
     privacy_key: str | None
     video_codecs: str
@@ -141,7 +145,9 @@ def parse_networks(text: str) -> "tuple[IPv4Network | IPv6Network, ...]":
     return tuple(ip_network(word.strip()) for word in text.split(",") if word.strip())
 
 
-SECRETS = frozenset({"RINGBACK_REDIS_URL", "RINGBACK_SWITCHES", "RINGBACK_PRIVACY_KEY"})
+SECRETS = frozenset(
+    f"RINGBACK_{name}" for name in ("REDIS_URL", "SWITCHES", "PRIVACY_KEY", "RECORDS_URL")
+)
 """The variables that hold passwords. Each may be in a file that a variable of its name with
 ``_FILE`` names."""
 
@@ -223,6 +229,9 @@ def load_settings() -> Settings:
         ),
         recordings_root=_read("RECORDINGS_ROOT", None, _folder),
         recordings_retention=_read("RECORDINGS_RETENTION", 7_776_000, _whole(0)),
+        # app/records/opening.py reads it: an error must not show its password.
+        records_url=_read("RECORDS_URL", None, str),
+        records_in_redis=_read("RECORDS_IN_REDIS", 90_000, _whole(60)),
         privacy_key=_read("PRIVACY_KEY", None, str),
         video_codecs=_read("VIDEO_CODECS", "OPUS,G722,PCMU,PCMA,H264,VP8", _codecs),
         music=_read("MUSIC", "local_stream://moh", _playable),

@@ -1,5 +1,5 @@
-"""Print what requirements.lock is made of: the requirements of the server, of its extra `traces`
-and of the client, one a line. `make lock` hands them to uv."""
+"""Print what requirements.lock is made of: the requirements of the server, of its extras `traces`
+and `records` and of the client, one a line. `make lock` hands them to uv."""
 
 import re
 import tomllib
@@ -16,6 +16,7 @@ def requirements() -> list[str]:
     lines = [
         *setup["options"]["install_requires"].splitlines(),
         *setup["options.extras_require"]["traces"].splitlines(),
+        *setup["options.extras_require"]["records"].splitlines(),
         *client["dependencies"],
     ]
     found = {line.strip() for line in lines if line.strip() and not line.startswith("#")}

@@ -27,7 +27,7 @@ END
 }
 
 # Letters and digits alone: they stand in URLs, and in XML.
-for name in redis redis_api redis_worker redis_listener redis_webhooks esl freeswitch grafana; do
+for name in redis redis_api redis_worker redis_listener redis_webhooks redis_records postgres esl freeswitch grafana; do
     od -An -N24 -tx1 /dev/urandom | tr -d ' \n' | put "${name}_password"
 done
 # Programs beside Ringback cannot log in to Redis until their password stands here.
@@ -36,9 +36,12 @@ for name in redis_poller redis_enqueuer; do
 done
 
 url redis_url "" redis_password
-for name in api worker listener webhooks; do
+for name in api worker listener webhooks records; do
     url "redis_${name}_url" "ringback-$name" "redis_${name}_password"
 done
+put records_url <<END
+postgresql://ringback:$(cat "$folder/postgres_password")@postgres:5432/ringback
+END
 put switches <<END
 main=esl://ringback%40ringback:$(cat "$folder/esl_password")@freeswitch:8021
 END

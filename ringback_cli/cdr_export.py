@@ -14,13 +14,12 @@ from typing import IO, Any
 
 import click
 import orjson
-from redis import Redis
 
 from app.calls import endings
 from app.cdr.resource import asked_by
-from app.cdr.store import CdrStore, Record
+from app.cdr.store import CdrStore
+from app.records.model import Holder, Record
 from app.store.index import Span
-from app.store.keys import Keys
 from app.web.listing import parse_date
 from ringback_cli.spreadsheet import cell
 
@@ -61,18 +60,17 @@ def instant(at: float) -> str:
 
 
 def run_export(
-    redis: Redis, keys: Keys, key: str, times: Span, form: str, output: str, *, legs: bool = False
+    store: CdrStore, holder: Holder, times: Span, form: str, output: str, *, legs: bool = False
 ) -> int:
-    """Write the records of the index ``key`` that were accepted within ``times``, oldest first, to
-    the file ``output`` (``-``: standard output). Returns their number, or with ``legs`` the number
+    """Write the records of the holder that were accepted within ``times``, oldest first, to the
+    file ``output`` (``-``: standard output). Returns their number, or with ``legs`` the number
     of their legs, which get a line each.
 
     The file is there when all is written, or not at all. Raises OSError and errors of Redis.
     """
-    store = CdrStore(redis, keys)
-    total = store.count(key, times)
+    total = store.count(holder, times)
     with opened(output) as file:
-        parts = store.walk(key, times, newest_first=False)
+        parts = store.walk(holder, times, newest_first=False)
         return write(parts, file, form, _teller(total), legs=legs)
 
 

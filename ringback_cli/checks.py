@@ -24,6 +24,8 @@ from ringback_cli.words import age
 
 # Seconds after which a call event should have been taken from the outbox.
 OUTBOX_LIMIT = 15.0
+# Seconds after which the database should have a record.
+EXPORT_LIMIT = 60.0
 # Seconds by which clocks may differ. The times of a call come from Redis and from its switch.
 SWITCH_CLOCK_LIMIT = 1.0
 HERE_CLOCK_LIMIT = 60.0
@@ -242,6 +244,43 @@ def webhooks_check(hooked: int, oldest: float | None) -> Check:
             "Start `ringback webhooks`.",
         )
     return ok("webhooks", f"{hooked} have call events, and no event waits")
+
+
+# Records
+
+
+def records_checks(
+    is_set: bool, version: int | None, error: str | None, waiting: int | None, oldest: float | None
+) -> Iterator[Check]:
+    """Checks of the database of records: whether RINGBACK_RECORDS_URL ``is_set``, the ``version``
+    of its tables or the ``error`` of reading it, how many changes wait for the exporter (None: no
+    exporter has ever run), and the age of the oldest in seconds."""
+    if not is_set:
+        if waiting is not None:
+            yield warning(
+                "database",
+                f"RINGBACK_RECORDS_URL is not set, and {waiting} changes wait for an exporter",
+                "Set it here to the value that the processes have. If there is no database any "
+                "more, delete the stream cdr:unexported.",
+            )
+            return
+        yield skipped("database", "RINGBACK_RECORDS_URL is not set: all records are in Redis")
+        return
+    if error is not None:
+        yield failure("database", error, "Check RINGBACK_RECORDS_URL, and that the server runs.")
+        return
+    if not version or waiting is None:
+        yield failure("database", "nothing was exported yet", "Start `ringback records export`.")
+        return
+    yield ok("database", f"answers, its tables have version {version}")
+    if oldest is not None and oldest > EXPORT_LIMIT:
+        yield failure(
+            "export",
+            f"{waiting} changes wait, the oldest for {age(oldest)}",
+            "Start `ringback records export`, and read its log.",
+        )
+        return
+    yield ok("export", f"{waiting} changes wait")
 
 
 # Accounts

@@ -16,6 +16,8 @@ from app.accounts.files import Standing, stamp, standing
 from app.accounts.model import Accounts
 from app.accounts.store import read_accounts
 from app.calls.model import job_uuid
+from app.records.errors import RecordsUnavailable
+from app.records.opening import open_archive
 from app.services import checked_accounts
 from app.settings import Settings, SettingsError, load_settings
 from app.store.client import connect
@@ -60,6 +62,8 @@ def look() -> Iterator[Found]:
             yield "Redis", check
         for check in _processes(session):
             yield "Processes", check
+        for check in _records(session):
+            yield "Records", check
         for check in _accounts(session):
             yield "Accounts", check
     except SettingsError as error:
@@ -154,6 +158,24 @@ def _processes(session: Session) -> Iterator[Check]:
     first: Any = session.redis.xrange(session.keys.outbox, count=1)
     oldest = now - int(first[0][0].partition(b"-")[0]) / 1000 if first else None
     yield checks.webhooks_check(hooked, oldest)
+
+
+def _records(session: Session) -> Iterator[Check]:
+    keys, redis = session.keys, session.redis
+    waiting: Any = redis.xlen(keys.unexported) if redis.exists(keys.unexported) else None
+    oldest = None
+    if waiting:
+        first: Any = redis.xrange(keys.unexported, count=1)
+        oldest = session.now() - int(first[0][0].partition(b"-")[0]) / 1000 if first else None
+    version, error = None, None
+    try:
+        archive = open_archive(session.settings)
+        if archive is not None:
+            version = archive.version()
+    except (SettingsError, RecordsUnavailable) as found:
+        error = str(found)
+    is_set = bool(session.settings.records_url)
+    yield from checks.records_checks(is_set, version, error, waiting, oldest)
 
 
 def _accounts(session: Session) -> Iterator[Check]:

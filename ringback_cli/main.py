@@ -30,6 +30,7 @@ COMMANDS = {
     "privacy": "Erase a person's number from everything that is kept.",
     "queue": "Show jobs, workers and the calls that wait.",
     "recordings": "List and delete recordings.",
+    "records": "Export records of ended calls into a database.",
     "simulator": "Run a simulated FreeSWITCH with telephones.",
     "switch": "List, add, change, pause, drain and remove switches.",
     "up": "Run all parts of Ringback on this machine.",
@@ -37,11 +38,11 @@ COMMANDS = {
     "worker": "Dial calls, hang them up and act on them.",
 }
 # These run until they are stopped. An error that they do not expect shows its traceback.
-PROCESSES = ("api", "demo", "listener", "simulator", "up", "webhooks", "worker")
+PROCESSES = ("api", "demo", "listener", "records", "simulator", "up", "webhooks", "worker")
 
 
 # These write a log.
-_WITH_LOG = ("api", "listener", "simulator", "webhooks", "worker")
+_WITH_LOG = ("api", "listener", "records", "simulator", "webhooks", "worker")
 
 
 def tell_misspelt() -> None:

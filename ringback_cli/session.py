@@ -184,10 +184,16 @@ def explained(error: Exception) -> click.ClickException | None:
         # It ends the process.
         return None
     from app.errors import ApiError
+    from app.records.errors import RecordsUnavailable
     from app.settings import SettingsError
     from app.store.client import is_unavailable
     from app.store.errors import OutcomeUnknown
 
+    if isinstance(error, RecordsUnavailable):
+        return click.ClickException(
+            f"The database of records is unavailable: {error}. Check that it runs, and check "
+            "RINGBACK_RECORDS_URL. `ringback doctor` checks more."
+        )
     if isinstance(error, ApiError):
         words = (error.message, error.details.get("reason"), f"({error.code})")
         return click.ClickException(" ".join(filter(None, words)))

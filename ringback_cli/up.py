@@ -117,7 +117,8 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
             stack.started.append(
                 f"Redis      RINGBACK_REDIS_URL=$(cat {redis.url_file}) (embedded, keeps nothing)"
             )
-        for names in (("simulator",), ("worker", "listener", "webhooks"), ("api",)):
+        # What ends last, first.
+        for names in (("simulator",), ("worker", "listener", "webhooks", "records"), ("api",)):
             exits.callback(stack.stop, *names)
         _ready("Redis", stack, lambda: _answers(settings))
         if settings.switches is None and not _registered(settings):
@@ -141,6 +142,8 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
         _spawn("api", replace(settings, metrics=metrics), stack)
         for name in ("worker", "listener"):
             _spawn(name, settings, stack)
+        if settings.records_url:
+            _spawn("records", settings, stack, words=("records", "export"))
         delivers = exits.enter_context(_spawned_telling("webhooks", settings, stack))
         stack.settings, stack.url = settings, f"http://{settings.http}"
         _ready("the API", stack, lambda: serves(settings.http_address))
@@ -156,6 +159,8 @@ def running(settings: Settings, ports: "Ports | None" = None) -> Iterator[Stack]
             )
         _ready("the webhooks process", stack, delivers)
         stack.started.append(f"API        {stack.url}")
+        if settings.records_url:
+            stack.started.append("Records    go to the database of RINGBACK_RECORDS_URL")
         stack.started.append(f"Console    {stack.url}/console")
         stack.started.append(f"Metrics    http://{metrics}/metrics, /healthz and /readyz")
         stack.started += made
@@ -295,14 +300,21 @@ def _guarded(stack: Stack) -> Iterator[int]:
         guard.wait()
 
 
-def _spawn(name: str, settings: Settings, stack: Stack, ready: int | None = None) -> None:
-    """Start a part; ``ready`` is a file descriptor that it writes to once it is ready."""
+def _spawn(
+    name: str,
+    settings: Settings,
+    stack: Stack,
+    ready: int | None = None,
+    words: tuple[str, ...] = (),
+) -> None:
+    """Start a part by its name, or by the ``words`` of its command. ``ready`` is a file descriptor
+    that it writes to once it is ready."""
     environ = {**environment(settings), "PROMETHEUS_MULTIPROC_DIR": stack.metrics}
     if ready is not None:
         environ[READY_FD] = str(ready)
     stack.processes[name] = subprocess.Popen(
         # -P: the folder of the command's file is no place to look for packages.
-        [sys.executable, "-P", str(_COMMAND), name],
+        [sys.executable, "-P", str(_COMMAND), *(words or (name,))],
         env=environ,
         stdin=subprocess.DEVNULL,
         process_group=stack.group,

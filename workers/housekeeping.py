@@ -10,6 +10,8 @@ from redis.exceptions import RedisError
 from app.accounts.store import AccountStore
 from app.privacy.erasing import finish
 from app.recording_files import RecordingFiles
+from app.records.errors import RecordsUnavailable
+from app.records.opening import LONG, open_archive
 from app.settings import Settings
 from app.store.audit import Who
 from app.store.client import connect
@@ -25,6 +27,7 @@ def keep_house(settings: Settings, accounts: AccountStore) -> None:
     """Run until the process ends. An error of Redis or of the files is logged, and tried again."""
     redis = connect(settings.require_redis(), connections=2)
     keys = Keys(settings.key_prefix)
+    archive = open_archive(settings, timeout=LONG)
     files = RecordingFiles(settings.recordings, settings.recordings_root)
     looked = -_RECORDINGS
     while True:
@@ -32,9 +35,9 @@ def keep_house(settings: Settings, accounts: AccountStore) -> None:
         try:
             if redis.exists(keys.erasing):
                 who = Who("operator", "@api")
-                if done := finish(redis, keys, accounts.current(), files, who):
+                if done := finish(redis, keys, accounts.current(), files, who, archive):
                     log.info("erased %d calls that have ended", done)
-        except RedisError as error:
+        except (RedisError, RecordsUnavailable) as error:
             log.error("cannot erase calls that have ended: %s", error)
         if settings.recordings_retention and time.monotonic() - looked >= _RECORDINGS:
             looked = time.monotonic()

@@ -29,6 +29,7 @@ from app import create_app
 from app.accounts.store import AccountStore
 from app.errors import ApiError, api_error, http_error
 from app.health.parts import OtherListeners, impatient_store, listener_parts, worker_parts
+from app.records.opening import LONG, open_archive
 from app.services import prepare_accounts
 from app.settings import Settings, SettingsError, parse_networks
 from app.store.client import connect
@@ -340,6 +341,30 @@ def run_webhooks(settings: Settings) -> None:
     tracing.start(settings, "webhooks")
     with telling(settings, "webhooks"):
         _until_signal(delivery.stop, [gevent.spawn(delivery.run)])
+
+
+def run_records_export(settings: Settings, *, once: bool = False) -> None:
+    """Export records into the database of RINGBACK_RECORDS_URL until SIGTERM or SIGINT, or ``once``
+    all that there are. Raises SettingsError, and with ``once`` RecordsUnavailable."""
+    archive = open_archive(settings, timeout=LONG)
+    if archive is None:
+        raise SettingsError(
+            "RINGBACK_RECORDS_URL is not set: give postgresql://USER:PASSWORD@HOST/DATABASE or "
+            "sqlite:////PATH."
+        )
+    # It loads SQLAlchemy, which only the extra `records` brings.
+    from workers.records import Export
+
+    redis = connect(settings.require_redis(), connections=2)
+    keys = Keys(settings.key_prefix)
+    check_at_start(redis, keys)
+    export = Export(settings, redis, keys, archive)
+    if once:
+        export.once()
+        return
+    export.prepare()
+    with telling(settings, "records"):
+        _until_signal(export.stop, [gevent.spawn(export.run)])
 
 
 def run_simulator_process(settings: Settings) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 from app.accounts.caller import OWNER, Caller
 from app.accounts.model import Level
 from app.calls.sight import organization_of
-from app.cdr.store import CdrStore, Record
+from app.cdr.store import CdrStore
 from app.errors import api_error
 from app.number_plans import canonical
 from app.numbers import same
+from app.records.model import Holder, Narrow, Record, metadata_term, number_term
 from app.settings import Settings
 from app.store.index import Span
 from app.web import dates
@@ -52,7 +53,7 @@ class CallReports:
         With None it covers all users that the app may act for. ``query`` is a loaded CdrQuery.
         Raises ApiError.
         """
-        key = self._index(caller, user_name)
+        holder = _holder(caller, user_name)
         # An older record may or may not have expired.
         span = Span(low=self._now() - self._retention).cut(_span(query, self._longest))
         tests = _tests(caller, query)
@@ -64,24 +65,29 @@ class CallReports:
         own = _own(caller, user_name)
         if not tests:
             found = self._store.page(
-                *(key, span, asked.start, asked.count),
+                *(holder, span, asked.start, asked.count),
                 newest_first=asked.newest_first,
                 after=asked.after,
             )
             # Records of a former organization are the oldest ones, unless the user has come back.
-            if own is None or all(map(own, [*found.rows, *self._oldest(key, span)])):
+            if own is None or all(map(own, [*found.rows, *self._oldest(holder, span)])):
                 return found
-        return self._search(key, span, [own, *tests] if own else tests, asked)
+        narrow = _narrow(caller, query)
+        return self._search(holder, span, [own, *tests] if own else tests, asked, narrow)
 
-    def _oldest(self, key: str, span: Span) -> list[Record]:
-        return self._store.page(key, span, 0, 1, newest_first=False).rows
+    def _oldest(self, holder: Holder, span: Span) -> list[Record]:
+        return self._store.page(holder, span, 0, 1, newest_first=False).rows
 
-    def _search(self, key: str, span: Span, tests: list[_Test], asked: Listing) -> Page[Record]:
+    def _search(
+        self, holder: Holder, span: Span, tests: list[_Test], asked: Listing, narrow: Narrow
+    ) -> Page[Record]:
         cursor = asked.cursor
         found: list[Record] = []
         total = cursor.start if cursor is not None else 0
         end = asked.start + asked.count
-        for some in self._store.walk(key, span, newest_first=asked.newest_first, after=asked.after):
+        for some in self._store.walk(
+            *(holder, span), newest_first=asked.newest_first, after=asked.after, narrow=narrow
+        ):
             for record in some:
                 if all(test(record) for test in tests):
                     if asked.start <= total < end:
@@ -93,15 +99,15 @@ class CallReports:
         last = (found[-1]["id"], found[-1]["published"]) if found and total > end else None
         return Page(found, max(total, cursor.total) if cursor is not None else total, last)
 
-    def _index(self, caller: Caller, user_name: str | None) -> str:
-        keys = self._store.keys
-        user = None if user_name is None else caller.user(user_name)
-        if user is not None:
-            return keys.user_records(user.id)
-        if caller.app.level is Level.USER:
-            return keys.user_records(caller.app.user or "")
-        organization = caller.organization
-        return keys.organization_records(organization.number) if organization else keys.records
+
+def _holder(caller: Caller, user_name: str | None) -> Holder:
+    user = None if user_name is None else caller.user(user_name)
+    if user is not None:
+        return Holder(user=user.id)
+    if caller.app.level is Level.USER:
+        return Holder(user=caller.app.user or "")
+    organization = caller.organization
+    return Holder(organization.number) if organization else Holder()
 
 
 def is_search(query: Mapping[str, Any]) -> bool:
@@ -154,12 +160,32 @@ def _saved(record: Record) -> float:
 
 
 def _has_number(caller: Caller, name: str, number: str) -> _Test:
+    wanted = _forms(caller, number)
+    return lambda record: any(same(other) in wanted for other in record[name])
+
+
+def _forms(caller: Caller, number: str) -> set[str]:
+    """The forms that a number may have in a record."""
     organization = caller.organization
     wanted = {same(number), caller.extended(number)}
     # A record may have a number that is none in that country.
     with suppress(ValueError):
         wanted.add(same(canonical(number, organization.country if organization else None)))
-    return lambda record: any(same(other) in wanted for other in record[name])
+    return wanted
+
+
+def _narrow(caller: Caller, query: Mapping[str, Any]) -> Narrow:
+    """What the tests of a query look for, as far as the database of records can tell it."""
+    terms = [
+        frozenset(number_term(name, form) for form in _forms(caller, query[name]))
+        for name in ("source", "destination")
+        if name in query
+    ]
+    terms += [frozenset({metadata_term(name, value)}) for name, value in query[METADATA]]
+    saved = None
+    if "saveStartDate" in query or "saveEndDate" in query:
+        saved = (query.get("saveStartDate", -math.inf), query.get("saveEndDate", math.inf))
+    return Narrow(tuple(terms), query.get("disposition"), query.get("flow"), saved)
 
 
 def _is(name: str, value: int) -> _Test:

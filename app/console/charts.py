@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from app.cdr.store import Record
+from app.records.model import Record
 from app.store.keys import Keys
 from app.web.turns import in_pieces
 

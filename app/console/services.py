@@ -10,7 +10,7 @@ from app.accounts.caller import OWNER, SELF, Caller
 from app.accounts.model import Level
 from app.accounts.scopes import AppScope
 from app.calls.model import Call
-from app.cdr.store import CdrStore, Record
+from app.cdr.store import CdrStore
 from app.console import access, trail
 from app.console.charts import Charts
 from app.console.queues import lines
@@ -19,6 +19,7 @@ from app.console.sessions import Sessions
 from app.errors import api_error
 from app.numbers import is_digits, same, without_punctuation
 from app.phone_calls.services import PhoneCalls
+from app.records.model import Holder, Record
 from app.store.calls import CallStore
 from app.store.index import Span
 from app.store.queue import JobQueue, workers
@@ -49,14 +50,16 @@ class Console:
     switches: SwitchStore
 
     @classmethod
-    def create(cls, store: CallStore, queue: JobQueue, phone_calls: PhoneCalls) -> "Console":
+    def create(
+        cls, store: CallStore, queue: JobQueue, phone_calls: PhoneCalls, records: CdrStore
+    ) -> "Console":
         redis, keys = store.redis, store.keys
         return cls(
             redis,
             store,
             queue,
             phone_calls,
-            CdrStore(redis, keys),
+            records,
             Sessions(redis, keys),
             Charts(redis, keys),
             SwitchStore(redis, keys),
@@ -130,10 +133,15 @@ class Console:
         return in_pieces(calls, make)
 
     def chart(self, caller: Caller, span: str) -> dict[str, Any]:
-        records, live = self._indexes(caller)
+        keys, holder = self.store.keys, _holder(caller)
+        live = keys.calls
+        if holder.user is not None:
+            live = keys.user_calls(holder.user)
+        elif holder.organization is not None:
+            live = keys.organization_calls(holder.organization)
         now = self.store.now()
         # A chart may be some seconds old; ``now`` never is.
-        return self.charts.chart(records, live, span, now) | {"now": now}
+        return self.charts.chart(holder.index(keys), live, span, now) | {"now": now}
 
     def queues(self, caller: Caller) -> dict[str, Any]:
         return {
@@ -173,26 +181,22 @@ class Console:
         return self.phone_calls.page(caller, OWNER, SELF, None, asked).rows
 
     def _ended(self, caller: Caller, text: str) -> list[Record]:
-        key, _ = self._indexes(caller)
         found: list[Record] = []
         looked_at = 0
-        for some in self.records.walk(key, Span(), newest_first=True):
+        for some in self.records.walk(_holder(caller), Span(), newest_first=True):
             found += [r for r in some if _has(text, _words_of_record(r))]
             looked_at += len(some)
             if looked_at >= _ENDED_LOOKED_AT or len(found) >= _FOUND:
                 break
         return found[:_FOUND]
 
-    def _indexes(self, caller: Caller) -> tuple[str, str]:
-        """The indexes of the records and of the live calls that the app may see."""
-        keys, organization = self.store.keys, caller.organization
-        if caller.app.level is Level.USER:
-            user = caller.app.user or ""
-            return keys.user_records(user), keys.user_calls(user)
-        if organization is None:
-            return keys.records, keys.calls
-        number = organization.number
-        return keys.organization_records(number), keys.organization_calls(number)
+
+def _holder(caller: Caller) -> Holder:
+    """Whose records and calls the app may see."""
+    if caller.app.level is Level.USER:
+        return Holder(user=caller.app.user or "")
+    organization = caller.organization
+    return Holder() if organization is None else Holder(organization.number)
 
 
 def _is_inside(caller: Caller) -> bool:

@@ -146,10 +146,13 @@ class RedisGauges(Collector):
             pipe.xrange(keys.outbox, count=1)
             pipe.zrange(keys.webhook_apps, 0, 0, withscores=True)
             pipe.zrange(f"{keys.webhooks}incoming", 0, 0, withscores=True)
-            waiting, overdue, dead, outbox, apps, incoming = pipe.execute()
+            pipe.exists(keys.unexported)
+            pipe.xlen(keys.unexported)
+            waiting, overdue, dead, outbox, apps, incoming, exports, unexported = pipe.execute()
         yield _family(registry.CALLS_WAITING, [((), waiting)])
         yield _family(registry.CALLS_OVERDUE, [((), overdue)])
         yield _family(registry.WEBHOOK_DEAD_LETTERS, [((), dead)])
+        yield _family(registry.RECORDS_UNEXPORTED, [((), unexported)] if exports else [])
         # The oldest events that are no messages yet, and the time when the first message is due.
         since = [int(entry.partition(b"-")[0]) / 1000 for entry, _ in outbox]
         since += [due for _, due in (*apps, *incoming)]

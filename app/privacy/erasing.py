@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from redis import Redis
@@ -30,11 +30,15 @@ from app.privacy.person import Person
 from app.recording_files import RecordingFiles
 from app.store import metadata_index, scripts, writes
 from app.store.audit import Who
+from app.store.index import Place
 from app.store.keys import Keys
 from app.store.reading import CallReader
 from app.store.replies import from_reply, of_its_type, pairs, readable
 from app.store.streams import rewrite, walk
 from app.store.writes import Note
+
+if TYPE_CHECKING:
+    from app.records.archive import Archive
 
 # Keys, or entries of a stream, that are read in one round trip.
 _AT_ONCE = 200
@@ -84,8 +88,10 @@ class Eraser:
         who: Who,
         *,
         write: bool,
+        archive: "Archive | None" = None,
     ) -> None:
-        """``mark`` is the digest for the audit. Without ``write`` nothing changes."""
+        """``mark`` is the digest for the audit. Without ``write`` nothing changes. ``archive`` is
+        the database of records, if there is one."""
         self._redis: Any = redis
         self._keys = keys
         self._reader = CallReader(redis, keys)
@@ -95,6 +101,7 @@ class Eraser:
         self._files = files
         self._who = who
         self._write = write
+        self._archive = archive
         self.report = Report()
         # The calls whose records are counted, and the files of recordings.
         self._seen: set[str] = set()
@@ -104,13 +111,16 @@ class Eraser:
     def run(self, tell: Callable[[int], None] = lambda _: None) -> Report:
         """Erase everything. ``tell`` is told how many keys have been looked at.
 
-        Raises an error of Redis. A run that ends early is carried on by another one.
+        Raises an error of Redis, or RecordsUnavailable. A run that ends early is carried on by
+        another one.
         """
         report, keys = self.report, self._keys
         looked_at = 0
         for some in _parts(self._redis.scan_iter(match=f"{_plain(keys.prefix)}*", count=1000)):
             self._look(some)
             tell(looked_at := looked_at + len(some))
+        # After Redis: an exporter that has read a record before exports it once more.
+        self._archived()
         for key in (keys.audit, keys.audit_calls):
             report.found["audit"] += rewrite(self._redis, key, self._audited, write=self._write)
         done, report.waiting_jobs = jobs.erase(self._redis, keys, self._person, write=self._write)
@@ -250,6 +260,7 @@ class Eraser:
             self.erase_call(call)
         self._timelines([call_id])
         self._records([call_id])
+        self._archived(None if call is None else [(call_id, call.accepted)])
         self._changes(since, call_id)
         keys = self._keys
         for key in (keys.audit, keys.audit_calls):
@@ -282,6 +293,7 @@ class Eraser:
         yield "XADD", keys.timeline(new.id), "NOMKSTREAM", "*", *_flat(note)
         text = orjson.dumps({**cdr.record(new), "saved": now}).decode()
         yield "SET", keys.record(new.id), text, "XX", "KEEPTTL"
+        yield "XADD", keys.unexported, "NOMKSTREAM", "*", "id", new.id
 
     def _remember(self, call_id: str) -> None:
         """Have the call erased when it has ended (:func:`finish`)."""
@@ -343,16 +355,11 @@ class Eraser:
 
     def _records(self, ids: Sequence[str]) -> None:
         texts = self._redis.mget(map(self._keys.record, ids)) if ids else []
-        user = self._person.user
         for call_id, text in zip(ids, texts, strict=True):
             if text is None:
                 continue
-            written = text.decode()
-            if not self._person.hides(written) and not (user and f'"{user}"' in written):
-                continue
             was = orjson.loads(text)
-            new = self._record(was)
-            if new == was or call_id in self.report.live:
+            if (new := self._record_if_held(was)) is None:
                 continue
             self._count_record(call_id)
             self._recordings(_files_of_record(was))
@@ -360,9 +367,34 @@ class Eraser:
                 continue
             with self._redis.pipeline(transaction=False) as pipe:
                 pipe.set(self._keys.record(call_id), orjson.dumps(new), xx=True, keepttl=True)
+                pipe.xadd(self._keys.unexported, {"id": call_id}, nomkstream=True)
                 if new.get("user") != was.get("user"):
                     pipe.zrem(self._keys.user_records(was["user"]), call_id)
                 pipe.execute()
+
+    def _archived(self, places: Sequence[Place] | None = None) -> None:
+        """Erase the person from the database of records, in all records or those at the places."""
+        if self._archive is None:
+            return
+        if self._write:
+            changed: Iterable[Mapping[str, Any]] = (
+                was for was, _ in self._archive.rewrite(self._record_if_held, places)
+            )
+        else:
+            held = self._archive.each() if places is None else self._archive.at(places)
+            changed = (record for record in held if self._record_if_held(record) is not None)
+        for was in changed:
+            self._count_record(was["id"])
+            self._recordings(_files_of_record(was))
+
+    def _record_if_held(self, record: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The record without the person; None if it does not hold the person, or is of a live
+        call."""
+        person, written = self._person, orjson.dumps(record).decode()
+        if not person.hides(written) and not (person.user and f'"{person.user}"' in written):
+            return None
+        new = self._record(record)
+        return None if new == record or record["id"] in self.report.live else new
 
     def _count_record(self, call_id: str) -> None:
         # A change of a call writes its record too.
@@ -528,9 +560,16 @@ class Eraser:
                 self._files.delete(path)
 
 
-def finish(redis: Redis, keys: Keys, accounts: Accounts, files: RecordingFiles, who: Who) -> int:
+def finish(
+    redis: Redis,
+    keys: Keys,
+    accounts: Accounts,
+    files: RecordingFiles,
+    who: Who,
+    archive: "Archive | None" = None,
+) -> int:
     """Erase the calls that were live when their person was erased, and have ended. Returns how many
-    calls were erased. Raises an error of Redis."""
+    calls were erased. Raises an error of Redis, or RecordsUnavailable."""
     waiting: Any = redis.hgetall(keys.erasing)
     done = 0
     for name, text in waiting.items():
@@ -540,7 +579,9 @@ def finish(redis: Redis, keys: Keys, accounts: Accounts, files: RecordingFiles, 
         if call is not None and call.state is not State.ENDED:
             continue
         eraser = Eraser(
-            *(redis, keys, accounts, Person.loads(person), mark, files, who), write=True
+            *(redis, keys, accounts, Person.loads(person), mark, files, who),
+            write=True,
+            archive=archive,
         )
         eraser.finish_call(call_id, call)
         redis.hdel(keys.erasing, name.decode())

@@ -11,6 +11,10 @@ class Keys:
         self.deadlines = f"{prefix}calls:deadline"
         self.calls = f"{prefix}calls:all"
         self.records = f"{prefix}cdr:all"
+        # The records that the database of records does not have as they are now, and the time
+        # before which it may have records that Redis has no longer.
+        self.unexported = f"{prefix}cdr:unexported"
+        self.exported_before = f"{prefix}cdr:exported_before"
         self.accounts = f"{prefix}accounts"
         self.account_rows = f"{prefix}accounts:rows"
         self.account_history = f"{prefix}accounts:history"

@@ -315,8 +315,11 @@ def _record(keys: Keys, old: Call | None, new: Call, now: float) -> Iterator[Com
     until = f"{new.accepted + new.cdr_retention:.0f}"
     text = orjson.dumps({**found, "saved": now}).decode()
     yield "SET", keys.record(new.id), text, "EXAT", until
-    if was_ended:
-        return
+    # `ringback records export` makes the stream, if there is a database of records.
+    kept = str(max(0, int((now - new.cdr_retention) * 1000)))
+    unexported = ("NOMKSTREAM", "MINID", "~", kept, "*", "id", new.id)
+    yield "XADD", keys.unexported, *unexported
+    # An entry of an older record is gone from the indexes if that record has been exported.
     organization = keys.organization_records(new.extension.partition("*")[0])
     gone = str(now - new.cdr_retention)
     for key in (keys.records, organization, keys.user_records(new.user)):

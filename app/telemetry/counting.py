@@ -444,6 +444,30 @@ def delivery(result: str) -> None:
     _deliveries[result].inc()
 
 
+# The exporter of records
+
+
+@_harmless
+def exported(count: int) -> None:
+    registry.RECORDS_EXPORTED.inc(count)
+
+
+@_harmless
+def record_refused() -> None:
+    registry.RECORDS_REFUSED.inc()
+
+
+@_harmless
+def export_failed() -> None:
+    registry.RECORDS_FAILURES.inc()
+
+
+@_harmless
+def exported_all(at: float) -> None:
+    """Note that the database had all records at a time in epoch seconds."""
+    registry.RECORDS_EXPORTED_AT.set(at)
+
+
 # All
 
 

@@ -58,7 +58,9 @@ def _histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...]) -
     return Histogram(of.name, text, labels, registry=REGISTRY, buckets=buckets)
 
 
-def _gauge(name: str, text: str, *labels: str, of_all: Literal["livesum", "livemin"]) -> Gauge:
+def _gauge(
+    name: str, text: str, *labels: str, of_all: Literal["livesum", "livemin", "livemax"]
+) -> Gauge:
     """A gauge; ``of_all`` says how the values of several processes become one."""
     of = _describe(name, "gauge", text, labels)
     return Gauge(of.name, text, labels, registry=REGISTRY, multiprocess_mode=of_all)
@@ -250,6 +252,22 @@ WEBHOOK_DELIVERIES = _counter(
     "result",
 )
 
+# The exporter of records
+
+RECORDS_EXPORTED = _counter(
+    "records_exported_total", "Records that the exporter wrote to the database for the first time"
+)
+RECORDS_REFUSED = _counter("records_refused_total", "Records that the database refused")
+RECORDS_FAILURES = _counter(
+    "records_export_failures_total",
+    "Times that an export failed because Redis or the database was unavailable",
+)
+RECORDS_EXPORTED_AT = _gauge(
+    "records_exported_timestamp_seconds",
+    "When the database last had all records, in epoch seconds",
+    of_all="livemax",
+)
+
 # All
 
 REDIS_ERRORS = _counter(
@@ -294,6 +312,9 @@ SWITCH_EJECTED = _read(
     *("switch", "gateway"),
 )
 WEBHOOK_LAG = _read("webhook_lag_seconds", "How long the first call event that is due has waited")
+RECORDS_UNEXPORTED = _read(
+    "records_unexported", "Changes of records that wait for the exporter, if there is one"
+)
 WEBHOOK_DEAD_LETTERS = _read("webhook_dead_letters", "Call events that were given up")
 REDIS_UP = _read("redis_up", "Whether Redis answered this scrape")
 

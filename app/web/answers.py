@@ -9,6 +9,7 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
 from app.errors import ApiError, api_error, http_error
+from app.records.errors import RecordsRefused, RecordsUnavailable
 from app.store.client import is_unavailable
 from app.store.errors import InMaintenance, OutcomeUnknown
 from app.store.maintenance import RETRY_AFTER
@@ -68,6 +69,12 @@ def register_errors(app: Flask) -> None:
     def _unknown(error: OutcomeUnknown) -> Response:
         log.error("lost the answer of Redis, which may have the change or not: %s", error)
         return _retry_later("outcome_unknown")
+
+    @app.errorhandler(RecordsUnavailable)
+    @app.errorhandler(RecordsRefused)
+    def _no_records(error: Exception) -> Response:
+        log.error("the database of records is unavailable: %s", error)
+        return error_response(api_error("service_unavailable", cause="records", retry_after=5))
 
     @app.errorhandler(Exception)
     def _fault(error: Exception) -> Response:

@@ -42,15 +42,14 @@ def export(
     """
     if organization is not None and user is not None:
         raise click.UsageError("Give --organization or --user, not both.")
+    from app.cdr.store import CdrStore
+    from app.records.model import Holder
+    from app.records.opening import LONG, open_archive
     from ringback_cli.cdr_export import run_export, span
 
     times = span(first, last)
     session = Session.open()
-    keys = session.keys
-    key = keys.records
-    if organization is not None:
-        key = keys.organization_records(organization)
-    elif user is not None:
-        key = keys.user_records(user)
-    written = run_export(session.redis, keys, key, times, form, output, legs=legs)
+    archive = open_archive(session.settings, timeout=LONG)
+    store = CdrStore(session.redis, session.keys, archive)
+    written = run_export(store, Holder(organization, user), times, form, output, legs=legs)
     click.echo(f"{written} {'legs' if legs else 'records'} written", err=True)

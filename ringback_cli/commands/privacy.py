@@ -40,6 +40,7 @@ def erase(person: str, yes: bool, as_json: bool) -> None:
     from app.privacy.erasing import Eraser, digest, finish
     from app.privacy.person import NotFound, find
     from app.recording_files import RecordingFiles
+    from app.records.opening import LONG, open_archive
     from app.store.audit import Who
     from ringback_cli.screen import progress
 
@@ -52,13 +53,15 @@ def erase(person: str, yes: bool, as_json: bool) -> None:
     mark = digest(found, settings.privacy_key)
     files = RecordingFiles(settings.recordings, settings.recordings_root)
     asks = Who("operator", APP, who())
-    eraser = Eraser(*(session.redis, session.keys, accounts, found, mark, files, asks), write=yes)
+    archive = open_archive(settings, timeout=LONG)
+    words = (session.redis, session.keys, accounts, found, mark, files, asks)
+    eraser = Eraser(*words, write=yes, archive=archive)
     with progress() as bar:
         task = bar.add_task("keys", total=session.redis.dbsize())
         report = eraser.run(lambda done: bar.update(task, completed=done))
     if yes:
         # Calls that have ended since they were erased. An API process does so too.
-        finish(session.redis, session.keys, accounts, files, asks)
+        finish(session.redis, session.keys, accounts, files, asks, archive)
     counts = {name: report.found[name] for name in _KINDS}
     if yes:
         text = ", ".join(f"{n} {count}" for n, count in counts.items() if count)

@@ -207,3 +207,23 @@ def test_the_switch_is_given_what_it_reads() -> None:
     first, last = (re.search(rf'"rtp-{end}-port" value="(\d+)"', text) for end in ("start", "end"))
     assert first is not None and last is not None
     assert f":{first[1]}-{last[1]}:{first[1]}-{last[1]}/udp" in TEXT
+
+
+def test_records_in_a_database_are_a_file_of_their_own() -> None:
+    """compose.records.yml adds a PostgreSQL, and gives its address to whoever reads it."""
+    path = ROOT / "compose.records.yml"
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    subprocess.run([*command, path], check=True, stdout=subprocess.DEVNULL)
+    services: dict[str, Any] = read_yaml(path)["services"]
+    exporter = services["records"]
+    check_command(exporter["command"])
+    check_environment(set(exporter["environment"]))
+    assert exporter["read_only"] and exporter["cap_drop"] == ["ALL"]
+    assert int(exporter["stop_grace_period"].removesuffix("s")) > GRACE
+    for name in ("api", "cli", "records"):
+        service = services[name]
+        assert service["environment"]["RINGBACK_RECORDS_URL_FILE"] == "/run/secrets/records_url"
+        assert "records_url" in service["secrets"] and "records" in service["networks"]
+        assert name == "records" or name in OURS
+    assert not any("ports" in service for service in services.values())
+    assert read_yaml(path)["networks"]["records"]["internal"]

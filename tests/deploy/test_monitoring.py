@@ -169,6 +169,7 @@ def test_the_dashboard_takes_any_data_source() -> None:
 
 def test_compose_s_targets_are_its_services() -> None:
     services = read_yaml(ROOT / "compose.yml")["services"]
+    services |= {"records": read_yaml(ROOT / "compose.records.yml")["services"]["records"]}
     for job in read_yaml(PROMETHEUS / "prometheus.yml")["scrape_configs"]:
         for way in job["dns_sd_configs"]:
             assert {services[name]["command"][0] for name in way["names"]} == {

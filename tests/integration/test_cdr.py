@@ -7,6 +7,7 @@ from typing import Any
 from app.calls import cdr
 from app.calls.model import Call, State
 from app.cdr.store import CdrStore
+from app.records.model import Holder
 from app.store.index import Span
 from tests.conftest import eventually
 from tests.integration.conftest import Ringback
@@ -33,7 +34,7 @@ def test_every_ended_call_has_one_record_that_says_what_became_of_it(ringback: R
     store = CdrStore(ringback.store.redis, ringback.store.keys)
 
     def found() -> dict[str, dict[str, Any]]:
-        parts = store.walk(store.keys.records, Span(), newest_first=False)
+        parts = store.walk(Holder(), Span(), newest_first=False)
         records = [record for part in parts for record in part]
         by_id = {record["id"]: record for record in records}
         assert len(by_id) == len(records)
