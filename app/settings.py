@@ -51,6 +51,8 @@ class Settings:
     # Seconds.
     action_timeout: float
     queue_timeout: int
+    # For which a call waits for its switch while that takes no calls.
+    home_wait: int
     call_duration: int
     # The operator's maxima: seconds, seconds, and numbers of calls of a request, of parties of a
     # call and of a request, and of third parties that a call has at a time.
@@ -66,6 +68,8 @@ class Settings:
     cdr_retention: int
     audit_retention: int
     reconcile_interval: float
+    # Seconds for which a switch that begins anew may recover its calls.
+    recover_wait: float
     token_lifetime: int
     stop_timeout: float
     # Call events: seconds for an answer and before the first try again; how many of these; the
@@ -198,6 +202,7 @@ def load_settings() -> Settings:
         redis_reserve=_read("REDIS_RESERVE", "10%", _reserve),
         action_timeout=_read("ACTION_TIMEOUT", 5.0, _number(0, 60)),
         queue_timeout=_read("QUEUE_TIMEOUT", 60, _whole(1, 86_400)),
+        home_wait=_read("HOME_WAIT", 5, _whole(0, 86_400)),
         call_duration=_read("CALL_DURATION", 7_200, _whole(1, 86_400)),
         max_call_duration=_read("MAX_CALL_DURATION", 86_400, _whole(1, 86_400)),
         max_wait_for_pickup=_read("MAX_WAIT_FOR_PICKUP", 600, _whole(1, 600)),
@@ -211,6 +216,7 @@ def load_settings() -> Settings:
         cdr_retention=_read("CDR_RETENTION", 7_776_000, _whole(259_200)),
         audit_retention=_read("AUDIT_RETENTION", 7_776_000, _whole(60)),
         reconcile_interval=_read("RECONCILE_INTERVAL", 30.0, _number(0.1, 3_600)),
+        recover_wait=_read("RECOVER_WAIT", 5.0, _number(0, 3_600)),
         token_lifetime=_read("TOKEN_LIFETIME", 3_600, _whole(60, 86_400)),
         stop_timeout=_read("STOP_TIMEOUT", 10.0, _number(0, 3_600)),
         webhook_timeout=_read("WEBHOOK_TIMEOUT", 10.0, _number(0.1, 60)),

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 import gevent
+import orjson
 
 from freeswitch.connection import SwitchConnection
 from freeswitch.dialstring import QUOTA_CAUSE, check_word
@@ -211,6 +212,20 @@ def call_states(connection: SwitchConnection) -> dict[str, str]:
             found[uuid] = ""
         else:
             found[uuid] = match[2]
+        if number % 1000 == 0:
+            gevent.sleep(0)
+    return found
+
+
+def registrations(connection: SwitchConnection) -> list[tuple[str, str, str, float]]:
+    """The registrations that the switch lists: the user, the host, the Call-ID of the REGISTER, and
+    the end in epoch seconds by the switch's clock. Raises ValueError if the list cannot be read."""
+    listing = connection.api_apart("show registrations as json", timeout=LISTING_LIMIT)
+    found = []
+    for number, row in enumerate(orjson.loads(listing).get("rows", ())):
+        words = (row.get(name, "") for name in ("reg_user", "realm", "token"))
+        user, host, call_id = map(str, words)
+        found.append((user, host, call_id, float(row.get("expires") or 0)))
         if number % 1000 == 0:
             gevent.sleep(0)
     return found

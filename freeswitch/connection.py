@@ -13,7 +13,13 @@ from gevent.event import AsyncResult
 from gevent.event import Event as Flag
 
 from freeswitch.address import SwitchAddress
-from freeswitch.errors import CommandTimeout, ConnectFailed, EventSocketError, NotConnected
+from freeswitch.errors import (
+    CommandRefused,
+    CommandTimeout,
+    ConnectFailed,
+    EventSocketError,
+    NotConnected,
+)
 from freeswitch.event_socket import (
     AT_ONCE,
     CORE_UUID,
@@ -41,7 +47,9 @@ class SwitchConnection:
     `events` are names for `event json`, with CUSTOM and its subclasses last. `filters` are pairs
     of header and value (`/…/` is a regular expression). An event passes if any filter matches:
     beside a filter for our own calls (`variable_call_id`, `/.+/`), BACKGROUND_JOB, HEARTBEAT and
-    CUSTOM each need a filter for their Event-Name. Every new connection sends both again.
+    CUSTOM each need a filter for their Event-Name. Every new connection sends both again. The user
+    may lack the right to one of `optional`, each the names of a further `event json`: the log says
+    so once, and the connection goes on.
 
     A greenlet calls `on_up(connection)` once everything is subscribed: commands already work and
     events already come. It calls `on_down(reason)` once for each `on_up`, after the last event.
@@ -62,6 +70,7 @@ class SwitchConnection:
         address: SwitchAddress,
         *,
         events: Sequence[str] = (),
+        optional: Sequence[str] = (),
         filters: Iterable[tuple[str, str]] = (),
         on_event: Callable[[Event], object] | None = None,
         on_events: Callable[[list[Event]], object] | None = None,
@@ -94,7 +103,10 @@ class SwitchConnection:
         self._subscription = [f"filter {header} {value}" for header, value in filters]
         if events:
             self._subscription.append(f"event json {' '.join(events)}")
-        for line in self._subscription:
+        self._optional = [f"event json {names}" for names in optional]
+        # The refusals that the log has told of.
+        self._refusals: set[str] = set()
+        for line in (*self._subscription, *self._optional):
             encode(line)
         self._keeper: gevent.Greenlet | None = None
         self._socket: EventSocket | None = None
@@ -299,6 +311,7 @@ class SwitchConnection:
             self._core_uuid = _core_uuid(connection)
             for line in self._subscription:
                 connection.command(line)
+            self._subscribe_to_optional(connection)
             up_since = self._up_since = time.monotonic()
             self._socket = self._last = connection
             self._is_up.set()
@@ -326,6 +339,15 @@ class SwitchConnection:
                 if up_since is not None:
                     call_back(self._on_down, self._last_error)
         return 0.0 if up_since is None else time.monotonic() - up_since
+
+    def _subscribe_to_optional(self, connection: EventSocket) -> None:
+        for line in self._optional:
+            try:
+                connection.command(line)
+            except CommandRefused as error:
+                if line not in self._refusals:
+                    self._refusals.add(line)
+                    log.warning("switch %s: %s: %s", self.address.name, line, error)
 
 
 def _beat(connection: EventSocket) -> None:

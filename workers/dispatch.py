@@ -239,10 +239,8 @@ class Dispatcher:
             if (connection := self._pool.get(call.switch or "")) is not None
         ]
         if turn.late:
-            # Their clients do not expect them to ring any more, or no switch is left to dial them.
-            end = partial(transitions.end_queued, at=self._store.now())
-            late = [call for call in self._store.get_many(turn.late) if call is not None]
-            self._change([Change(call, end, (end_note(call),)) for call in late])
+            late, at = self._store.get_many(turn.late), self._store.now()
+            self._change([_end_late(call, at) for call in late if call is not None])
         # A slow switch must not delay calls on other switches.
         gevent.joinall(sends, timeout=_PROMPT)
 
@@ -448,6 +446,17 @@ class Dispatcher:
 
 def _sent(sent: Sent) -> Callable[[Call], Call]:
     return partial(transitions.mark_sent, at=sent.taken, job_uuid=sent.call.job_uuid)
+
+
+def _end_late(call: Call, at: float) -> Change:
+    """The end of a call that waits no longer: its client does not expect it to ring any more, no
+    switch is left to dial it, or the switch that it has to be dialled on takes no calls."""
+    if call.refused_by is not None or at >= watch.queued_until(call):
+        end = partial(transitions.end_queued, at=at)
+        return Change(call, end, (end_note(call),))
+    fault = transitions.HOME_UNAVAILABLE
+    end = partial(transitions.end_queued, at=at, fault=fault)
+    return Change(call, end, (Note("event", fault, data=call.home),))
 
 
 def _end_claim(call: Call, *, worker: str, claimed: float) -> Call:

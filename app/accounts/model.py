@@ -11,6 +11,7 @@ from app.accounts.credentials import token_sha256 as token_sha256
 from app.accounts.policy import Policy
 from app.accounts.prompts import AcceptRule, AnnounceRule, Prompt, of_organization
 from app.accounts.scopes import AppScope
+from app.calls.homes import Wish
 from app.calls.sight import organization_of
 from app.numbers import NumberFormat, is_digits, longest_prefix
 
@@ -62,8 +63,25 @@ class Capped:
     max_waiting: int | None = None
 
 
+# Without slots of its own, so that it may stand beside another base that has some.
+@dataclass(frozen=True, kw_only=True)
+class Homed:
+    """Where calls of an organization, to an extension or through a gateway are dialled."""
+
+    # The name of a switch.
+    switch: str | None = None
+    # Or what the switch must have.
+    tags: tuple[str, ...] = ()
+    # Whether another switch takes the calls that these cannot take.
+    elsewhere: bool = False
+
+    @property
+    def wish(self) -> Wish:
+        return Wish((self.switch,) if self.switch else (), self.tags, self.elsewhere)
+
+
 @dataclass(frozen=True, slots=True)
-class Organization(Capped):
+class Organization(Capped, Homed):
     id: str
     # The part of an extended extension number before its ``*``.
     number: str
@@ -102,7 +120,7 @@ class User(Capped):
 
 
 @dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(Homed):
     # The extended number: ``0003*210``.
     number: str
     type: ExtensionType
@@ -213,7 +231,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class Gateway(Homed):
     """A gateway of the switches, with its limits."""
 
     name: str

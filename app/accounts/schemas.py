@@ -50,6 +50,7 @@ _OF_DEMO = "Is one of the demo's, which everybody knows: choose another."
 _ID = Regexp(r"\A[A-Za-z0-9_-]{1,64}\Z", error="Takes letters, digits, - and _.")
 _NUMBER = Regexp(r"\A[0-9]{1,16}\Z", error="Takes digits.")
 _EXTENDED = Regexp(r"\A[0-9]{1,16}\*[0-9]{1,16}\Z", error="Takes an extended number: 0003*210.")
+_SWITCH = Regexp(r"\A[A-Za-z0-9_-]{1,32}\Z", error="Takes letters, digits, - and _.")
 _DIGITS = Regexp(r"\A\+?[0-9]{0,32}\Z", error="Takes the first digits of numbers: 4420.")
 _PATTERN = Regexp(
     r"\A[0-9]{1,16}\*[0-9]{0,16}\*?\Z",
@@ -153,11 +154,24 @@ class CappedSchema(Schema):
     max_waiting = _most()
 
 
+class HomedSchema(Schema):
+    switch = fields.String(validate=_SWITCH)
+    tags = Rows(fields.String(validate=_SWITCH), 16)
+    elsewhere = fields.Boolean()
+
+    @validates_schema(skip_on_field_errors=True)
+    def _check_home(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("switch") and data.get("tags"):
+            raise ValidationError("Give either switch or tags, not both.", "tags")
+        if data.get("elsewhere") and not (data.get("switch") or data.get("tags")):
+            raise ValidationError("Is only taken with switch or tags.", "elsewhere")
+
+
 def _supervise() -> Rows:
     return Rows(fields.String(validate=_PATTERN), 100)
 
 
-class OrganizationSchema(GuardedSchema, CappedSchema):
+class OrganizationSchema(GuardedSchema, CappedSchema, HomedSchema):
     id = fields.String(required=True, validate=_ID)
     number = fields.String(required=True, validate=_NUMBER)
     name = _name()
@@ -185,7 +199,7 @@ class UserSchema(GuardedSchema, CappedSchema):
         return User(**data)
 
 
-class ExtensionSchema(GuardedSchema):
+class ExtensionSchema(GuardedSchema, HomedSchema):
     number = fields.String(required=True, validate=_EXTENDED)
     type = fields.Enum(ExtensionType, by_value=True, required=True)
     owner = fields.String(required=True, validate=_ID)
@@ -277,7 +291,7 @@ class ConferenceSchema(Schema):
         return Conference(**data)
 
 
-class GatewaySchema(Schema):
+class GatewaySchema(HomedSchema):
     name = fields.String(required=True, validate=_GATEWAY)
     legs_per_second = Rate()
     max_legs = _most()

@@ -369,6 +369,8 @@ class Call:
     traceparent: str | None = None
     # The conference room that takes the place of a destination.
     conference: str | None = None
+    # On which switch it is dialled (app.calls.homes): a JSON object. None for any.
+    home: str | None = None
     # The claim: the worker that dials, the switch, and the switch's run.
     worker: str | None = None
     switch: str | None = None

@@ -43,6 +43,8 @@ BY_NOT_ACCEPTED = "not_accepted"
 BY_POLICY = "policy"
 # ended_by: the faults. Ringback ended the call because it lost sight of it.
 QUEUE_TIMEOUT = "queue_timeout"
+# The switch that the call has to be dialled on takes no calls.
+HOME_UNAVAILABLE = "home_unavailable"
 WORKER_LOST = "worker_lost"
 NOT_REPLICATED = "not_replicated"
 SWITCH_RESTARTED = "switch_restarted"
@@ -51,6 +53,7 @@ EVENTS_LOST = "events_lost"
 FAULTS = frozenset(
     {
         QUEUE_TIMEOUT,
+        HOME_UNAVAILABLE,
         WORKER_LOST,
         NOT_REPLICATED,
         SWITCH_RESTARTED,
@@ -161,6 +164,11 @@ def claim(call: Call, *, worker: str, switch: str, core_uuid: str, at: float) ->
     return evolve(
         call, state=State.DIALING, worker=worker, switch=switch, core_uuid=core_uuid, claimed=at
     )
+
+
+def recover(call: Call, *, core_uuid: str) -> Call:
+    """Another run of the switch has brought the call back. An ended call stays unchanged."""
+    return call if call.state is State.ENDED else evolve(call, core_uuid=core_uuid)
 
 
 def mark_sent(call: Call, *, at: float, job_uuid: str) -> Call:
@@ -436,12 +444,12 @@ def end_for_quota(call: Call, *, at: float) -> Call:
     return end(call, BY_QUOTA, at=at, cause=QUOTA_CAUSE)
 
 
-def end_queued(call: Call, *, at: float) -> Call:
+def end_queued(call: Call, *, at: float, fault: str = QUEUE_TIMEOUT) -> Call:
     """End a call that no worker claimed in time; one that a switch refused ends by that. A claimed
     call stays unchanged."""
     if call.state is not State.QUEUED and call.waits:
         return finish_originate(call, error=call.refused_cause or "", at=at)
-    return end(call, QUEUE_TIMEOUT, at=at) if call.waits else call
+    return end(call, fault, at=at) if call.waits else call
 
 
 def _settle(call: Call, at: float) -> Call:
@@ -658,7 +666,8 @@ def _end(call: Call, cause: str, by: str, at: float) -> Call:
     if call.bridged is not None:
         disposition = ANSWERED
     elif by in FAULTS:
-        disposition = FAILED if by in (QUEUE_TIMEOUT, NOT_REPLICATED) else UNKNOWN
+        undialled = (QUEUE_TIMEOUT, HOME_UNAVAILABLE, NOT_REPLICATED)
+        disposition = FAILED if by in undialled else UNKNOWN
     elif by == BY_QUOTA:
         disposition = NOT_ALLOWED
     elif by in (BY_API, BY_NOT_ACCEPTED):

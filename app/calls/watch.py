@@ -114,13 +114,32 @@ def _ring_time(call: Call) -> int:
     return call.wait_for_pickup + call.prompt_seconds
 
 
-def fate(call: Call, *, core_uuid: str, there: bool, gone_for: float) -> str | None:
+def may_recover(call: Call, core_uuid: str) -> bool:
+    """Whether another run of the switch may have brought the call back (`sofia recover`), or yet
+    does. A call that is being set up is not brought back as it was: the switch would dial its
+    destination again."""
+    return call.core_uuid != core_uuid and call.state is State.BRIDGED
+
+
+def fate(
+    call: Call,
+    *,
+    core_uuid: str,
+    there: bool,
+    gone_for: float,
+    new_for: float = 0.0,
+    recover_wait: float = 0.0,
+) -> str | None:
     """The fault that ends a claimed call, by what its switch says; None while the call may go on.
 
     ``core_uuid`` is the run of the switch that answered, asked after the call was read. ``there``
     says whether the run has a channel of the call, ``gone_for`` for how many seconds it had none.
+    ``new_for`` is the age of the run, as far as it is known, and ``recover_wait`` the age at which
+    a switch has recovered what it can. All are seconds.
     """
     if call.state is State.ENDED:
+        return None
+    if may_recover(call, core_uuid) and (there or new_for < recover_wait):
         return None
     if call.core_uuid != core_uuid:
         return SWITCH_RESTARTED

@@ -44,6 +44,7 @@ from app.calls.watch import is_hang_up_pending
 from app.errors import ApiError, api_error
 from app.numbers import same
 from app.phone_calls import extras, maxima, searching
+from app.phone_calls.homes import Homes
 from app.phone_calls.schemas import MAX_LEGS
 from app.phone_calls.searching import Search
 from app.settings import Settings, parse_networks
@@ -102,6 +103,7 @@ class PhoneCalls:
         self._queue = queue
         self._pacer = pacer
         self._reserve = Reserve(store.redis, store.keys, settings)
+        self._homes = Homes(store, settings.home_wait)
         # When Redis last said whether a switch is unreachable, in seconds of the monotonic clock;
         # and since when unreachable switches are, in epoch seconds. Both by the switch's name.
         self._asked: dict[str, float] = {}
@@ -162,6 +164,7 @@ class PhoneCalls:
             )
             for at, view in enumerate(body["phoneCallView"])
         ]
+        calls = self._homes.placed(calls, caller.accounts, organization)
         known_by = (f"job:{once}" if once else None) if caller.voipnow else nonce
         checks = [*caps.checks(holders, calls), *checks_of_calls(guard, calls)]
         who = caller.who(caller.asking_user(user_name))

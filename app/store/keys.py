@@ -160,6 +160,18 @@ class Keys:
         """The calls that are being set up on a switch that has a window."""
         return self.prefix + "setup:" + switch
 
+    def conference(self, room: str) -> str:
+        """The live calls in a conference room, with the switch of each."""
+        return f"{self.prefix}conference:{room}"
+
+    def registered(self, phone: str) -> str:
+        """Where a phone, ``210@example.com``, is registered, and until when."""
+        return f"{self.prefix}registered:{phone}"
+
+    def registrations(self, switch: str) -> str:
+        """The registrations at a switch."""
+        return f"{self.prefix}registrations:{switch}"
+
     def switch(self, name: str) -> str:
         return f"{self.prefix}switch:{name}"
 

@@ -15,7 +15,7 @@
 --       9 the last moment at which anything is claimed, in microseconds of this server's clock:
 --         a worker that stood still for longer could not send the call any more
 -- Returns the clock; after how many microseconds to ask again, -1 if no call waits; the ids of calls
--- that have waited too long; an 'id: why' for each call that cannot be claimed; then the hash of each
+-- that have waited too long, or whose home takes no calls; an 'id: why' for each call that cannot be claimed; then the hash of each
 -- claimed call, in order.
 local WAITING, LIMITS, PACE, ANSWERED, SUSPENDED = unpack(KEYS)
 local live, calls = ARGV[1], ARGV[2]
@@ -33,6 +33,10 @@ local RECHECK, RECHECKED = 3000000, 2
 local STEPS = 64
 -- Seconds for which an answer is kept, because it may be lost.
 local KEPT = 30
+-- Seconds for which it is known that a home takes no calls, once no call asks any more, and the
+-- microseconds after which to look again at a home that takes none. Of the lanes that wait for a home
+-- some are made ready at a time.
+local AWAY, AWAY_LOOK, AT_HOME = 10, 500000, 16
 -- Seconds for which a switch that is tried after its ejection gets no second call.
 local TRIAL = 5
 -- The legs that a switch without a limit counts as able to carry, when it is compared with others.
@@ -179,17 +183,57 @@ local function try_out(name, legs, takes)
   end
 end
 
--- The switches that may get a call. Where all of them are ejected, all may: a call that waits for one
--- gains nothing. `refused_by` is the switch that has refused the call.
-local function candidates(legs, takes, refused_by)
+-- What the leader of a switch says of it; nil if nobody leads it.
+local words = {}
+local function word_of(name)
+  if words[name] == nil then
+    local fine, of = pcall(cjson.decode, redis.call('HGET', prefix .. 'steer', name))
+    if not fine or type(of) ~= 'table' then of = {} end
+    local left = (tonumber(of['until']) or 0) - now / 1000000
+    if left < -SILENT and redis.call('EXISTS', ARGV[4] .. name .. ':lease') == 1 then
+      of, left = {}, 1
+    end
+    words[name] = left > 0 and of
+  end
+  return words[name] or nil
+end
+
+-- The home that a limit of this name stands for (app/calls/homes.py), with the switch that has its
+-- room; nil for any other limit.
+local function home_of(name)
+  if string.sub(name, 1, 5) ~= 'home:' then return end
+  local home = cjson.decode(string.sub(name, 6))
+  if home.room then
+    -- All calls in a room are on one switch.
+    local at = redis.call('HRANDFIELD', prefix .. 'conference:' .. home.room, 1, 'WITHVALUES')[2]
+    if at then home = {switch = at, strict = true, wait = home.wait} end
+  end
+  return home
+end
+
+-- Whether a switch is this home.
+local function fits(name, home)
+  if home.switch then return home.switch == name end
+  local of = word_of(name)
+  local has = {}
+  for _, tag in ipairs(of and of.tags or {}) do has[tag] = true end
+  for _, tag in ipairs(home.tags or {}) do
+    if not has[tag] then return false end
+  end
+  return true
+end
+
+-- The switches that may get a call, with a home those that are it. Where all of them are ejected, all
+-- may: a call that waits for one gains nothing. `refused_by` is the switch that has refused the call.
+local function candidates(legs, takes, refused_by, home)
   local found, all = {}, {}
   for _, name in ipairs(switches) do
-    if name ~= refused_by then
+    if name ~= refused_by and (not home or fits(name, home)) then
       all[#all + 1] = name
       if not is_ejected(name, legs, takes) then found[#found + 1] = name end
     end
   end
-  return #found > 0 and found or all
+  return #found > 0 and found or all, #found > 0
 end
 
 local again = LOOK
@@ -262,8 +306,63 @@ local function begin_setup(name, id, legs)
   if steer.setups then steer.setups = steer.setups + 1 end
 end
 
+-- Whether any switch that is this home takes calls, of whichever worker.
+local function is_open(home)
+  for _, name in ipairs(home.switch and {home.switch} or redis.call('HKEYS', prefix .. 'steer')) do
+    local of = fits(name, home) and word_of(name)
+    if of and (of.closed or '') == '' and redis.call('HEXISTS', ARGV[4] .. name, 'paused') == 0 then
+      return true
+    end
+  end
+  return false
+end
+
+-- The switch that takes a call with a home, and whether one has room within a second. Without a switch:
+-- whether the call is not to wait any longer, and when to look again.
+local function choose_at_home(legs, takes, refused_by)
+  local name = takes[#takes][1]
+  local home = home_of(name)
+  local at_home, is_fine = candidates(legs, takes, refused_by, home)
+  local before = again
+  again = LOOK
+  local switch, soon = choose(legs, at_home)
+  local later = now + again
+  again = math.min(before, again)
+  if not home.strict and not (switch and is_fine) then
+    local other, other_soon = choose(legs, candidates(legs, takes, refused_by))
+    switch, soon = other or switch, soon or other_soon
+  end
+  if switch or #at_home > 0 or is_open(home) then return switch, soon, false, later end
+  local key = prefix .. 'away:' .. name
+  redis.call('SET', key, clock, 'EX', AWAY, 'NX')
+  local since = redis.call('GET', key)
+  redis.call('EXPIRE', key, AWAY)
+  return nil, false, now - since >= home.wait * 1000000, now + AWAY_LOOK
+end
+
+-- Makes lanes ready that wait for a home, some at a time: which of them finds room is not known yet.
+local function wake_home(name)
+  local soon
+  for _ = 1, AT_HOME do
+    local organization, _, lane = queue.first_held(name, step)
+    if not organization then return end
+    local _, legs, takes = queue.parts(lane)
+    local switch, _, is_over, later = choose_at_home(legs, takes)
+    if not switch and not is_over then
+      soon = later
+      break
+    end
+    queue.release(organization, lane, name)
+    if not step() then break end
+  end
+  if redis.call('EXISTS', prefix .. 'held:' .. name) == 1 then
+    redis.call('ZADD', WAKES, string.format('%.0f', soon or now + SOONEST), name)
+  end
+end
+
 -- Makes lanes ready that are held at a limit, by turn, as many as its room takes.
 local function wake(name)
+  if string.sub(name, 1, 5) == 'home:' then return wake_home(name) end
   local own = string.match(name, '^organization:(.*)$')
   if own then
     step()
@@ -338,26 +437,38 @@ local function claim(id, commands, legs, takes, switch)
   ids[#ids + 1] = id
 end
 
--- Claims the first call of a lane. Returns false if no switch takes it now.
+-- Claims the first call of a lane. Returns false if no switch takes it now, and others have to wait.
 local late = {}
 local turn, last, seconds = unpack(redis.call('HMGET', PACE, 'turn', 'last', 'seconds'))
 turn = tonumber(turn or 0)
-local function serve(id, organization, own_turn, legs, takes)
-  local till, fits, commands, where = unpack(cjson.decode(redis.call('HGET', prefix .. 'claims', id)))
+local function serve(id, organization, own_turn, legs, takes, lane)
+  local till, fits_hash, commands, where = unpack(cjson.decode(redis.call('HGET', prefix .. 'claims', id)))
   local state, version, stamp = unpack(redis.call('HMGET', hash(id), 'state', 'version', 'stamp'))
   local waits = state == 'queued' or state == 'dialing'
-  if not waits or version .. ':' .. (stamp or '') ~= fits then
+  if not waits or version .. ':' .. (stamp or '') ~= fits_hash then
     -- The hash counts, not the entry in line. The watchdog puts a call in line again that is queued.
     queue.leave(id)
     return true
   end
   local refused_by = where and where['not']
-  local switch, soon = choose(legs, candidates(legs, takes, refused_by))
-  if now / 1000000 >= till or (refused_by and not switch and not soon) then
-    -- The client does not expect it to ring any more; or a switch has refused the call, and no other
-    -- has room. It must not hold up the calls behind it.
+  local has_home = string.sub(takes[#takes][1], 1, 5) == 'home:'
+  local switch, soon, is_over, later
+  if has_home then
+    switch, soon, is_over, later = choose_at_home(legs, takes, refused_by)
+  else
+    switch, soon = choose(legs, candidates(legs, takes, refused_by))
+  end
+  if now / 1000000 >= till or is_over or (refused_by and not switch and not soon) then
+    -- The client does not expect it to ring any more; or its home takes no calls; or a switch has refused
+    -- the call, and no other has room. It must not hold up the calls behind it.
     queue.leave(id)
     late[#late + 1] = id
+    return true
+  end
+  if not switch and has_home then
+    -- Others need not wait for its home.
+    queue.hold(organization, lane, takes[#takes][1], takes, clock)
+    redis.call('ZADD', WAKES, string.format('%.0f', later), takes[#takes][1])
     return true
   end
   if not switch then return false end
@@ -403,7 +514,7 @@ local function look()
   end
   local id = redis.call('ZRANGE', prefix .. 'lane:' .. lane, 0, 0)[1]
   local before = #wrong
-  local found = try(id, serve, id, organization, own_turn, legs, takes)
+  local found = try(id, serve, id, organization, own_turn, legs, takes, lane)
   if #wrong > before then
     queue.leave(id)
     return true

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from app.calls import call_events, cdr, sight, status_callback, transitions, watch
+from app.calls import call_events, cdr, homes, sight, status_callback, transitions, watch
 from app.calls.model import SECRETS, Call, Leg, State, changed_fields, evolve
 from app.store import audit, counted, marks, metadata_index
 from app.store.audit import Who
@@ -131,7 +131,8 @@ def lane_of(call: Call) -> str:
 
     Of each limit it has the name, how much is taken of what is live at a time (calls of an
     organization, a user and an app that has a limit, legs of a gateway), and how many legs of what
-    is dialled per second.
+    is dialled per second. Calls that have a home wait for it at a limit of its name, the last one,
+    that nothing takes from.
     """
     legs = [leg for leg in call.legs if _is_dialled(leg)]
     gateways = Counter(leg.trunk for leg in legs if leg.trunk is not None)
@@ -140,6 +141,7 @@ def lane_of(call: Call) -> str:
         (f"user:{call.user}", 1, len(legs)),
         *((name, 1, len(legs)) for name in counted.holders(call, "calls")),
         *((f"gateway:{name}", count, count) for name, count in sorted(gateways.items())),
+        *([(homes.LIMIT + call.home, 0, 0)] if call.home else ()),
     ]
     return orjson.dumps([call.organization, len(legs), limits]).decode()
 
@@ -350,6 +352,10 @@ def _places(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
             yield take, keys.taken(name), new.id
             if ended:
                 yield "ROOM", keys.waiting, name
+        if new.conference is not None and begun:
+            yield "HSET", keys.conference(new.conference), new.id, new.switch or ""
+        elif new.conference is not None:
+            yield "HDEL", keys.conference(new.conference), new.id
     if old.waits:
         yield "LEAVE", keys.waiting, new.id
     if new.switch is None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from . import api, applications, channel_commands, orders
+from . import api, applications, channel_commands, orders, recovery
 from .channel import Channel
 from .conference import Conferences
 from .endpoints import Gateway
@@ -168,6 +168,7 @@ def make_switch(
         commands={
             **api.COMMANDS,
             **channel_commands.COMMANDS,
+            **recovery.COMMANDS,
             "conference": conferences.command,
             "valet_info": lots.info,
         },

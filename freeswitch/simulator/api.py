@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 
-from . import causes, orders
+from . import causes, orders, recovery
 from .channel import Channel
 from .dialstring import application, split
 from .execution import start, transfer
@@ -219,6 +219,8 @@ def _simulator(switch: SwitchCore[Channel], argument: str, asker: Listener | Non
 async def _show(switch: SwitchCore[Channel], argument: str) -> str:
     words = argument.split()
     what, rest = (words[0], words[1:]) if words else ("", [])
+    if words == ["registrations", "as", "json"]:
+        return recovery.registrations(switch)
     if what == "channels":
         row_of, channels = _channel_row, tuple(switch.channels.values())
     elif what == "calls":

@@ -35,6 +35,8 @@ CALLING = {
     "RECORD_STOP": ("switch_ivr_async.c", "send_record_stop_event", "1240"),
     "conference::maintenance": ("mod_conference.c", "conference_event_add_data", "144"),
     "valet_parking::info": ("mod_valet_parking.c", "valet_parking_function", "579"),
+    "sofia::register": ("sofia_reg.c", "sofia_reg_handle_register_token", "2059"),
+    "sofia::unregister": ("sofia_reg.c", "sofia_reg_handle_register_token", "2213"),
     "HEARTBEAT": ("switch_core.c", "send_heartbeat", "95"),
     "SHUTDOWN_REQUESTED": ("switch_core.c", "switch_core_session_ctl", "2822"),
 }

@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import asdict
 
-from . import causes
+from . import causes, recovery
 from .channel import Channel
 from .events import EVENT_NAMES
 from .faults import QUEUE_LIMIT, Faults
@@ -17,7 +17,8 @@ USAGE = (
     "-USAGE: originates|faults|heal|delay <seconds>|double <fraction>"
     "|drop <fraction> [<event name> ...]|queue <length>|cut|mute [in|out]|refuse <cause>|refuse off"
     "|reject on|reject off|swallow on|swallow off|fail <cause>|fail off"
-    "|cost <seconds> [<growth>]|idle <percent>|hang <seconds>|send <kind> [<times>]\n"
+    "|cost <seconds> [<growth>]|idle <percent>|hang <seconds>|send <kind> [<times>]"
+    "|crash|register <phone> [<seconds>]|unregister <phone>\n"
 )
 
 
@@ -64,6 +65,15 @@ def order(switch: SwitchCore[Channel], words: list[str], asker: Listener | None)
             case ["hang", seconds]:
                 # The loop stands still only after the asker has its reply.
                 asyncio.get_running_loop().call_soon(time.sleep, _number(seconds))
+            case ["crash"]:
+                recovery.crash(switch)
+                for each in others:
+                    each.cut()
+                return f"+OK {len(others)} connections\n"
+            case ["register", phone, *seconds] if len(seconds) < 2:
+                recovery.register(switch, phone, _number("".join(seconds) or "3600"))
+            case ["unregister", phone]:
+                recovery.unregister(switch, phone)
             case ["faults"]:
                 return json.dumps(_in_force(switch)) + "\n"
             case ["heal"]:

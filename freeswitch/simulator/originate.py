@@ -182,6 +182,10 @@ async def _enterprise(
     return winner, "SUCCESS" if winner else cause
 
 
+def _is_registered(switch: SwitchCore[Channel], phone: str) -> bool:
+    return switch.registered is None or switch.registered.get(phone, 0.0) > time.time()
+
+
 class _Rejection:
     """The variable `fail_on_single_reject`.
 
@@ -254,6 +258,8 @@ class _Origination:
         merged = self.variables | peer.variables
         channel_uuid = merged.get("origination_uuid") or str(uuid.uuid4())
         error: endpoints.EndpointError | None = None
+        if peer.endpoint == "user" and not _is_registered(switch, peer.data):
+            raise endpoints.EndpointError("USER_NOT_REGISTERED")
         try:
             destination = endpoints.find(peer.endpoint, peer.data, switch.gateways, switch.luck)
         except endpoints.EndpointError as raised:

@@ -369,7 +369,11 @@ class Connection(asyncio.Protocol):
         self._switch.spawn(self._background_job(job_uuid, name, argument))
 
     async def _background_job(self, job_uuid: str, name: str, argument: str) -> None:
+        run = self._switch.core_uuid
         body = await api.execute(self._switch, name, argument, job_uuid, asker=self)
+        if self._switch.core_uuid != run:
+            # The run that took the job has crashed.
+            return
         headers: dict[str, Value] = {"Job-UUID": job_uuid, "Job-Command": name}
         if argument:
             headers["Job-Command-Arg"] = argument

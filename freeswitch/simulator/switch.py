@@ -92,6 +92,12 @@ class SwitchCore(Generic[C]):
         self.commands = commands
         self.execute_on_answer = execute_on_answer
         self.channels: dict[str, C] = {}
+        self.fallen: dict[str, C] = {}
+        """The answered channels of the run before a crash, until they are recovered."""
+        self.silent: set[str] = set()
+        """The uuids of channels of earlier runs: no listener hears of them."""
+        self.registered: dict[str, float] | None = None
+        """The registered phones, and until when; None while every phone can be reached."""
         self.scheduled: dict[str, list[asyncio.TimerHandle]] = {}
         """The scheduled tasks of each channel, by its uuid, and of other groups."""
         self.task_numbers = itertools.count(1)
@@ -152,6 +158,14 @@ class SwitchCore(Generic[C]):
         verb, _, argument = command.partition(" ")
         if known := self.commands.get(verb):
             known(self, argument)
+
+    def begin_run(self, core_uuid: str) -> None:
+        """Begin another run, without the timers of the one before."""
+        self.core_uuid = self._base["Core-UUID"] = core_uuid
+        for tasks in self.scheduled.values():
+            for task in tasks:
+                task.cancel()
+        self.scheduled.clear()
 
     # Limits
 
@@ -245,6 +259,8 @@ class SwitchCore(Generic[C]):
         return headers
 
     def fire(self, event: SwitchEvent) -> None:
+        if self.silent and event.header("Unique-ID") in self.silent:
+            return
         # Losing too many events closes a listener, which leaves the list meanwhile.
         for listener in tuple(self.listeners):
             if listener.wants(event.name):

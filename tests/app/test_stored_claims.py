@@ -76,12 +76,15 @@ CONFERENCE = call(
     leg("a2", "0003*211", dial_string="user/211", owner="13"),
     leg("a3", "15502", gateway="pstn"),
     conference="0003*700",
+    home='{"room":"0003*700","strict":false,"wait":5}',
 )
 DROPPED = call(
     leg("a1", "15500", gateway="pstn"),
     leg("a2", "15501", gateway="pstn", hangup_requested=1001.0),
     leg("b1", "15600", gateway="other"),
 )
+
+HOME = call(leg("a1", "15500", gateway="pstn"), home='{"strict":true,"switch":"s2","wait":5}')
 
 # By hand, of each call: the legs that are dialled, the limits (the name, what is taken of what is
 # live, the legs), the channels that count for the switch, and those that count for each gateway.
@@ -104,9 +107,16 @@ CLAIMS: dict[str, tuple[Call, int, list[Any], list[str], dict[str, list[str]]]] 
     "a conference": (
         CONFERENCE,
         3,
-        [["gateway:pstn", 2, 2]],
+        [["gateway:pstn", 2, 2], [f"home:{CONFERENCE.home}", 0, 0]],
         ["a1", "a2", "a3"],
         {"pstn": ["a1", "a3"]},
+    ),
+    "a home": (
+        HOME,
+        1,
+        [["gateway:pstn", 1, 1], [f"home:{HOME.home}", 0, 0]],
+        ["a1"],
+        {"pstn": ["a1"]},
     ),
     "a party that was dropped": (
         DROPPED,
@@ -121,7 +131,9 @@ CLAIMS: dict[str, tuple[Call, int, list[Any], list[str], dict[str, list[str]]]] 
 OTHERS = {"a conference": '["user:13","extension:0003*211"]'}
 
 
-def written(channels: list[str], gateways: dict[str, list[str]], others: str) -> list[list[Any]]:
+def written(
+    channels: list[str], gateways: dict[str, list[str]], others: str, room: str | None
+) -> list[list[Any]]:
     """All that a claim writes, by hand: nothing else, for no call event and no index but these."""
     said = [{"is": "worker"}, " on ", {"is": "switch"}]
     note = ["at", NOW, "kind", "command", "name", "claim", "data", {"join": said}]
@@ -147,6 +159,7 @@ def written(channels: list[str], gateways: dict[str, list[str]], others: str) ->
         ["ZADD", {"join": ["ringback:calls:switch:", SWITCH]}, "1000.0", ID],
         ["SADD", "ringback:live:organization:3", ID],
         ["SADD", "ringback:live:user:12", ID],
+        *([["HSET", f"ringback:conference:{room}", ID, SWITCH]] if room else []),
         ["LEAVE", "ringback:waiting", ID],
         [
             *("SADD", {"join": ["ringback:live:", "switch:", SWITCH]}),
@@ -165,7 +178,7 @@ def test_a_stored_claim_is_this(name: str) -> None:
     waiting, _, _, channels, gateways = CLAIMS[name]
     till, fits, commands = json.loads(writes.claim_of(KEYS, waiting))
     assert (till, fits) == (1060.0, "7:0f0f0f0f")
-    assert commands == written(channels, gateways, OTHERS.get(name, ""))
+    assert commands == written(channels, gateways, OTHERS.get(name, ""), waiting.conference)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from freeswitch import commands, event_socket
-from workers.listener import heard
+from workers.listener import heard, registrations
 
 USER = (Path(commands.__file__).parent / "conf/directory/ringback.xml").read_text()
 
@@ -24,7 +24,7 @@ def test_the_restricted_user_may_run_every_command() -> None:
 
 
 def test_the_restricted_user_gets_every_event() -> None:
-    assert allowed("esl-allowed-events") == set(" ".join(heard.EVENTS).split())
+    assert allowed("esl-allowed-events") == {*" ".join(heard.EVENTS).split(), registrations.BEGINS}
 
 
 def test_the_answer_to_its_login_is_not_cut() -> None:

@@ -9,6 +9,7 @@ from app.store.writes import Note
 from freeswitch import commands
 from freeswitch.events import Event
 from workers.leg_reports import accepted_report, leg_report
+from workers.listener.registrations import FILTER as REGISTRATION_FILTER
 from workers.runtime import CALL_VARIABLE
 
 EVENTS = (
@@ -33,6 +34,7 @@ FILTERS = (
     (CALL_HEADER, "/.+/"),
     ("Event-Name", "BACKGROUND_JOB"),
     ("Event-Name", "HEARTBEAT"),
+    REGISTRATION_FILTER,
 )
 # The switch answers an originate with this cause while it is paused or full, or throttles.
 REFUSED = "DESTINATION_OUT_OF_ORDER"
@@ -89,6 +91,11 @@ def hear(event: Event) -> Heard | None:
         return None
     said = endings.in_words(report.cause, report.ending) if report.ending else report.cause
     return Heard(call_id, Note("event", event.name, data=said), report=report)
+
+
+def is_recovered(event: Event) -> bool:
+    """Whether the event tells of a channel that the switch has recovered from the run before."""
+    return event.name == "CHANNEL_CREATE" and event.headers.get("variable_recovered") == "true"
 
 
 def applied(call: Call, heard: Heard, at: float) -> Call:

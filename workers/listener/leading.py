@@ -7,7 +7,7 @@ same events, and apply the last of them when they take the lease over.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,15 +20,18 @@ from app.telemetry import counting, logs
 from freeswitch.address import SwitchAddress
 from freeswitch.connection import SwitchConnection
 from freeswitch.event_socket import Batching
+from freeswitch.events import Event
 from freeswitch.outages import Outages
 from workers.listener.failures import guarded, patiently
 from workers.listener.folding import MAX_BATCH, Folding
-from workers.listener.heard import EVENTS, FILTERS
+from workers.listener.heard import EVENTS, FILTERS, is_recovered
 from workers.listener.probing import Prober
 from workers.listener.quota import LOOK as QUOTA_LOOK
 from workers.listener.quota import QuotaTimers
 from workers.listener.reconcile import SECOND_LOOK, Reconciler
 from workers.listener.refusals import SETTLE, Refusals
+from workers.listener.registrations import EVENTS as REGISTRATIONS
+from workers.listener.registrations import RegistrationKeeper
 from workers.listener.steering import SAID_EACH, Steering
 from workers.listener.switch_record import SwitchRecord
 from workers.listener.watchdog import Watchdog
@@ -82,11 +85,14 @@ class SwitchListener:
         self._folding = Folding(
             *(runtime, self._link, self._record, self._steering, self._stopping)
         )
+        self._registrations = RegistrationKeeper(runtime, self._link)
         self._events = SwitchConnection(
             address,
             events=EVENTS,
+            # The user of an older configuration may not hear of registrations.
+            optional=REGISTRATIONS,
             filters=FILTERS,
-            on_events=self._folding.hear,
+            on_events=self._hear,
             batching=BATCHING,
             on_up=self._on_up,
             on_down=self._on_down,
@@ -165,8 +171,17 @@ class SwitchListener:
     def _guarded(self, work: Callable[[], object]) -> None:
         guarded(self._name, work)
 
+    def _hear(self, events: Sequence[Event]) -> None:
+        self._folding.hear(events)
+        self._registrations.hear(events)
+        if any(map(is_recovered, events)):
+            self._look.set()
+
     def _on_up(self, _: SwitchConnection) -> None:
         self._look.set()
+        # A switch that begins anew has no timers, also where it recovers the legs.
+        self._timers.begin()
+        self._registrations.look()
 
     def _on_down(self, _: str) -> None:
         counting.disconnected(self._name, "listener")
@@ -180,8 +195,12 @@ class SwitchListener:
             # The take-over may last longer than a lease: the lease is renewed meanwhile.
             patiently(self._stopping, self._take_over)
             self._look.set()
-            loops = self._write_loop, self._reconcile_loop, self._watchdog_loop, self._quota_loop
-            helpers += [gevent.spawn(loop) for loop in (*loops, self._refusals_loop)]
+            self._registrations.begin()
+            loops = (
+                *(self._write_loop, self._reconcile_loop, self._watchdog_loop, self._quota_loop),
+                *(self._registrations_loop, self._refusals_loop),
+            )
+            helpers += [gevent.spawn(loop) for loop in loops]
             gevent.wait([over, self._stopping], count=1)
             if not over.is_set():
                 # Write what is here already: there may be no other listener to hear it.
@@ -189,6 +208,7 @@ class SwitchListener:
         finally:
             gevent.killall(helpers)
             self._reconciler.stop()
+            self._registrations.stop()
             counting.leads(self._name, False)
             self._guarded(partial(self._leave, lost=over.is_set()))
             self._folding.step_down(write=not over.is_set())
@@ -285,10 +305,11 @@ class SwitchListener:
         at = 0.0
         while True:
             left = max(0.0, at + interval - time.monotonic())
-            soon = min(SECOND_LOOK, left) if self._reconciler.misses_some else left
+            awaits = self._reconciler.awaits_recovery
+            soon = min(SECOND_LOOK, left) if self._reconciler.misses_some or awaits else left
             whole = self._look.wait(soon)
             self._look.clear()
-            if whole or time.monotonic() >= at + interval:
+            if whole or awaits or time.monotonic() >= at + interval:
                 at = time.monotonic()
                 self._guarded(self._reconciler.compare)
             else:
@@ -311,8 +332,15 @@ class SwitchListener:
             if self._link.up:
                 self._guarded(self._timers.look)
 
+    def _registrations_loop(self) -> None:
+        logs.bind(switch=self._name)
+        while True:
+            self._registrations.wait()
+            self._guarded(self._registrations.write)
+
     def _keep_limit(self) -> None:
         if self._record.keep_limit():
             log.warning("switch %s: Redis came back empty", self._name)
             # What talks on is counted again.
             self._look.set()
+            self._registrations.look()

@@ -70,6 +70,11 @@ class Reconciler:
         # Since when (monotonic) a call's deadline has passed and its switch could not be asked.
         self._unasked: dict[str, float] = {}
         self._examiners = Pool(EXAMINERS)
+        self._recover_wait = runtime.settings.recover_wait
+        # The run of the switch that answered last, and since when it is known (monotonic).
+        self._run = "", 0.0
+        # Whether calls of the run before may yet be recovered.
+        self.awaits_recovery = False
 
     @property
     def misses_some(self) -> bool:
@@ -123,6 +128,8 @@ class Reconciler:
             core_uuid=self._core,
             there=bool(found),
             gone_for=0.0 if found else self._missing_for(name, asked),
+            new_for=self._run_age(),
+            recover_wait=self._recover_wait,
         )
         if fault is not None:
             if self.caught_up():
@@ -133,6 +140,8 @@ class Reconciler:
             return SECOND_LOOK
         for name in (call.id, f"{call.id}-unsent", *found):
             self._missing.pop(name, None)
+        if call.core_uuid != self._core:
+            call = self._take_over(call, found)
         reports = [report for event in found.values() if (report := leg_report(event))]
         note = Note("event", "found on the switch")
         call = self._folding.change(call, _reporting(*reports), note)
@@ -143,6 +152,22 @@ class Reconciler:
             mark = partial(transitions.mark_sent, at=at, job_uuid=call.job_uuid)
             call = self._folding.change(call, mark, Note("command", "found on the switch"))
         return self._enforce(call, at)
+
+    def _take_over(self, call: Call, found: Mapping[str, Event]) -> Call:
+        """Follow a call that the switch has recovered. Its own limit went down with the switch."""
+        core_uuid, left = self._core, watch.limit(call) - watch.MARGIN - _clock(found)
+        for uuid in found:
+            commands.limit_duration(self._link, uuid, int(left))
+        log.info("switch %s has recovered call %s", self._name, call.id, extra={"call": call.id})
+        again = partial(transitions.recover, core_uuid=core_uuid)
+        return self._folding.change(call, again, Note("event", "recovered", data=core_uuid))
+
+    def _run_age(self) -> float:
+        """The seconds for which the present run of the switch is known."""
+        now = time.monotonic()
+        if self._run[0] != self._core:
+            self._run = self._core, now
+        return now - self._run[1]
 
     def end(self, call: Call, fault: str) -> None:
         """End a call that no event will end, unless it has changed since it was read."""
@@ -192,7 +217,14 @@ class Reconciler:
         ours = {leg.uuid for call in calls for leg in call.legs}
         self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
         # The list is some hundred milliseconds old: it is a reason to ask, not to end a call.
-        doubtful = [c for c in calls if c.core_uuid != self._core or watch.is_doubtful(c, states)]
+        waiting = self._awaiting(calls, states)
+        self.awaits_recovery = bool(waiting)
+        doubtful = [
+            call
+            for call in calls
+            if call.id not in waiting
+            and (call.core_uuid != self._core or watch.is_doubtful(call, states))
+        ]
         self._examine_all(doubtful)
         strangers = set(states) - ours
         self._hang_up_orphans(strangers)
@@ -203,6 +235,14 @@ class Reconciler:
         seconds = f"{time.monotonic() - begun:.3f}"
         log.info("switch %s: compared %d live calls in %s s", self._name, len(calls), seconds)
         self._record.note_reconciled(seconds)
+
+    def _awaiting(self, calls: Sequence[Call], states: Mapping[str, str]) -> set[str]:
+        """The ids of the calls that the switch may yet recover. To ask for each of them would take
+        the switch's time when it has the least."""
+        if self._run_age() >= self._recover_wait:
+            return set()
+        gone = [call for call in calls if not any(leg.uuid in states for leg in call.legs)]
+        return {call.id for call in gone if watch.may_recover(call, self._core)}
 
     def _examine_all(self, calls: Sequence[Call]) -> None:
         """Examine several calls at a time: each waits for the switch and for Redis by turns."""
@@ -232,7 +272,7 @@ class Reconciler:
         for leg in open_legs:
             if (event := commands.dump(self._link, leg.uuid)) is not None:
                 found[leg.uuid] = event
-            if call.core_uuid != self._core:
+            if call.core_uuid != self._core and not watch.may_recover(call, self._core):
                 # Another run of the switch has answered: it has nothing of the call.
                 break
         if not open_legs:

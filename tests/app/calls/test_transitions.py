@@ -484,7 +484,7 @@ def test_what_late_events_say_of_a_call_that_was_given_up() -> None:
 @pytest.mark.parametrize("fault", sorted(FAULTS))
 def test_what_is_ended_without_an_event(fault: str) -> None:
     call = transitions.end(dialled(), fault, at=1010.0)
-    known = fault in ("queue_timeout", "not_replicated")
+    known = fault in ("queue_timeout", "home_unavailable", "not_replicated")
     expected = FAILED if known else UNKNOWN
     assert ended(call) == (State.ENDED, "NORMAL_UNSPECIFIED", fault, expected)
     talked = transitions.end(dialled(bridged=1005.0), fault, at=1010.0)

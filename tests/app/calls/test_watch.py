@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.calls import watch
+from app.calls import transitions, watch
 from app.calls.model import GATEWAY_FAILURES, Action, Call, Leg, State
 from app.calls.watch import (
     COMMAND_LIMIT,
@@ -229,10 +229,35 @@ def test_the_fate_of_a_call_without_channels(
     call: Call, there: bool, gone_for: float, fault: str | None
 ) -> None:
     assert fate(call, core_uuid="core-1", there=there, gone_for=gone_for) == fault
-    # Another run has none of its channels.
-    assert fate(call, core_uuid="core-2", there=there, gone_for=gone_for) == "switch_restarted"
+    # Another run has none of its channels, unless it has recovered a call that talked.
+    another = fate(call, core_uuid="core-2", there=there, gone_for=gone_for)
+    recovered = call.state is State.BRIDGED and there
+    assert another == (None if recovered else "switch_restarted")
     over = replace(call, state=State.ENDED)
     assert fate(over, core_uuid="core-2", there=there, gone_for=gone_for) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "new_for", "fault"),
+    [
+        (talking(), 5.0 - MOMENT, None),
+        (talking(), 5.0, "switch_restarted"),
+        # The switch would dial the destination of such a call again.
+        (dialled(), 0.0, "switch_restarted"),
+    ],
+)
+def test_a_call_that_talked_waits_for_its_recovery(
+    call: Call, new_for: float, fault: str | None
+) -> None:
+    found = fate(
+        call, core_uuid="core-2", there=False, gone_for=0.0, new_for=new_for, recover_wait=5.0
+    )
+    assert found == fault
+    after = transitions.recover(call, core_uuid="core-2")
+    assert fate(after, core_uuid="core-2", there=True, gone_for=0.0) is None
+    assert (
+        transitions.recover(replace(call, state=State.ENDED), core_uuid="x").core_uuid == "core-1"
+    )
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,7 @@ class World:
         for module in (dispatch, folding):
             patch.setattr(module, "BoundedSemaphore", partial(_Semaphore, self))
         patch.setattr(leading, "Lock", Lease)
+        patch.setattr(leading, "RegistrationKeeper", partial(_NoRegistrations, self))
         # Half as often, for the model's speed.
         patch.setattr(leading, "RENEWAL", 1.0)
         patch.setattr(leading, "SAID_EACH", 1.0)
@@ -764,6 +765,19 @@ class _Flag:
             until = None if timeout is None else self._world.now + timeout
             self._world.wait("idle", self.is_set, until)
         return self._is_set
+
+
+class _NoRegistrations:
+    """The registrations of a switch where no phone registers."""
+
+    def __init__(self, world: World, *_: object) -> None:
+        self._never = _Flag(world)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+    def wait(self) -> None:
+        self._never.wait()
 
 
 class _Semaphore:
