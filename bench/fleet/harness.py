@@ -137,8 +137,7 @@ def fleet(number: int, **changes: Any) -> Iterator[Fleet]:
             switches=",".join(urls),
             demo=KNOWN,
             http=f"127.0.0.1:{free_port()}",
-            log_level="ERROR",
-            **changes,
+            **{"log_level": "ERROR", **changes},
         )
         up = exits.enter_context(running(settings))
         host, _, port = up.url.removeprefix("http://").rpartition(":")
