@@ -266,7 +266,10 @@ class SwitchListener:
         self._record.sign(hears=self._events.up, lasts=LEASE)
 
     def _tell(self) -> None:
+        was_known = self._record.limit is not None
         self._record.tell(core_uuid=(self._events.core_uuid or "") if self.hears else None)
+        if self._record.limit is not None and not was_known:
+            self._steering.soon.set()
 
     def _leave(self, *, lost: bool) -> None:
         """Say that nobody leads, unless another listener does or can."""
