@@ -16,7 +16,6 @@ from app.calls.model import gateway_of
 from app.health.parts import WORKER_LIMIT
 from app.settings import Settings, parse_networks
 from app.store.fitness import REDIS_VERSION, version_of
-from app.store.queue import ACTIONS, CALLS, REQUESTS
 from app.store.switches import Switch
 from app.web.proxies import is_proxy
 from freeswitch.address import SwitchAddress
@@ -203,10 +202,11 @@ def clock_check(name: str, ahead: float, limit: float, why: str) -> Check:
 
 # Processes
 
+# By the end of the queue's name.
 _WITHOUT_WORKERS = {
-    REQUESTS: "what programs enqueue is not taken",
-    CALLS: "no call is dialled",
-    ACTIONS: "no hang-up or action is done",
+    "-requests": "what programs enqueue is not taken",
+    "-calls": "no call is dialled",
+    "-actions": "no hang-up or action is done",
 }
 
 
@@ -218,7 +218,7 @@ def worker_checks(heard: Mapping[str, Sequence[float]]) -> Iterator[Check]:
             yield ok(f"workers of {queue}", f"{len(alive)}, heard {age(min(alive))} ago")
         else:
             last = f" (last heard {age(min(ages))} ago)" if ages else ""
-            what = _WITHOUT_WORKERS[queue]
+            what = next(text for kind, text in _WITHOUT_WORKERS.items() if queue.endswith(kind))
             yield failure(f"workers of {queue}", f"none{last}: {what}", "Start `ringback worker`.")
 
 

@@ -143,8 +143,8 @@ def _redis(session: Session) -> Iterator[Check]:
 
 def _processes(session: Session) -> Iterator[Check]:
     now = session.now()
-    heard: dict[str, list[float]] = {name: [] for name in QUEUES}
-    for worker in workers(session.redis):
+    heard: dict[str, list[float]] = {session.keys.queue(name): [] for name in QUEUES}
+    for worker in workers(session.redis, session.keys):
         for name in heard.keys() & worker["queues"].split(","):
             if worker["heartbeat"] is not None:
                 heard[name].append(now - worker["heartbeat"])

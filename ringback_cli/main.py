@@ -25,7 +25,7 @@ COMMANDS = {
     "doctor": "Check all that Ringback needs, and say what to do.",
     "events": "Follow the changes of calls.",
     "listener": "Follow the events of the switches.",
-    "maintenance": "Accept nothing for a while; fail Redis over.",
+    "maintenance": "Accept nothing for a while, for planned work on Redis.",
     "organizations": "List, suspend and resume organizations.",
     "privacy": "Erase a person's number from everything that is kept.",
     "queue": "Show jobs, workers and the calls that wait.",

@@ -278,15 +278,17 @@ def run_worker(settings: Settings) -> None:
     dispatcher = Dispatcher(runtime, pool)
     jobs.bind(jobs.JobContext(runtime, pool, dispatcher))
     requests = Requests(settings)
+    queue = runtime.keys.queue
     # A worker for each queue: actions never wait behind new calls, and RQ takes jobs from a
     # single queue in a way that loses none.
     queues = [
         QueueRunner(
-            *(settings, CALLS, runtime.name, jobs.OF_CALLS), partial(ClaimingWorker, dispatcher)
+            *(settings, queue(CALLS), runtime.name, jobs.OF_CALLS),
+            partial(ClaimingWorker, dispatcher),
         ),
-        QueueRunner(settings, ACTIONS, runtime.name, jobs.OF_ACTIONS),
+        QueueRunner(settings, queue(ACTIONS), runtime.name, jobs.OF_ACTIONS),
         QueueRunner(
-            *(settings, REQUESTS, runtime.name, requests.functions),
+            *(settings, queue(REQUESTS), runtime.name, requests.functions),
             *(partial(RequestWorker, requests), RequestJob),
         ),
     ]

@@ -146,7 +146,7 @@ class Console:
     def queues(self, caller: Caller) -> dict[str, Any]:
         return {
             "queues": job_queues(self.redis, self.queue),
-            "workers": workers(self.redis),
+            "workers": workers(self.redis, self.store.keys),
             "lines": lines(self.redis, self.store.keys, caller.accounts),
             "now": self.store.now(),
         }

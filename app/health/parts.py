@@ -206,15 +206,15 @@ def _workers_part(store: CallStore) -> Part:
     now = store.now()
     alive = {
         queue
-        for worker in workers(store.redis)
+        for worker in workers(store.redis, store.keys)
         for queue in worker["queues"].split(",")
         if now - (worker["heartbeat"] or 0.0) < WORKER_LIMIT
     }
-    if CALLS not in alive:
+    if store.keys.queue(CALLS) not in alive:
         return Part(Readiness.DEGRADED, "No worker is alive: calls wait, and none is dialled.")
-    if ACTIONS not in alive:
+    if store.keys.queue(ACTIONS) not in alive:
         return Part(Readiness.DEGRADED, "No worker takes actions: no call is hung up or moved.")
-    if REQUESTS not in alive:
+    if store.keys.queue(REQUESTS) not in alive:
         return Part(Readiness.DEGRADED, "No worker takes requests: jobs of other programs wait.")
     return Part()
 

@@ -111,7 +111,7 @@ def _value(data: bytes) -> Any:
 
 def _remove(redis: Redis, keys: Keys, job_id: str) -> None:
     with redis.pipeline() as pipe:
-        for name in QUEUES:
+        for name in map(keys.queue, QUEUES):
             pipe.lrem(f"{Queue.redis_queue_namespace_prefix}{name}", 0, job_id)
             for registry in _REGISTRIES:
                 pipe.zrem(f"rq:{registry}:{name}", job_id)

@@ -6,16 +6,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from app.settings import SettingsError
-from app.store import fitness
 from app.store.client import is_unavailable
-from app.store.fitness import Probe, Unfit
 from app.store.keys import Keys
+
+if TYPE_CHECKING:
+    from app.store.fitness import Probe
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def check_at_start(
     then: Callable[[], None] = lambda: None,
     *,
     replicas: int = 0,
-    more: Iterable[Probe] = (),
+    more: "Iterable[Probe]" = (),
 ) -> None:
     """Check the format, and that Redis can do what Ringback needs (app/store/fitness.py, with
     ``replicas`` and ``more``), and call ``then``: now, or once Redis is available.
@@ -75,6 +76,9 @@ def check_at_start(
     Redis is unavailable. A process that finds another format or an unfit Redis later logs it and
     sends itself SIGTERM. Its next start fails.
     """
+
+    # Imported here: most commands look at the format alone, and start sooner without the scripts.
+    from app.store import fitness
 
     def begin() -> None:
         fitness.check(redis, keys, replicas, more)
@@ -87,16 +91,18 @@ def check_at_start(
         if not is_unavailable(error):
             raise
         log.error("Redis is unavailable: %s", error)
-        threading.Thread(target=_check_later, args=(begin,), daemon=True).start()
+        threading.Thread(
+            target=_check_later, args=(begin, (WrongFormat, fitness.Unfit)), daemon=True
+        ).start()
 
 
-def _check_later(begin: Callable[[], None]) -> None:
+def _check_later(begin: Callable[[], None], fatal: tuple[type[SettingsError], ...]) -> None:
     while True:
         time.sleep(_PAUSE)
         try:
             begin()
             return
-        except (WrongFormat, Unfit) as error:
+        except fatal as error:
             log.critical("%s", error)
             os.kill(os.getpid(), signal.SIGTERM)
             return

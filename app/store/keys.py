@@ -74,6 +74,12 @@ class Keys:
         """The rows as they were before the change that led to this state."""
         return f"{self.prefix}accounts:undo:{state}"
 
+    def queue(self, name: str) -> str:
+        """The name of one of the queues of app/store/queue.py in RQ, whose keys all programs share.
+        It begins as the prefix does, so that each installation has queues of its own."""
+        own = self.prefix[:-1] if self.prefix.endswith(":") else f"{self.prefix}:"
+        return f"{own}-{name.removeprefix('ringback-')}"
+
     def webhook_targets_of(self, app: str) -> str:
         return f"{self.webhook_targets}:{app}"
 

@@ -24,6 +24,7 @@ from app.store import once, replies
 from app.store.client import BLOCK_LIMIT
 from app.store.keys import Keys
 
+# The queues by their names with the default RINGBACK_KEY_PREFIX; Keys.queue() has the others.
 # Calls to place, and what is done to calls: the second never waits behind the first.
 CALLS = "ringback-calls"
 ACTIONS = "ringback-actions"
@@ -59,14 +60,15 @@ class JobQueue:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self.calls = Queue(CALLS, connection=redis, serializer=JSONSerializer)
-        self.actions = Queue(ACTIONS, connection=redis, serializer=JSONSerializer)
-        self.requests = Queue(REQUESTS, connection=redis, serializer=JSONSerializer)
-        self.all = (self.calls, self.actions, self.requests)
+        self.calls, self.actions, self.requests = self.all = (
+            Queue(keys.queue(CALLS), connection=redis, serializer=JSONSerializer),
+            Queue(keys.queue(ACTIONS), connection=redis, serializer=JSONSerializer),
+            Queue(keys.queue(REQUESTS), connection=redis, serializer=JSONSerializer),
+        )
         job = self.calls.create_job(
             PLACE_CALL, result_ttl=_RESULT_TTL, failure_ttl=_FAILURE_TTL, status=JobStatus.QUEUED
         )
-        job.origin = CALLS
+        job.origin = self.calls.name
         # What the records of all these jobs have in common.
         self._record = job.to_dict()
 
@@ -190,19 +192,19 @@ def queues(redis: Redis, queue: JobQueue) -> list[dict[str, Any]]:
     return found
 
 
-def workers(redis: Redis) -> list[dict[str, Any]]:
+def workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     """What RQ knows of the workers of our queues, by name. Read as they are kept: RQ's own objects
     rename the connection, and stop at what they cannot read."""
-    names = [WORKERS_BY_QUEUE_KEY % name for name in QUEUES]
+    names = [WORKERS_BY_QUEUE_KEY % keys.queue(name) for name in QUEUES]
     prefix = Worker.redis_worker_namespace_prefix.encode()
     members: Any = redis.sunion(names)
-    keys = [key for key in sorted(members) if key.startswith(prefix)][:_MOST]
+    known = [key for key in sorted(members) if key.startswith(prefix)][:_MOST]
     with redis.pipeline(transaction=False) as pipe:
-        for key in keys:
+        for key in known:
             pipe.hmget(key, "queues", "state", "birth", "last_heartbeat", *_COUNTS)
         rows = replies.of_its_type(pipe.execute(raise_on_error=False))
     found = []
-    for key, row in zip(keys, rows, strict=True):
+    for key, row in zip(known, rows, strict=True):
         # RQ forgets a worker that is silent for minutes, and leaves its name.
         if row is None or not any(row):
             continue

@@ -28,7 +28,7 @@ def command(context: click.Context, as_json: bool) -> None:
     session = Session.open()
     now = session.now()
     queues = [_queue(queue, now) for queue in _queues(session)]
-    workers = [_worker(worker, now) for worker in all_workers(session.redis)]
+    workers = [_worker(worker, now) for worker in all_workers(session.redis, session.keys)]
     organizations = _organizations(session, now)
     paused = [s.name for s in session.switches.get_many(session.switches.names()) if s.paused]
     if as_json:

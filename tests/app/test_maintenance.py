@@ -20,6 +20,7 @@ from app.store.errors import InMaintenance
 from app.store.keys import Keys
 from app.store.maintenance import Maintenance, State, await_replicas, connected
 from app.store.pace import Claims
+from app.store.steering import Steer, SteerStore
 from ringback_cli.embedded_redis import server_binary
 from ringback_cli.main import main
 from ringback_cli.up import free_port
@@ -62,6 +63,7 @@ def test_redis_itself_accepts_and_claims_nothing(
 ) -> None:
     """A process that has not looked yet changes nothing either."""
     redis.hset(store.keys.limits, "switch:one", "30.0:100")
+    SteerStore(redis, store.keys).tell("one", Steer(until=store.now() + 3600))
     waiting = placed(store, "1")
     maintenance.begin(State("me@here", 1.0))
     with pytest.raises(InMaintenance):

@@ -139,7 +139,8 @@ def test_calls_list(
     assert {name for name in ours(modules) if name.startswith(("app.", "workers"))} == {
         *("app.calls", "app.calls.model", "app.settings", "app.store"),
         *("app.store.client", "app.store.clock", "app.store.format", "app.store.index"),
-        *("app.store.keys", "app.store.reading", "app.store.redis_url", "app.store.replies"),
+        *("app.store.keys", "app.store.masters", "app.store.reading", "app.store.redis_url"),
+        "app.store.replies",
     }
 
 
