@@ -107,7 +107,8 @@ class SwitchPool:
         asked = {
             name: self._asked.get(name) or gevent.spawn(connection.is_answering)
             for name, connection in self._connections.items()
-            if name not in heard
+            # One that is down does not answer, and nobody waits for it.
+            if name not in heard and connection.up
         }
         done = gevent.joinall(list(asked.values()), timeout=_READY_LIMIT)
         # Each switch is asked once at a time: a connection on which a command waits is not closed.
