@@ -231,11 +231,12 @@ _organization = _maker(
     Organization,
     "number",
     caller_ids=tuple,
+    tags=tuple,
     accept=_schema(AcceptSchema),
     announce=_schema(AnnounceSchema),
 )
 _user = _maker(User, "id", caller_ids=tuple, supervise=tuple)
-_extension = _maker(Extension, "number", type=ExtensionType, caller_ids=tuple)
+_extension = _maker(Extension, "number", type=ExtensionType, caller_ids=tuple, tags=tuple)
 _app = _maker(
     App,
     "id",
