@@ -1,6 +1,7 @@
 -- Write a change of the limits of calls, and with it a change of the accounts, in one step, so that
 -- none of the two is there alone.
--- KEYS  1 the limits   2 the limits that may have room   3 the format number   4 the accounts
+-- KEYS  1 the limits   2 the limits that may have room   3 the format number, and to change the
+--       accounts: 4 the accounts
 --       5 the history of the accounts   6 the imported files
 -- ARGV  1 '1' to write only where the limits are missing   2 the mark: a word that no other had
 --       3 the format   4 what changes in the limits, a JSON object of texts, '' to remove one
