@@ -27,8 +27,8 @@ _LOOK = 0.05
 Address = tuple[str, int]
 
 
-def fail_over(session: Session, why: str, tell: Callable[[str], None]) -> None:
-    """Fail over to a replica. Raises ClickException where the master stays what it was, and where
+def fail_over(session: Session, why: str, tell: Callable[[str], None]) -> Address:
+    """Fail over to a replica, and return the new master. Raises ClickException where the master stays what it was, and where
     the new one lacks replicas; maintenance is off then too."""
     url = session.settings.require_redis()
     service, sentinels = sentinels_of(url)
@@ -46,7 +46,7 @@ def fail_over(session: Session, why: str, tell: Callable[[str], None]) -> None:
         _await_replicas(connect(url, at=new, counted=False), wanted, session)
     finally:
         _end(session)
-    click.echo("Redis has failed over. Maintenance is off.")
+    return new
 
 
 def _end(session: Session) -> None:

@@ -75,7 +75,8 @@ def status(as_json: bool) -> None:
 
 @command.command()
 @_why
-def failover(why: str) -> None:
+@as_json
+def failover(why: str, as_json: bool) -> None:
     """Have the Sentinels fail Redis over, and lose nothing.
 
     It switches maintenance on, stops all writes, waits until the replicas have all, has the
@@ -84,7 +85,11 @@ def failover(why: str) -> None:
     """
     from ringback_cli.failing_over import fail_over
 
-    fail_over(Session.open(), why, tell)
+    host, port = fail_over(Session.open(), why, tell)
+    if as_json:
+        put_json({"host": host, "port": port})
+    else:
+        click.echo("Redis has failed over. Maintenance is off.")
 
 
 def begin(session: Session, why: str) -> tuple[int, int]:
