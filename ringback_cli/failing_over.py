@@ -28,8 +28,8 @@ Address = tuple[str, int]
 
 
 def fail_over(session: Session, why: str, tell: Callable[[str], None]) -> Address:
-    """Fail over to a replica, and return the new master. Raises ClickException where the master stays what it was, and where
-    the new one lacks replicas; maintenance is off then too."""
+    """Fail over to a replica, and return the new master. Raises ClickException where the master
+    stays what it was, and where the new one lacks replicas; maintenance is off then too."""
     url = session.settings.require_redis()
     service, sentinels = sentinels_of(url)
     old = _master(service, sentinels)
