@@ -8,7 +8,9 @@ class Keys:
         self.prefix = prefix
         self.format = f"{prefix}format"
         self.events = f"{prefix}events"
-        self.deadlines = f"{prefix}calls:deadline"
+        # The deadlines of claimed calls as the version before wrote them, of all switches.
+        self.old_deadlines = f"{prefix}calls:deadline"
+        self.watch_lease = f"{prefix}watch:lease"
         self.calls = f"{prefix}calls:all"
         self.records = f"{prefix}cdr:all"
         # The records that the database of records does not have as they are now, and the time
@@ -129,6 +131,10 @@ class Keys:
     def switch_calls(self, switch: str) -> str:
         # Joined by +, as in taken(): in a stored claim the switch is a mark (app.store.marks).
         return self.prefix + "calls:switch:" + switch
+
+    def deadlines(self, switch: str) -> str:
+        """When the calls that were claimed for the switch are looked at."""
+        return self.prefix + "calls:deadline:" + switch
 
     def line(self, organization: str) -> str:
         return f"{self.prefix}waiting:{organization}"

@@ -129,9 +129,20 @@ class SwitchStore:
         names: Any = self._redis.zrange(self._keys.switch_listeners(name), 0, -1)
         return [listener.decode() for listener in names]
 
-    def has_leader(self, name: str) -> bool:
-        """Whether a listener holds the lease of the switch."""
-        return bool(self._redis.exists(self._keys.switch_lease(name)))
+    def led(self, names: Iterable[str]) -> dict[str, bool]:
+        """Of each switch whether a listener holds its lease."""
+        wanted = list(names)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in wanted:
+                pipe.exists(self._keys.switch_lease(name))
+            return dict(zip(wanted, map(bool, pipe.execute()), strict=True))
+
+    def dead(self) -> dict[str, dict[str, Any]]:
+        """The switches that an operator has declared dead in the registry: by whom (``by``), when
+        (``at``, epoch seconds), and why."""
+        found: Any = self._redis.hgetall(self._keys.switches)
+        entries = {name.decode(): _entry(text) for name, text in found.items()}
+        return {name: entry["dead"] for name, entry in entries.items() if entry.get("dead")}
 
     def note(self, name: str, fields: dict[str, str | float]) -> None:
         """Write fields of the switch's hash. Only the leader does."""
@@ -162,6 +173,14 @@ def _is_one(registered: bytes) -> bool:
         return "+" not in json.loads(registered)["url"].partition("://")[0]
     except (AttributeError, KeyError, TypeError, ValueError):
         return False
+
+
+def _entry(text: bytes) -> dict[str, Any]:
+    """An entry of the registry, of which other fields may be newer than this version."""
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError):
+        return {}
 
 
 def _switch(

@@ -230,8 +230,10 @@ class Reconciler:
         self._hang_up_orphans(strangers)
         self._store.count_legs(self._name, set(states), strangers)
         if self._unasked:
-            alive = set(self._store.due(math.inf))
+            alive = set(self._store.due(self._name, math.inf))
             self._unasked = {i: at for i, at in self._unasked.items() if i in alive}
+            # Their next looks were put off while the switch could not be asked.
+            self._store.postpone(self._name, dict.fromkeys(self._unasked, self._store.now()))
         seconds = f"{time.monotonic() - begun:.3f}"
         log.info("switch %s: compared %d live calls in %s s", self._name, len(calls), seconds)
         self._record.note_reconciled(seconds)
