@@ -100,6 +100,7 @@ class RedisGauges(Collector):
                 registry.SWITCH_PAUSED,
                 [each.paused is not None or each.closed != "" for each in switches],
             ),
+            (registry.CHANNELS_UNKNOWN, [each.unknown for each in switches]),
         ):
             told = zip(switches, values, strict=True)
             yield _family(of, [((each.name,), value) for each, value in told if value is not None])

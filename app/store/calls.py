@@ -165,6 +165,20 @@ class CallStore(CallReader):
             raise next(iter(refused.values()))
         return done
 
+    def adopt(self, call: Call, note: Note) -> bool:
+        """Write a call that is on its switch, and that Redis does not know. Returns whether it was
+        written: not if Redis knows it by now."""
+        new = evolve(call, version=1, stamp=writes.stamp())
+        (reply,) = self._run([writes.adopted(self.keys, new, note, self.now())], False)
+        if isinstance(reply, Exception):
+            raise reply
+        if reply != 1:
+            current = from_reply(pairs(reply))
+            # The client sent it twice, because the first answer was lost.
+            return current is not None and current.stamp == new.stamp
+        counting.accepted([new])
+        return True
+
     def send_hang_up(self, call: Call, wanted: Call) -> int:
         """Ask the listeners for the hang-up that Redis refused to write. Returns how many heard
         it."""

@@ -187,6 +187,10 @@ class Keys:
     def switch(self, name: str) -> str:
         return f"{self.prefix}switch:{name}"
 
+    def unknown(self, switch: str) -> str:
+        """The channels of the switch that are of ours and belong to no known call."""
+        return f"{self.prefix}unknown:{switch}"
+
     def switch_listeners(self, name: str) -> str:
         return f"{self.prefix}switch:{name}:listeners"
 

@@ -30,6 +30,10 @@ class CallReader:
         flat: Any = self.redis.hgetall(self.keys.call(call_id))
         return from_reply(flat)
 
+    def has(self, call_id: str) -> bool:
+        """Whether Redis keeps the call, also one that this process cannot read."""
+        return bool(self.redis.exists(self.keys.call(call_id)))
+
     def get_many(self, call_ids: Iterable[str]) -> list[Call | None]:
         """The calls, in the order of the ids. A call that is missing or cannot be read is None, so
         that it does not hide the others."""

@@ -48,6 +48,8 @@ class Switch:
     paused: Pause | None
     # What its leader says of it.
     steer: Steer | None = None
+    # Channels of Ringback that belong to no known call.
+    unknown: int = 0
 
     @property
     def closed(self) -> str:
@@ -99,8 +101,9 @@ class SwitchStore:
                 pipe.zcard(keys.switch_calls(name))
                 pipe.scard(keys.taken(f"switch:{name}"))
                 pipe.hget(keys.steer, name)
+                pipe.hlen(keys.unknown(name))
             found = iter(pipe.execute())
-        return [_switch(name, *(next(found) for _ in range(6))) for name in wanted]
+        return [_switch(name, *(next(found) for _ in range(7))) for name in wanted]
 
     def pause(self, name: str, pause: Pause) -> None:
         self._redis.hset(self._keys.switch(name), "paused", json.dumps(asdict(pause)))
@@ -191,6 +194,7 @@ def _switch(
     calls: int,
     legs: int,
     steer: bytes | None,
+    unknown: int,
 ) -> Switch:
     # Imported here: the shell completes names of switches sooner without it.
     from app.store.pace import Limit
@@ -213,6 +217,7 @@ def _switch(
         legs=legs,
         paused=_pause(flat.get("paused")),
         steer=Steer.loads(steer),
+        unknown=unknown,
     )
 
 

@@ -106,6 +106,13 @@ def packed(old: Call | None, written: Sequence[Command]) -> tuple[list[str], lis
     return names, [version_of(old), orjson.dumps(words).decode()]
 
 
+def adopted(keys: Keys, call: Call, note: Note, now: float) -> tuple[list[str], list[str]]:
+    """KEYS and ARGV of change.lua for a call that is on its switch, and that Redis does not
+    know."""
+    before = evolve(call, switch=None)
+    return packed(None, [*commands(keys, None, call, [note], now), *_places(keys, before, call)])
+
+
 def claim_of(keys: Keys, call: Call) -> str:
     """The claim of a waiting call, as pace.lua reads it: a JSON array of until when the call waits
     (epoch seconds), of its version and stamp, and of the commands; of a call that a switch has

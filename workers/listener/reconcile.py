@@ -26,6 +26,7 @@ from workers.hang_up import hang_up_call, hang_up_leg, hang_up_unwanted
 from workers.leg_reports import leg_report
 from workers.listener.failures import guarded
 from workers.listener.folding import MAX_BATCH, Folding
+from workers.listener.strangers import Strangers
 from workers.listener.switch_record import SwitchRecord
 from workers.runtime import Runtime
 
@@ -64,6 +65,7 @@ class Reconciler:
         self._name = link.address.name
         self._folding = folding
         self._record = record
+        self._strangers = Strangers(runtime, link)
         # The seconds for which a call or a leg, by its id or uuid, has been missing on the switch,
         # and the time of the last look (monotonic).
         self._missing: dict[str, tuple[float, float]] = {}
@@ -228,6 +230,7 @@ class Reconciler:
         self._examine_all(doubtful)
         strangers = set(states) - ours
         self._hang_up_orphans(strangers)
+        self._strangers.look(strangers, states)
         self._store.count_legs(self._name, set(states), strangers)
         if self._unasked:
             alive = set(self._store.due(self._name, math.inf))

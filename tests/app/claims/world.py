@@ -252,6 +252,8 @@ class World:
         for module in (dispatch, leading, reconcile, folding, *waiting):
             patch.setattr(module, "gevent", _Gevent(self), raising=False)
         patch.setattr(reconcile, "Pool", partial(_Pool, self))
+        # Who is told of channels that Redis has lost decides nothing.
+        patch.setattr(reconcile, "Strangers", lambda *_: SimpleNamespace(look=lambda *_: None))
         for module in (dispatch, folding):
             patch.setattr(module, "BoundedSemaphore", partial(_Semaphore, self))
         for module in (leading, common):
