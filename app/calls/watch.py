@@ -25,9 +25,9 @@ LOOK_LIMIT = 3.0
 QUEUE_LOOK = 5.0
 UNSENT_LOOK = 2.0
 HANG_UP_LOOK = 5.0
-# Seconds between two looks at a call whose switch cannot be asked, at least and at most. The most
-# is for a listener that takes over, and for a switch that is back.
-UNREACHABLE_LEAST, UNREACHABLE_LOOK = 2.0, 30.0
+# Seconds between two looks at a call whose switch cannot be asked, at least and at most. Once
+# the switch is back, the comparison has them looked at at once.
+UNREACHABLE_LEAST, UNREACHABLE_LOOK = 2.0, 600.0
 # Seconds beyond the limits that the switch itself enforces.
 MARGIN = 15.0
 # Seconds after the end of the ringing until Ringback hangs up a party that still rings through one

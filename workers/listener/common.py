@@ -31,7 +31,7 @@ INTERVAL = 0.5
 # Seconds for which the list of switches is kept.
 _NAMES_KEPT = 5.0
 # Calls that are read and changed at a time, so that events are handled in between.
-BATCH = 50
+BATCH = 100
 
 
 class CommonWatchdog:
@@ -80,20 +80,24 @@ class CommonWatchdog:
 
     def _keeps_lease(self) -> bool:
         try:
-            if self._has_lease:
-                self._lease.reacquire()
-            else:
-                self._has_lease = bool(self._lease.acquire())
-                if self._has_lease:
-                    # What another process counted is not known here.
-                    self._left_alone.clear()
-                    self._unasked.clear()
-        except LockError:
-            self._has_lease = False
+            self._has_lease = self._has_lease and self._renews()
+            if not self._has_lease and self._lease.acquire():
+                self._has_lease = True
+                # What another process counted is not known here.
+                self._left_alone.clear()
+                self._unasked.clear()
         except RedisError as error:
             log.warning("cannot ask Redis for the lease of the common watchdog: %s", error)
             return False
         return self._has_lease
+
+    def _renews(self) -> bool:
+        try:
+            self._lease.reacquire()
+        except LockError:
+            # It has expired, and may be another process's.
+            return False
+        return True
 
     def _watch_queued(self) -> None:
         """Look at queued calls in batches: end those that waited too long."""

@@ -217,6 +217,10 @@ class Reconciler:
         live = {call.id for call in calls}
         self._folding.keep(live)
         ours = {leg.uuid for call in calls for leg in call.legs}
+        # Looks are put off while the switch cannot be asked, by whatever listener led.
+        at = self._store.now()
+        late = [call.id for call in calls if (watch.deadline(call) or at) < at]
+        self._store.postpone(self._name, dict.fromkeys(late, at))
         self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
         # The list is some hundred milliseconds old: it is a reason to ask, not to end a call.
         waiting = self._awaiting(calls, states)
@@ -235,8 +239,6 @@ class Reconciler:
         if self._unasked:
             alive = set(self._store.due(self._name, math.inf))
             self._unasked = {i: at for i, at in self._unasked.items() if i in alive}
-            # Their next looks were put off while the switch could not be asked.
-            self._store.postpone(self._name, dict.fromkeys(self._unasked, self._store.now()))
         seconds = f"{time.monotonic() - begun:.3f}"
         log.info("switch %s: compared %d live calls in %s s", self._name, len(calls), seconds)
         self._record.note_reconciled(seconds)
