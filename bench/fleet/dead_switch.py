@@ -103,7 +103,7 @@ def _die(store: CallStore, switch: Simulator) -> None:
     def bridged(call: Call) -> Call:
         at = store.now() - _LASTED
         call = transitions.claim(call, worker="bench", switch=DEAD, core_uuid=core.decode(), at=at)
-        call = transitions.mark_sent(call, at=at)
+        call = transitions.mark_sent(call, at=at, job_uuid=call.job_uuid)
         source, destination = (leg.uuid for leg in call.legs)
         for uuid, other in ((source, destination), (destination, source)):
             report = LegReport(uuid, created=at, answered=at, bridged=at, bridged_to=other)

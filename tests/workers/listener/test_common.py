@@ -54,7 +54,7 @@ def claimed(store: CallStore, switch: str) -> Call:
 
     def dial(call: Call) -> Call:
         call = transitions.claim(call, worker="w", switch=switch, core_uuid="c", at=store.now())
-        return transitions.mark_sent(call, at=store.now())
+        return transitions.mark_sent(call, at=store.now(), job_uuid=call.job_uuid)
 
     store.redis.hset(store.keys.limits, f"switch:{switch}", "0:0")
     return store.change(call, dial, Note("command", "claim"))
