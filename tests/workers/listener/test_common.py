@@ -82,8 +82,8 @@ def test_the_calls_of_a_dead_switch_end_with_their_reason(
     (note,) = [e for e in store.timeline(gone[1].id) if e["name"] == "switch_dead"]
     assert json.loads(note["data"]) == {"switch": "s1", "by": "ada@desk"}
     assert store.redis.exists(store.keys.record(gone[1].id))
-    ended = common.BATCH + 2
-    assert f"switch s1 was declared dead by ada@desk: ended {ended} calls" in caplog.text
+    count = common.BATCH + 2
+    assert f"switch s1 was declared dead by ada@desk: ended {count} calls" in caplog.text
     still = store.get(other.id)
     assert still is not None and still.state is not State.ENDED
     assert store.live_of_switch("s1") == [gone[0].id]
