@@ -3,6 +3,7 @@
 RQ runs these by their dotted names in the process that :func:`bind` was called in.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,22 @@ from app.calls.model import Call, State
 from app.store import audit
 from app.store.audit import Who
 from app.store.calls import Change
-from app.store.queue import ACT, ACTIONS, CALLS, END_MANY, HANG_UP, PLACE_CALL
+from app.store.queue import (
+    ACT,
+    ACTIONS,
+    ADOPT,
+    CALLS,
+    END_MANY,
+    HANG_UP,
+    HANG_UP_CHANNEL,
+    PLACE_CALL,
+)
 from app.store.writes import Note
 from app.telemetry import counting, logs
+from freeswitch.errors import EventSocketError
 from freeswitch.pool import SwitchPool
 from workers.actions import Actor
+from workers.adopting import Adopter, Refused
 from workers.dispatch import Dispatcher
 from workers.hang_up import try_to_hang_up
 from workers.runtime import Runtime
@@ -137,6 +149,38 @@ def act(call_id: str, request: str) -> str | None:
     return Actor(context.runtime, context.pool).act(call_id, request)
 
 
+@counting.jobs(ACTIONS)
+def adopt(switch: str, uuid: str, extension: str, who: str) -> str:
+    """Make a call of a channel that Redis does not know."""
+    return _answered(
+        lambda adopter: {"call": adopter.adopt(switch, uuid, extension, Who(**json.loads(who)))}
+    )
+
+
+@counting.jobs(ACTIONS)
+def hang_up_channel(switch: str, uuid: str) -> str:
+    """Hang up a channel that Redis does not know."""
+    return _answered(lambda adopter: {"said": adopter.hang_up(switch, uuid)})
+
+
+def _answered(work: Callable[[Adopter], dict[str, str]]) -> str:
+    """What came of the work, as JSON for the command that waits for it."""
+    context = _bound()
+    try:
+        found = work(Adopter(context.runtime, context.pool))
+    except Refused as error:
+        found = {"refused": str(error)}
+    except EventSocketError as error:
+        found = {"refused": f"The switch did not answer: {error}"}
+    return json.dumps(found)
+
+
 # What each queue runs, by the names that jobs have.
 OF_CALLS = {PLACE_CALL: place_call}
-OF_ACTIONS: dict[str, Callable[..., object]] = {HANG_UP: hang_up, END_MANY: end_many, ACT: act}
+OF_ACTIONS: dict[str, Callable[..., object]] = {
+    HANG_UP: hang_up,
+    END_MANY: end_many,
+    ACT: act,
+    ADOPT: adopt,
+    HANG_UP_CHANNEL: hang_up_channel,
+}

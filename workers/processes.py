@@ -49,6 +49,7 @@ from workers.connections import Addresses, HeadersTimeout, Limits, limited, most
 from workers.dispatch import Dispatcher
 from workers.following import Following
 from workers.housekeeping import keep_house
+from workers.listener.common import CommonWatchdog
 from workers.listener.unwritten import listen
 from workers.listeners import Listeners
 from workers.reporting import keep_reporting
@@ -323,13 +324,18 @@ def run_listener(settings: Settings) -> None:
     """Follow the switches' events until SIGTERM or SIGINT. Raises SettingsError."""
     runtime = Runtime.create(settings)
     tracing.start(settings, "listener")
-    listeners = Listeners(runtime)
+    listeners, common = Listeners(runtime), CommonWatchdog(runtime)
     unwritten = gevent.spawn(listen, runtime, listeners.links)
     reporting = gevent.spawn(keep_reporting, runtime.outcomes)
     others = OtherListeners(impatient_store(settings), runtime.name)
     parts = partial(listener_parts, heard_by_others=others)
+
+    def stop() -> None:
+        common.stop()
+        listeners.stop()
+
     with telling(settings, "listener", listeners.hear, parts):
-        _until_signal(listeners.stop, [gevent.spawn(listeners.run)])
+        _until_signal(stop, [gevent.spawn(listeners.run), gevent.spawn(common.run)])
     unwritten.kill()
     reporting.kill()
 

@@ -50,6 +50,8 @@ NOT_REPLICATED = "not_replicated"
 SWITCH_RESTARTED = "switch_restarted"
 SWITCH_UNREACHABLE = "switch_unreachable"
 EVENTS_LOST = "events_lost"
+# An operator has declared the switch dead.
+SWITCH_DEAD = "switch_dead"
 FAULTS = frozenset(
     {
         QUEUE_TIMEOUT,
@@ -59,6 +61,7 @@ FAULTS = frozenset(
         SWITCH_RESTARTED,
         SWITCH_UNREACHABLE,
         EVENTS_LOST,
+        SWITCH_DEAD,
     }
 )
 

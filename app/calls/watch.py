@@ -25,6 +25,9 @@ LOOK_LIMIT = 3.0
 QUEUE_LOOK = 5.0
 UNSENT_LOOK = 2.0
 HANG_UP_LOOK = 5.0
+# Seconds between two looks at a call whose switch cannot be asked, at least and at most. Once
+# the switch is back, the comparison has them looked at at once.
+UNREACHABLE_LEAST, UNREACHABLE_LOOK = 2.0, 600.0
 # Seconds beyond the limits that the switch itself enforces.
 MARGIN = 15.0
 # Seconds after the end of the ringing until Ringback hangs up a party that still rings through one
@@ -154,11 +157,21 @@ def fate_unreachable(call: Call, *, unreachable_for: float) -> str | None:
     """The fault that ends a claimed call whose switch has been unreachable for so many seconds;
     None while the call may go on. The switch enforces the call's limits by itself, so the call
     has ended once all of them are over, and not before."""
+    over = call.state is State.ENDED or unreachable_for < longest(call)
+    return None if over else SWITCH_UNREACHABLE
+
+
+def longest(call: Call) -> float:
+    """The seconds after which the switch itself has ended the call, however far it was."""
     # Accepting may take its time on each side, and lengthens the talk.
     limits = 2 * (_ring_time(call) + MARGIN) + call.call_duration + call.prompt_seconds
-    longest = UNSENT_LIMIT + limits
-    over = call.state is State.ENDED or unreachable_for < longest
-    return None if over else SWITCH_UNREACHABLE
+    return UNSENT_LIMIT + limits
+
+
+def next_look_unreachable(call: Call, *, unreachable_for: float) -> float:
+    """The seconds until the next look at a call whose switch has been unreachable for so many
+    seconds: no look before its end would find anything."""
+    return min(max(UNREACHABLE_LEAST, longest(call) - unreachable_for), UNREACHABLE_LOOK)
 
 
 def is_doubtful(call: Call, call_states: dict[str, str]) -> bool:

@@ -100,6 +100,7 @@ class RedisGauges(Collector):
                 registry.SWITCH_PAUSED,
                 [each.paused is not None or each.closed != "" for each in switches],
             ),
+            (registry.CHANNELS_UNKNOWN, [each.unknown for each in switches]),
         ):
             told = zip(switches, values, strict=True)
             yield _family(of, [((each.name,), value) for each, value in told if value is not None])
@@ -141,16 +142,18 @@ class RedisGauges(Collector):
         keys, now = self._store.keys, self._store.now()
         with self._store.redis.pipeline(transaction=False) as pipe:
             pipe.hlen(keys.waiting)
-            pipe.zcount(keys.deadlines, "-inf", now - _OVERDUE)
             pipe.eval(_DEAD_LETTERS, 1, keys.dead_letters, f"{keys.webhooks}sizes")
             pipe.xrange(keys.outbox, count=1)
             pipe.zrange(keys.webhook_apps, 0, 0, withscores=True)
             pipe.zrange(f"{keys.webhooks}incoming", 0, 0, withscores=True)
             pipe.exists(keys.unexported)
             pipe.xlen(keys.unexported)
-            waiting, overdue, dead, outbox, apps, incoming, exports, unexported = pipe.execute()
+            for key in (keys.old_deadlines, *map(keys.deadlines, self._switches.names())):
+                pipe.zcount(key, "-inf", now - _OVERDUE)
+            waiting, dead, outbox, apps, incoming, *others = pipe.execute()
+        exports, unexported, *overdue = others
         yield _family(registry.CALLS_WAITING, [((), waiting)])
-        yield _family(registry.CALLS_OVERDUE, [((), overdue)])
+        yield _family(registry.CALLS_OVERDUE, [((), sum(overdue))])
         yield _family(registry.WEBHOOK_DEAD_LETTERS, [((), dead)])
         yield _family(registry.RECORDS_UNEXPORTED, [((), unexported)] if exports else [])
         # The oldest events that are no messages yet, and the time when the first message is due.

@@ -165,6 +165,20 @@ class CallStore(CallReader):
             raise next(iter(refused.values()))
         return done
 
+    def adopt(self, call: Call, note: Note) -> bool:
+        """Write a call that is on its switch, and that Redis does not know. Returns whether it was
+        written: not if Redis knows it by now."""
+        new = evolve(call, version=1, stamp=writes.stamp())
+        (reply,) = self._run([writes.adopted(self.keys, new, note, self.now())], False)
+        if isinstance(reply, Exception):
+            raise reply
+        if reply != 1:
+            current = from_reply(pairs(reply))
+            # The client sent it twice, because the first answer was lost.
+            return current is not None and current.stamp == new.stamp
+        counting.accepted([new])
+        return True
+
     def send_hang_up(self, call: Call, wanted: Call) -> int:
         """Ask the listeners for the hang-up that Redis refused to write. Returns how many heard
         it."""
@@ -235,21 +249,38 @@ class CallStore(CallReader):
         if gone := lost - channels:
             self.redis.srem(key, *gone)
 
-    def postpone(self, until: dict[str, float]) -> None:
-        """Set the times at which the watchdog looks at the calls again."""
+    def postpone(self, switch: str, until: dict[str, float]) -> None:
+        """Set the times at which the watchdog looks at calls of the switch again."""
         if until:
-            self.redis.zadd(self.keys.deadlines, until, xx=True)
+            self.redis.zadd(self.keys.deadlines(switch), until, xx=True)
 
-    def forget_deadline(self, call_id: str) -> None:
-        """Remove the deadline of a call that is over. A call that this process cannot read keeps
-        its deadline for others."""
+    def sort_deadlines(self) -> None:
+        """Give the due ones of the deadlines that the version before wrote, a batch at most, to the
+        switches of their calls."""
+        old, now = self.keys.old_deadlines, self.now()
+        found: Any = self.redis.zrange(old, "-inf", now, byscore=True)
+        ids = [call_id.decode() for call_id in found[:QUEUED_BATCH]]
+        for call_id, call in zip(ids, self.get_many(ids), strict=True):
+            if call is not None and call.state is not State.ENDED and call.switch is not None:
+                with self.redis.pipeline() as pipe:
+                    pipe.zadd(self.keys.deadlines(call.switch), {call_id: now}, nx=True)
+                    pipe.zrem(old, call_id)
+                    pipe.execute()
+            else:
+                self._forget(old, call_id)
+
+    def forget_deadline(self, call_id: str, switch: str | None = None) -> None:
+        """Remove the deadline of a call that is over, from those of the switch or of queued calls.
+        A call that this process cannot read keeps its deadline for others."""
+        self._forget(self.keys.queued if switch is None else self.keys.deadlines(switch), call_id)
+
+    def _forget(self, key: str, call_id: str) -> None:
         try:
             flat: Any = self.redis.hgetall(self.keys.call(call_id))
         except ResponseError:
             return
         if not flat or flat.get(b"state") == State.ENDED.encode():
-            self.redis.zrem(self.keys.deadlines, call_id)
-            self.redis.zrem(self.keys.queued, call_id)
+            self.redis.zrem(key, call_id)
 
     def trim_events(self) -> None:
         """Remove the oldest changes from the stream, as far as they are beyond EVENTS_KEPT and

@@ -8,7 +8,9 @@ class Keys:
         self.prefix = prefix
         self.format = f"{prefix}format"
         self.events = f"{prefix}events"
-        self.deadlines = f"{prefix}calls:deadline"
+        # The deadlines of claimed calls as the version before wrote them, of all switches.
+        self.old_deadlines = f"{prefix}calls:deadline"
+        self.watch_lease = f"{prefix}watch:lease"
         self.calls = f"{prefix}calls:all"
         self.records = f"{prefix}cdr:all"
         # The records that the database of records does not have as they are now, and the time
@@ -130,6 +132,10 @@ class Keys:
         # Joined by +, as in taken(): in a stored claim the switch is a mark (app.store.marks).
         return self.prefix + "calls:switch:" + switch
 
+    def deadlines(self, switch: str) -> str:
+        """When the calls that were claimed for the switch are looked at."""
+        return self.prefix + "calls:deadline:" + switch
+
     def line(self, organization: str) -> str:
         return f"{self.prefix}waiting:{organization}"
 
@@ -180,6 +186,10 @@ class Keys:
 
     def switch(self, name: str) -> str:
         return f"{self.prefix}switch:{name}"
+
+    def unknown(self, switch: str) -> str:
+        """The channels of the switch that are of ours and belong to no known call."""
+        return f"{self.prefix}unknown:{switch}"
 
     def switch_listeners(self, name: str) -> str:
         return f"{self.prefix}switch:{name}:listeners"

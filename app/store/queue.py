@@ -1,9 +1,10 @@
 """RQ jobs, enqueued by dotted name: this side never imports what carries them out."""
 
+import json
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.calls.ending_many import EndMany
 from app.calls.model import Call
 from app.numbers import is_digits
 from app.store import once, replies
+from app.store.audit import Who
 from app.store.client import BLOCK_LIMIT
 from app.store.keys import Keys
 
@@ -37,6 +39,8 @@ PLACE_CALL = "workers.jobs.place_call"
 HANG_UP = "workers.jobs.hang_up"
 END_MANY = "workers.jobs.end_many"
 ACT = "workers.jobs.act"
+ADOPT = "workers.jobs.adopt"
+HANG_UP_CHANNEL = "workers.jobs.hang_up_channel"
 # The jobs of other programs (docs/guide/enqueue.md).
 PLACE_REQUEST = "ringback.place"
 HANG_UP_REQUEST = "ringback.hang_up"
@@ -139,6 +143,19 @@ class JobQueue:
             job_id=f"{request.id}_{attempt}" if attempt else request.id,
             timeout=_JOB_MARGIN,
         )
+
+    def adopt(self, switch: str, uuid: str, extension: str, who: Who) -> Job:
+        """Have a worker make a call of an unknown channel. The job's result is JSON: the ``call``,
+        or why it was ``refused``."""
+        told = json.dumps(asdict(who))
+        return self._enqueue(
+            self.actions, ADOPT, switch, uuid, extension, told, timeout=_JOB_MARGIN
+        )
+
+    def hang_up_channel(self, switch: str, uuid: str) -> Job:
+        """Have a worker hang up an unknown channel. The job's result is JSON: what the switch
+        ``said``, or why it was ``refused``."""
+        return self._enqueue(self.actions, HANG_UP_CHANNEL, switch, uuid, timeout=_JOB_MARGIN)
 
     def _enqueue(
         self,

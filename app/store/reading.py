@@ -30,6 +30,10 @@ class CallReader:
         flat: Any = self.redis.hgetall(self.keys.call(call_id))
         return from_reply(flat)
 
+    def has(self, call_id: str) -> bool:
+        """Whether Redis keeps the call, also one that this process cannot read."""
+        return bool(self.redis.exists(self.keys.call(call_id)))
+
     def get_many(self, call_ids: Iterable[str]) -> list[Call | None]:
         """The calls, in the order of the ids. A call that is missing or cannot be read is None, so
         that it does not hide the others."""
@@ -59,9 +63,11 @@ class CallReader:
                 pipe.hget(self.keys.call(call_id), "nonce")
             return [nonce and nonce.decode() for nonce in pipe.execute()]
 
-    def live_of_switch(self, switch: str) -> list[str]:
-        """The ids of the live calls that were claimed for the switch."""
-        ids: Any = self.redis.zrange(self.keys.switch_calls(switch), 0, -1)
+    def live_of_switch(self, switch: str, first: int = 0, most: int = 0) -> list[str]:
+        """The ids of the live calls that were claimed for the switch, the oldest first: all, or at
+        most so many from number ``first`` on."""
+        last = first + most - 1 if most else -1
+        ids: Any = self.redis.zrange(self.keys.switch_calls(switch), first, last)
         return [call_id.decode() for call_id in ids]
 
     def unreachable(self, switches: Iterable[str]) -> dict[str, float]:
@@ -73,9 +79,9 @@ class CallReader:
             found = zip(names, pipe.execute(), strict=True)
         return {name: float(since) for name, since in found if since is not None}
 
-    def due(self, now: float) -> list[str]:
-        """The ids of claimed calls whose deadline has passed."""
-        ids: Any = self.redis.zrange(self.keys.deadlines, "-inf", now, byscore=True)
+    def due(self, switch: str, now: float) -> list[str]:
+        """The ids of calls that were claimed for the switch and whose deadline has passed."""
+        ids: Any = self.redis.zrange(self.keys.deadlines(switch), "-inf", now, byscore=True)
         return [call_id.decode() for call_id in ids]
 
     def timeline(self, call_id: str) -> list[dict[str, str]]:

@@ -48,6 +48,8 @@ class Switch:
     paused: Pause | None
     # What its leader says of it.
     steer: Steer | None = None
+    # Channels of Ringback that belong to no known call.
+    unknown: int = 0
 
     @property
     def closed(self) -> str:
@@ -99,8 +101,9 @@ class SwitchStore:
                 pipe.zcard(keys.switch_calls(name))
                 pipe.scard(keys.taken(f"switch:{name}"))
                 pipe.hget(keys.steer, name)
+                pipe.hlen(keys.unknown(name))
             found = iter(pipe.execute())
-        return [_switch(name, *(next(found) for _ in range(6))) for name in wanted]
+        return [_switch(name, *(next(found) for _ in range(7))) for name in wanted]
 
     def pause(self, name: str, pause: Pause) -> None:
         self._redis.hset(self._keys.switch(name), "paused", json.dumps(asdict(pause)))
@@ -129,9 +132,20 @@ class SwitchStore:
         names: Any = self._redis.zrange(self._keys.switch_listeners(name), 0, -1)
         return [listener.decode() for listener in names]
 
-    def has_leader(self, name: str) -> bool:
-        """Whether a listener holds the lease of the switch."""
-        return bool(self._redis.exists(self._keys.switch_lease(name)))
+    def led(self, names: Iterable[str]) -> dict[str, bool]:
+        """Of each switch whether a listener holds its lease."""
+        wanted = list(names)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in wanted:
+                pipe.exists(self._keys.switch_lease(name))
+            return dict(zip(wanted, map(bool, pipe.execute()), strict=True))
+
+    def dead(self) -> dict[str, dict[str, Any]]:
+        """The switches that an operator has declared dead in the registry: by whom (``by``), when
+        (``at``, epoch seconds), and why."""
+        found: Any = self._redis.hgetall(self._keys.switches)
+        entries = {name.decode(): _entry(text) for name, text in found.items()}
+        return {name: entry["dead"] for name, entry in entries.items() if entry.get("dead")}
 
     def note(self, name: str, fields: dict[str, str | float]) -> None:
         """Write fields of the switch's hash. Only the leader does."""
@@ -164,6 +178,14 @@ def _is_one(registered: bytes) -> bool:
         return False
 
 
+def _entry(text: bytes) -> dict[str, Any]:
+    """An entry of the registry, of which other fields may be newer than this version."""
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError):
+        return {}
+
+
 def _switch(
     name: str,
     reply: Mapping[bytes, bytes],
@@ -172,6 +194,7 @@ def _switch(
     calls: int,
     legs: int,
     steer: bytes | None,
+    unknown: int,
 ) -> Switch:
     # Imported here: the shell completes names of switches sooner without it.
     from app.store.pace import Limit
@@ -194,6 +217,7 @@ def _switch(
         legs=legs,
         paused=_pause(flat.get("paused")),
         steer=Steer.loads(steer),
+        unknown=unknown,
     )
 
 

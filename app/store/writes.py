@@ -106,6 +106,13 @@ def packed(old: Call | None, written: Sequence[Command]) -> tuple[list[str], lis
     return names, [version_of(old), orjson.dumps(words).decode()]
 
 
+def adopted(keys: Keys, call: Call, note: Note, now: float) -> tuple[list[str], list[str]]:
+    """KEYS and ARGV of change.lua for a call that is on its switch, and that Redis does not
+    know."""
+    before = evolve(call, switch=None)
+    return packed(None, [*commands(keys, None, call, [note], now), *_places(keys, before, call)])
+
+
 def claim_of(keys: Keys, call: Call) -> str:
     """The claim of a waiting call, as pace.lua reads it: a JSON array of until when the call waits
     (epoch seconds), of its version and stamp, and of the commands; of a call that a switch has
@@ -238,16 +245,14 @@ def commands(
 def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
     """The commands that keep the call in the indexes of readers."""
     deadline = watch.deadline(new)
-    was_queued = old is not None and old.state is State.QUEUED
-    deadlines = keys.queued if new.state is State.QUEUED else keys.deadlines
-    if was_queued and new.state is not State.QUEUED:
-        yield "ZREM", keys.queued, new.id
-    elif deadline is None:
-        yield "ZREM", keys.deadlines, new.id
-    if deadline is not None and (old is None or deadline != watch.deadline(old)):
+    place = _watched_in(keys, new)
+    before = None if old is None else _watched_in(keys, old)
+    if before is not None and (deadline is None or place != before):
+        yield "ZREM", before, new.id
+    if deadline is not None and (old is None or place != before or deadline != watch.deadline(old)):
         # A claim's deadline is a mark.
         text: Any = str(deadline) if isinstance(deadline, float) else deadline
-        yield "ZADD", deadlines, text, new.id
+        yield "ZADD", place, text, new.id
     # The indexes change when the call begins, is claimed, gets another leg, when a leg rings or
     # ends, and when the call ends.
     if deadline is None:
@@ -271,6 +276,12 @@ def _index(keys: Keys, old: Call | None, new: Call) -> Iterator[Command]:
 def _on_switch(call: Call) -> str | None:
     """The switch that the call is dialled on. None while the call waits, also after a refusal."""
     return None if call.waits else call.switch
+
+
+def _watched_in(keys: Keys, call: Call) -> str:
+    """The key of the deadlines that a call's own stands among."""
+    switch = _on_switch(call)
+    return keys.queued if switch is None else keys.deadlines(switch)
 
 
 def _shows_to_others(old: Call, new: Call) -> bool:

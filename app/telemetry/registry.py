@@ -311,6 +311,9 @@ SWITCH_EJECTED = _read(
     "1 while a switch, or a gateway on it, fails what works on the others and gets no calls",
     *("switch", "gateway"),
 )
+CHANNELS_UNKNOWN = _read(
+    "channels_unknown", "Channels of ours on the switch that belong to no known call", "switch"
+)
 WEBHOOK_LAG = _read("webhook_lag_seconds", "How long the first call event that is due has waited")
 RECORDS_UNEXPORTED = _read(
     "records_unexported", "Changes of records that wait for the exporter, if there is one"

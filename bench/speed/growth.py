@@ -46,7 +46,7 @@ def copy_live(redis: Redis, keys: Keys, model: str, count: int) -> None:
             for index in indexes:
                 pipe.zadd(index, dict.fromkeys(some, at))
             # Long after the end of this.
-            pipe.zadd(keys.deadlines, dict.fromkeys(some, at + 86_400))
+            pipe.zadd(keys.old_deadlines, dict.fromkeys(some, at + 86_400))
             pipe.execute()
 
 

@@ -1,5 +1,6 @@
-"""`ringback calls`: list, show, hang up, watch."""
+"""`ringback calls`: list, show, hang up, watch; channels that Redis does not know."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ from ringback_cli.session import (
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from app.store.unknown import Unknown
 
 # Seconds between two looks of `watch`, and that `hangup` waits for the switch.
 _LOOK = 1.0
@@ -53,7 +56,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group("calls")
 def command() -> None:
-    """List, show, hang up and watch calls."""
+    """List, show, hang up and watch calls, and adopt channels that Redis does not know."""
 
 
 @command.command("list")
@@ -128,10 +131,21 @@ def show(call_id: str, as_json: bool) -> None:
 def hangup(
     ids: tuple[str, ...], every: bool, yes: bool, as_json: bool, **which: str | None
 ) -> None:
-    """Hang up calls by id, by the options that choose calls, or --all."""
+    """Hang up calls by id, by the options that choose calls, or --all.
+
+    An id may be the uuid of a channel that `ringback calls unknown` lists.
+    """
     if bool(ids) + any(which.values()) + every != 1:
         raise click.UsageError("Give ids, or options that choose calls, or --all.")
     session = Session.open()
+    channels = [each for each in ids if "-" in each]
+    for channel in _listed(session, channels):
+        said = _worker_says(session, session.queue.hang_up_channel(channel.switch, channel.uuid))
+        session.audit("hang_up_channel", channel.uuid, channel.switch)
+        tell(f"{channel.uuid} on {channel.switch}: {said['said']}")
+    ids = tuple(each for each in ids if each not in channels)
+    if channels and not ids:
+        return
     chosen = _named(session, ids) if ids else list(matching(session, which))
     if not ids and chosen and not yes:
         if not sys.stdin.isatty():
@@ -144,6 +158,100 @@ def hangup(
     else:
         click.echo(f"{len(chosen) - len(left)} ended")
     check_ended(left)
+
+
+@command.command()
+@click.option(
+    "--switch",
+    callback=_not_empty,
+    help="Only channels on this switch.",
+    shell_complete=complete.switches,
+)
+@as_json
+def unknown(switch: str | None, as_json: bool) -> None:
+    """List the channels of Ringback on the switches that belong to no known call."""
+    from dataclasses import asdict
+
+    session = Session.open()
+    found = _unknown_channels(session, switch)
+    if as_json:
+        put_json([asdict(each) for each in found])
+        return
+    from ringback_cli import screen
+
+    now = session.now()
+    made = screen.table("uuid", "switch", "call", "number", "caller", "state", "age")
+    for each in found:
+        age = "" if each.created is None else words.age(now - each.created)
+        row = each.uuid, each.switch, each.call, each.number, each.caller, each.state, age
+        made.add_row(*row)
+    screen.console().print(made)
+    if not found:
+        tell("No channel is unknown.")
+
+
+@command.command()
+@click.argument("uuid", metavar="UUID")
+@click.option(
+    "--extension",
+    callback=_not_empty,
+    help="The extension that pays for the call; by default the one that its channels name.",
+    shell_complete=complete.extensions,
+)
+@as_json
+def adopt(uuid: str, extension: str | None, as_json: bool) -> None:
+    """Make a call of a channel that Redis does not know.
+
+    The channels that are connected to it belong to the call. From then on it is a call like any
+    other, and ends with a record.
+    """
+    from app.store.audit import Who
+    from ringback_cli.session import APP, who
+
+    session = Session.open()
+    (channel,) = _listed(session, [uuid])
+    pays = session.extended(extension) if extension else ""
+    asks = Who("operator", APP, who())
+    said = _worker_says(session, session.queue.adopt(channel.switch, uuid, pays, asks))
+    call = session.calls.get(said["call"])
+    if call is None:
+        raise click.ClickException(_unknown([said["call"]]))
+    if as_json:
+        put_json(words.document(call))
+    else:
+        click.echo(_line(call))
+
+
+def _unknown_channels(session: Session, switch: str | None = None) -> "list[Unknown]":
+    from app.store.unknown import UnknownChannels
+
+    names = [switch] if switch else session.switches.names()
+    return UnknownChannels(session.redis, session.keys).all(names)
+
+
+def _listed(session: Session, uuids: Sequence[str]) -> "list[Unknown]":
+    """The unknown channels with these uuids. Raises ClickException for any other."""
+    found = {each.uuid: each for each in _unknown_channels(session)} if uuids else {}
+    if missing := [uuid for uuid in uuids if uuid not in found]:
+        raise click.ClickException(
+            f"No switch has an unknown channel {', '.join(missing)}. `ringback calls unknown` "
+            "lists them, as the listeners saw them last."
+        )
+    return [found[uuid] for uuid in uuids]
+
+
+def _worker_says(session: Session, job: Any) -> dict[str, str]:
+    """What a worker says of a job. Raises ClickException where it refused, or said nothing."""
+    text = session.queue.outcome(job, _HANG_UP_LIMIT)
+    said: dict[str, str] = json.loads(text) if text else {}
+    if not said:
+        raise click.ClickException(
+            f"No worker has answered within {_HANG_UP_LIMIT:.0f} seconds. Check `ringback queue`: "
+            "a worker of a version before does not know this command."
+        )
+    if (why := said.get("refused")) is not None:
+        raise click.ClickException(why)
+    return said
 
 
 def check_ended(left: Sequence[str]) -> None:

@@ -310,7 +310,7 @@ def test_gauges(scrape: Callable[[], Samples], call: Call, redis: Redis, store: 
     follow(redis, store)
     SwitchStore(redis, store.keys).pause("main", Pause("me", 1.0))
     redis.zadd(store.keys.switch_calls("main"), {"a": 1, "b": 2})
-    redis.zadd(store.keys.deadlines, {"a": store.now() - 60, "b": store.now() - 1})
+    redis.zadd(store.keys.deadlines("main"), {"a": store.now() - 60, "b": store.now() - 1})
     redis.xadd(store.keys.outbox, {"type": "0"}, id=f"{int((store.now() - 30) * 1000)}-0")
     redis.xadd(store.keys.dead_letters, {"reason": "HTTP 500"})
     redis.hset(f"rq:job:{call.id}", "enqueued_at", "2026-01-01T00:00:00.000000Z")

@@ -155,7 +155,7 @@ def written(
             {"json": CHANGED},
         ],
         ["ZREM", "ringback:calls:queued", ID],
-        ["ZADD", "ringback:calls:deadline", {"after": 2.0}, ID],
+        ["ZADD", {"join": ["ringback:calls:deadline:", SWITCH]}, {"after": 2.0}, ID],
         ["ZADD", {"join": ["ringback:calls:switch:", SWITCH]}, "1000.0", ID],
         ["SADD", "ringback:live:organization:3", ID],
         ["SADD", "ringback:live:user:12", ID],

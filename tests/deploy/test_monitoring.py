@@ -19,6 +19,7 @@ from tests.deploy.files import DEPLOY, ROOT, read_yaml
 PROMETHEUS = DEPLOY / "prometheus"
 (GROUP,) = read_yaml(PROMETHEUS / "ringback.rules.yml")["groups"]
 ALERTS = {rule["alert"]: rule for rule in GROUP["rules"] if "alert" in rule}
+EXERCISES = ROOT / "tests/deploy/exercises.test.yml"
 DASHBOARD = json.loads((DEPLOY / "grafana/ringback.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 # What Grafana puts into a query, and something like it.
@@ -35,7 +36,8 @@ for each in DESCRIBED:
     else:
         SERIES[each.name] = labels
 # The rules' own.
-SERIES |= {rule["record"]: {"gateway"} for rule in GROUP["rules"] if "record" in rule}
+RECORDED = [rule["record"] for rule in GROUP["rules"] if "record" in rule]
+SERIES |= {name: {"gateway"} if name.startswith("gateway:") else set() for name in RECORDED}
 
 
 def queries() -> Iterator[tuple[str, str]]:
@@ -117,12 +119,28 @@ def test_values_of_labels_are_those_that_are_counted() -> None:
         ["check", "rules", "ringback.rules.yml"],
         ["check", "config", "prometheus.yml"],
         ["test", "rules", "ringback.rules.test.yml"],
+        # What pages in which exercise, and when.
+        ["test", "rules", str(EXERCISES)],
     ],
-    ids=lambda words: words[-1],
+    ids=lambda words: words[-1].rpartition("/")[-1],
 )
 def test_prometheus_takes_them(words: list[str]) -> None:
     done = subprocess.run(["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_exercise_names_the_alerts_that_there_are() -> None:
+    """A name that no alert has would never fire, and a query without a sample would hold."""
+    for exercise in read_yaml(EXERCISES)["tests"]:
+        for test in exercise["promql_expr_test"]:
+            for selector in series(parsed(test["expr"])):
+                assert selector.name == "ALERTS"
+                for matcher in selector.matchers.matchers:
+                    if matcher.name == "alertname":
+                        assert any(re.fullmatch(matcher.value, name) for name in ALERTS)
+            for sample in test.get("exp_samples", ()):
+                found = re.search(r'alertname="(\w+)"', sample["labels"])
+                assert found is not None and found[1] in ALERTS
 
 
 def test_grafana_s_own_model_reads_the_dashboard() -> None:

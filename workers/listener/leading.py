@@ -110,9 +110,7 @@ class SwitchListener:
         )
         self._prober = Prober(runtime, self._link)
         self._timers = QuotaTimers(runtime, self._link, self._folding)
-        self._watchdog = Watchdog(
-            runtime, self._link, self._folding, self._record, self._reconciler
-        )
+        self._watchdog = Watchdog(runtime, self._link, self._record, self._reconciler)
         self._lease = Lock(
             runtime.redis,
             runtime.keys.switch_lease(address.name),

@@ -26,6 +26,7 @@ from workers.hang_up import hang_up_call, hang_up_leg, hang_up_unwanted
 from workers.leg_reports import leg_report
 from workers.listener.failures import guarded
 from workers.listener.folding import MAX_BATCH, Folding
+from workers.listener.strangers import Strangers
 from workers.listener.switch_record import SwitchRecord
 from workers.runtime import Runtime
 
@@ -64,6 +65,7 @@ class Reconciler:
         self._name = link.address.name
         self._folding = folding
         self._record = record
+        self._strangers = Strangers(runtime, link)
         # The seconds for which a call or a leg, by its id or uuid, has been missing on the switch,
         # and the time of the last look (monotonic).
         self._missing: dict[str, tuple[float, float]] = {}
@@ -215,6 +217,10 @@ class Reconciler:
         live = {call.id for call in calls}
         self._folding.keep(live)
         ours = {leg.uuid for call in calls for leg in call.legs}
+        # Looks are put off while the switch cannot be asked, by whatever listener led.
+        at = self._store.now()
+        late = [call.id for call in calls if (watch.deadline(call) or at) < at]
+        self._store.postpone(self._name, dict.fromkeys(late, at))
         self._missing = {i: of for i, of in self._missing.items() if call_id_of(i) in live}
         # The list is some hundred milliseconds old: it is a reason to ask, not to end a call.
         waiting = self._awaiting(calls, states)
@@ -228,9 +234,10 @@ class Reconciler:
         self._examine_all(doubtful)
         strangers = set(states) - ours
         self._hang_up_orphans(strangers)
+        self._strangers.look(strangers, states)
         self._store.count_legs(self._name, set(states), strangers)
         if self._unasked:
-            alive = set(self._store.due(math.inf))
+            alive = set(self._store.due(self._name, math.inf))
             self._unasked = {i: at for i, at in self._unasked.items() if i in alive}
         seconds = f"{time.monotonic() - begun:.3f}"
         log.info("switch %s: compared %d live calls in %s s", self._name, len(calls), seconds)

@@ -25,8 +25,8 @@ from freeswitch.errors import CommandRefused, EventSocketError
 from tests.app.claims.world import REDIS_FAULTS, ROLES, Broken, Link, Trap, World
 from workers import dispatch, jobs
 from workers.dispatch import Dispatcher
+from workers.listener.common import CommonWatchdog
 from workers.listener.reconcile import Reconciler
-from workers.listener.watchdog import Watchdog
 
 SEEDS = st.integers(0, 2**16)
 SECONDS = st.sampled_from((0.1, 0.5, 2.0, 6.0, 16.0))
@@ -226,7 +226,7 @@ def a_job_gives_up_the_claim_of_another(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_queued_call_is_watched(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Watchdog, "_watch_queued", lambda self: None)
+    patch.setattr(CommonWatchdog, "_watch_queued", lambda self: None)
 
 
 def no_channel_of_an_ended_call_is_hung_up(patch: pytest.MonkeyPatch) -> None:
@@ -329,7 +329,7 @@ def lose_the_line(world: World) -> None:
     del world.redis.data.line[call.id]
     for process in workers:
         process.stopped_until = 0.0
-    world.go_on(watch.QUEUE_LOOK + 2.0, 0)
+    world.go_on(watch.QUEUE_LOOK + 4.0, 0)
 
 
 def test_a_call_that_stands_nowhere_is_put_in_line_again(world: World) -> None:

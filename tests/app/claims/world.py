@@ -56,7 +56,15 @@ from freeswitch.errors import CommandRefused, CommandTimeout, EventSocketError, 
 from freeswitch.event_socket import DELIVERY_LIMIT
 from freeswitch.events import Event
 from workers import dispatch, hang_up, jobs
-from workers.listener import failures, folding, leading, reconcile, steering, switch_record
+from workers.listener import (
+    common,
+    failures,
+    folding,
+    leading,
+    reconcile,
+    steering,
+    switch_record,
+)
 from workers.runtime import Runtime
 
 EPOCH = 1_800_000_000.0
@@ -233,20 +241,23 @@ class World:
             ours = name.startswith(("app.", "workers.", "freeswitch.", "tenacity."))
             if ours and getattr(module, "time", None) is time:
                 patch.setattr(module, "time", clock)
-        for module in (dispatch, leading, folding, steering):
+        for module in (dispatch, leading, folding, steering, common):
             patch.setattr(module, "Flag", flag)
         for module in (freeswitch.pool, leading):
             patch.setattr(module, "SwitchConnection", link)
-        listening = leading, reconcile, steering, switch_record
+        listening = leading, reconcile, steering, switch_record, common
         for module in (dispatch, hang_up, jobs, *listening, failures, pace):
             patch.setattr(module, "log", log)
         waiting = freeswitch.commands, freeswitch.pool
         for module in (dispatch, leading, reconcile, folding, *waiting):
             patch.setattr(module, "gevent", _Gevent(self), raising=False)
         patch.setattr(reconcile, "Pool", partial(_Pool, self))
+        # Who is told of channels that Redis has lost decides nothing.
+        patch.setattr(reconcile, "Strangers", lambda *_: SimpleNamespace(look=lambda *_: None))
         for module in (dispatch, folding):
             patch.setattr(module, "BoundedSemaphore", partial(_Semaphore, self))
-        patch.setattr(leading, "Lock", Lease)
+        for module in (leading, common):
+            patch.setattr(module, "Lock", Lease)
         patch.setattr(leading, "RegistrationKeeper", partial(_NoRegistrations, self))
         # Half as often, for the model's speed.
         patch.setattr(leading, "RENEWAL", 1.0)
@@ -524,7 +535,8 @@ class World:
         for call in calls.values():
             if call.state is not State.ENDED or call.ended_by is None:
                 self.broken(f"{call.id} never ends, {call.state}")
-        for key in (self.redis.keys.deadlines, self.redis.keys.queued):
+        keys = self.redis.keys
+        for key in (keys.old_deadlines, *map(keys.deadlines, SWITCHES), keys.queued):
             if deadlines := self.redis.data.zsets.get(key):
                 self.broken(f"deadlines without a call: {deadlines}")
         if any(switch.channels for switch in self.switches.values()):
@@ -630,6 +642,7 @@ def _build_listener(process: Process) -> None:
     runtime = _runtime(process)
     for address in _addresses():
         process.spawn(leading.SwitchListener(runtime, address).run)
+    process.spawn(common.CommonWatchdog(runtime).run)
 
 
 def _build_worker(process: Process) -> None:
@@ -954,12 +967,8 @@ class Redis:
         """What leaders say of their switches."""
         self.execute(lambda: None)
 
-    def exists(self, key: str) -> int:
-        """Of leases alone."""
-        exists: int = self.execute(
-            lambda: int(self.data.leases.get(key, (0, 0.0))[1] > self.world.now)
-        )
-        return exists
+    def is_held(self, lease: str) -> int:
+        return int(self.data.leases.get(lease, (0, 0.0))[1] > self.world.now)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         """What is told of switches and in timelines decides nothing, but whoever tells it waits."""
@@ -1150,6 +1159,14 @@ class _Pipeline:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def exists(self, key: str) -> None:
+        """Of leases alone."""
+        self._commands.append(lambda: self._redis.is_held(key))
+
+    def hkeys(self, _: str) -> None:
+        """Of the limits alone, which name the switches."""
+        self._commands.append(lambda: [f"switch:{name}".encode() for name in SWITCHES])
 
     def hgetall(self, key: str) -> None:
         self._commands.append(lambda: dict(self._redis.data.hashes.get(key, {})))
