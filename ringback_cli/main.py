@@ -16,7 +16,7 @@ COMMANDS = {
     "apps": "List, disable and enable apps.",
     "audit": "Show who asked for what, oldest first.",
     "call": "Place a call and follow it.",
-    "calls": "List, show, hang up and watch calls.",
+    "calls": "List, show, hang up, watch and adopt calls.",
     "caps": "Show caps, and how much of each is used.",
     "cdr": "Export call detail records.",
     "completion": "Print the code that completes commands in a shell.",

@@ -114,7 +114,7 @@ def _probes(redis: Redis, real: Keys) -> Iterator[Probe]:
     """Each script of app/store with what has it use its keys, and change none of Ringback's."""
     # Imported here: these import the number of the format, whose module looks at Redis by this one.
     from app.store.calls import CallStore
-    from app.store.pace import Asking, Claims
+    from app.store.pace import SUSPENDED, Asking, Claims
 
     keys = Keys(f"{real.prefix}probe:")
     call, mark = keys.call("probe"), once.new_mark()
@@ -138,11 +138,10 @@ def _probes(redis: Redis, real: Keys) -> Iterator[Probe]:
     unchanged = [f"1:{mark}", "[]"]
     yield "change", scripts.CHANGE, [1, call, *unchanged]
     yield "begin", scripts.BEGIN, [2, keys.waiting, call, "[]", "", *unchanged]
-    yield (
-        "pace",
-        scripts.PACE,
-        Claims(CallStore(redis, keys), "probe").words(Asking(mark), {"probe": "run"}, 1),
-    )
+    pace = Claims(CallStore(redis, keys), "probe").words(Asking(mark), {"probe": "run"}, 1)
+    # Only workers may look at RQ's own mark.
+    pace[pace.index(SUSPENDED)] = keys.suspended
+    yield "pace", scripts.PACE, pace
     yield "queued", scripts.QUEUED, [2, keys.queued, keys.claims, 1, 1]
     yield "buckets", scripts.BUCKETS, [1, keys.bucket("requests", "probe"), 1, 1, 0]
     check = {"holder": "probe", "name": "probe", "of": "", "limit": 1}

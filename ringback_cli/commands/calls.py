@@ -56,7 +56,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group("calls")
 def command() -> None:
-    """List, show, hang up and watch calls, and adopt channels that Redis does not know."""
+    """List, show, hang up, watch and adopt calls."""
 
 
 @command.command("list")

@@ -7,7 +7,7 @@ from ringback_cli.process import process
 
 @click.group("records")
 def command() -> None:
-    """Export records of ended calls into the database of RINGBACK_RECORDS_URL."""
+    """Export records of ended calls into a database."""
 
 
 @command.command()

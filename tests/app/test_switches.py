@@ -54,8 +54,6 @@ def test_a_paused_switch_gets_no_call_and_the_others_do(line: Line, switches: Sw
 def test_while_all_are_paused_calls_wait_in_line(line: Line, switches: SwitchStore) -> None:
     for name in ("s", "t"):
         switches.pause(name, PAUSE)
-    # One that has just refused a call is not taken in its place either.
-    line.pacer.refused("s")
     calls = line.calls(2)
     turn = line.turn(["s", "t"])
     assert turn.calls == () and turn.again is not None and turn.again <= 0.1

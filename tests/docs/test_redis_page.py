@@ -18,7 +18,8 @@ def key_names() -> set[str]:
     keys = Keys("")
     found = {value for name, value in vars(keys).items() if name != "prefix"}
     for name, method in inspect.getmembers(keys, inspect.ismethod):
-        if not name.startswith("_"):
+        # A queue of RQ is no key.
+        if not name.startswith("_") and name != "queue":
             words = list(inspect.signature(method).parameters)
             found.add(method(*(SHOWN.get(word, word.upper()) for word in words)))
     # Those that others make of the prefix.
