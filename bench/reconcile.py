@@ -59,7 +59,7 @@ def set_up(stack: Stack, count: int) -> None:
         call = transitions.claim(
             call, worker="bench", switch=SWITCH, core_uuid=core, at=store.now()
         )
-        return transitions.mark_sent(call, at=store.now())
+        return transitions.mark_sent(call, at=store.now(), job_uuid=call.job_uuid)
 
     for _ in range(count):
         call = call_to(NUMBER)

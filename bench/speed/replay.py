@@ -142,7 +142,7 @@ def _dialled(store: CallStore) -> str:
     def dial(call: Call) -> Call:
         at = store.now()
         call = transitions.claim(call, worker="bench", switch=SWITCH, core_uuid=_CORE, at=at)
-        return transitions.mark_sent(call, at=at)
+        return transitions.mark_sent(call, at=at, job_uuid=call.job_uuid)
 
     # As it was accepted.
     store.change(replace(call, version=1), dial, Note("command", "claim"))

@@ -32,7 +32,7 @@ def talked(call: Call, *, ring: float = 2.0, wait: float = 3.0, talk: float = 60
     """The call after the first source answered, the destination did, and all hung up."""
     at = call.accepted
     call = transitions.claim(call, worker="w", switch="s", core_uuid="u", at=at)
-    call = transitions.mark_sent(call, at=at)
+    call = transitions.mark_sent(call, at=at, job_uuid=call.job_uuid)
     answered, bridged = at + ring, at + ring + wait
     source, destination = call.sources[0], call.destinations[0]
     for report in (

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from flask.testing import FlaskClient
@@ -28,7 +29,8 @@ def serve(settings: Settings, accounts_file: Path) -> Callable[[str], FlaskClien
     """The API with the accounts of a text."""
 
     def _serve(text: str) -> FlaskClient:
-        accounts_file.write_text(text)
+        # What another test has imported before would count as an older file.
+        accounts_file.write_text(f"{text}\n# {uuid4()}\n")
         return create_app(replace(settings, accounts=accounts_file)).test_client()
 
     return _serve

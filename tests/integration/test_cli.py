@@ -166,7 +166,7 @@ def test_the_switch_and_the_queue(ringback: Ringback, run: Run) -> None:
 def test_the_doctor_finds_what_the_demo_lacks(ringback: Ringback, run: Run) -> None:
     found = json.loads((result := run("doctor", "--json")).stdout)
     assert {check["section"] for check in found} == {
-        *("Settings", "Redis", "Processes", "Accounts", "Switches")
+        *("Settings", "Redis", "Processes", "Accounts", "Records", "Switches")
     }
     bad = {check["subject"]: check["level"] for check in found if check["level"] == "failure"}
     assert result.exit_code == 1 and bad == {}
@@ -222,8 +222,8 @@ class TestTwoSwitches:
         drained = run("switch", "drain", "a", "--wait", "--limit", str(LIMIT), "--json")
         assert drained.exit_code == 0, drained.output
         assert json.loads(drained.stdout)["state"] == "draining"
-        # Listeners hear it still.
-        assert "1 listeners hear a" in run("switch", "forget", "a").stderr
+        # It is in the registry still.
+        assert "run `ringback switch remove a`" in run("switch", "forget", "a").stderr
 
         # With every switch paused a call waits in the queue.
         run("switch", "pause", "b")

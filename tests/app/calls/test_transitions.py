@@ -181,7 +181,7 @@ REPORTS = st.builds(
 CHANGES: st.SearchStrategy[Callable[[Call, float], Call]] = st.one_of(
     REPORTS.map(lambda one: lambda call, at: report_leg(call, one)),
     st.just(lambda call, at: claim(call, worker="w", switch="s", core_uuid="c", at=at)),
-    st.just(lambda call, at: mark_sent(call, at=at)),
+    st.just(lambda call, at: mark_sent(call, at=at, job_uuid=call.job_uuid)),
     st.just(lambda call, at: request_hangup(call, at=at)),
     st.just(lambda call, at: end_queued(call, at=at)),
     st.sampled_from((*CAUSES, "INVALID_GATEWAY")).map(
@@ -271,11 +271,11 @@ def test_only_a_queued_call_is_claimed(state: State) -> None:
 
 def test_what_is_sent_is_noted_once_and_not_of_what_is_over() -> None:
     claimed = dialled(sent=None)
-    sent = mark_sent(claimed, at=1002.5)
+    sent = mark_sent(claimed, at=1002.5, job_uuid=claimed.job_uuid)
     assert sent == replace(claimed, sent=1002.5)
-    assert mark_sent(sent, at=1003.0) is sent
+    assert mark_sent(sent, at=1003.0, job_uuid=sent.job_uuid) is sent
     over = replace(claimed, state=State.ENDED)
-    assert mark_sent(over, at=1003.0) is over
+    assert mark_sent(over, at=1003.0, job_uuid=over.job_uuid) is over
 
 
 def test_a_channel_says_that_it_was_sent() -> None:
