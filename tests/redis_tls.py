@@ -93,6 +93,12 @@ def sentinel_with_tls(folder: Path, shown: Certificate) -> Iterator[Sentinels]:
         # A Sentinel that begins before its master counts it as down.
         for one in (master, replica):
             await_ready(f"rediss://{LOGIN}127.0.0.1:{one}/0?ssl_ca_certs={shown.ca}")
+        client = connect(f"rediss://{LOGIN}127.0.0.1:{master}/0?ssl_ca_certs={shown.ca}")
+        info: Any = client.info
+        # Only a replica that has all is promoted. The Sentinel asks its master for replicas when it
+        # begins, and then each ten seconds: it must not miss this one.
+        eventually(lambda: info("replication").get("slave0", {}).get("state") == "online")
+        client.close()
         watching = [
             ("requirepass", SENTINEL_PASSWORD),
             ("sentinel", "monitor", SERVICE, "127.0.0.1", str(master), "1"),
@@ -107,9 +113,4 @@ def sentinel_with_tls(folder: Path, shown: Certificate) -> Iterator[Sentinels]:
         # The first there is not, and the second not on a machine without IPv6.
         url = f"rediss+sentinel://{LOGIN}[::1]:1,[::1]:{port},127.0.0.1:{port}/{SERVICE}/0"
         await_ready(f"{url}?{options}")
-        client = connect(f"{url}?{options}")
-        info: Any = client.info
-        # Only a replica that has all is promoted.
-        eventually(lambda: info("replication").get("slave0", {}).get("state") == "online")
-        client.close()
         yield Sentinels(url, options, process)
