@@ -81,9 +81,9 @@ class Dispatcher:
         # All greenlets that dial, those that wait for a slow switch included.
         self._under_way: set[gevent.Greenlet] = set()
         self._sent: list[Sent] = []
-        # The originates without a reply, by Job-UUID: the switch, and when they were sent
-        # (monotonic).
-        self._unanswered: dict[str, tuple[str, float]] = {}
+        # The originates without a reply: the switch, and when each was sent (monotonic). Not by
+        # Job-UUID: a claim that Redis lost may be made again while the first one has no reply yet.
+        self._unanswered: list[tuple[str, float]] = []
         # The switches that were reported to owe one.
         self._owed: set[str] = set()
         self._noting = BoundedSemaphore()
@@ -192,7 +192,7 @@ class Dispatcher:
         are others."""
         since = time.monotonic() - OWED
         outcomes = self._runtime.outcomes
-        late = {switch for switch, at in self._unanswered.values() if at < since}
+        late = {switch for switch, at in self._unanswered if at < since}
         owing = {switch for switch in late if outcomes.has_others(switch)}
         for switch in owing - self._owed:
             outcomes.owes(switch)
@@ -344,7 +344,8 @@ class Dispatcher:
             counting.originate(call, switch, "not_sent")
             return
         asked = time.monotonic()
-        self._unanswered[call.job_uuid] = switch, asked
+        owed = switch, asked
+        self._unanswered.append(owed)
         try:
             with self._traced(connection, call):
                 connection.bgapi(command, call.job_uuid, timeout=watch.COMMAND_LIMIT)
@@ -362,7 +363,7 @@ class Dispatcher:
             self._store.note(call.id, Note("reply", "originate", data=f"unknown: {error}"))
             return
         finally:
-            del self._unanswered[call.job_uuid]
+            self._unanswered.remove(owed)
         taken = self._store.now()
         counting.originate(call, switch, "sent", time.monotonic() - asked, taken)
         self._sent.append(Sent(call, command, connection, at, taken))
