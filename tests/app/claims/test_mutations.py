@@ -22,7 +22,8 @@ from app.store.calls import CallStore
 from app.store.writes import Note
 from freeswitch.connection import SwitchConnection
 from freeswitch.errors import CommandRefused, EventSocketError
-from tests.app.claims.world import REDIS_FAULTS, ROLES, Broken, Link, Trap, World
+from freeswitch.event_socket import DELIVERY_LIMIT
+from tests.app.claims.world import BEGINS_WITHIN, REDIS_FAULTS, ROLES, Broken, Link, Trap, World
 from workers import dispatch, jobs
 from workers.dispatch import Dispatcher
 from workers.listener.common import CommonWatchdog
@@ -329,7 +330,8 @@ def lose_the_line(world: World) -> None:
     del world.redis.data.line[call.id]
     for process in workers:
         process.stopped_until = 0.0
-    world.go_on(watch.QUEUE_LOOK + 4.0, 0)
+    # An originate may be long on its way to the switch, and the switch begins in a moment.
+    world.go_on(watch.QUEUE_LOOK + 4.0 + DELIVERY_LIMIT + BEGINS_WITHIN, 0)
 
 
 def test_a_call_that_stands_nowhere_is_put_in_line_again(world: World) -> None:
