@@ -62,8 +62,10 @@ def body(**view: Any) -> dict[str, Any]:
 
 
 def written(redis: Redis) -> set[bytes]:
-    """Every key but those that the API writes when it starts, and the audit of what is refused."""
+    """Every key but those that the API writes when it starts, and when it looks whether Redis
+    works, and the audit of what is refused."""
     own = {*(b"ringback:accounts", b"ringback:format", b"ringback:limits", b"ringback:audit")}
+    own.add(b"ringback:probe")
     return {key for key in redis.keys("*") if not key.startswith(b"ringback:accounts:")} - own
 
 
