@@ -115,12 +115,10 @@ class Actor:
         most = self.runtime.settings.max_third_parties
         if (why := actions.refusal(call, request, most_thirds=most)) is not None:
             raise Refused(why)
-        accounts, paid = self.runtime.accounts.latest(), (call.extension, request.app or "")
-        if accounts.barred(*paid):
-            # The API may have read a change that this process has not.
-            accounts = self.runtime.accounts.latest(fresh=True)
-            if (why := accounts.barred(*paid)) is not None:
-                raise Refused(why)
+        # The API may have read a change that this process has not, and a right may be gone since.
+        accounts = self.runtime.accounts.latest(fresh=True)
+        if (why := accounts.barred(call.extension, request.app or "")) is not None:
+            raise Refused(why)
         self._check_rights(accounts, call, request)
         users, apps = [call.user, request.user], [call.app, request.app or ""]
         guard = Guard.of(accounts, call.extension, users, apps)
