@@ -213,24 +213,19 @@ class SwitchConnection:
         So a long command delays no other command. A delayed command would time out and end the
         connection.
         """
-        address = self.address
-        connection = EventSocket(
-            address.host,
-            address.port,
-            address.password,
-            user=address.user,
-            tls=address.tls,
-            timeout=self.timeout,
-        )
-        connection.connect()
-        try:
+        with self._apart(self.timeout) as connection:
             return connection.api(line, timeout=timeout)
-        finally:
-            connection.close()
 
     def probe(self, line: str, *, timeout: float) -> str:
         """Ask for an answer to a `bgapi`, then run an api command, on a separate connection; return
         the command's output. Raises EventSocketError."""
+        with self._apart(timeout) as connection:
+            connection.bgapi(CORE_UUID, str(uuid.uuid4()), timeout=timeout)
+            return connection.api(line, timeout=timeout)
+
+    @contextlib.contextmanager
+    def _apart(self, timeout: float) -> Iterator[EventSocket]:
+        """A separate connection, which is up within ``timeout`` seconds."""
         address = self.address
         connection = EventSocket(
             address.host,
@@ -242,8 +237,7 @@ class SwitchConnection:
         )
         connection.connect()
         try:
-            connection.bgapi(CORE_UUID, str(uuid.uuid4()), timeout=timeout)
-            return connection.api(line, timeout=timeout)
+            yield connection
         finally:
             connection.close()
 

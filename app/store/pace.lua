@@ -103,21 +103,34 @@ read_limits(first_limits)
 -- A Redis that came back empty has no limits until their writers have seen it.
 may_claim = may_claim and room.texts.mark and true
 
+-- What the leaders of switches say, by name; false of a switch that nobody leads.
+local words = {}
+local function hear(name, text)
+  local fine, of = pcall(cjson.decode, text)
+  if not fine or type(of) ~= 'table' then of = {} end
+  local left = (tonumber(of['until']) or 0) - now / 1000000
+  if left < -SILENT and redis.call('EXISTS', ARGV[4] .. name .. ':lease') == 1 then
+    of, left = {}, 1
+  end
+  words[name] = left > 0 and of
+  return words[name]
+end
+
+-- What the leader of a switch says of it; false if nobody leads it.
+local function word_of(name)
+  if words[name] == nil then hear(name, redis.call('HGET', prefix .. 'steer', name)) end
+  return words[name]
+end
+
 -- Reads what the leaders say. A switch that nobody leads, or that its leader closes, gets no call.
 local function open_switches()
   local names, open = {}, {}
   for place, switch in ipairs(given) do names[place] = switch[1] end
   if #names == 0 then return open end
   for place, text in ipairs(redis.call('HMGET', prefix .. 'steer', unpack(names))) do
-    local name = names[place]
-    local fine, steer = pcall(cjson.decode, text)
-    if not fine or type(steer) ~= 'table' then steer = {} end
-    local left = (tonumber(steer['until']) or 0) - now / 1000000
-    if left < -SILENT and redis.call('EXISTS', ARGV[4] .. name .. ':lease') == 1 then
-      steer, left = {}, 1
-    end
-    if left > 0 and (steer.closed or '') == '' then
-      steers[name] = {
+    local steer = hear(names[place], text)
+    if steer and (steer.closed or '') == '' then
+      steers[names[place]] = {
         weight = math.max(tonumber(steer.weight) or 100, 0.001),
         room = tonumber(steer.room),
         window = tonumber(steer.window),
@@ -181,21 +194,6 @@ local function try_out(name, legs, takes)
       redis.call('HSET', ARGV[3], field, cjson.encode(entry))
     end
   end
-end
-
--- What the leader of a switch says of it; nil if nobody leads it.
-local words = {}
-local function word_of(name)
-  if words[name] == nil then
-    local fine, of = pcall(cjson.decode, redis.call('HGET', prefix .. 'steer', name))
-    if not fine or type(of) ~= 'table' then of = {} end
-    local left = (tonumber(of['until']) or 0) - now / 1000000
-    if left < -SILENT and redis.call('EXISTS', ARGV[4] .. name .. ':lease') == 1 then
-      of, left = {}, 1
-    end
-    words[name] = left > 0 and of
-  end
-  return words[name] or nil
 end
 
 -- The home that a limit of this name stands for (app/calls/homes.py), with the switch that has its

@@ -12,17 +12,15 @@ app.settings.Settings) and `LIMITS`: for some of the figures the most that they 
 """
 
 import argparse
-import importlib
-import pkgutil
 import signal
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
-from typing import NoReturn
 
 import bench.abuse
+from bench import parts
 from bench.abuse.harness import KINDS, measure, started
 from bench.speed.table import figure, quantile
 
@@ -35,15 +33,14 @@ _SHARES = (0.5, 0.95)
 
 def main() -> int:
     given = _arguments()
-    # As Ctrl-C does, so that every process is ended.
-    signal.signal(signal.SIGTERM, _stopped)
+    signal.signal(signal.SIGTERM, parts.stopped)
     good = [_run(name, given.seconds) for name in given.part]
     return 0 if all(good) else 1
 
 
 def _run(name: str, seconds: float) -> bool:
     """Run a part and print its rows; whether all is within its bounds."""
-    part = _module(name)
+    part = parts.module(bench.abuse, name)
     print(f"\n{name}: {part.TITLE}", flush=True)
     stop = threading.Event()
     with started(getattr(part, "SETTINGS", {})) as stack, ThreadPoolExecutor(1) as threads:
@@ -99,42 +96,10 @@ def _verdict(holds: bool, bound: str) -> str:
     return f"≤ {bound}" if holds else f"≤ {bound}: BEYOND"
 
 
-def parts() -> list[str]:
-    """The names of all parts."""
-    names = sorted(module.name for module in pkgutil.iter_modules(bench.abuse.__path__))
-    return [name for name in names if name != "__main__" and hasattr(_module(name), "TITLE")]
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"bench.abuse.{name}")
-
-
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m bench.abuse",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--part", type=_names, metavar="NAME,NAME", help="only these")
+    parser = parts.parser(bench.abuse, __doc__)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measure (15)")
-    parser.add_argument("--list", action="store_true", help="name the parts")
-    given = parser.parse_args()
-    if given.list:
-        print("\n".join(parts()))
-        sys.exit(0)
-    given.part = given.part or parts()
-    return given
-
-
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := set(names) - set(parts()):
-        raise argparse.ArgumentTypeError(f"no part is named {', '.join(sorted(unknown))}")
-    return names
-
-
-def _stopped(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+    return parts.arguments(bench.abuse, parser)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from bench.faults.check import Verdict
 from bench.faults.cluster import Layout, NotReady
 from bench.faults.faults import FAULTS
 from bench.faults.suite import Suite, opened
+from bench.parts import stopped
 
 # Seconds of load from one check to the next: what is wrong is found near to its cause.
 ROUND = 90.0
@@ -56,7 +56,7 @@ def main() -> int:
     names = [name for name in given.faults or FAULTS if FAULTS[name].fits(layout)]
     if unfit := set(given.faults or ()) - set(names):
         raise SystemExit(f"not on this cluster: {', '.join(sorted(unfit))}")
-    signal.signal(signal.SIGTERM, _stopped)
+    signal.signal(signal.SIGTERM, stopped)
     folder = Path(tempfile.mkdtemp(prefix="ringback-faults-"))
     print(f"seed {given.seed}, {given.rate:g} calls/s, evidence in {folder}", flush=True)
     good = False
@@ -155,11 +155,6 @@ def _names(text: str) -> list[str]:
 
 def _tell(line: str) -> None:
     print(line, flush=True)
-
-
-def _stopped(*_: object) -> NoReturn:
-    # As Ctrl-C does, so that every process is ended.
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
