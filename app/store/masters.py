@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,8 +46,13 @@ class MasterWatch:
 
     def _run(self) -> None:
         known: Address | None = None
-        while True:
-            time.sleep(INTERVAL)
+        pause = threading.Event()
+        while not pause.wait(INTERVAL):
+            with self._lock:
+                if not self._connections:
+                    # The next connection starts the thread again.
+                    self._pid = 0
+                    return
             try:
                 master = self._ask()
             except (RedisError, OSError):

@@ -237,7 +237,7 @@ class World:
         """Start every process, on the model's own clock, greenlets, Redis and event sockets."""
         clock, log, flag = _Clock(self), _Log(self), partial(_Flag, self)
         link = partial(Link, world=self)
-        for name, module in list(sys.modules.items()):
+        for name, module in sys.modules.copy().items():
             ours = name.startswith(("app.", "workers.", "freeswitch.", "tenacity."))
             if ours and getattr(module, "time", None) is time:
                 patch.setattr(module, "time", clock)
